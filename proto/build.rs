@@ -1,0 +1,19 @@
+//! Compiles the contracts in pure Rust: no `protoc` is needed.
+
+use std::{env, fs, path::PathBuf};
+
+use prost::Message;
+
+const CONTRACTS: [&str; 3] =
+    ["sockeye/edge/v1/edge.proto", "sockeye/auth/v1/auth.proto", "sockeye/chat/v1/chat.proto"];
+
+fn main() -> anyhow::Result<()> {
+    println!("cargo::rerun-if-changed=sockeye");
+    let descriptors = protox::compile(CONTRACTS, ["."])?;
+
+    let out_dir = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out_dir.join("descriptors.bin"), descriptors.encode_to_vec())?;
+
+    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    Ok(())
+}

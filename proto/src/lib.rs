@@ -1,0 +1,34 @@
+//! The contracts between Sockeye's services, as compiled from the `.proto` files beside this crate.
+//!
+//! `README.md` in this folder tells someone who writes a business service what to implement.
+
+/// Who a token speaks for, and who turns tokens into identities.
+pub mod auth {
+    /// Package `sockeye.auth.v1`.
+    pub mod v1 {
+        tonic::include_proto!("sockeye.auth.v1");
+    }
+}
+
+/// What other services call on the chat service.
+pub mod chat {
+    /// Package `sockeye.chat.v1`.
+    pub mod v1 {
+        tonic::include_proto!("sockeye.chat.v1");
+    }
+}
+
+/// What a business service implements so that the edge gateway can attach to it.
+pub mod edge {
+    /// Package `sockeye.edge.v1`.
+    #[expect(clippy::large_enum_variant, reason = "generated; most instructions are the large one")]
+    pub mod v1 {
+        tonic::include_proto!("sockeye.edge.v1");
+    }
+}
+
+/// All contracts as an encoded `FileDescriptorSet`, for gRPC server reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// Largest gRPC message that Sockeye's services send or accept, in bytes: a full batch and the largest event in it.
+pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
