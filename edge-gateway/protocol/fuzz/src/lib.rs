@@ -1,0 +1,189 @@
+//! What must hold for any input of a client: one function for each decoder.
+//!
+//! The fuzz targets call them with what libFuzzer makes up, and a test of `edge-protocol` with the
+//! files of the corpus, so the two cannot drift apart.
+
+use edge_protocol::engine_io::{self, Received};
+use edge_protocol::plain_json::{self, Request};
+use edge_protocol::socket_io::{self, DecodePacketError, Packet};
+use edge_protocol::websocket::{DecodeFrameError, Decoded, Decoder, Message};
+use serde_json::value::RawValue;
+
+const PAYLOAD_BYTES_MAX: usize = 4096;
+
+/// The first byte says in what chunks the rest arrives. A stream means the same in chunks and at
+/// once, and no message exceeds the limit.
+pub fn websocket_frame(data: &[u8]) {
+    let Some((&chunk_len, stream)) = data.split_first() else { return };
+
+    let at_once = read_in_chunks(stream, stream.len());
+    let in_chunks = read_in_chunks(stream, usize::from(chunk_len));
+
+    assert_eq!(at_once, in_chunks);
+}
+
+/// The two views of a packet agree.
+pub fn engine_io_packet(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else { return };
+
+    match (engine_io::Packet::decode(text), engine_io::receive(text)) {
+        (Ok(engine_io::Packet::Message(data)), received) => {
+            assert_eq!(received, Ok(Received::Message(data)));
+            assert_eq!(format!("4{data}"), text);
+        }
+        (Ok(engine_io::Packet::Pong(data)), received) => {
+            assert_eq!(received, Ok(Received::Pong));
+            assert_eq!(format!("3{data}"), text);
+        }
+        (Ok(engine_io::Packet::Ping(data)), received) => {
+            assert_eq!(received, Err(engine_io::DecodePacketError::PingFromClient));
+            assert_eq!(format!("2{data}"), text);
+        }
+        (Ok(engine_io::Packet::Close), received) => assert_eq!(received, Ok(Received::Closed)),
+        (
+            Ok(engine_io::Packet::Open | engine_io::Packet::Upgrade | engine_io::Packet::Noop),
+            received,
+        ) => assert_eq!(received, Ok(Received::Ignored)),
+        (Err(error), received) => assert_eq!(received, Err(error)),
+    }
+}
+
+/// What is decoded is JSON and means the same after another turn; and what serde takes for an
+/// array, we take for one.
+pub fn socket_io_packet(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else { return };
+
+    match Packet::decode(text) {
+        Ok(Packet::Event { namespace, ack_id, name, args }) => {
+            let args = format!("[{args}]");
+            assert!(is_json(&args));
+            let frame =
+                socket_io::encode_event_frame(namespace, &name, args.as_bytes(), ack_id).unwrap();
+            let again = message_of_frame(&frame);
+            let expected_args = args[1..args.len() - 1].trim_ascii();
+            assert_eq!(
+                Packet::decode(&again),
+                Ok(Packet::Event { namespace, ack_id, name, args: expected_args })
+            );
+        }
+        Ok(Packet::Ack { namespace, ack_id, args }) => {
+            let args = format!("[{args}]");
+            assert!(is_json(&args));
+            let frame = socket_io::encode_ack_frame(namespace, ack_id, args.as_bytes()).unwrap();
+            assert!(matches!(
+                Packet::decode(&message_of_frame(&frame)),
+                Ok(Packet::Ack { ack_id: again, .. }) if again == ack_id
+            ));
+        }
+        Ok(Packet::Connect { auth: Some(auth), .. }) => assert!(is_json(auth)),
+        Ok(
+            Packet::Connect { auth: None, .. }
+            | Packet::Disconnect { .. }
+            | Packet::EmptyEvent { .. }
+            | Packet::UnaddressedAck { .. },
+        )
+        | Err(_) => {}
+    }
+
+    // The whole input as the payload of an ack, next to another implementation of JSON.
+    let is_array = is_json(text) && text.trim_ascii_start().starts_with('[');
+    if !text.is_empty() && !text.starts_with(|c: char| c.is_ascii_digit()) {
+        let decoded = Packet::decode(&format!("3/,1{text}")).map(|_| ());
+        let expected = if is_array { Ok(()) } else { Err(DecodePacketError::BadPayload) };
+        assert_eq!(decoded, expected);
+    }
+}
+
+/// A request is JSON, and so are the parts of it that are passed on.
+pub fn plain_json_request(data: &[u8]) {
+    if let Ok(text) = str::from_utf8(data) {
+        match Request::decode(text) {
+            Ok(Request { event: _, data, id }) => {
+                assert!(is_json(text));
+                assert!(data.is_none_or(is_json));
+                assert!(id.is_none_or(is_json));
+            }
+            Err(plain_json::DecodeRequestError::NotJson) => assert!(!is_json(text)),
+            Err(_) => assert!(is_json(text)),
+        }
+    }
+
+    // The input as the arguments of a backend, which are no more to be trusted.
+    for frame in
+        [plain_json::encode_event_frame("event", data), plain_json::encode_answer_frame(b"7", data)]
+    {
+        let (Ok(frame), Ok(text)) = (frame, str::from_utf8(data)) else { continue };
+        if is_json(text) {
+            assert!(is_json(text_of_frame(&frame)));
+        }
+    }
+}
+
+/// A message, so that it can be kept.
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    Text(String),
+    Binary(Vec<u8>),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+    Close(Option<u16>),
+}
+
+fn read_in_chunks(stream: &[u8], chunk_len: usize) -> (Vec<Seen>, Result<(), DecodeFrameError>) {
+    let mut decoder = Decoder::default();
+    let mut buffer = Vec::new();
+    let mut seen = Vec::new();
+    for chunk in stream.chunks(chunk_len.max(1)) {
+        buffer.extend_from_slice(chunk);
+        loop {
+            let buffered_len = buffer.len();
+            let consumed = match decoder.decode(&mut buffer, PAYLOAD_BYTES_MAX) {
+                Err(error) => return (seen, Err(error)),
+                Ok(Decoded::Incomplete { needed }) => {
+                    assert!(needed > buffered_len && needed <= PAYLOAD_BYTES_MAX + 14);
+                    break;
+                }
+                Ok(Decoded::Frame { consumed, message }) => {
+                    seen.extend(message.map(keep));
+                    consumed
+                }
+            };
+            assert!(consumed <= buffered_len);
+            buffer.drain(..consumed);
+        }
+    }
+    (seen, Ok(()))
+}
+
+fn keep(message: Message<'_>) -> Seen {
+    match message {
+        Message::Text(text) => {
+            assert!(text.len() <= PAYLOAD_BYTES_MAX);
+            Seen::Text(text.to_owned())
+        }
+        Message::Binary(bytes) => {
+            assert!(bytes.len() <= PAYLOAD_BYTES_MAX);
+            Seen::Binary(bytes.to_vec())
+        }
+        Message::Ping(bytes) => Seen::Ping(bytes.to_vec()),
+        Message::Pong(bytes) => Seen::Pong(bytes.to_vec()),
+        Message::Close(code) => Seen::Close(code),
+    }
+}
+
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<&RawValue>(text).is_ok()
+}
+
+fn text_of_frame(frame: &[u8]) -> &str {
+    let header_len = match frame[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    str::from_utf8(&frame[header_len..]).unwrap()
+}
+
+fn message_of_frame(frame: &[u8]) -> String {
+    text_of_frame(frame).strip_prefix('4').unwrap().to_owned()
+}

@@ -1,0 +1,156 @@
+//! Packets of Engine.IO, protocol version 4, over WebSocket: one packet per text frame.
+
+mod heartbeat;
+mod open_handshake;
+
+pub use heartbeat::{Beat, Heartbeat};
+pub use open_handshake::OpenHandshake;
+
+/// A ping of the server as a whole WebSocket frame.
+pub const PING_TEXT_FRAME: [u8; 3] = [0x81, 1, b'2'];
+
+/// An Engine.IO packet: a digit and what follows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packet<'a> {
+    /// `0` opens a session; only a server sends it.
+    Open,
+    /// `1` closes the session.
+    Close,
+    /// `2` asks for a pong with the same text.
+    Ping(&'a str),
+    /// `3` answers a ping.
+    Pong(&'a str),
+    /// `4` carries a packet of the application, here of Socket.IO.
+    Message(&'a str),
+    /// `5` ends the upgrade from another transport.
+    Upgrade,
+    /// `6` means nothing; it ends a poll.
+    Noop,
+}
+
+impl<'a> Packet<'a> {
+    /// Decodes a text frame. As in the reference server, text after a packet that carries none is
+    /// ignored.
+    ///
+    /// # Errors
+    ///
+    /// Why the text is no packet.
+    pub fn decode(text: &'a str) -> Result<Self, DecodePacketError> {
+        let mut rest = text.chars();
+        let packet_type = rest.next().ok_or(DecodePacketError::Empty)?;
+        let data = rest.as_str();
+        match packet_type {
+            '0' => Ok(Self::Open),
+            '1' => Ok(Self::Close),
+            '2' => Ok(Self::Ping(data)),
+            '3' => Ok(Self::Pong(data)),
+            '4' => Ok(Self::Message(data)),
+            '5' => Ok(Self::Upgrade),
+            '6' => Ok(Self::Noop),
+            'b' => Err(DecodePacketError::BinaryUnsupported),
+            _ => Err(DecodePacketError::UnknownType),
+        }
+    }
+}
+
+/// What a packet of the client means to a session that is open over WebSocket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received<'a> {
+    /// A packet for the layer above.
+    Message(&'a str),
+    /// The client is alive.
+    Pong,
+    /// Legal in another state of a session; tolerated here.
+    Ignored,
+    /// The client has closed the session.
+    Closed,
+}
+
+/// Decodes a text frame of a session that is open over WebSocket.
+///
+/// # Errors
+///
+/// Why the session must be closed. A ping is among the reasons: in this version of the protocol
+/// the server pings.
+pub fn receive(text: &str) -> Result<Received<'_>, DecodePacketError> {
+    match Packet::decode(text)? {
+        Packet::Message(data) => Ok(Received::Message(data)),
+        Packet::Pong(_) => Ok(Received::Pong),
+        Packet::Open | Packet::Upgrade | Packet::Noop => Ok(Received::Ignored),
+        Packet::Close => Ok(Received::Closed),
+        Packet::Ping(_) => Err(DecodePacketError::PingFromClient),
+    }
+}
+
+/// Why a text frame is no Engine.IO packet that a client may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DecodePacketError {
+    /// There is not even a packet type.
+    #[error("packet is empty")]
+    Empty,
+    /// The type is none of the seven.
+    #[error("packet type is unknown")]
+    UnknownType,
+    /// `b`: binary data as base64.
+    #[error("binary packets are not supported")]
+    BinaryUnsupported,
+    /// A ping in the wrong direction.
+    #[error("ping came from the client")]
+    PingFromClient,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_packet_type_is_decoded() {
+        let cases = [
+            ("0", Ok(Packet::Open)),
+            (r#"0{"sid":"x"}"#, Ok(Packet::Open)),
+            ("1", Ok(Packet::Close)),
+            ("2", Ok(Packet::Ping(""))),
+            ("2probe", Ok(Packet::Ping("probe"))),
+            ("3", Ok(Packet::Pong(""))),
+            ("3probe", Ok(Packet::Pong("probe"))),
+            ("4", Ok(Packet::Message(""))),
+            ("4hello", Ok(Packet::Message("hello"))),
+            ("4é\0🎈", Ok(Packet::Message("é\0🎈"))),
+            ("5", Ok(Packet::Upgrade)),
+            ("6", Ok(Packet::Noop)),
+            ("", Err(DecodePacketError::Empty)),
+            ("7", Err(DecodePacketError::UnknownType)),
+            ("9", Err(DecodePacketError::UnknownType)),
+            ("abc", Err(DecodePacketError::UnknownType)),
+            ("é", Err(DecodePacketError::UnknownType)),
+            ("٤", Err(DecodePacketError::UnknownType)),
+            (" 4", Err(DecodePacketError::UnknownType)),
+            ("bAQID", Err(DecodePacketError::BinaryUnsupported)),
+        ];
+
+        for (text, expected) in cases {
+            assert_eq!(Packet::decode(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_open_session_takes_what_the_reference_server_takes() {
+        let cases = [
+            ("442", Ok(Received::Message("42"))),
+            ("3", Ok(Received::Pong)),
+            ("3x", Ok(Received::Pong)),
+            ("0", Ok(Received::Ignored)),
+            ("5", Ok(Received::Ignored)),
+            ("6", Ok(Received::Ignored)),
+            ("1", Ok(Received::Closed)),
+            ("2", Err(DecodePacketError::PingFromClient)),
+            ("2probe", Err(DecodePacketError::PingFromClient)),
+            ("", Err(DecodePacketError::Empty)),
+            ("7", Err(DecodePacketError::UnknownType)),
+        ];
+
+        for (text, expected) in cases {
+            assert_eq!(receive(text), expected, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Engine.IO, Socket.IO, WebSocket and plain JSON framing, without I/O.
+//!
+//! Bytes go in, messages come out, and the other way round. Nothing here opens a socket, starts a
+//! task or reads a clock: time is an argument. What a message means is for the gateway to decide;
+//! what it looks like on the wire is known only here.
+//!
+//! ```text
+//!  bytes ─► websocket::Decoder ─► text ─┬─► engine_io::receive ─► socket_io::Packet ─► socket_io::Session
+//!                                       └─► plain_json::Request
+//!  bytes ◄────────────────────── whole frames ◄── socket_io::encode_*, plain_json::encode_*
+//! ```
+//!
+//! Arguments of events are carried as JSON text. It is checked once, when it arrives, and never
+//! built as a tree: what a client wrote is what the other clients get, nested as deep as it may be.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable
+    )
+)]
+
+mod args;
+mod event_name;
+mod json;
+mod text_frame;
+
+pub mod engine_io;
+pub mod plain_json;
+pub mod socket_io;
+pub mod websocket;

@@ -1,0 +1,92 @@
+//! What the ordinary path costs in allocations.
+
+use allocation_counter::measure;
+use edge_protocol::engine_io::{self, Received};
+use edge_protocol::websocket::{Decoded, Decoder, Message};
+use edge_protocol::{plain_json, socket_io};
+
+use crate::client::{LIMIT, TEXT, frame};
+
+#[test]
+fn an_event_is_decoded_from_bytes_without_allocating() {
+    let text =
+        r#"42/chat,7["message",{"room":"lobby","text":"é","at":[1.5e3,null,{"deep":[[[]]]}]}]"#;
+    let mut input = frame(TEXT, text.as_bytes());
+    let mut decoder = Decoder::default();
+
+    let allocated = measure(|| {
+        let decoded = decoder.decode(&mut input, LIMIT);
+        let Ok(Decoded::Frame { message: Some(Message::Text(text)), .. }) = decoded else {
+            panic!()
+        };
+        let Ok(Received::Message(message)) = engine_io::receive(text) else { panic!() };
+        let Ok(socket_io::Packet::Event { args, .. }) = socket_io::Packet::decode(message) else {
+            panic!();
+        };
+        assert_eq!(args.len(), text.len() - r#"42/chat,7["message",]"#.len());
+    });
+
+    assert_eq!(allocated.count_total, 0);
+}
+
+#[test]
+fn a_plain_request_is_decoded_without_allocating() {
+    let text = r#"{"event":"message","data":{"room":"lobby","text":"a\n"},"id":7}"#;
+
+    let allocated = measure(|| assert!(plain_json::Request::decode(text).is_ok()));
+
+    assert_eq!(allocated.count_total, 0);
+}
+
+#[test]
+fn a_frame_is_encoded_in_one_allocation() {
+    let args = format!("[{{\"text\":\"{}\"}}]", "x".repeat(70_000));
+    let args = args.as_bytes();
+    let encoders: [&dyn Fn() -> Vec<u8>; 8] = [
+        &|| socket_io::encode_event_frame("/chat", "a \"name\"\n", args, Some(u64::MAX)).unwrap(),
+        &|| socket_io::encode_event_frame("/", "a", b"[]", None).unwrap(),
+        &|| socket_io::encode_ack_frame("/chat", 12, args).unwrap(),
+        &|| socket_io::encode_connect_frame("/chat", "s1"),
+        &|| socket_io::encode_connect_error_frame("/chat", "no", Some(b"{}")),
+        &|| socket_io::encode_disconnect_frame("/chat"),
+        &|| plain_json::encode_event_frame("a", args).unwrap(),
+        &|| plain_json::encode_answer_frame(b"7", args).unwrap(),
+    ];
+
+    for (index, encode) in encoders.iter().enumerate() {
+        let allocated = measure(|| {
+            let frame = encode();
+            assert_eq!(frame.capacity(), frame.len());
+        });
+        assert_eq!(allocated.count_total, 1, "encoder {index}");
+    }
+}
+
+#[test]
+fn a_fragmented_message_gives_its_memory_back_with_the_next_call() {
+    let mut first = crate::client::fragment(TEXT, &[b'x'; 5000]);
+    let mut last = frame(crate::client::CONTINUATION, b"y");
+
+    let allocated = measure(|| {
+        let mut decoder = Decoder::default();
+        assert!(decoder.decode(&mut first, LIMIT).is_ok());
+        assert!(decoder.decode(&mut last, LIMIT).is_ok());
+        assert!(decoder.decode(&mut [], LIMIT).is_ok());
+        std::mem::forget(decoder);
+    });
+
+    assert!(allocated.count_total > 0);
+    assert_eq!(allocated.bytes_current, 0);
+}
+
+#[test]
+fn a_header_that_promises_much_makes_nothing_grow() {
+    let mut input = crate::client::header(0x82, LIMIT as u64);
+
+    let allocated = measure(|| {
+        let decoded = Decoder::default().decode(&mut input, LIMIT).map(|_| ());
+        assert_eq!(decoded, Ok(()));
+    });
+
+    assert_eq!(allocated.count_total, 0);
+}

@@ -1,0 +1,126 @@
+//! What a client does with frames, written from the protocol documents and without our codec: a
+//! mistake made twice would hide.
+
+use edge_protocol::websocket::{DecodeFrameError, Decoded, Decoder, Message};
+
+pub(crate) const CONTINUATION: u8 = 0x0;
+pub(crate) const TEXT: u8 = 0x1;
+pub(crate) const BINARY: u8 = 0x2;
+pub(crate) const CLOSE: u8 = 0x8;
+pub(crate) const PING: u8 = 0x9;
+pub(crate) const PONG: u8 = 0xA;
+
+/// The masking key in the examples of RFC 6455 §5.7.
+pub(crate) const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+pub(crate) const LIMIT: usize = 1_000_000;
+
+/// A message as the server saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Text(String),
+    Binary(Vec<u8>),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+    Close(Option<u16>),
+}
+
+impl From<Message<'_>> for Seen {
+    fn from(message: Message<'_>) -> Self {
+        match message {
+            Message::Text(text) => Self::Text(text.to_owned()),
+            Message::Binary(bytes) => Self::Binary(bytes.to_vec()),
+            Message::Ping(bytes) => Self::Ping(bytes.to_vec()),
+            Message::Pong(bytes) => Self::Pong(bytes.to_vec()),
+            Message::Close(code) => Self::Close(code),
+        }
+    }
+}
+
+/// A final, masked frame.
+pub(crate) fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    frame_with(0x80 | opcode, MASK, payload)
+}
+
+/// A masked frame that is not the last of its message.
+pub(crate) fn fragment(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    frame_with(opcode, MASK, payload)
+}
+
+pub(crate) fn frame_with(first_byte: u8, mask: [u8; 4], payload: &[u8]) -> Vec<u8> {
+    let mut frame = header(first_byte, payload.len() as u64);
+    frame.extend(mask);
+    frame.extend(payload.iter().enumerate().map(|(index, byte)| byte ^ mask[index % 4]));
+    frame
+}
+
+/// A header up to the masking key.
+pub(crate) fn header(first_byte: u8, payload_len: u64) -> Vec<u8> {
+    let mut header = vec![first_byte];
+    if payload_len < 126 {
+        header.push(0x80 + payload_len as u8);
+    } else if payload_len < 65_536 {
+        header.push(0x80 + 126);
+        header.extend((payload_len as u16).to_be_bytes());
+    } else {
+        header.push(0x80 + 127);
+        header.extend(payload_len.to_be_bytes());
+    }
+    header
+}
+
+/// The server's end of a connection: takes bytes as they come and remembers what they meant.
+#[derive(Default)]
+pub(crate) struct Reader {
+    decoder: Decoder,
+    buffer: Vec<u8>,
+    pub(crate) seen: Vec<Seen>,
+}
+
+impl Reader {
+    pub(crate) fn read(&mut self, bytes: &[u8], limit: usize) -> Result<(), DecodeFrameError> {
+        self.buffer.extend(bytes);
+        loop {
+            let buffered_len = self.buffer.len();
+            match self.decoder.decode(&mut self.buffer, limit)? {
+                Decoded::Frame { consumed, message } => {
+                    assert!(consumed >= 6 && consumed <= buffered_len);
+                    self.seen.extend(message.map(Seen::from));
+                    self.buffer.drain(..consumed);
+                }
+                Decoded::Incomplete { needed } => {
+                    assert!(needed > buffered_len);
+                    assert!(needed <= limit.max(125) + 14);
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+pub(crate) fn read_all(bytes: &[u8], limit: usize) -> Result<Vec<Seen>, DecodeFrameError> {
+    let mut reader = Reader::default();
+    reader.read(bytes, limit)?;
+    assert!(reader.buffer.is_empty(), "the input ends with a whole frame");
+    Ok(reader.seen)
+}
+
+/// The text in a whole frame of the server, which must use the shortest length and fill its
+/// allocation.
+pub(crate) fn server_text(frame: Vec<u8>) -> String {
+    assert_eq!(frame.capacity(), frame.len());
+    assert_eq!(frame[0], 0x81, "final text frame");
+    let (payload_len, header_len) = match frame[1] {
+        126 => (u64::from(u16::from_be_bytes([frame[2], frame[3]])), 4),
+        127 => (u64::from_be_bytes(frame[2..10].try_into().unwrap()), 10),
+        len => (u64::from(len), 2),
+    };
+    let shortest_header_len = match payload_len {
+        0..=125 => 2,
+        126..=65_535 => 4,
+        65_536.. => 10,
+    };
+    assert_eq!(header_len, shortest_header_len);
+    assert_eq!((frame.len() - header_len) as u64, payload_len);
+    String::from_utf8(frame.into_iter().skip(header_len).collect()).unwrap()
+}

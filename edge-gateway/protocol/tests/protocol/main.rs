@@ -1,0 +1,12 @@
+//! The codecs from the client's side of the wire.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod allocations;
+mod client;
+mod fuzz_corpus;
+mod plain_json;
+mod socket_io_frames;
+mod socket_io_packets;
+mod socket_io_session;
+mod websocket_frames;
+mod websocket_streams;

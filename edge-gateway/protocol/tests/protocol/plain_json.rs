@@ -1,0 +1,216 @@
+//! Plain JSON, both ways.
+
+use std::borrow::Cow;
+
+use edge_protocol::plain_json::{
+    DecodeRequestError, EVENT_NAME_BYTES_MAX, EncodeError, ID_BYTES_MAX, Request,
+    encode_answer_frame, encode_event_frame,
+};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::client::server_text;
+
+fn request<'a>(event: &'a str, data: Option<&'a str>, id: Option<&'a str>) -> Request<'a> {
+    Request { event: Cow::Borrowed(event), data, id }
+}
+
+#[test]
+fn requests_are_decoded() {
+    let cases = [
+        (r#"{"event":"a"}"#, request("a", None, None)),
+        (r#"{"event":""}"#, request("", None, None)),
+        (r#"{"event":"a","data":null}"#, request("a", Some("null"), None)),
+        (r#"{"event":"a","data":{"b":[1]},"id":7}"#, request("a", Some(r#"{"b":[1]}"#), Some("7"))),
+        (r#"{"id":"x","data":1,"event":"a"}"#, request("a", Some("1"), Some(r#""x""#))),
+        (r#"{"event":"a","id":-1.5e3}"#, request("a", None, Some("-1.5e3"))),
+        (" {\n\"event\" : \"a\" , \"data\" : [ 1 ] } ", request("a", Some("[ 1 ]"), None)),
+        (r#"{"event":"\u0061\n"}"#, request("a\n", None, None)),
+        (r#"{"\u0065vent":"a","d\u0061ta":2}"#, request("a", Some("2"), None)),
+        (r#"{"event":1,"event":"a","data":1,"data":2}"#, request("a", Some("2"), None)),
+        (r#"{"event":"a","more":{"event":"b"},"\ud800":1}"#, request("a", None, None)),
+        (r#"{"event":"connect"}"#, request("connect", None, None)),
+        (r#"{"event":"a","id":"\ud800"}"#, request("a", None, Some(r#""\ud800""#))),
+    ];
+
+    for (text, expected) in cases {
+        assert_eq!(Request::decode(text), Ok(expected), "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_request_is_refused_with_its_reason() {
+    let long_name = format!(r#"{{"event":"{}"}}"#, "n".repeat(EVENT_NAME_BYTES_MAX + 1));
+    let long_escaped = format!(r#"{{"event":"{}"}}"#, r"\u006e".repeat(EVENT_NAME_BYTES_MAX + 1));
+    let long_id = format!(r#"{{"event":"a","id":"{}"}}"#, "n".repeat(ID_BYTES_MAX - 1));
+    let long_number = format!(r#"{{"event":"a","id":{}}}"#, "1".repeat(ID_BYTES_MAX + 1));
+    let cases = [
+        ("", DecodeRequestError::NotJson),
+        ("hello", DecodeRequestError::NotJson),
+        ("{", DecodeRequestError::NotJson),
+        (r#"{"event":"a""#, DecodeRequestError::NotJson),
+        (r#"{"event":"a"}}"#, DecodeRequestError::NotJson),
+        (r#"{"event":"a",}"#, DecodeRequestError::NotJson),
+        (r#"{"event" "a"}"#, DecodeRequestError::NotJson),
+        (r#"{event:"a"}"#, DecodeRequestError::NotJson),
+        (r#"{"event":"a","data":[1}"#, DecodeRequestError::NotJson),
+        ("[", DecodeRequestError::NotJson),
+        ("1 2", DecodeRequestError::NotJson),
+        ("null", DecodeRequestError::NotAnObject),
+        ("1", DecodeRequestError::NotAnObject),
+        (r#""x""#, DecodeRequestError::NotAnObject),
+        (r#"[{"event":"a"}]"#, DecodeRequestError::NotAnObject),
+        ("{}", DecodeRequestError::MissingEvent),
+        (r#"{"data":1}"#, DecodeRequestError::MissingEvent),
+        (r#"{"Event":"a"}"#, DecodeRequestError::MissingEvent),
+        (r#"{"event":null}"#, DecodeRequestError::BadEvent),
+        (r#"{"event":1}"#, DecodeRequestError::BadEvent),
+        (r#"{"event":["a"]}"#, DecodeRequestError::BadEvent),
+        (r#"{"event":"a","event":1}"#, DecodeRequestError::BadEvent),
+        (r#"{"event":"\ud800"}"#, DecodeRequestError::BadEvent),
+        (&long_name, DecodeRequestError::EventTooLong),
+        (&long_escaped, DecodeRequestError::EventTooLong),
+        (r#"{"event":"a","id":null}"#, DecodeRequestError::BadId),
+        (r#"{"event":"a","id":true}"#, DecodeRequestError::BadId),
+        (r#"{"event":"a","id":{}}"#, DecodeRequestError::BadId),
+        (r#"{"event":"a","id":[1]}"#, DecodeRequestError::BadId),
+        (&long_id, DecodeRequestError::IdTooLong),
+        (&long_number, DecodeRequestError::IdTooLong),
+    ];
+
+    for (text, error) in cases {
+        assert_eq!(Request::decode(text), Err(error), "{text}");
+    }
+}
+
+#[test]
+fn names_and_ids_may_be_as_long_as_their_bounds() {
+    let name = "n".repeat(EVENT_NAME_BYTES_MAX);
+    let id = format!("\"{}\"", "n".repeat(ID_BYTES_MAX - 2));
+
+    let text = format!(r#"{{"event":"{name}","id":{id}}}"#);
+    assert_eq!(Request::decode(&text), Ok(request(&name, None, Some(&id))));
+
+    let text = format!(r#"{{"event":"{}"}}"#, r"\u006e".repeat(EVENT_NAME_BYTES_MAX));
+    assert_eq!(Request::decode(&text), Ok(request(&name, None, None)));
+}
+
+#[test]
+fn data_passes_as_the_client_wrote_it() {
+    let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+    for data in ["1e400", r#""\ud800""#, r#"{"a":1, "a":2}"#, "12345678901234567890", &deep] {
+        let text = format!(r#"{{"event":"a","data":{data}}}"#);
+        assert_eq!(Request::decode(&text), Ok(request("a", Some(data), None)));
+    }
+}
+
+#[test]
+fn events_carry_their_arguments_as_data() {
+    let cases = [
+        ("[]", r#"{"event":"a"}"#),
+        ("[ ]", r#"{"event":"a"}"#),
+        ("[null]", r#"{"event":"a","data":null}"#),
+        (r#"[ {"b":[1,2]} ]"#, r#"{"event":"a","data":{"b":[1,2]}}"#),
+        ("[[1,2]]", r#"{"event":"a","data":[1,2]}"#),
+        ("[1,2]", r#"{"event":"a","data":[1,2]}"#),
+    ];
+
+    for (args, expected) in cases {
+        assert_eq!(server_text(encode_event_frame("a", args.as_bytes()).unwrap()), expected);
+    }
+    assert_eq!(server_text(encode_event_frame("\"\n", b"[]").unwrap()), r#"{"event":"\"\n"}"#);
+}
+
+#[test]
+fn an_answer_is_data_or_an_error() {
+    let cases = [
+        ("[]", r#"{"id":7,"data":null}"#),
+        ("[1]", r#"{"id":7,"data":1}"#),
+        ("[1,2]", r#"{"id":7,"data":1}"#),
+        (r#"[{"a":1}]"#, r#"{"id":7,"data":{"a":1}}"#),
+        (r#"[{"error":{"code":"x"}}]"#, r#"{"id":7,"error":{"code":"x"}}"#),
+        (r#"[ { "error" : {"code":"x"} } ]"#, r#"{"id":7,"error":{"code":"x"}}"#),
+        (r#"[{"error":{}},1]"#, r#"{"id":7,"error":{}}"#),
+        (r#"[{"error":{},"a":1}]"#, r#"{"id":7,"data":{"error":{},"a":1}}"#),
+        (r#"[{"a":1,"error":{}}]"#, r#"{"id":7,"data":{"a":1,"error":{}}}"#),
+        (r#"[{"error":"x"}]"#, r#"{"id":7,"data":{"error":"x"}}"#),
+        (r#"[{"error":null}]"#, r#"{"id":7,"data":{"error":null}}"#),
+        (r#"[{"errors":{}}]"#, r#"{"id":7,"data":{"errors":{}}}"#),
+        (r#"["error"]"#, r#"{"id":7,"data":"error"}"#),
+        ("[{}]", r#"{"id":7,"data":{}}"#),
+    ];
+
+    for (args, expected) in cases {
+        let frame = encode_answer_frame(b"7", args.as_bytes()).unwrap();
+        assert_eq!(server_text(frame), expected, "{args}");
+    }
+    assert_eq!(
+        server_text(encode_answer_frame(br#""x""#, b"[1]").unwrap()),
+        r#"{"id":"x","data":1}"#
+    );
+}
+
+#[test]
+fn arguments_must_be_an_array() {
+    for args in ["", "1", "{}", "[", "[x]", "[1 2]"] {
+        assert_eq!(encode_event_frame("a", args.as_bytes()), Err(EncodeError::NotAnArray));
+        assert_eq!(encode_answer_frame(b"1", args.as_bytes()), Err(EncodeError::NotAnArray));
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_request_arrives_as_it_was_sent(
+        event in "\\PC{0,60}",
+        data in prop::option::of(prop::collection::vec(any::<String>(), 0..4)),
+        id in prop::option::of(prop_oneof![
+            any::<i64>().prop_map(Value::from),
+            "[a-z\"é]{0,20}".prop_map(Value::from),
+        ]),
+    ) {
+        prop_assume!(event.len() <= EVENT_NAME_BYTES_MAX);
+        let mut sent = json!({ "event": event });
+        if let Some(data) = &data {
+            sent["data"] = json!(data);
+        }
+        if let Some(id) = &id {
+            sent["id"] = id.clone();
+        }
+        let text = sent.to_string();
+
+        let request = Request::decode(&text).unwrap();
+
+        let parse = |raw: Option<&str>| raw.map(|raw| serde_json::from_str::<Value>(raw).unwrap());
+        prop_assert_eq!(request.event.as_ref(), &event);
+        prop_assert_eq!(parse(request.data), data.map(|data| json!(data)));
+        prop_assert_eq!(parse(request.id), id);
+    }
+
+    #[test]
+    fn a_client_reads_the_event_that_was_meant(
+        event in any::<String>(),
+        args in prop::collection::vec(any::<String>(), 0..4),
+    ) {
+        let frame = encode_event_frame(&event, json!(args).to_string().as_bytes()).unwrap();
+
+        let read: Value = serde_json::from_str(&server_text(frame)).unwrap();
+        let expected = match args.as_slice() {
+            [] => json!({ "event": event }),
+            [only] => json!({ "event": event, "data": only }),
+            several => json!({ "event": event, "data": several }),
+        };
+        prop_assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn arbitrary_text_never_panics(text in any::<String>(), args in prop::collection::vec(any::<u8>(), 0..40)) {
+        let _decoded = Request::decode(&text);
+        let _encoded = encode_answer_frame(b"1", &args);
+        let _encoded = encode_answer_frame(b"1", &[b"[", &args[..], b"]"].concat());
+    }
+
+    #[test]
+    fn nearly_a_request_never_panics(text in "\\{(\"(event|data|id|\\\\u0065)\":?[\\[\\]{}\",:0-9a-z\\\\ é]{0,8},?){0,4}\\}?") {
+        let _decoded = Request::decode(&text);
+    }
+}
