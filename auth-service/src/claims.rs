@@ -1,0 +1,88 @@
+//! Checks what a token says, once its signature is known to be good.
+
+use serde_json::{Map, Value};
+
+use crate::identity::Identity;
+use crate::json_object::parse_json_object;
+use crate::refusal::Refusal;
+use crate::rules::Rules;
+
+/// Latest time a claim may name: the end of the year 9999. What lies beyond is not a date but a mistake.
+const NUMERIC_DATE_MAX: u64 = 253_402_300_799;
+
+/// Checks every claim we know, leaves none to a library's defaults, and returns the identity that they make.
+///
+/// A claim that we need and that is not of its type counts as missing. One that may be left out and is not of its type
+/// makes the whole token malformed: guessing what its issuer meant would be guessing about rights.
+pub(crate) fn strict_validation(
+    payload: &[u8],
+    rules: &Rules,
+    now_unix_ms: u64,
+) -> Result<Identity, Refusal> {
+    let mut claims = parse_json_object(payload).map_err(|_| Refusal::Malformed)?;
+    let expires_at_unix_ms =
+        claims.get("exp").and_then(numeric_date_ms).ok_or(Refusal::MissingClaim)?;
+    let issuer = take_text(&mut claims, "iss").ok_or(Refusal::MissingClaim)?;
+    let subject = take_text(&mut claims, "sub").ok_or(Refusal::MissingClaim)?;
+    let audience = claims.get("aud").and_then(audiences).ok_or(Refusal::MissingClaim)?;
+    let not_before_unix_ms = match claims.get("nbf") {
+        None => 0,
+        Some(value) => numeric_date_ms(value).ok_or(Refusal::Malformed)?,
+    };
+    let name = display_name(claims.get("name"))?;
+
+    if issuer != rules.issuer {
+        return Err(Refusal::Issuer);
+    }
+    if !audience.contains(&rules.audience.as_str()) {
+        return Err(Refusal::Audience);
+    }
+    let leeway_ms = rules.clock_leeway_ms();
+    if expires_at_unix_ms.saturating_add(leeway_ms) <= now_unix_ms {
+        return Err(Refusal::Expired);
+    }
+    if not_before_unix_ms > now_unix_ms.saturating_add(leeway_ms) {
+        return Err(Refusal::NotYetValid);
+    }
+    Ok(Identity { subject, issuer, name, expires_at_unix_ms })
+}
+
+fn take_text(claims: &mut Map<String, Value>, name: &str) -> Option<String> {
+    match claims.remove(name)? {
+        Value::String(text) if !text.is_empty() => Some(text),
+        Value::String(_)
+        | Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::Array(_)
+        | Value::Object(_) => None,
+    }
+}
+
+/// Reads `aud`: a text or a list of texts.
+fn audiences(value: &Value) -> Option<Vec<&str>> {
+    match value.as_array() {
+        Some(list) => list.iter().map(Value::as_str).collect(),
+        None => Some(vec![value.as_str()?]),
+    }
+}
+
+fn display_name(value: Option<&Value>) -> Result<Option<String>, Refusal> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => {
+            let name = value.as_str().ok_or(Refusal::Malformed)?;
+            Ok(Some(name.to_owned()).filter(|name| !name.is_empty()))
+        }
+    }
+}
+
+/// Reads a `NumericDate`: seconds since the Unix epoch, possibly with a fraction.
+fn numeric_date_ms(value: &Value) -> Option<u64> {
+    if let Some(seconds) = value.as_u64() {
+        return (seconds <= NUMERIC_DATE_MAX).then(|| seconds * 1000);
+    }
+    let seconds = value.as_f64()?;
+    // In range, so the cast only drops the fraction of a millisecond.
+    (0.0..=NUMERIC_DATE_MAX as f64).contains(&seconds).then_some((seconds * 1000.0) as u64)
+}

@@ -1,0 +1,182 @@
+//! Names the settings of the auth service.
+
+use std::io::{self, Read as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
+
+use crate::hs256_secret::{Hs256Secret, WeakSecretError};
+
+mod secret_variable;
+
+pub use secret_variable::SecretVariable;
+
+/// Largest secret file that is read.
+const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Longest leeway between clocks. More would be a longer life for every token.
+const CLOCK_LEEWAY_MAX: Duration = Duration::from_secs(300);
+
+/// Settings of the auth service. Each one is both a flag and an environment variable.
+#[derive(Debug, Clone, clap::Args)]
+#[group(id = "auth-service")]
+pub struct Config {
+    /// Address that serves gRPC.
+    #[arg(
+        id = "auth-listen",
+        long = "auth-listen",
+        env = "AUTH_LISTEN",
+        default_value = "127.0.0.1:50051",
+        value_name = "ADDR"
+    )]
+    pub listen: SocketAddr,
+
+    /// Address that serves health, readiness and metrics over HTTP. Off unless given.
+    #[arg(
+        id = "auth-ops-listen",
+        long = "auth-ops-listen",
+        env = "AUTH_OPS_LISTEN",
+        value_name = "ADDR"
+    )]
+    pub ops_listen: Option<SocketAddr>,
+
+    #[command(flatten)]
+    pub hs256_secret: SecretVariable,
+
+    /// File with the secret of HS256 tokens, at least 32 bytes. A line end after it does not count.
+    #[arg(
+        id = "auth-hs256-secret-file",
+        long = "auth-hs256-secret-file",
+        env = "AUTH_HS256_SECRET_FILE",
+        value_name = "PATH"
+    )]
+    pub hs256_secret_file: Option<PathBuf>,
+
+    /// File with public keys of RS256, ES256 or EdDSA tokens: PEM, a JWK, or a JWK set. May be given several times; in
+    /// the variable, commas separate files. A token with a `kid` needs a JWK with that `kid`: keys from PEM have none.
+    #[arg(
+        id = "auth-public-key-file",
+        long = "auth-public-key-file",
+        env = "AUTH_PUBLIC_KEY_FILES",
+        value_delimiter = ',',
+        value_name = "PATH"
+    )]
+    pub public_key_files: Vec<PathBuf>,
+
+    /// The only `iss` that is accepted in tokens.
+    #[arg(
+        id = "auth-issuer",
+        long = "auth-issuer",
+        env = "AUTH_ISSUER",
+        default_value = "sockeye",
+        value_name = "TEXT",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub issuer: String,
+
+    /// What the `aud` of a token must name, alone or among others.
+    #[arg(
+        id = "auth-audience",
+        long = "auth-audience",
+        env = "AUTH_AUDIENCE",
+        default_value = "sockeye",
+        value_name = "TEXT",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub audience: String,
+
+    /// How far the clock of the tokens' issuer may differ from ours. At most 5 minutes.
+    #[arg(
+        id = "auth-clock-leeway",
+        long = "auth-clock-leeway",
+        env = "AUTH_CLOCK_LEEWAY",
+        default_value = "5s",
+        value_name = "DURATION",
+        value_parser = parse_clock_leeway
+    )]
+    pub clock_leeway: Duration,
+
+    /// Sign a token for whoever asks, with the HS256 secret. For development: it makes every check of tokens void.
+    #[arg(
+        id = "auth-issue-tokens",
+        long = "auth-issue-tokens",
+        env = "AUTH_ISSUE_TOKENS",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub issue_tokens: bool,
+}
+
+impl Config {
+    /// Whether no key is named at all, so that the service would refuse to start.
+    pub fn names_no_key(&self) -> bool {
+        !self.hs256_secret.is_set()
+            && self.hs256_secret_file.is_none()
+            && self.public_key_files.is_empty()
+    }
+
+    /// Makes up an HS256 secret that ends with this process, and switches issuing on so that there are tokens at all.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the operating system has no randomness to give.
+    pub fn use_throwaway_secret(&mut self) -> Result<(), getrandom::Error> {
+        self.hs256_secret = SecretVariable::random()?;
+        self.issue_tokens = true;
+        Ok(())
+    }
+
+    /// Reads the HS256 secret from where the settings say, if they say so.
+    pub(crate) fn read_hs256_secret(&self) -> Result<Option<Hs256Secret>, ReadSecretError> {
+        match (self.hs256_secret.expose(), &self.hs256_secret_file) {
+            (None, None) => Ok(None),
+            (Some(_), Some(_)) => Err(ReadSecretError::Twice),
+            (Some(bytes), None) => {
+                Ok(Some(Hs256Secret::from_bytes(bytes).map_err(ReadSecretError::Variable)?))
+            }
+            (None, Some(path)) => {
+                let read = |source| ReadSecretError::Read { path: path.clone(), source };
+                let weak = |source| ReadSecretError::File { path: path.clone(), source };
+                let mut bytes = Vec::new();
+                let file = std::fs::File::open(path).map_err(read)?;
+                file.take(SECRET_FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(read)?;
+                Ok(Some(Hs256Secret::from_bytes(without_line_end(&bytes)).map_err(weak)?))
+            }
+        }
+    }
+}
+
+fn without_line_end(bytes: &[u8]) -> &[u8] {
+    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    bytes.strip_suffix(b"\r").unwrap_or(bytes)
+}
+
+fn parse_clock_leeway(text: &str) -> Result<Duration, ParseClockLeewayError> {
+    let leeway = humantime::parse_duration(text)?;
+    if leeway > CLOCK_LEEWAY_MAX { Err(ParseClockLeewayError::TooLong) } else { Ok(leeway) }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ParseClockLeewayError {
+    #[error(transparent)]
+    Duration(#[from] humantime::DurationError),
+    #[error("it is longer than {}", humantime::format_duration(CLOCK_LEEWAY_MAX))]
+    TooLong,
+}
+
+/// Why there is no HS256 secret although the settings name one.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadSecretError {
+    #[error("AUTH_HS256_SECRET and AUTH_HS256_SECRET_FILE are both set")]
+    Twice,
+    #[error("the secret in AUTH_HS256_SECRET cannot be used")]
+    Variable(#[source] WeakSecretError),
+    #[error("the secret in {} cannot be used", path.display())]
+    File { path: PathBuf, source: WeakSecretError },
+    #[error("{} cannot be read", path.display())]
+    Read { path: PathBuf, source: io::Error },
+}
+
+#[cfg(test)]
+mod tests;

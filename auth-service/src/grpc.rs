@@ -1,0 +1,121 @@
+//! Serves `sockeye.auth.v1` over gRPC: tonic in, domain out.
+
+use std::error::Error;
+
+use proto::auth::v1 as wire;
+use proto::auth::v1::auth_service_server::AuthService;
+use secrecy::{ExposeSecret, SecretString};
+use service_kit::clock;
+use service_kit::trace::{TraceParent, Tracer};
+use tonic::{Request, Response, Status};
+
+use crate::identity::Identity;
+use crate::issue::{IssueTokenError, ParseTokenRequestError, TokenIssuer, TokenRequest};
+use crate::key_set::KeySet;
+use crate::refusal::Refusal;
+use crate::rules::Rules;
+use crate::telemetry;
+use crate::verify::verify;
+
+/// Answers the calls of the contract.
+#[derive(Debug)]
+pub(crate) struct Authenticator {
+    pub(crate) keys: KeySet,
+    pub(crate) rules: Rules,
+    /// Absent unless issuing is switched on.
+    pub(crate) token_issuer: Option<TokenIssuer>,
+    pub(crate) tracer: Tracer,
+}
+
+#[tonic::async_trait]
+impl AuthService for Authenticator {
+    async fn authenticate(
+        &self,
+        request: Request<wire::AuthenticateRequest>,
+    ) -> Result<Response<wire::AuthenticateResponse>, Status> {
+        let parent = trace_parent(&request);
+        let mut span = telemetry::authenticate_span(&self.tracer, parent);
+        let token = SecretString::from(request.into_inner().token);
+
+        let verified = verify(token.expose_secret(), &self.keys, &self.rules, clock::unix_ms());
+
+        telemetry::record_outcome(span.as_mut(), verified.as_ref().err().copied());
+        if let Err(refusal) = verified {
+            let trace_id = parent.filter(|parent| parent.is_sampled()).map(TraceParent::trace_id);
+            tracing::debug!(
+                outcome = refusal.label(),
+                trace.id = trace_id.map(tracing::field::display),
+                "token refused"
+            );
+        }
+        let outcome = match verified {
+            Ok(identity) => wire::authenticate_response::Outcome::Identity(identity.into()),
+            Err(refusal) => wire::authenticate_response::Outcome::Refusal(refusal.into()),
+        };
+        Ok(Response::new(wire::AuthenticateResponse { outcome: Some(outcome) }))
+    }
+
+    async fn issue_token(
+        &self,
+        request: Request<wire::IssueTokenRequest>,
+    ) -> Result<Response<wire::IssueTokenResponse>, Status> {
+        let Some(token_issuer) = &self.token_issuer else {
+            return Err(Status::unimplemented("issuing tokens is switched off"));
+        };
+        let wire::IssueTokenRequest { subject, name, lifetime_seconds } = request.into_inner();
+        let token_request = TokenRequest::parse(subject, name, lifetime_seconds)?;
+        let issued = token_issuer.issue(&token_request, clock::unix_ms())?;
+        telemetry::record_issued_token();
+        Ok(Response::new(wire::IssueTokenResponse {
+            token: issued.token.expose_secret().to_owned(),
+            expires_at_unix_ms: issued.expires_at_unix_ms,
+        }))
+    }
+}
+
+fn trace_parent<T>(request: &Request<T>) -> Option<TraceParent> {
+    let text = request.metadata().get("traceparent")?.to_str().ok()?;
+    TraceParent::parse(text)
+}
+
+impl From<Identity> for wire::Identity {
+    fn from(identity: Identity) -> Self {
+        let profile = identity.profile();
+        Self {
+            subject: identity.subject,
+            issuer: identity.issuer,
+            profile: profile.into(),
+            expires_at_unix_ms: identity.expires_at_unix_ms,
+        }
+    }
+}
+
+impl From<Refusal> for wire::Refusal {
+    fn from(refusal: Refusal) -> Self {
+        let reason = match refusal {
+            Refusal::Malformed => wire::RefusalReason::Malformed,
+            Refusal::Algorithm => wire::RefusalReason::Algorithm,
+            Refusal::UnknownKey => wire::RefusalReason::UnknownKey,
+            Refusal::Signature => wire::RefusalReason::Signature,
+            Refusal::Expired => wire::RefusalReason::Expired,
+            Refusal::NotYetValid => wire::RefusalReason::NotYetValid,
+            Refusal::Issuer => wire::RefusalReason::Issuer,
+            Refusal::Audience => wire::RefusalReason::Audience,
+            Refusal::MissingClaim => wire::RefusalReason::MissingClaim,
+        };
+        Self { reason: reason.into() }
+    }
+}
+
+impl From<ParseTokenRequestError> for Status {
+    fn from(error: ParseTokenRequestError) -> Self {
+        Self::invalid_argument(error.to_string())
+    }
+}
+
+impl From<IssueTokenError> for Status {
+    fn from(error: IssueTokenError) -> Self {
+        tracing::error!(error = &error as &dyn Error, "signing a token failed");
+        Self::internal("the token cannot be signed")
+    }
+}

@@ -1,0 +1,25 @@
+//! Says who a verified token speaks for, and what others may know of them.
+
+use serde_json::{Map, Value};
+
+/// Who a verified token speaks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) subject: String,
+    pub(crate) issuer: String,
+    /// The name that other users see.
+    pub(crate) name: Option<String>,
+    /// The token's `exp`. It lies in the past while only the leeway keeps the token good.
+    pub(crate) expires_at_unix_ms: u64,
+}
+
+impl Identity {
+    /// Returns what other users may see, as JSON text.
+    pub(crate) fn profile(&self) -> String {
+        let mut profile = Map::from_iter([("id".to_owned(), Value::from(self.subject.as_str()))]);
+        if let Some(name) = &self.name {
+            profile.insert("name".to_owned(), Value::from(name.as_str()));
+        }
+        Value::Object(profile).to_string()
+    }
+}

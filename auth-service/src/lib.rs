@@ -1,0 +1,166 @@
+//! Turns tokens into identities.
+
+use std::io;
+use std::net::SocketAddr;
+
+use service_kit::exit::Failure;
+use service_kit::ops::{Condition, InstallMetricsError, OpsServer, Readiness, install_metrics};
+use service_kit::shutdown::Shutdown;
+use service_kit::trace::Tracer;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+mod algorithm;
+mod claims;
+mod config;
+mod grpc;
+mod hs256_secret;
+mod identity;
+mod issue;
+mod json_object;
+mod key_set;
+mod refusal;
+mod rules;
+mod server;
+#[cfg(test)]
+mod signing;
+mod telemetry;
+mod verify;
+
+pub use config::{Config, ReadSecretError, SecretVariable};
+pub use hs256_secret::WeakSecretError;
+pub use key_set::{LoadKeysError, ReadKeyFileError, RejectKeyError};
+pub use server::ServeError as RunError;
+
+use grpc::Authenticator;
+use issue::TokenIssuer;
+use key_set::KeySet;
+use rules::Rules;
+
+const SERVICE: &str = "auth-service";
+
+/// The auth service with its listeners bound and its keys loaded.
+#[derive(Debug)]
+pub struct AuthService {
+    listener: TcpListener,
+    address: SocketAddr,
+    ops: Option<OpsServer>,
+    authenticator: Authenticator,
+    serving: Condition,
+}
+
+impl AuthService {
+    /// Loads the keys and binds the listeners. Nobody is served before [`run`](Self::run).
+    ///
+    /// # Errors
+    ///
+    /// When a key or secret must not be used, there is none, or an address cannot be bound.
+    pub async fn bind(
+        config: Config,
+        tracer: Tracer,
+        readiness: Readiness,
+    ) -> Result<Self, BindError> {
+        let secret = config.read_hs256_secret()?;
+        let keys = KeySet::load(secret.as_ref(), &config.public_key_files)?;
+        let rules = Rules {
+            issuer: config.issuer,
+            audience: config.audience,
+            clock_leeway: config.clock_leeway,
+        };
+        let token_issuer = match (config.issue_tokens, &secret) {
+            (false, _) => None,
+            (true, None) => return Err(BindError::IssuingWithoutSecret),
+            (true, Some(secret)) => Some(TokenIssuer::new(secret, &rules)),
+        };
+
+        let (listener, address) = listen(config.listen).await?;
+        let serving = readiness.condition("auth_grpc");
+        let ops = match config.ops_listen {
+            None => None,
+            Some(address) => Some(bind_ops(address, readiness).await?),
+        };
+        telemetry::describe_metrics();
+        announce(&keys, &rules, token_issuer.is_some());
+        let authenticator = Authenticator { keys, rules, token_issuer, tracer };
+        Ok(Self { listener, address, ops, authenticator, serving })
+    }
+
+    /// Returns the address that serves gRPC.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until the shutdown is requested, and then until the calls under way are done.
+    ///
+    /// # Errors
+    ///
+    /// When serving fails by itself.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
+        let mut tasks = JoinSet::new();
+        if let Some(ops) = self.ops {
+            tasks.spawn(ops.run(shutdown.clone()));
+        }
+        self.serving.set(true);
+        let result = server::serve(self.listener, self.authenticator, shutdown).await;
+        self.serving.set(false);
+        result
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
+    let failed = |source| BindError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    tracing::info!(service = SERVICE, listener = "grpc", %address, "listening");
+    Ok((listener, address))
+}
+
+async fn bind_ops(address: SocketAddr, readiness: Readiness) -> Result<OpsServer, BindError> {
+    let metrics = install_metrics().map_err(BindError::Metrics)?;
+    let ops = OpsServer::bind(address, readiness, metrics)
+        .await
+        .map_err(|source| BindError::Listen { address, source })?;
+    tracing::info!(service = SERVICE, listener = "ops", address = %ops.local_addr(), "listening");
+    Ok(ops)
+}
+
+fn announce(keys: &KeySet, rules: &Rules, issues_tokens: bool) {
+    tracing::info!(
+        algorithms = ?keys.algorithms(),
+        issuer = rules.issuer,
+        audience = rules.audience,
+        "verifying tokens"
+    );
+    if issues_tokens {
+        tracing::warn!(
+            "ISSUING TOKENS IS ON: whoever reaches the gRPC listener can be anyone. Never do this in production"
+        );
+    }
+}
+
+/// Why the service cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("the HS256 secret is refused")]
+    Secret(#[from] ReadSecretError),
+    #[error("the keys are refused")]
+    Keys(#[from] LoadKeysError),
+    #[error("AUTH_ISSUE_TOKENS needs an HS256 secret to sign with")]
+    IssuingWithoutSecret,
+    #[error("cannot listen on {address}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot record metrics")]
+    Metrics(#[source] InstallMetricsError),
+}
+
+impl From<BindError> for Failure {
+    fn from(error: BindError) -> Self {
+        match error {
+            BindError::Secret(_) | BindError::Keys(_) | BindError::IssuingWithoutSecret => {
+                Self::configuration(error)
+            }
+            BindError::Listen { .. } => Self::unavailable(error),
+            BindError::Metrics(_) => Self::internal(error),
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Runs the auth service as a process of its own.
+
+use std::process::ExitCode;
+
+use auth_service::{AuthService, Config};
+use clap::Parser;
+use service_kit::exit::{Failure, finish, parse_args};
+use service_kit::ops::Readiness;
+use service_kit::shutdown::Shutdown;
+use service_kit::telemetry::{TelemetryConfig, Tracing, init_logging};
+
+/// Turns tokens into identities, for Sockeye's edge gateways.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Settings {
+    #[command(flatten)]
+    service: Config,
+    #[command(flatten)]
+    telemetry: TelemetryConfig,
+}
+
+fn main() -> ExitCode {
+    finish(run(parse_args()))
+}
+
+#[tokio::main]
+async fn run(settings: Settings) -> Result<(), Failure> {
+    init_logging(&settings.telemetry).map_err(Failure::configuration)?;
+    let tracing =
+        Tracing::start("auth-service", &settings.telemetry).map_err(Failure::configuration)?;
+    let shutdown = Shutdown::on_signals().map_err(Failure::internal)?;
+    let service = AuthService::bind(settings.service, tracing.tracer(), Readiness::new()).await?;
+    let result = service.run(shutdown).await;
+    tracing.shutdown().await;
+    result.map_err(Failure::internal)
+}

@@ -1,0 +1,11 @@
+//! Tests the auth service from outside: over its sockets, and as a process.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod grpc;
+mod http;
+mod limits;
+mod process;
+mod running;
+mod span_collector;
+mod telemetry;
+mod tokens;

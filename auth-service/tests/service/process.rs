@@ -1,0 +1,242 @@
+//! The binary: settings, exit codes, signals, and what its log must not say.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use proto::auth::v1::auth_service_client::AuthServiceClient;
+use proto::auth::v1::{AuthenticateRequest, IssueTokenRequest};
+use serde_json::Value;
+
+use crate::running::authenticate;
+use crate::tokens::{SECRET, expired_token, token_for, token_of_bytes};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The binary with no settings but these.
+fn auth_service(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_auth-service"));
+    command
+        .args(arguments)
+        .env_clear()
+        .env("LOG_FORMAT", "json")
+        .env("AUTH_LISTEN", "127.0.0.1:0")
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Runs the binary to its end, which it must find by itself.
+fn exit_of(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
+    let (sender, receiver) = mpsc::channel();
+    let mut command = auth_service(arguments, variables);
+    thread::spawn(move || sender.send(command.output().unwrap()));
+    let output = receiver.recv_timeout(DEADLINE).expect("the process ends by itself");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(text).unwrap())
+}
+
+/// A running process, its log read along.
+struct Process {
+    child: Child,
+    address: String,
+    log: mpsc::Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Process {
+    /// Starts the binary and waits until it listens.
+    fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut child = auth_service(arguments, variables).spawn().unwrap();
+        let log = read_lines(child.stderr.take().unwrap());
+        let mut process = Self { child, address: String::new(), log, seen: Vec::new() };
+        process.address = loop {
+            let line = process.log.recv_timeout(DEADLINE).expect("the process listens");
+            process.seen.push(line.clone());
+            let Ok(entry) = serde_json::from_str::<Value>(&line) else { continue };
+            if entry["message"] == "listening" && entry["listener"] == "grpc" {
+                assert_eq!(entry["service"], "auth-service", "{line}");
+                break entry["address"].as_str().unwrap().to_owned();
+            }
+        };
+        process
+    }
+
+    async fn client(&self) -> AuthServiceClient<tonic::transport::Channel> {
+        AuthServiceClient::connect(format!("http://{}", self.address)).await.unwrap()
+    }
+
+    /// Sends SIGTERM and returns how the process ended, with its whole log.
+    fn terminate(mut self) -> (ExitStatus, String) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        while let Ok(line) = self.log.recv_timeout(DEADLINE) {
+            self.seen.push(line);
+        }
+        // Its stderr is closed, so the process has ended or is about to.
+        (self.child.wait().unwrap(), self.seen.join("\n"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Fails where the process has ended, which is all the same.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn read_lines(stderr: ChildStderr) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stderr).lines() {
+            if sender.send(line.unwrap()).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+#[test]
+fn a_wrong_command_line_exits_with_64() {
+    for arguments in [
+        &["--no-such-flag"][..],
+        &["--auth-listen=nowhere"],
+        &["--auth-clock-leeway=1day"],
+        &["--auth-hs256-secret=correct horse battery staple, twice over"],
+    ] {
+        let (code, text) = exit_of(arguments, &[]);
+        assert_eq!(code, 64, "{text}");
+        assert!(!text.contains("horse"), "{text}");
+    }
+}
+
+#[test]
+fn help_exits_with_0_and_names_every_variable_but_no_secret() {
+    let (code, text) = exit_of(&["--help"], &[("AUTH_HS256_SECRET", SECRET)]);
+
+    assert_eq!(code, 0);
+    for variable in [
+        "AUTH_LISTEN",
+        "AUTH_OPS_LISTEN",
+        "AUTH_HS256_SECRET",
+        "AUTH_HS256_SECRET_FILE",
+        "AUTH_PUBLIC_KEY_FILES",
+        "AUTH_ISSUER",
+        "AUTH_AUDIENCE",
+        "AUTH_CLOCK_LEEWAY",
+        "AUTH_ISSUE_TOKENS",
+        "LOG_FORMAT",
+    ] {
+        assert!(text.contains(&format!("[env: {variable}")), "{variable}");
+    }
+    assert!(!text.contains(SECRET), "{text}");
+}
+
+#[test]
+fn wrong_settings_exit_with_78_and_one_line_that_says_why() {
+    let short_secret = "correct horse";
+    let cases: [(&[(&str, &str)], &str); 5] = [
+        (&[], "there is no key"),
+        (&[("AUTH_HS256_SECRET", short_secret)], "13 bytes"),
+        (&[("AUTH_HS256_SECRET_FILE", "no/such/file")], "no/such/file cannot be read"),
+        (
+            &[("AUTH_PUBLIC_KEY_FILES", "no/such/key.pem")],
+            "no/such/key.pem cannot serve as a key file",
+        ),
+        (&[("AUTH_HS256_SECRET", SECRET), ("AUTH_HS256_SECRET_FILE", "secret")], "both set"),
+    ];
+    for (variables, reason) in cases {
+        let (code, text) = exit_of(&[], variables);
+        assert_eq!(code, 78, "{text}");
+        assert!(text.contains(reason), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(!text.contains(SECRET) && !text.contains(short_secret), "{text}");
+    }
+}
+
+#[test]
+fn issuing_without_a_secret_to_sign_with_exits_with_78() {
+    let key = tempfile::NamedTempFile::new().unwrap();
+    let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+    std::fs::write(key.path(), format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"{x}"}}"#)).unwrap();
+
+    let (code, text) = exit_of(
+        &["--auth-issue-tokens"],
+        &[("AUTH_PUBLIC_KEY_FILES", key.path().to_str().unwrap())],
+    );
+
+    assert_eq!(code, 78, "{text}");
+    assert!(text.contains("AUTH_ISSUE_TOKENS needs an HS256 secret"), "{text}");
+}
+
+#[test]
+fn an_address_that_is_taken_exits_with_69() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+
+    for flag in ["--auth-listen", "--auth-ops-listen"] {
+        let (code, text) = exit_of(&[flag, &address], &[("AUTH_HS256_SECRET", SECRET)]);
+        assert_eq!(code, 69, "{text}");
+        assert!(text.contains(&format!("cannot listen on {address}")), "{text}");
+    }
+}
+
+#[test]
+fn sigterm_ends_it_with_0() {
+    let process = Process::start(&[], &[("AUTH_HS256_SECRET", SECRET)]);
+
+    let (status, log) = process.terminate();
+
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn issuing_is_announced_loudly_and_only_then() {
+    let warns = |variables: &[(&str, &str)]| {
+        let (_, log) = Process::start(&[], variables).terminate();
+        log.lines().any(|line| line.contains("\"WARN\"") && line.contains("ISSUING TOKENS IS ON"))
+    };
+
+    assert!(warns(&[("AUTH_HS256_SECRET", SECRET), ("AUTH_ISSUE_TOKENS", "true")]));
+    assert!(!warns(&[("AUTH_HS256_SECRET", SECRET)]));
+    assert!(!warns(&[("AUTH_HS256_SECRET", SECRET), ("AUTH_ISSUE_TOKENS", "false")]));
+}
+
+#[tokio::test]
+async fn nothing_of_a_token_or_the_secret_is_in_the_most_talkative_log() {
+    let process = Process::start(
+        &["--auth-issue-tokens"],
+        &[("AUTH_HS256_SECRET", SECRET), ("LOG_FILTER", "trace")],
+    );
+    let mut client = process.client().await;
+    let good = token_for("canary-subject");
+    let tampered = format!("{}AA", &good[..good.len() - 2]);
+    let subject = "canary-subject".to_owned();
+    let request =
+        IssueTokenRequest { subject, name: "canary-name".to_owned(), lifetime_seconds: 60 };
+
+    let issued = client.issue_token(request).await.unwrap().into_inner().token;
+    for token in [&good, &tampered, &expired_token(), &issued] {
+        drop(authenticate(&mut client, token).await);
+    }
+    let oversized = AuthenticateRequest { token: token_of_bytes(2_000_000) };
+    client.authenticate(oversized).await.unwrap_err();
+    let (_, log) = process.terminate();
+
+    assert!(log.contains("token refused"), "the log is talkative indeed");
+    for token in [&good, &tampered, &issued] {
+        for part in token.split('.').skip(1) {
+            assert!(!log.contains(part), "{part} is in the log");
+        }
+    }
+    for canary in [SECRET, "canary-subject", "canary-name"] {
+        assert!(!log.contains(canary), "{canary} is in the log");
+    }
+}

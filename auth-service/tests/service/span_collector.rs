@@ -1,0 +1,58 @@
+//! Receives spans as a collector does.
+
+use std::net::SocketAddr;
+
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+
+const BATCH_COUNT_MAX: usize = 16;
+
+pub(crate) struct SpanCollector {
+    pub(crate) address: SocketAddr,
+    received: mpsc::Receiver<ExportTraceServiceRequest>,
+    _server: JoinSet<Result<(), tonic::transport::Error>>,
+}
+
+struct Receiver(mpsc::Sender<ExportTraceServiceRequest>);
+
+#[tonic::async_trait]
+impl TraceService for Receiver {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        self.0.send(request.into_inner()).await.unwrap();
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+impl SpanCollector {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, received) = mpsc::channel(BATCH_COUNT_MAX);
+        let mut server = JoinSet::new();
+        server.spawn(
+            Server::builder()
+                .add_service(TraceServiceServer::new(Receiver(sender)))
+                .serve_with_incoming(TcpIncoming::from(listener)),
+        );
+        Self { address, received, _server: server }
+    }
+
+    /// Waits for the next batch of spans.
+    pub(crate) async fn next_batch(&mut self) -> ExportTraceServiceRequest {
+        let received = self.received.recv();
+        tokio::time::timeout(std::time::Duration::from_secs(10), received).await.unwrap().unwrap()
+    }
+}
