@@ -8,10 +8,16 @@ pub enum EncodeError {
     /// The arguments are not the JSON text of an array.
     #[error("arguments are not a json array")]
     NotAnArray,
+    /// The arguments are not UTF-8, which a text frame must be (RFC 6455 §5.6): a client would close the connection.
+    #[error("arguments are not utf-8")]
+    NotUtf8,
 }
 
-/// Returns what is between the brackets, without looking at it.
+/// Returns what is between the brackets, of which only the encoding is checked.
 pub(crate) fn inside(args: &[u8]) -> Result<&[u8], EncodeError> {
+    if str::from_utf8(args).is_err() {
+        return Err(EncodeError::NotUtf8);
+    }
     match args {
         [b'[', inside @ .., b']'] => Ok(inside.trim_ascii()),
         _ => Err(EncodeError::NotAnArray),
@@ -68,6 +74,12 @@ mod tests {
         for (args, expected) in cases {
             assert_eq!(Args::split(args), Ok(expected), "{}", args.escape_ascii());
         }
+    }
+
+    #[test]
+    fn what_would_break_a_text_frame_is_refused() {
+        assert_eq!(inside(b"[\"\xff\"]"), Err(EncodeError::NotUtf8));
+        assert_eq!(Args::split(b"[\"\xc3\"]"), Err(EncodeError::NotUtf8));
     }
 
     #[test]

@@ -155,7 +155,7 @@ fn check_id(value: &str) -> Result<(), DecodeRequestError> {
 ///
 /// # Errors
 ///
-/// `args` is not an array.
+/// `args` is not an array, or is not UTF-8.
 pub fn encode_event_frame(event: &str, args: &[u8]) -> Result<Vec<u8>, EncodeError> {
     let data = match Args::split(args)? {
         Args::None => None,
@@ -176,7 +176,7 @@ pub fn encode_event_frame(event: &str, args: &[u8]) -> Result<Vec<u8>, EncodeErr
 ///
 /// # Errors
 ///
-/// `args` is not an array.
+/// `args` is not an array, or is not UTF-8.
 pub fn encode_answer_frame(id: &[u8], args: &[u8]) -> Result<Vec<u8>, EncodeError> {
     let answer = match Args::split(args)? {
         Args::None => b"null",

@@ -1,7 +1,7 @@
 //! Encodes what a server may send, as whole frames: WebSocket header, Engine.IO type, packet.
 //!
 //! A frame is the same for every recipient, so one fan-out is encoded once. Payloads are opaque
-//! here: of `args` only the brackets are looked at.
+//! here: of `args` only the brackets and the encoding are looked at.
 
 use crate::args::{EncodeError, inside};
 use crate::text_frame::{Piece, text_frame};
@@ -10,7 +10,7 @@ use crate::text_frame::{Piece, text_frame};
 ///
 /// # Errors
 ///
-/// `args` is not written as an array.
+/// `args` is not written as an array, or is not UTF-8.
 pub fn encode_event_frame(
     namespace: &str,
     event: &str,
@@ -36,7 +36,7 @@ pub fn encode_event_frame(
 ///
 /// # Errors
 ///
-/// `args` is not written as an array.
+/// `args` is not written as an array, or is not UTF-8.
 pub fn encode_ack_frame(namespace: &str, ack_id: u64, args: &[u8]) -> Result<Vec<u8>, EncodeError> {
     inside(args)?;
     let [path, comma] = namespace_pieces(namespace);
