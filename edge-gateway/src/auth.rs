@@ -1,0 +1,112 @@
+//! Asks the auth service who a token speaks for.
+
+use std::time::Duration;
+
+use http::Uri;
+use proto::{
+    MESSAGE_BYTES_MAX,
+    auth::v1::{
+        AuthenticateRequest, auth_service_client::AuthServiceClient, authenticate_response::Outcome,
+    },
+};
+use service_kit::trace::TraceParent;
+use tokio::time::{self, Instant};
+use tonic::{
+    Request,
+    metadata::MetadataValue,
+    transport::{Channel, Endpoint},
+};
+
+use crate::socket::Identity;
+
+/// How long one call may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a client waits while the auth service cannot be asked.
+const OUTAGE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long to wait between two calls of one verification.
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Verifies tokens by asking the auth service. Never lets anyone in that the service has not.
+#[derive(Debug, Clone)]
+pub(crate) struct TokenVerifier {
+    client: AuthServiceClient<Channel>,
+}
+
+/// Why a token has not let anybody in.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum VerifyTokenError {
+    /// Final: the same token will not do later either.
+    #[error("the token was refused")]
+    Rejected,
+    /// Nothing was decided: the same token may do later.
+    #[error("the auth service could not be asked")]
+    Unavailable,
+}
+
+impl TokenVerifier {
+    /// Connects when first asked.
+    pub(crate) fn new(url: Uri) -> Self {
+        let channel = Endpoint::from(url)
+            .connect_timeout(CALL_TIMEOUT)
+            .timeout(CALL_TIMEOUT)
+            .http2_keep_alive_interval(Duration::from_secs(10))
+            .keep_alive_timeout(Duration::from_secs(5))
+            .connect_lazy();
+        let client = AuthServiceClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        Self { client }
+    }
+
+    /// Answers within [`OUTAGE_PATIENCE`] and one call's timeout.
+    pub(crate) async fn verify(
+        &self,
+        token: &str,
+        parent: Option<TraceParent>,
+    ) -> Result<Identity, VerifyTokenError> {
+        let patience = Instant::now() + OUTAGE_PATIENCE;
+        loop {
+            match self.call(token, parent).await {
+                Err(VerifyTokenError::Unavailable) if Instant::now() < patience => {
+                    time::sleep(RETRY_INTERVAL).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn call(
+        &self,
+        token: &str,
+        parent: Option<TraceParent>,
+    ) -> Result<Identity, VerifyTokenError> {
+        let mut request = Request::new(AuthenticateRequest { token: token.to_owned() });
+        if let Some(parent) = parent
+            && let Ok(value) = MetadataValue::try_from(parent.to_string())
+        {
+            request.metadata_mut().insert("traceparent", value);
+        }
+        let response = self.client.clone().authenticate(request).await.map_err(|status| {
+            tracing::warn!(code = ?status.code(), "auth service did not answer");
+            VerifyTokenError::Unavailable
+        })?;
+        match response.into_inner().outcome {
+            Some(Outcome::Identity(identity)) if !identity.subject.is_empty() => Ok(Identity {
+                subject: identity.subject.into(),
+                issuer: identity.issuer.into(),
+                profile: identity.profile,
+                expires_at_unix_ms: identity.expires_at_unix_ms,
+            }),
+            Some(Outcome::Refusal(refusal)) => {
+                tracing::debug!(reason = ?refusal.reason(), "token refused");
+                Err(VerifyTokenError::Rejected)
+            }
+            Some(Outcome::Identity(_)) | None => {
+                tracing::error!("auth service gave an answer that is neither identity nor refusal");
+                Err(VerifyTokenError::Unavailable)
+            }
+        }
+    }
+}

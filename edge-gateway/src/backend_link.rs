@@ -1,0 +1,401 @@
+//! Our end of the stream to one business service: what waits to be sent, what waits to be acknowledged, and where to go on
+//! after a break.
+
+pub(crate) mod driver;
+
+use std::{collections::VecDeque, rc::Rc};
+
+use bytes::Bytes;
+use proto::{
+    auth::v1::Identity as WireIdentity,
+    edge::v1::{
+        AckFinished, ClientAck, ClientEvent, EdgeEvent, EdgeFrame, Hello, Membership, SocketClosed,
+        SocketOpened, Welcome, edge_event::Kind,
+    },
+};
+use tokio::sync::Notify;
+
+use crate::{shard::ConnectionKey, socket::Identity, telemetry::Metrics};
+
+/// Most bytes that wait, sent or not, for one business service on one shard. When there are more, the connections that
+/// talk to it are not read until there are fewer.
+const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Most bytes and events that one frame takes up, but for a single larger event.
+const FRAME_BYTES_MAX: usize = 64 * 1024;
+const FRAME_EVENTS_MAX: usize = 256;
+
+/// After so many frames from the business service the edge acknowledges without waiting for the next tick.
+const UNACKNOWLEDGED_FRAMES_MAX: u64 = 64;
+
+/// What an event takes up in a queue besides its contents.
+const EVENT_OVERHEAD_BYTES: usize = 128;
+
+/// A link to one business service, as state: what a stream carries next and what must outlive the stream.
+#[derive(Debug)]
+pub(crate) struct BackendLink {
+    edge_id: Rc<str>,
+    link_id: String,
+    namespaces: Vec<String>,
+    /// Which life of the business service has our sockets; empty before the first.
+    backend_id: String,
+    attached: bool,
+    /// Not yet in a frame.
+    queued: VecDeque<EdgeEvent>,
+    queued_bytes: usize,
+    /// In numbered frames that have not been acknowledged, oldest first.
+    unacknowledged: VecDeque<Unacknowledged>,
+    unacknowledged_bytes: usize,
+    /// How many of the unacknowledged frames have been handed to the present stream.
+    handed_out: usize,
+    last_seq: u64,
+    /// The last frame of the business service that was carried out.
+    received: u64,
+    /// The last one that we have acknowledged.
+    acknowledged: u64,
+    acknowledge: bool,
+    /// Connections that are not read until there is room.
+    waiting: Vec<ConnectionKey>,
+    /// Wakes the task that drives the stream.
+    wake: Rc<Notify>,
+    metrics: Metrics,
+}
+
+#[derive(Debug)]
+struct Unacknowledged {
+    frame: EdgeFrame,
+    bytes: usize,
+}
+
+/// What became of a link's events when its business service came back with nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Lost {
+    /// Nobody knows what became of these.
+    pub(crate) in_flight: Vec<EdgeEvent>,
+    /// These had not been sent.
+    pub(crate) unsent: VecDeque<EdgeEvent>,
+}
+
+/// Why a frame of the business service breaks the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SequenceError {
+    #[error("frame {found} came where {expected} was due")]
+    Hole { expected: u64, found: u64 },
+    #[error("frame {found} was acknowledged, and the last one sent was {last}")]
+    AcknowledgesUnsent { found: u64, last: u64 },
+}
+
+impl BackendLink {
+    pub(crate) fn new(
+        edge_id: Rc<str>,
+        link_id: String,
+        namespaces: Vec<String>,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            edge_id,
+            link_id,
+            namespaces,
+            backend_id: String::new(),
+            attached: false,
+            queued: VecDeque::new(),
+            queued_bytes: 0,
+            unacknowledged: VecDeque::new(),
+            unacknowledged_bytes: 0,
+            handed_out: 0,
+            last_seq: 0,
+            received: 0,
+            acknowledged: 0,
+            acknowledge: false,
+            waiting: Vec::new(),
+            wake: Rc::default(),
+            metrics,
+        }
+    }
+
+    pub(crate) fn wake(&self) -> Rc<Notify> {
+        Rc::clone(&self.wake)
+    }
+
+    pub(crate) fn is_attached(&self) -> bool {
+        self.attached
+    }
+
+    /// Whether connections that talk to this business service should wait.
+    pub(crate) fn is_full(&self) -> bool {
+        self.queued_bytes + self.unacknowledged_bytes > WAITING_BYTES_MAX
+    }
+
+    /// Whether everything that was to be sent has been taken by the business service.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queued.is_empty() && self.unacknowledged.is_empty()
+    }
+
+    /// Has `connection` resumed once there is room.
+    pub(crate) fn wait_for_room(&mut self, connection: ConnectionKey) {
+        self.waiting.push(connection);
+    }
+
+    /// The connections that may go on, if there is room.
+    pub(crate) fn take_waiting(&mut self) -> Vec<ConnectionKey> {
+        if self.is_full() { Vec::new() } else { std::mem::take(&mut self.waiting) }
+    }
+
+    // What happens at the edge, in the order in which it happens.
+
+    pub(crate) fn socket_opened(&mut self, handle: u64, traceparent: String, opened: SocketOpened) {
+        self.push(EdgeEvent { socket: handle, traceparent, kind: Some(Kind::Opened(opened)) });
+    }
+
+    pub(crate) fn socket_closed(&mut self, handle: u64, reason: &str) {
+        let closed = SocketClosed { reason: reason.to_owned() };
+        self.push(event(handle, Kind::Closed(closed)));
+    }
+
+    pub(crate) fn client_event(&mut self, handle: u64, traceparent: String, event: ClientEvent) {
+        self.push(EdgeEvent { socket: handle, traceparent, kind: Some(Kind::Event(event)) });
+    }
+
+    pub(crate) fn client_answered(&mut self, handle: u64, tag: u64, args: &str) {
+        self.push(event(handle, Kind::Ack(ClientAck { tag, args: json_list(args) })));
+    }
+
+    pub(crate) fn ack_finished(&mut self, tag: u64, asked: u32, answered: u32) {
+        self.push(event(0, Kind::AckFinished(AckFinished { tag, asked, answered })));
+    }
+
+    fn push(&mut self, event: EdgeEvent) {
+        let bytes = event_bytes(&event);
+        self.queued_bytes += bytes;
+        self.metrics.link_queue_bytes.increment(as_f64(bytes));
+        self.queued.push_back(event);
+        self.wake.notify_one();
+    }
+
+    // The stream.
+
+    /// The first frame of a stream.
+    pub(crate) fn hello(&self) -> EdgeFrame {
+        let hello = Hello {
+            edge_id: self.edge_id.as_ref().to_owned(),
+            link_id: self.link_id.clone(),
+            backend_id: self.backend_id.clone(),
+            received: self.received,
+            namespaces: self.namespaces.clone(),
+        };
+        EdgeFrame { seq: 0, ack: self.received, hello: Some(hello), events: Vec::new() }
+    }
+
+    /// The stream is up and the business service has everything up to `welcome.received`.
+    pub(crate) fn resumed(&mut self, welcome: &Welcome) -> Result<(), SequenceError> {
+        self.handle_ack(welcome.received)?;
+        self.attach(welcome);
+        Ok(())
+    }
+
+    /// The stream is up, and the business service knows nothing of this link. Both directions start again at 1.
+    pub(crate) fn started_anew(&mut self, welcome: &Welcome) -> Lost {
+        let in_flight = self.unacknowledged.drain(..).flat_map(|one| one.frame.events).collect();
+        let unsent = std::mem::take(&mut self.queued);
+        let bytes = self.unacknowledged_bytes + self.queued_bytes;
+        self.metrics.link_queue_bytes.decrement(as_f64(bytes));
+        self.unacknowledged_bytes = 0;
+        self.queued_bytes = 0;
+        self.last_seq = 0;
+        self.received = 0;
+        self.acknowledged = 0;
+        self.attach(welcome);
+        Lost { in_flight, unsent }
+    }
+
+    /// Puts back what a business service that started anew must still hear of.
+    pub(crate) fn requeue(&mut self, event: EdgeEvent) {
+        self.push(event);
+    }
+
+    fn attach(&mut self, welcome: &Welcome) {
+        welcome.backend_id.clone_into(&mut self.backend_id);
+        self.handed_out = 0;
+        self.attached = true;
+        self.metrics.links_up.increment(1.0);
+    }
+
+    pub(crate) fn detached(&mut self) {
+        if std::mem::take(&mut self.attached) {
+            self.metrics.links_up.decrement(1.0);
+        }
+    }
+
+    /// Whether [`next_frame`](Self::next_frame) has one.
+    pub(crate) fn has_frame(&self) -> bool {
+        self.handed_out < self.unacknowledged.len() || !self.queued.is_empty() || self.acknowledge
+    }
+
+    /// The next frame for the stream: one that was sent before a break, or all that waits, up to a frame's bounds, or an
+    /// acknowledgement alone.
+    pub(crate) fn next_frame(&mut self) -> EdgeFrame {
+        if self.handed_out == self.unacknowledged.len() {
+            self.fill_frame();
+        }
+        self.acknowledge = false;
+        self.acknowledged = self.received;
+        match self.unacknowledged.get(self.handed_out) {
+            Some(next) => {
+                self.handed_out += 1;
+                EdgeFrame { ack: self.received, ..next.frame.clone() }
+            }
+            None => EdgeFrame { seq: 0, ack: self.received, hello: None, events: Vec::new() },
+        }
+    }
+
+    fn fill_frame(&mut self) {
+        let mut events = Vec::new();
+        let mut bytes = 0;
+        while let Some(event) = self.queued.front() {
+            let next = event_bytes(event);
+            if events.len() == FRAME_EVENTS_MAX || (bytes > 0 && bytes + next > FRAME_BYTES_MAX) {
+                break;
+            }
+            bytes += next;
+            events.extend(self.queued.pop_front());
+        }
+        if events.is_empty() {
+            return;
+        }
+        self.queued_bytes -= bytes;
+        self.unacknowledged_bytes += bytes;
+        self.last_seq += 1;
+        let frame = EdgeFrame { seq: self.last_seq, ack: 0, hello: None, events };
+        self.unacknowledged.push_back(Unacknowledged { frame, bytes });
+    }
+
+    /// Forgets the frames that the business service has handled.
+    pub(crate) fn handle_ack(&mut self, ack: u64) -> Result<(), SequenceError> {
+        if ack > self.last_seq {
+            return Err(SequenceError::AcknowledgesUnsent { found: ack, last: self.last_seq });
+        }
+        while self.unacknowledged.front().is_some_and(|one| one.frame.seq <= ack) {
+            let Some(done) = self.unacknowledged.pop_front() else { break };
+            self.unacknowledged_bytes -= done.bytes;
+            self.metrics.link_queue_bytes.decrement(as_f64(done.bytes));
+            self.handed_out = self.handed_out.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    /// Whether the instructions of frame `seq` are still to be carried out; an error if one before it is missing.
+    pub(crate) fn accept_frame(&mut self, seq: u64) -> Result<bool, SequenceError> {
+        if seq <= self.received {
+            return Ok(false);
+        }
+        if seq != self.received + 1 {
+            return Err(SequenceError::Hole { expected: self.received + 1, found: seq });
+        }
+        self.received = seq;
+        if self.received - self.acknowledged >= UNACKNOWLEDGED_FRAMES_MAX {
+            self.acknowledge = true;
+        }
+        Ok(true)
+    }
+
+    /// Acknowledges what has been carried out since the last time, if anything.
+    pub(crate) fn acknowledge_now(&mut self) {
+        if self.attached && self.received > self.acknowledged {
+            self.acknowledge = true;
+            self.wake.notify_one();
+        }
+    }
+
+    /// Takes out the client events whose deadline has passed before they could be sent, and copies of those that were
+    /// sent, have not been acknowledged and have nobody who waits for an ack: while the link is down their clients must
+    /// be told.
+    pub(crate) fn take_overdue(&mut self, now_unix_ms: u64) -> Vec<EdgeEvent> {
+        let mut overdue = Vec::new();
+        if !self.attached {
+            let sent = self.unacknowledged.iter_mut().flat_map(|one| &mut one.frame.events);
+            for event in sent {
+                let copy = event.clone();
+                if let Some(Kind::Event(event)) = &mut event.kind
+                    && event.ack_id.is_none()
+                    && (1..=now_unix_ms).contains(&event.deadline_unix_ms)
+                {
+                    // Told once; and a business service that sees it later sees that it is too late.
+                    event.deadline_unix_ms = 0;
+                    overdue.push(copy);
+                }
+            }
+        }
+        // Deadlines rise along the queue.
+        let in_time = |event: &EdgeEvent| matches!(&event.kind, Some(Kind::Event(event)) if event.deadline_unix_ms > now_unix_ms);
+        let end = self.queued.iter().position(in_time).unwrap_or(self.queued.len());
+        if self.queued.iter().take(end).any(is_client_event) {
+            let (late, others): (Vec<_>, Vec<_>) =
+                self.queued.drain(..end).partition(is_client_event);
+            for event in others.into_iter().rev() {
+                self.queued.push_front(event);
+            }
+            let bytes = late.iter().map(event_bytes).sum();
+            self.queued_bytes -= bytes;
+            self.metrics.link_queue_bytes.decrement(as_f64(bytes));
+            overdue.extend(late);
+        }
+        overdue
+    }
+}
+
+fn is_client_event(event: &EdgeEvent) -> bool {
+    matches!(event.kind, Some(Kind::Event(_)))
+}
+
+/// Tells a business service of a socket.
+pub(crate) fn opened(
+    namespace: &str,
+    public_id: &str,
+    identity: &Identity,
+    memberships: Option<Vec<Membership>>,
+) -> SocketOpened {
+    SocketOpened {
+        namespace: namespace.to_owned(),
+        socket_id: public_id.to_owned(),
+        identity: Some(WireIdentity {
+            subject: identity.subject.as_ref().to_owned(),
+            issuer: identity.issuer.as_ref().to_owned(),
+            profile: identity.profile.clone(),
+            expires_at_unix_ms: identity.expires_at_unix_ms,
+        }),
+        announced: memberships.is_some(),
+        memberships: memberships.unwrap_or_default(),
+    }
+}
+
+/// `args` are the elements of a JSON list; the contract wants the list.
+pub(crate) fn json_list(args: &str) -> Bytes {
+    let mut list = Vec::with_capacity(args.len() + 2);
+    list.push(b'[');
+    list.extend_from_slice(args.as_bytes());
+    list.push(b']');
+    list.into()
+}
+
+fn event(socket: u64, kind: Kind) -> EdgeEvent {
+    EdgeEvent { socket, traceparent: String::new(), kind: Some(kind) }
+}
+
+fn event_bytes(event: &EdgeEvent) -> usize {
+    let contents = match &event.kind {
+        Some(Kind::Event(event)) => event.name.len() + event.args.len(),
+        Some(Kind::Ack(ack)) => ack.args.len(),
+        Some(Kind::Opened(opened)) => {
+            let memberships = opened.memberships.iter();
+            memberships.map(|one| one.room.len() + one.position.len()).sum::<usize>()
+                + opened.identity.as_ref().map_or(0, |identity| identity.profile.len())
+        }
+        Some(Kind::Closed(_) | Kind::AckFinished(_)) | None => 0,
+    };
+    contents + EVENT_OVERHEAD_BYTES
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge of bytes; far below 2^52")]
+fn as_f64(bytes: usize) -> f64 {
+    bytes as f64
+}

@@ -1,0 +1,128 @@
+//! Keeps a link's stream up: attaches, carries frames both ways, and attaches again after a break.
+
+use std::time::Duration;
+
+use http::Uri;
+use proto::{
+    MESSAGE_BYTES_MAX,
+    edge::v1::{EdgeFrame, edge_link_client::EdgeLinkClient},
+};
+use tokio::{
+    sync::mpsc,
+    time::{self, error::Elapsed},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint},
+};
+
+use super::SequenceError;
+use crate::shard::{LinkKey, SharedShard};
+
+/// How many frames may wait inside the stream. What waits before that is merged into larger frames.
+const STREAM_FRAMES_MAX: usize = 4;
+
+/// How long a business service may take to answer the hello.
+const ATTACH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The first and the longest pause between two attempts.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+enum StreamError {
+    #[error("the business service did not answer the hello in time")]
+    Silent(#[from] Elapsed),
+    #[error("the business service answered {}", .0.code())]
+    Status(#[from] Status),
+    #[error("the business service ended the stream")]
+    Ended,
+    #[error("the business service began without a welcome")]
+    NoWelcome,
+    #[error("the business service broke the order of frames")]
+    Sequence(#[from] SequenceError),
+}
+
+/// Runs until it is dropped. One warning for each outage, not for each attempt.
+pub(crate) async fn run(shard: SharedShard, link: LinkKey, url: Uri) {
+    let channel = Endpoint::from(url.clone())
+        .connect_timeout(Duration::from_secs(2))
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .keep_alive_while_idle(true)
+        .connect_lazy();
+    let mut pause = PAUSE_MIN;
+    let mut reported = false;
+    loop {
+        let Err(error) = stream(&shard, link, &channel).await;
+        let was_up = {
+            let mut shard = shard.borrow_mut();
+            let state = shard.links.get_mut(link.0);
+            state.is_some_and(|link| {
+                let was_up = link.is_attached();
+                link.detached();
+                was_up
+            })
+        };
+        if was_up || !reported {
+            tracing::warn!(%error, backend = %url, "link to a business service is down");
+            reported = true;
+        }
+        pause = if was_up { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
+        time::sleep(pause).await;
+    }
+}
+
+async fn stream(
+    shard: &SharedShard,
+    link: LinkKey,
+    channel: &Channel,
+) -> Result<std::convert::Infallible, StreamError> {
+    let (outbound, frames) = mpsc::channel::<EdgeFrame>(STREAM_FRAMES_MAX);
+    let (hello, wake) = {
+        let shard = shard.borrow();
+        let state = shard.links.get(link.0).ok_or(StreamError::Ended)?;
+        (state.hello(), state.wake())
+    };
+    // The channel is new and empty, and its receiver is right here.
+    outbound.try_send(hello).map_err(|_| StreamError::Ended)?;
+    let mut client = EdgeLinkClient::new(channel.clone())
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let attach = client.attach(ReceiverStream::new(frames));
+    let mut inbound = time::timeout(ATTACH_TIMEOUT, attach).await??.into_inner();
+
+    let first = time::timeout(ATTACH_TIMEOUT, inbound.message()).await??;
+    let first = first.ok_or(StreamError::Ended)?;
+    let welcome = first.welcome.clone().ok_or(StreamError::NoWelcome)?;
+    {
+        let mut shard = shard.borrow_mut();
+        shard.attached(link, &welcome)?;
+        shard.apply(link, first)?;
+    }
+    tracing::info!(backend.id = welcome.backend_id, resumed = welcome.resumed, "link is up");
+
+    loop {
+        let has_frame = shard.borrow().links.get(link.0).is_some_and(super::BackendLink::has_frame);
+        tokio::select! {
+            received = inbound.message() => {
+                let frame = received?.ok_or(StreamError::Ended)?;
+                shard.borrow_mut().apply(link, frame)?;
+            }
+            permit = outbound.reserve(), if has_frame => {
+                let permit = permit.map_err(|_| StreamError::Ended)?;
+                let frame = shard.borrow_mut().links.get_mut(link.0).map(super::BackendLink::next_frame);
+                permit.send(frame.unwrap_or_default());
+            }
+            () = wake.notified() => {}
+        }
+    }
+}

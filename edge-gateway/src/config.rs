@@ -1,0 +1,276 @@
+//! Settings of the edge gateway.
+
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    str::FromStr,
+    time::Duration,
+};
+
+use http::Uri;
+
+/// Where the auth service is looked for unless `--edge-auth-url` says otherwise.
+pub const DEFAULT_AUTH_URL: &str = "http://127.0.0.1:50051";
+
+/// Which namespaces go where unless `--edge-route` says otherwise.
+pub const DEFAULT_ROUTES: [(&str, &str); 2] =
+    [("/", "http://127.0.0.1:50052"), ("/chat", "http://127.0.0.1:50052")];
+
+/// Settings of the edge gateway. Each one is both a flag and an environment variable.
+#[derive(Debug, Clone, clap::Args)]
+#[group(id = "edge-gateway")]
+pub struct Config {
+    /// Address that accepts client connections.
+    #[arg(id = "edge-listen", long = "edge-listen", env = "EDGE_LISTEN", value_name = "ADDR")]
+    #[arg(default_value = "127.0.0.1:3000")]
+    pub listen: SocketAddr,
+
+    /// Address for operators: health, readiness, metrics.
+    #[arg(id = "edge-ops-listen", long = "edge-ops-listen", env = "EDGE_OPS_LISTEN")]
+    #[arg(value_name = "ADDR", default_value = "127.0.0.1:3001")]
+    pub ops_listen: SocketAddr,
+
+    /// How many shards share the client connections [default: one for each core].
+    #[arg(id = "edge-shards", long = "edge-shards", env = "EDGE_SHARDS", value_name = "COUNT")]
+    pub shards: Option<NonZeroUsize>,
+
+    /// Where the auth service is [default: http://127.0.0.1:50051].
+    #[arg(id = "edge-auth-url", long = "edge-auth-url", env = "EDGE_AUTH_URL", value_name = "URL")]
+    pub auth_url: Option<Uri>,
+
+    /// Which business service answers for a namespace; may be given several times
+    /// [default: /=http://127.0.0.1:50052,/chat=http://127.0.0.1:50052].
+    #[arg(id = "edge-route", long = "edge-route", env = "EDGE_ROUTES", value_delimiter = ',')]
+    #[arg(value_name = "NAMESPACE=URL")]
+    pub routes: Vec<Route>,
+
+    /// The namespace that plain JSON connections on `/ws` enter.
+    #[arg(id = "edge-ws-namespace", long = "edge-ws-namespace", env = "EDGE_WS_NAMESPACE")]
+    #[arg(value_name = "NAMESPACE", default_value = "/chat")]
+    pub ws_namespace: String,
+
+    /// How often an idle connection is pinged.
+    #[arg(id = "edge-ping-interval", long = "edge-ping-interval", env = "EDGE_PING_INTERVAL")]
+    #[arg(value_name = "DURATION", default_value = "25s", value_parser = humantime::parse_duration)]
+    pub ping_interval: Duration,
+
+    /// How long a pong may take before the connection is given up.
+    #[arg(id = "edge-ping-timeout", long = "edge-ping-timeout", env = "EDGE_PING_TIMEOUT")]
+    #[arg(value_name = "DURATION", default_value = "20s", value_parser = humantime::parse_duration)]
+    pub ping_timeout: Duration,
+
+    /// Largest message a client may send.
+    #[arg(id = "edge-payload-bytes-max", long = "edge-payload-bytes-max")]
+    #[arg(env = "EDGE_PAYLOAD_BYTES_MAX", value_name = "BYTES", default_value = "1000000")]
+    pub payload_bytes_max: NonZeroU32,
+
+    /// How long a client may take from opening a connection to entering a namespace.
+    #[arg(
+        id = "edge-connect-timeout",
+        long = "edge-connect-timeout",
+        env = "EDGE_CONNECT_TIMEOUT"
+    )]
+    #[arg(value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub connect_timeout: Duration,
+
+    /// How long a business service may take to answer an event before the edge answers `unavailable`.
+    #[arg(id = "edge-event-timeout", long = "edge-event-timeout", env = "EDGE_EVENT_TIMEOUT")]
+    #[arg(value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub event_timeout: Duration,
+
+    /// How much may wait for a client that does not read before it is closed as a slow consumer.
+    #[arg(id = "edge-outbox-bytes-max", long = "edge-outbox-bytes-max")]
+    #[arg(env = "EDGE_OUTBOX_BYTES_MAX", value_name = "BYTES", default_value = "1048576")]
+    pub outbox_bytes_max: NonZeroU32,
+
+    /// How many events a connection may send each second, in the long run.
+    #[arg(id = "edge-events-per-second", long = "edge-events-per-second")]
+    #[arg(env = "EDGE_EVENTS_PER_SECOND", value_name = "COUNT", default_value = "50")]
+    pub events_per_second: NonZeroU32,
+
+    /// How many events a connection may send at once.
+    #[arg(id = "edge-events-burst", long = "edge-events-burst", env = "EDGE_EVENTS_BURST")]
+    #[arg(value_name = "COUNT", default_value = "100")]
+    pub events_burst: NonZeroU32,
+
+    /// How long open connections are spread over when the edge is stopped.
+    #[arg(id = "edge-drain-timeout", long = "edge-drain-timeout", env = "EDGE_DRAIN_TIMEOUT")]
+    #[arg(value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub drain_timeout: Duration,
+}
+
+/// Sends a namespace to a business service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The namespace, such as `/chat`.
+    pub namespace: String,
+    /// Where the service listens.
+    pub url: Uri,
+}
+
+/// Why a `--edge-route` is not one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ParseRouteError {
+    /// There is no `=`.
+    #[error("a route is NAMESPACE=URL")]
+    NoUrl,
+    /// The namespace does not start with a slash, or holds a comma or a question mark.
+    #[error("a namespace starts with a slash and holds neither comma nor question mark")]
+    Namespace,
+    /// The URL has no scheme or host.
+    #[error("the URL needs http:// and a host")]
+    Url,
+}
+
+impl FromStr for Route {
+    type Err = ParseRouteError;
+
+    fn from_str(text: &str) -> Result<Self, ParseRouteError> {
+        let (namespace, url) = text.split_once('=').ok_or(ParseRouteError::NoUrl)?;
+        if !namespace.starts_with('/') || namespace.contains([',', '?']) {
+            return Err(ParseRouteError::Namespace);
+        }
+        let url: Uri = url.parse().map_err(|_| ParseRouteError::Url)?;
+        if url.scheme_str() != Some("http") || url.host().is_none() {
+            return Err(ParseRouteError::Url);
+        }
+        Ok(Self { namespace: namespace.to_owned(), url })
+    }
+}
+
+/// Why settings do not go together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A namespace has two routes.
+    #[error("EDGE_ROUTES names {namespace} twice")]
+    DuplicateRoute {
+        /// The namespace.
+        namespace: String,
+    },
+    /// Plain JSON connections would enter a namespace that nobody answers for.
+    #[error("EDGE_WS_NAMESPACE is {namespace}, which EDGE_ROUTES does not name")]
+    UnroutedWsNamespace {
+        /// The namespace.
+        namespace: String,
+    },
+    /// More namespaces than the shard's index can number.
+    #[error("EDGE_ROUTES names more than {max} namespaces")]
+    TooManyRoutes {
+        /// The most that may be.
+        max: usize,
+    },
+    /// A duration that must not be zero is.
+    #[error("{setting} must not be zero")]
+    Zero {
+        /// The setting's environment variable.
+        setting: &'static str,
+    },
+}
+
+/// The most namespaces that routes may name.
+const ROUTES_MAX: usize = 256;
+
+impl Config {
+    /// The routes in force.
+    ///
+    /// # Errors
+    ///
+    /// Says which settings do not go together.
+    pub fn validated_routes(&self) -> Result<Vec<Route>, ConfigError> {
+        let routes = if self.routes.is_empty() {
+            DEFAULT_ROUTES.iter().map(|(namespace, url)| default_route(namespace, url)).collect()
+        } else {
+            self.routes.clone()
+        };
+        if routes.len() > ROUTES_MAX {
+            return Err(ConfigError::TooManyRoutes { max: ROUTES_MAX });
+        }
+        for (index, route) in routes.iter().enumerate() {
+            if routes.iter().take(index).any(|other| other.namespace == route.namespace) {
+                return Err(ConfigError::DuplicateRoute { namespace: route.namespace.clone() });
+            }
+        }
+        if !routes.iter().any(|route| route.namespace == self.ws_namespace) {
+            return Err(ConfigError::UnroutedWsNamespace { namespace: self.ws_namespace.clone() });
+        }
+        for (duration, setting) in [
+            (self.ping_interval, "EDGE_PING_INTERVAL"),
+            (self.ping_timeout, "EDGE_PING_TIMEOUT"),
+            (self.connect_timeout, "EDGE_CONNECT_TIMEOUT"),
+            (self.event_timeout, "EDGE_EVENT_TIMEOUT"),
+        ] {
+            if duration.is_zero() {
+                return Err(ConfigError::Zero { setting });
+            }
+        }
+        Ok(routes)
+    }
+}
+
+fn default_route(namespace: &str, url: &'static str) -> Route {
+    Route { namespace: namespace.to_owned(), url: Uri::from_static(url) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    fn config(flags: &[&str]) -> Config {
+        Flags::parse_from([&["edge-gateway"], flags].concat()).config
+    }
+
+    #[test]
+    fn routes_are_namespace_and_url() {
+        let cases = [
+            ("/chat=http://127.0.0.1:1", Ok(("/chat", "http://127.0.0.1:1/"))),
+            ("/=http://chat:50052", Ok(("/", "http://chat:50052/"))),
+            ("/chat", Err(ParseRouteError::NoUrl)),
+            ("chat=http://a", Err(ParseRouteError::Namespace)),
+            ("/a,b=http://a", Err(ParseRouteError::Namespace)),
+            ("/chat=chat:1", Err(ParseRouteError::Url)),
+            ("/chat=https://chat:1", Err(ParseRouteError::Url)),
+        ];
+        for (text, expected) in cases {
+            let parsed =
+                text.parse::<Route>().map(|route| (route.namespace, route.url.to_string()));
+            let expected = expected.map(|(name, url)| (name.to_owned(), url.to_owned()));
+            assert_eq!(parsed, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn settings_that_do_not_go_together_are_named() {
+        let twice = config(&["--edge-route=/chat=http://a", "--edge-route=/chat=http://b"]);
+        let unrouted = config(&["--edge-route=/a=http://a"]);
+        let zero = config(&["--edge-ping-timeout=0s"]);
+
+        assert_eq!(
+            twice.validated_routes().unwrap_err().to_string(),
+            "EDGE_ROUTES names /chat twice"
+        );
+        assert_eq!(
+            unrouted.validated_routes().unwrap_err().to_string(),
+            "EDGE_WS_NAMESPACE is /chat, which EDGE_ROUTES does not name"
+        );
+        assert_eq!(
+            zero.validated_routes().unwrap_err().to_string(),
+            "EDGE_PING_TIMEOUT must not be zero"
+        );
+    }
+
+    #[test]
+    fn both_namespaces_go_to_the_chat_service_by_default() {
+        let routes = config(&[]).validated_routes().unwrap();
+
+        let named: Vec<_> = routes.iter().map(|route| route.namespace.as_str()).collect();
+        assert_eq!(named, ["/", "/chat"]);
+    }
+}

@@ -1,0 +1,122 @@
+//! The errors that the edge itself gives to clients, in one shape.
+
+use std::time::Duration;
+
+/// An error as a client sees it: the answer to an event that asked for one, or an `exception`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ErrorAnswer {
+    /// Stable name, for programs.
+    code: &'static str,
+    /// Text, for people.
+    message: &'static str,
+    /// Whether the same event may do later.
+    retryable: bool,
+    /// When it may.
+    retry_after: Option<Duration>,
+}
+
+impl ErrorAnswer {
+    /// No business service has answered in time, or the one that was asked is gone.
+    pub(crate) fn unavailable() -> Self {
+        Self {
+            code: "unavailable",
+            message: "the service could not be reached; try again",
+            retryable: true,
+            retry_after: None,
+        }
+    }
+
+    /// Too many events.
+    pub(crate) fn rate_limited(retry_after: Duration) -> Self {
+        Self {
+            code: "rate_limited",
+            message: "too many events; slow down",
+            retryable: true,
+            retry_after: Some(retry_after),
+        }
+    }
+
+    /// The token was not accepted, or there was none.
+    pub(crate) fn unauthorized() -> Self {
+        Self {
+            code: "unauthorized",
+            message: "the token was not accepted",
+            retryable: false,
+            retry_after: None,
+        }
+    }
+
+    /// A plain JSON message that is not one.
+    pub(crate) fn bad_request() -> Self {
+        Self {
+            code: "bad_request",
+            message: "a message is a JSON object with a string `event`, and optionally `data` and `id`",
+            retryable: false,
+            retry_after: None,
+        }
+    }
+
+    /// A business service refused a plain JSON client.
+    pub(crate) fn refused() -> Self {
+        Self {
+            code: "refused",
+            message: "the service refused the connection",
+            retryable: false,
+            retry_after: None,
+        }
+    }
+
+    /// `[{"error":{…}}]`: the arguments of an ack.
+    pub(crate) fn ack_args(&self) -> String {
+        format!("[{{\"error\":{{{}}}}}]", self.fields())
+    }
+
+    /// `[{"status":"error",…}]`: the arguments of an `exception`.
+    pub(crate) fn exception_args(&self) -> String {
+        format!("[{{\"status\":\"error\",{}}}]", self.fields())
+    }
+
+    // All texts are constants of this file, and hold nothing that JSON escapes.
+    fn fields(&self) -> String {
+        let Self { code, message, retryable, retry_after } = self;
+        let retry_after = retry_after.map_or_else(String::new, |duration| {
+            format!(",\"retry_after_ms\":{}", duration.as_millis().max(1))
+        });
+        format!(
+            "\"code\":\"{code}\",\"message\":\"{message}\",\"retryable\":{retryable}{retry_after}"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_json_in_the_shape_that_clients_know() {
+        assert_eq!(
+            ErrorAnswer::unavailable().ack_args(),
+            r#"[{"error":{"code":"unavailable","message":"the service could not be reached; try again","retryable":true}}]"#
+        );
+        assert_eq!(
+            ErrorAnswer::rate_limited(Duration::from_millis(20)).exception_args(),
+            r#"[{"status":"error","code":"rate_limited","message":"too many events; slow down","retryable":true,"retry_after_ms":20}]"#
+        );
+    }
+
+    #[test]
+    fn every_error_is_well_formed() {
+        let all = [
+            ErrorAnswer::unavailable(),
+            ErrorAnswer::rate_limited(Duration::ZERO),
+            ErrorAnswer::unauthorized(),
+            ErrorAnswer::bad_request(),
+            ErrorAnswer::refused(),
+        ];
+        for answer in all {
+            for text in [answer.ack_args(), answer.exception_args()] {
+                serde_json::from_str::<serde_json::Value>(&text).unwrap();
+            }
+        }
+    }
+}

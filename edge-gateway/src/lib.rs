@@ -1,0 +1,201 @@
+//! Holds the client connections and carries out what business services say.
+//!
+//! One single-threaded shard per core, each with its own listener, its own connections and its own streams to the
+//! business services. `docs/ARCHITECTURE.md` tells the walk of a message through it.
+
+mod auth;
+mod backend_link;
+mod close_reason;
+mod config;
+mod connection;
+mod error_answer;
+mod request;
+mod server;
+mod session_id;
+mod shard;
+mod shard_thread;
+mod socket;
+mod telemetry;
+
+use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, thread};
+
+use service_kit::{
+    exit::Failure,
+    ops::{InstallMetricsError, OpsServer, Readiness, install_metrics},
+    shutdown::Shutdown,
+    trace::Tracer,
+};
+use socket2::{Domain, Protocol, Socket, Type};
+
+pub use crate::{
+    close_reason::CloseReason,
+    config::{Config, ConfigError, DEFAULT_AUTH_URL, DEFAULT_ROUTES, ParseRouteError, Route},
+};
+use crate::{shard_thread::ShardThread, telemetry::Metrics};
+
+/// How many connections may wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// The edge, bound to its addresses and ready to run.
+#[derive(Debug)]
+pub struct EdgeGateway {
+    local_addr: SocketAddr,
+    shards: Vec<ShardThread>,
+    ops: OpsServer,
+}
+
+/// Why the edge cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The settings do not go together.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// An address cannot be had.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The process has a metrics recorder of another kind.
+    #[error(transparent)]
+    Metrics(#[from] InstallMetricsError),
+}
+
+impl From<BindError> for Failure {
+    fn from(error: BindError) -> Self {
+        match error {
+            BindError::Config(_) => Self::configuration(error),
+            BindError::Listen { .. } => Self::unavailable(error),
+            BindError::Metrics(_) => Self::internal(error),
+        }
+    }
+}
+
+/// Why the edge stopped other than when asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A shard's thread could not be started.
+    #[error("cannot start a shard")]
+    Start(#[source] io::Error),
+    /// A shard's thread panicked.
+    #[error("a shard has failed")]
+    Panicked,
+}
+
+impl EdgeGateway {
+    /// Binds all listeners. `pages` answers what is neither Socket.IO nor plain JSON on the client listener.
+    ///
+    /// # Errors
+    ///
+    /// When settings do not go together or an address cannot be had.
+    pub async fn bind(
+        config: Config,
+        tracer: Tracer,
+        readiness: Readiness,
+        pages: axum::Router,
+    ) -> Result<Self, BindError> {
+        let routes = config.validated_routes()?;
+        let metrics_handle = install_metrics()?;
+        let count = config.shards.map_or_else(cores, NonZeroUsize::get);
+        let (local_addr, listeners) = listen(config.listen, count)
+            .map_err(|source| BindError::Listen { address: config.listen, source })?;
+        let ops = OpsServer::bind(config.ops_listen, readiness.clone(), metrics_handle)
+            .await
+            .map_err(|source| BindError::Listen { address: config.ops_listen, source })?;
+        tracing::info!(service = "edge-gateway", listener = "clients", address = %local_addr, "listening");
+        tracing::info!(service = "edge-gateway", listener = "ops", address = %ops.local_addr(), "listening");
+
+        let edge_id: Arc<str> = session_id::random().into();
+        let metrics = Metrics::new();
+        let shards = listeners
+            .into_iter()
+            .enumerate()
+            .map(|(number, listener)| ShardThread {
+                number,
+                listener,
+                config: config.clone(),
+                routes: routes.clone(),
+                tracer: tracer.clone(),
+                pages: pages.clone(),
+                edge_id: Arc::clone(&edge_id),
+                metrics: metrics.clone(),
+                chat_link: readiness.condition("backend_links"),
+            })
+            .collect();
+        Ok(Self { local_addr, shards, ops })
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Where operators look.
+    #[must_use]
+    pub fn ops_addr(&self) -> SocketAddr {
+        self.ops.local_addr()
+    }
+
+    /// Serves clients until shutdown is asked for and the connections are drained.
+    ///
+    /// # Errors
+    ///
+    /// When a shard cannot start or has failed.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
+        let (ops_trigger, ops_shutdown) = Shutdown::new();
+        let ops = tokio::spawn(self.ops.run(ops_shutdown));
+        let mut threads = Vec::new();
+        for shard in self.shards {
+            let shutdown = shutdown.clone();
+            let thread = thread::Builder::new()
+                .name(format!("shard-{}", shard.number))
+                .spawn(move || shard.run(shutdown))
+                .map_err(RunError::Start)?;
+            threads.push(thread);
+        }
+        let joined = tokio::task::spawn_blocking(move || {
+            threads.into_iter().map(thread::JoinHandle::join).collect::<Vec<_>>()
+        })
+        .await;
+        // Operators can watch the drain to its end.
+        ops_trigger.trigger();
+        if ops.await.is_err() {
+            return Err(RunError::Panicked);
+        }
+        for outcome in joined.map_err(|_| RunError::Panicked)? {
+            outcome.map_err(|_| RunError::Panicked)?.map_err(RunError::Start)?;
+        }
+        Ok(())
+    }
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// One listener for each shard on the same address: the kernel spreads the connections.
+fn listen(
+    address: SocketAddr,
+    count: usize,
+) -> io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
+    // Port sharing must not hide that another process has the address.
+    drop(bind(address, false)?);
+    let first = bind(address, true)?;
+    let local_addr = first.local_addr()?;
+    let others = (1..count).map(|_| bind(local_addr, true));
+    let listeners = std::iter::once(Ok(first)).chain(others).collect::<io::Result<_>>()?;
+    Ok((local_addr, listeners))
+}
+
+fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

@@ -1,0 +1,262 @@
+//! What a client's HTTP request asks of the edge, and what is wrong with it.
+
+use edge_protocol::websocket::Handshake;
+use http::{HeaderMap, Request, StatusCode, Version, header};
+use service_kit::trace::TraceParent;
+
+/// Where Socket.IO clients connect. What follows the slash does not matter, as with the reference server.
+const SOCKET_IO_PATH: &str = "/socket.io/";
+
+/// Where plain JSON clients connect.
+const PLAIN_JSON_PATH: &str = "/ws";
+
+/// Longest token in a header, as with the auth service.
+const TOKEN_BYTES_MAX: usize = 8 * 1024;
+
+/// A request that the edge itself answers; all others are for the pages.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// Upgrade to a WebSocket that speaks this. `accept` proves that we do.
+    Upgrade { accept: String, client: Client },
+    /// Something that is not ours.
+    Page,
+}
+
+/// What a client speaks, with what its handshake said.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Client {
+    SocketIo,
+    /// With the token of its `Authorization` header.
+    PlainJson {
+        token: Option<String>,
+    },
+}
+
+/// Why a request is refused. The connection is closed with it: a client that means something else by its bytes than we do
+/// must not get a second request in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// RFC 9112 §3.2: exactly one Host.
+    Host,
+    /// An Engine.IO request that cannot be served, with the reference server's code.
+    EngineIo(EngineIoError),
+    /// A request to `/ws` that is no WebSocket handshake.
+    NotWebSocket,
+    /// RFC 6455 §4.4: only version 13.
+    Version,
+}
+
+/// The errors of the Engine.IO handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EngineIoError {
+    TransportUnknown,
+    SessionIdUnknown,
+    BadHandshakeMethod,
+    BadRequest,
+    UnsupportedProtocolVersion,
+}
+
+impl EngineIoError {
+    /// The body of the answer, byte for byte that of the reference server.
+    pub(crate) const fn body(self) -> &'static str {
+        match self {
+            Self::TransportUnknown => r#"{"code":0,"message":"Transport unknown"}"#,
+            Self::SessionIdUnknown => r#"{"code":1,"message":"Session ID unknown"}"#,
+            Self::BadHandshakeMethod => r#"{"code":2,"message":"Bad handshake method"}"#,
+            Self::BadRequest => r#"{"code":3,"message":"Bad request"}"#,
+            Self::UnsupportedProtocolVersion => {
+                r#"{"code":5,"message":"Unsupported protocol version"}"#
+            }
+        }
+    }
+}
+
+impl Refusal {
+    pub(crate) const fn status(self) -> StatusCode {
+        match self {
+            Self::Host | Self::EngineIo(_) => StatusCode::BAD_REQUEST,
+            Self::NotWebSocket | Self::Version => StatusCode::UPGRADE_REQUIRED,
+        }
+    }
+
+    pub(crate) const fn body(self) -> &'static str {
+        match self {
+            Self::Host => "exactly one host header is required\n",
+            Self::EngineIo(error) => error.body(),
+            Self::NotWebSocket => "this path takes websocket connections\n",
+            Self::Version => "websocket version 13 is required\n",
+        }
+    }
+}
+
+/// Decides what a request asks for.
+pub(crate) fn classify<B>(request: &Request<B>) -> Result<Asked, Refusal> {
+    check_host(request)?;
+    let path = request.uri().path();
+    if path.starts_with(SOCKET_IO_PATH) {
+        check_engine_io(request).map_err(Refusal::EngineIo)?;
+        return upgrade(request, Client::SocketIo, Refusal::EngineIo(EngineIoError::BadRequest));
+    }
+    if path == PLAIN_JSON_PATH {
+        let token = bearer_token(request.headers());
+        return upgrade(request, Client::PlainJson { token }, Refusal::NotWebSocket);
+    }
+    Ok(Asked::Page)
+}
+
+/// The trace that a client wants its connects to belong to.
+pub(crate) fn traceparent(headers: &HeaderMap) -> Option<TraceParent> {
+    TraceParent::parse(headers.get("traceparent")?.to_str().ok()?)
+}
+
+fn check_host<B>(request: &Request<B>) -> Result<(), Refusal> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let has_one = hosts.next().is_some_and(|host| !host.is_empty()) && hosts.next().is_none();
+    if has_one { Ok(()) } else { Err(Refusal::Host) }
+}
+
+/// In the order of the reference server: transport, session, method, upgrade, version.
+fn check_engine_io<B>(request: &Request<B>) -> Result<(), EngineIoError> {
+    let query = request.uri().query().unwrap_or_default();
+    if parameter(query, "transport") != Some("websocket") {
+        return Err(EngineIoError::TransportUnknown);
+    }
+    if parameter(query, "sid").is_some() {
+        return Err(EngineIoError::SessionIdUnknown);
+    }
+    if request.method() != http::Method::GET {
+        return Err(EngineIoError::BadHandshakeMethod);
+    }
+    if !request.headers().contains_key(header::UPGRADE) {
+        return Err(EngineIoError::BadRequest);
+    }
+    if parameter(query, "EIO") != Some("4") {
+        return Err(EngineIoError::UnsupportedProtocolVersion);
+    }
+    Ok(())
+}
+
+fn upgrade<B>(request: &Request<B>, client: Client, otherwise: Refusal) -> Result<Asked, Refusal> {
+    let headers = request.headers();
+    let has_body = headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+    if has_body || request.version() != Version::HTTP_11 {
+        return Err(otherwise);
+    }
+    let connection = joined(headers, &header::CONNECTION);
+    let handshake = Handshake {
+        method: request.method().as_str(),
+        upgrade: &joined(headers, &header::UPGRADE),
+        connection: &connection,
+        version: &joined(headers, &header::SEC_WEBSOCKET_VERSION),
+        key: &joined(headers, &header::SEC_WEBSOCKET_KEY),
+    };
+    match handshake.accept() {
+        Ok(accept) => Ok(Asked::Upgrade { accept, client }),
+        Err(edge_protocol::websocket::HandshakeError::Version) => Err(Refusal::Version),
+        Err(_) => Err(otherwise),
+    }
+}
+
+fn bearer_token(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && token.len() <= TOKEN_BYTES_MAX)
+        .then(|| token.to_owned())
+}
+
+/// The first value of a query parameter. The ones we know need no percent-decoding.
+fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    query.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (key == name).then_some(value)
+    })
+}
+
+fn joined(headers: &HeaderMap, name: &header::HeaderName) -> String {
+    let values = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default());
+    values.collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(method: &str, uri: &str, headers: &[(&str, &str)]) -> Request<()> {
+        let mut builder = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            builder = builder.header(*name, *value);
+        }
+        builder.body(()).unwrap()
+    }
+
+    const UPGRADE: [(&str, &str); 5] = [
+        ("host", "a"),
+        ("upgrade", "websocket"),
+        ("connection", "keep-alive, Upgrade"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+
+    #[test]
+    fn a_socket_io_client_is_upgraded() {
+        let asked =
+            classify(&request("GET", "/socket.io/?EIO=4&transport=websocket&t=x", &UPGRADE));
+
+        // RFC 6455 §1.3 gives the proof for this key.
+        let accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned();
+        assert_eq!(asked, Ok(Asked::Upgrade { accept, client: Client::SocketIo }));
+    }
+
+    #[test]
+    fn engine_io_errors_are_those_of_the_reference() {
+        use EngineIoError::{
+            BadHandshakeMethod, BadRequest, SessionIdUnknown, TransportUnknown,
+            UnsupportedProtocolVersion,
+        };
+        let cases = [
+            ("GET", "/socket.io/", TransportUnknown),
+            ("GET", "/socket.io/?EIO=4", TransportUnknown),
+            ("GET", "/socket.io/?EIO=4&transport=__proto__", TransportUnknown),
+            ("GET", "/socket.io/?EIO=4&transport=websocket&sid=x", SessionIdUnknown),
+            ("POST", "/socket.io/?EIO=4&transport=websocket", BadHandshakeMethod),
+            ("GET", "/socket.io/?EIO=3&transport=websocket", UnsupportedProtocolVersion),
+            ("GET", "/socket.io/?transport=websocket", UnsupportedProtocolVersion),
+        ];
+        for (method, uri, error) in cases {
+            let asked = classify(&request(method, uri, &UPGRADE));
+            assert_eq!(asked, Err(Refusal::EngineIo(error)), "{method} {uri}");
+        }
+        let plain = request("GET", "/socket.io/?EIO=4&transport=websocket", &[("host", "a")]);
+        assert_eq!(classify(&plain), Err(Refusal::EngineIo(BadRequest)));
+    }
+
+    #[test]
+    fn exactly_one_host_is_needed() {
+        assert_eq!(classify(&request("GET", "/", &[])), Err(Refusal::Host));
+        let two = [("host", "a"), ("host", "b")];
+        assert_eq!(classify(&request("GET", "/", &two)), Err(Refusal::Host));
+        assert_eq!(classify(&request("GET", "/", &[("host", "a")])), Ok(Asked::Page));
+    }
+
+    #[test]
+    fn an_upgrade_with_a_body_or_another_version_is_refused() {
+        let with_body = [&UPGRADE[..], &[("content-length", "5")]].concat();
+        assert_eq!(classify(&request("GET", "/ws", &with_body)), Err(Refusal::NotWebSocket));
+
+        let mut version_8 = UPGRADE;
+        version_8[3].1 = "8";
+        assert_eq!(classify(&request("GET", "/ws", &version_8)), Err(Refusal::Version));
+    }
+
+    #[test]
+    fn a_plain_json_client_may_bring_its_token_in_a_header() {
+        let with_token = [&UPGRADE[..], &[("authorization", "Bearer a.b.c")]].concat();
+
+        let asked = classify(&request("GET", "/ws", &with_token)).unwrap();
+
+        let Asked::Upgrade { client, .. } = asked else { panic!("{asked:?}") };
+        assert_eq!(client, Client::PlainJson { token: Some("a.b.c".to_owned()) });
+    }
+}

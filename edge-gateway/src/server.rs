@@ -1,0 +1,214 @@
+//! One shard's client listener: HTTP until a connection is upgraded, then the shard's.
+
+use std::{
+    cell::RefCell,
+    convert::Infallible,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use edge_protocol::{
+    engine_io::OpenHandshake,
+    socket_io::Session,
+    websocket::{Opcode, put_frame_header},
+};
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use service_kit::{shutdown::Shutdown, trace::TraceParent};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time,
+};
+use tower::ServiceExt;
+
+use crate::{
+    connection::{self, Common, Connection},
+    request::{self, Asked, Client, Refusal},
+    session_id,
+    shard::{JsonSession, SharedShard, Wire},
+};
+
+/// How long a client may take to send a request's headers.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Most headers of a request, and most bytes of them together.
+const HEADERS_MAX: usize = 64;
+const HEADER_BYTES_MAX: usize = 16 * 1024;
+
+/// How long to wait before accepting again when the process has no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What serves the client listener of one shard.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) shard: SharedShard,
+    pub(crate) common: Rc<Common>,
+    pub(crate) pages: axum::Router,
+    pub(crate) open: Open,
+}
+
+/// What a Socket.IO client is told when its session opens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Open {
+    pub(crate) ping_interval: Duration,
+    pub(crate) ping_timeout: Duration,
+    pub(crate) payload_bytes_max: usize,
+}
+
+impl Server {
+    /// Accepts until shutdown is asked for. The connections go on, and end with the returned set.
+    pub(crate) async fn accept(&self, listener: TcpListener, shutdown: &Shutdown) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        tasks.spawn_local(self.clone().serve(stream));
+                    }
+                    Err(error) => {
+                        self.common.metrics.accept_errors.increment(1);
+                        tracing::warn!(%error, "connection could not be accepted");
+                        time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                _ = tasks.join_next(), if !tasks.is_empty() => {}
+                () = shutdown.requested() => return tasks,
+            }
+        }
+    }
+
+    async fn serve(self, stream: TcpStream) {
+        // Without it small frames wait for the client's delayed acknowledgement. A socket that refuses is about to fail.
+        if stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let slot = Rc::new(RefCell::new(None));
+        let service = service_fn(|request| self.clone().answer(request, Rc::clone(&slot)));
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_headers(HEADERS_MAX)
+            .max_buf_size(HEADER_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        // Boxed: needed for a moment, and far larger than what a connection needs for the rest of its life.
+        if let Err(error) = Box::pin(served).await {
+            tracing::debug!(%error, "http connection ended");
+        }
+        let upgrade = slot.borrow_mut().take();
+        if let Some(upgrade) = upgrade {
+            self.take_over(upgrade).await;
+        }
+    }
+
+    async fn answer(
+        self,
+        mut request: Request<Incoming>,
+        slot: Rc<RefCell<Option<Upgrade>>>,
+    ) -> Result<Response<Body>, Infallible> {
+        match request::classify(&request) {
+            Ok(Asked::Upgrade { accept, client }) => {
+                let traceparent = request::traceparent(request.headers());
+                let on_upgrade = hyper::upgrade::on(&mut request);
+                *slot.borrow_mut() = Some(Upgrade { on_upgrade, client, traceparent });
+                Ok(switching_protocols(&accept))
+            }
+            Ok(Asked::Page) => {
+                let asks_for_upgrade = request.headers().contains_key(header::UPGRADE);
+                let mut response = self.pages.oneshot(request.map(Body::new)).await?;
+                if asks_for_upgrade {
+                    // What follows is not HTTP to a client that takes the answer for an upgrade.
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
+                Ok(response)
+            }
+            Err(refusal) => Ok(refused(refusal)),
+        }
+    }
+
+    /// Takes the socket back from hyper and gives it to the shard for the rest of its life.
+    async fn take_over(self, upgrade: Upgrade) {
+        let Ok(upgraded) = upgrade.on_upgrade.await else { return };
+        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
+        let stream = parts.io.into_inner();
+        let now = Instant::now();
+        let connection = Rc::new(Connection::new(stream, Rc::clone(&self.common)));
+        let key = match upgrade.client {
+            Client::SocketIo => {
+                let wire = Wire::SocketIo(Session::new());
+                let mut shard = self.shard.borrow_mut();
+                let key = shard.adopt(&connection, wire, upgrade.traceparent, now);
+                shard.send(key, self.open.frame());
+                key
+            }
+            Client::PlainJson { token } => {
+                let wire = Wire::PlainJson(JsonSession::default());
+                let mut shard = self.shard.borrow_mut();
+                let key = shard.adopt(&connection, wire, upgrade.traceparent, now);
+                if token.is_some() {
+                    shard.verify_json(key, token);
+                }
+                key
+            }
+        };
+        connection::run(connection, self.shard, key, parts.read_buf).await;
+    }
+}
+
+/// A connection that waits for its `101` to be written.
+struct Upgrade {
+    on_upgrade: OnUpgrade,
+    client: Client,
+    traceparent: Option<TraceParent>,
+}
+
+impl Open {
+    fn frame(self) -> Vec<u8> {
+        let packet = OpenHandshake {
+            sid: &session_id::random(),
+            upgrades: &[],
+            ping_interval: self.ping_interval,
+            ping_timeout: self.ping_timeout,
+            payload_bytes_max: self.payload_bytes_max,
+        }
+        .encode();
+        let mut frame = Vec::with_capacity(packet.len() + 4);
+        put_frame_header(&mut frame, Opcode::Text, packet.len());
+        frame.extend_from_slice(packet.as_bytes());
+        frame
+    }
+}
+
+fn switching_protocols(accept: &str) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    if let Ok(accept) = HeaderValue::from_str(accept) {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    response
+}
+
+fn refused(refusal: Refusal) -> Response<Body> {
+    let mut response = Response::new(Body::from(Bytes::from_static(refusal.body().as_bytes())));
+    *response.status_mut() = refusal.status();
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    let content_type = match refusal {
+        Refusal::EngineIo(_) => "application/json",
+        Refusal::Host | Refusal::NotWebSocket | Refusal::Version => "text/plain; charset=utf-8",
+    };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if matches!(refusal, Refusal::Version | Refusal::NotWebSocket) {
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    }
+    response
+}

@@ -1,0 +1,441 @@
+//! One core's connections: their sockets, rooms and timers, which nothing else touches.
+
+mod acks;
+mod announce;
+mod answers;
+pub(crate) mod connect;
+pub(crate) mod drain;
+mod fan_out;
+mod inbound;
+mod instructions;
+pub(crate) mod outbox;
+mod rate;
+mod rooms;
+mod wheel;
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use edge_protocol::{
+    engine_io::{Beat, Heartbeat, PING_TEXT_FRAME},
+    socket_io::Session,
+    websocket::PING_FRAME,
+};
+use foldhash::fast::FixedState;
+use service_kit::trace::{TraceParent, Tracer};
+use slab::Slab;
+
+pub(crate) use self::wheel::TICK;
+use self::{
+    acks::ClientAcks,
+    acks::ServerAcks,
+    connect::Verifications,
+    rate::Rate,
+    rooms::Rooms,
+    wheel::{Tick, Wheel},
+};
+use crate::{
+    backend_link::BackendLink,
+    close_reason::CloseReason,
+    connection::{Common, Connection, Sent},
+    socket::Socket,
+};
+
+/// A shard as the tasks of its thread share it. Borrowed for the length of one call, never across an await.
+pub(crate) type SharedShard = Rc<RefCell<Shard>>;
+
+/// Names a connection of this shard. A key that outlives its connection finds nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ConnectionKey {
+    pub(crate) index: u32,
+    pub(crate) serial: u32,
+}
+
+/// Names a socket of this shard. Valid until the socket is removed, and held only by what is updated then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SocketKey(u32);
+
+impl SocketKey {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Names one of the configured namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NamespaceKey(u32);
+
+impl NamespaceKey {
+    pub(crate) const FIRST: Self = Self(0);
+
+    pub(crate) fn new(index: u32) -> Self {
+        Self(index)
+    }
+
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Names one of the shard's links to business services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LinkKey(pub(crate) usize);
+
+/// Whether a connection goes on reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    Continue,
+    /// Until [`Connection::resume`].
+    Pause,
+    Closed,
+}
+
+/// A namespace that clients may enter.
+#[derive(Debug)]
+pub(crate) struct Namespace {
+    pub(crate) path: String,
+    pub(crate) link: LinkKey,
+}
+
+/// The settings a shard needs, parsed and checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    pub(crate) ping_interval: Duration,
+    pub(crate) ping_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) event_timeout: Duration,
+    pub(crate) events_per_second: u32,
+    pub(crate) events_burst: u32,
+    pub(crate) drain_timeout: Duration,
+}
+
+/// What a client speaks, with what belongs to only that.
+#[derive(Debug)]
+pub(crate) enum Wire {
+    SocketIo(Session<SocketKey>),
+    PlainJson(JsonSession),
+}
+
+/// A plain JSON connection: one socket, in the namespace that the settings name.
+#[derive(Debug, Default)]
+pub(crate) struct JsonSession {
+    pub(crate) stage: JsonStage,
+    /// The `id` that asked for authentication, to be answered: JSON text.
+    pub(crate) auth_id: Option<Box<[u8]>>,
+    /// Numbers the requests that carry an `id`; the link knows them by this.
+    pub(crate) next_ack_id: u64,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JsonStage {
+    /// No token yet.
+    #[default]
+    Anonymous,
+    /// The token is being verified. Nothing is read until the client is let in.
+    Verifying,
+    /// The business service has been asked.
+    Opening(SocketKey),
+    Live(SocketKey),
+}
+
+impl JsonStage {
+    fn socket(self) -> Option<SocketKey> {
+        match self {
+            Self::Anonymous | Self::Verifying => None,
+            Self::Opening(socket) | Self::Live(socket) => Some(socket),
+        }
+    }
+}
+
+/// A connection as the shard knows it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    serial: u32,
+    pub(crate) connection: Rc<Connection>,
+    pub(crate) wire: Wire,
+    heartbeat: Heartbeat,
+    /// Nothing is read from it at the moment, so it cannot be heard.
+    paused: bool,
+    /// When it must have entered a namespace; none once it has.
+    pub(crate) connect_by: Option<Instant>,
+    /// When the first of its tokens expires.
+    pub(crate) expires_at: Option<Instant>,
+    /// When the wheel should name it next.
+    next_visit: Tick,
+    pub(crate) rate: Rate,
+    /// What the client sent in its handshake, for the spans of its connects.
+    pub(crate) traceparent: Option<Box<TraceParent>>,
+}
+
+/// One core's part of the edge.
+pub(crate) struct Shard {
+    pub(crate) limits: Limits,
+    pub(crate) common: Rc<Common>,
+    pub(crate) tracer: Tracer,
+    pub(crate) verifications: Verifications,
+    pub(crate) namespaces: Vec<Namespace>,
+    pub(crate) ws_namespace: NamespaceKey,
+    pub(crate) connections: Slab<Entry>,
+    pub(crate) sockets: Slab<Socket>,
+    /// From the name on the link to the key.
+    handles: HashMap<u64, SocketKey, FixedState>,
+    pub(crate) rooms: Rooms,
+    pub(crate) links: Vec<BackendLink>,
+    pub(crate) client_acks: ClientAcks,
+    pub(crate) server_acks: ServerAcks,
+    wheel: Wheel,
+    due: Vec<ConnectionKey>,
+    pub(crate) marks: fan_out::Marks,
+    next_serial: u32,
+    next_handle: u64,
+    /// Set once the edge is being stopped: nobody is let in any more.
+    pub(crate) draining: bool,
+}
+
+impl std::fmt::Debug for Shard {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Shard")
+            .field("connections", &self.connections.len())
+            .field("sockets", &self.sockets.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a shard is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) limits: Limits,
+    pub(crate) common: Rc<Common>,
+    pub(crate) tracer: Tracer,
+    pub(crate) verifications: Verifications,
+    pub(crate) namespaces: Vec<Namespace>,
+    pub(crate) ws_namespace: NamespaceKey,
+    pub(crate) links: Vec<BackendLink>,
+}
+
+impl Shard {
+    pub(crate) fn new(parts: Parts, now: Instant) -> Self {
+        Self {
+            rooms: Rooms::new(parts.namespaces.len()),
+            limits: parts.limits,
+            common: parts.common,
+            tracer: parts.tracer,
+            verifications: parts.verifications,
+            namespaces: parts.namespaces,
+            ws_namespace: parts.ws_namespace,
+            connections: Slab::new(),
+            sockets: Slab::new(),
+            handles: HashMap::default(),
+            links: parts.links,
+            client_acks: ClientAcks::default(),
+            server_acks: ServerAcks::default(),
+            wheel: Wheel::new(now),
+            due: Vec::new(),
+            marks: fan_out::Marks::default(),
+            next_serial: 0,
+            next_handle: 0,
+            draining: false,
+        }
+    }
+
+    /// Takes in a connection whose WebSocket handshake is done.
+    pub(crate) fn adopt(
+        &mut self,
+        connection: &Rc<Connection>,
+        wire: Wire,
+        traceparent: Option<TraceParent>,
+        now: Instant,
+    ) -> ConnectionKey {
+        self.next_serial = self.next_serial.wrapping_add(1);
+        let connect_by = now + self.limits.connect_timeout;
+        let entry = Entry {
+            serial: self.next_serial,
+            connection: Rc::clone(connection),
+            wire,
+            heartbeat: Heartbeat::new(now, self.limits.ping_interval),
+            paused: false,
+            connect_by: Some(connect_by),
+            expires_at: None,
+            next_visit: self.wheel.tick_at(connect_by),
+            rate: Rate::new(now),
+            traceparent: traceparent.map(Box::new),
+        };
+        let index = self.connections.insert(entry);
+        let key = ConnectionKey {
+            index: u32::try_from(index).unwrap_or(u32::MAX),
+            serial: self.next_serial,
+        };
+        self.common.metrics.connections.increment(1.0);
+        self.schedule(key);
+        key
+    }
+
+    pub(crate) fn entry(&mut self, key: ConnectionKey) -> Option<&mut Entry> {
+        self.connections.get_mut(key.index as usize).filter(|entry| entry.serial == key.serial)
+    }
+
+    pub(crate) fn socket_by_handle(&self, handle: u64) -> Option<SocketKey> {
+        self.handles.get(&handle).copied()
+    }
+
+    pub(crate) fn namespace(&self, path: &str) -> Option<NamespaceKey> {
+        let index = self.namespaces.iter().position(|namespace| namespace.path == path)?;
+        Some(NamespaceKey(u32::try_from(index).ok()?))
+    }
+
+    pub(crate) fn link_of(&mut self, namespace: NamespaceKey) -> Option<&mut BackendLink> {
+        let link = self.namespaces.get(namespace.index())?.link;
+        self.links.get_mut(link.0)
+    }
+
+    /// Gives a new socket its names and takes it in.
+    pub(crate) fn insert_socket(&mut self, make: impl FnOnce(u64) -> Socket) -> SocketKey {
+        self.next_handle += 1;
+        let handle = self.next_handle;
+        let key = SocketKey(u32::try_from(self.sockets.insert(make(handle))).unwrap_or(u32::MAX));
+        self.handles.insert(handle, key);
+        self.common.metrics.sockets.increment(1.0);
+        key
+    }
+
+    /// Ends a socket and tells its business service.
+    pub(crate) fn remove_socket(&mut self, key: SocketKey, reason: &'static str) {
+        let Some(socket) = self.drop_socket(key) else { return };
+        if let Some(link) = self.link_of(socket.namespace) {
+            link.socket_closed(socket.handle, reason);
+        }
+    }
+
+    /// Ends a socket that its business service does not know or want.
+    pub(crate) fn drop_socket(&mut self, key: SocketKey) -> Option<Socket> {
+        let socket = self.sockets.try_remove(key.index())?;
+        self.handles.remove(&socket.handle);
+        self.rooms.remove(key);
+        self.common.metrics.sockets.decrement(1.0);
+        self.finish_server_acks_of(key);
+        Some(socket)
+    }
+
+    /// Ends a connection: its sockets leave, and its task writes what waits and closes it.
+    pub(crate) fn close(&mut self, key: ConnectionKey, reason: CloseReason) {
+        if self.entry(key).is_none() {
+            return;
+        }
+        let entry = self.connections.remove(key.index as usize);
+        let sockets: smallvec::SmallVec<[SocketKey; 4]> = match &entry.wire {
+            Wire::SocketIo(session) => session.sockets().collect(),
+            Wire::PlainJson(session) => session.stage.socket().into_iter().collect(),
+        };
+        for socket in sockets {
+            self.remove_socket(socket, reason.label());
+        }
+        self.common.metrics.connections.decrement(1.0);
+        self.common.metrics.closed(reason);
+        tracing::debug!(reason = reason.label(), "connection closed");
+        entry.connection.close(reason);
+    }
+
+    /// Sends a control frame; a client that has not even room for that is gone.
+    pub(crate) fn send_control(&mut self, key: ConnectionKey, frame: &[u8]) {
+        let Some(entry) = self.entry(key) else { return };
+        if entry.connection.send_control(frame) == Sent::Overflow {
+            self.close(key, CloseReason::SlowConsumer);
+        }
+    }
+
+    /// Sends a frame that only this client gets.
+    pub(crate) fn send(&mut self, key: ConnectionKey, frame: Vec<u8>) {
+        let Some(entry) = self.entry(key) else { return };
+        if entry.connection.send(&frame.into(), false) == Sent::Overflow {
+            self.close(key, CloseReason::SlowConsumer);
+        }
+    }
+
+    pub(crate) fn pong_received(&mut self, key: ConnectionKey, now: Instant) {
+        let interval = self.limits.ping_interval;
+        if let Some(entry) = self.entry(key) {
+            entry.heartbeat.handle_pong(now, interval);
+        }
+    }
+
+    pub(crate) fn pause(&mut self, key: ConnectionKey) -> Flow {
+        if let Some(entry) = self.entry(key) {
+            entry.paused = true;
+        }
+        Flow::Pause
+    }
+
+    pub(crate) fn resume(&mut self, key: ConnectionKey) {
+        if let Some(entry) = self.entry(key) {
+            entry.paused = false;
+            entry.connection.resume();
+        }
+    }
+
+    /// The token that let this connection in ends at `at`.
+    pub(crate) fn expire_at(&mut self, key: ConnectionKey, at: Instant) {
+        if let Some(entry) = self.entry(key) {
+            entry.expires_at = Some(entry.expires_at.map_or(at, |earlier| earlier.min(at)));
+            self.schedule(key);
+        }
+    }
+
+    /// Sees to everything whose time has come. Called every [`TICK`].
+    pub(crate) fn tick(&mut self, now: Instant) {
+        let mut due = std::mem::take(&mut self.due);
+        let tick = self.wheel.advance(now, &mut due);
+        for key in due.drain(..) {
+            if self.entry(key).is_some_and(|entry| entry.next_visit <= tick) {
+                self.visit(key, now);
+            }
+        }
+        self.due = due;
+        self.expire_events(now);
+        self.expire_server_acks(now);
+        self.verifications.forget_finished();
+        for link in &mut self.links {
+            link.acknowledge_now();
+        }
+    }
+
+    fn visit(&mut self, key: ConnectionKey, now: Instant) {
+        let (interval, timeout) = (self.limits.ping_interval, self.limits.ping_timeout);
+        let Some(entry) = self.entry(key) else { return };
+        if entry.connect_by.is_some_and(|at| at <= now) {
+            return self.close(key, CloseReason::ConnectTimeout);
+        }
+        if entry.expires_at.is_some_and(|at| at <= now) {
+            return self.close(key, CloseReason::TokenExpired);
+        }
+        if entry.paused && entry.heartbeat.due_at() <= now {
+            entry.heartbeat.postpone(now, interval);
+        }
+        let ping: &[u8] = match entry.wire {
+            Wire::SocketIo(_) => &PING_TEXT_FRAME,
+            Wire::PlainJson(_) => &PING_FRAME,
+        };
+        match entry.heartbeat.handle_timeout(now, timeout) {
+            Some(Beat::Ping) => self.send_control(key, ping),
+            Some(Beat::GiveUp) => return self.close(key, CloseReason::PingTimeout),
+            None => {}
+        }
+        self.schedule(key);
+    }
+
+    /// Has the wheel name a connection when the first of its deadlines has passed.
+    fn schedule(&mut self, key: ConnectionKey) {
+        let Some(entry) = self.connections.get_mut(key.index as usize) else { return };
+        if entry.serial != key.serial {
+            return;
+        }
+        let deadlines = [Some(entry.heartbeat.due_at()), entry.connect_by, entry.expires_at];
+        let Some(first) = deadlines.into_iter().flatten().min() else { return };
+        let due = self.wheel.tick_at(first);
+        entry.next_visit = self.wheel.schedule(key, due);
+    }
+}

@@ -1,0 +1,96 @@
+//! Answers to clients, in the form of what each of them speaks.
+
+use edge_protocol::{plain_json, socket_io};
+
+use super::{ConnectionKey, Shard, Wire};
+use crate::{error_answer::ErrorAnswer, socket::Stage};
+
+impl Shard {
+    /// Gives a client the answer to its event, if it still waits for one.
+    pub(crate) fn acknowledge(&mut self, handle: u64, ack_id: u64, args: &[u8]) {
+        let Some(ack) = self.client_acks.take((handle, ack_id)) else { return };
+        self.common.metrics.link_seconds.record(ack.asked_at.elapsed());
+        let Some(socket) = self.live_socket(handle) else { return };
+        let (connection, namespace) = socket;
+        match &ack.json_id {
+            Some(id) => self.send_json_answer(connection, id, args),
+            None => {
+                let Some(path) = self.namespaces.get(namespace).map(|one| &one.path) else {
+                    return;
+                };
+                match socket_io::encode_ack_frame(path, ack_id, args) {
+                    Ok(frame) => self.send(connection, frame),
+                    Err(_) => self.common.metrics.drops.bad_instruction.increment(1),
+                }
+            }
+        }
+    }
+
+    /// Tells a client of an error: as the answer to its event, or as an `exception` where it asked for none.
+    pub(crate) fn answer_socket(&mut self, handle: u64, ack_id: Option<u64>, answer: &ErrorAnswer) {
+        if let Some(ack_id) = ack_id {
+            if self.client_acks.is_waiting((handle, ack_id)) {
+                return self.acknowledge(handle, ack_id, answer.ack_args().as_bytes());
+            }
+            // Refused before anything waited for it.
+            let Some((connection, namespace)) = self.live_socket(handle) else { return };
+            let Some(path) = self.namespaces.get(namespace).map(|one| &one.path) else { return };
+            if let Ok(frame) =
+                socket_io::encode_ack_frame(path, ack_id, answer.ack_args().as_bytes())
+            {
+                self.send(connection, frame);
+            }
+            return;
+        }
+        let Some((connection, namespace)) = self.live_socket(handle) else { return };
+        let args = answer.exception_args();
+        match self.entry(connection).map(|entry| &entry.wire) {
+            Some(Wire::PlainJson(_)) => {
+                self.send_json_event(connection, "exception", args.as_bytes())
+            }
+            Some(Wire::SocketIo(_)) => {
+                let Some(path) = self.namespaces.get(namespace).map(|one| &one.path) else {
+                    return;
+                };
+                if let Ok(frame) =
+                    socket_io::encode_event_frame(path, "exception", args.as_bytes(), None)
+                {
+                    self.send(connection, frame);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Tells a plain JSON client of an error: as the answer to its request, or as an `exception` where it has no id.
+    pub(crate) fn answer_json(
+        &mut self,
+        key: ConnectionKey,
+        id: Option<&[u8]>,
+        answer: &ErrorAnswer,
+    ) {
+        match id {
+            Some(id) => self.send_json_answer(key, id, answer.ack_args().as_bytes()),
+            None => self.send_json_event(key, "exception", answer.exception_args().as_bytes()),
+        }
+    }
+
+    pub(crate) fn send_json_answer(&mut self, key: ConnectionKey, id: &[u8], args: &[u8]) {
+        match plain_json::encode_answer_frame(id, args) {
+            Ok(frame) => self.send(key, frame),
+            Err(_) => self.common.metrics.drops.bad_instruction.increment(1),
+        }
+    }
+
+    pub(crate) fn send_json_event(&mut self, key: ConnectionKey, event: &str, args: &[u8]) {
+        match plain_json::encode_event_frame(event, args) {
+            Ok(frame) => self.send(key, frame),
+            Err(_) => self.common.metrics.drops.bad_instruction.increment(1),
+        }
+    }
+
+    fn live_socket(&self, handle: u64) -> Option<(ConnectionKey, usize)> {
+        let socket = self.sockets.get(self.socket_by_handle(handle)?.index())?;
+        matches!(socket.stage, Stage::Live).then_some((socket.connection, socket.namespace.index()))
+    }
+}

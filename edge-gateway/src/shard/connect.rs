@@ -1,0 +1,363 @@
+//! How a client enters a namespace: token, identity, the business service's answer.
+
+use std::{
+    cell::RefCell,
+    rc::{Rc, Weak},
+    time::{Duration, Instant},
+};
+
+use edge_protocol::{plain_json::Request, socket_io};
+use serde::Deserialize;
+use service_kit::{
+    clock,
+    trace::{Span, SpanKind, traceparent_of},
+};
+
+use tokio::task::JoinSet;
+
+use super::{ConnectionKey, Flow, JsonStage, NamespaceKey, Shard, SocketKey, Wire};
+use crate::{
+    auth::{TokenVerifier, VerifyTokenError},
+    backend_link,
+    close_reason::CloseReason,
+    error_answer::ErrorAnswer,
+    session_id,
+    socket::{Identity, Socket, Stage},
+    telemetry,
+};
+
+/// A client that wants to enter a namespace, on its way to the auth service.
+#[derive(Debug)]
+pub(crate) struct Connect {
+    connection: ConnectionKey,
+    namespace: NamespaceKey,
+    token: String,
+    span: Option<Box<Span>>,
+}
+
+/// The verifications under way: at most one for each namespace that a connection asks for.
+#[derive(Debug)]
+pub(crate) struct Verifications {
+    verifier: TokenVerifier,
+    shard: Weak<RefCell<Shard>>,
+    tasks: JoinSet<()>,
+}
+
+impl Verifications {
+    pub(crate) fn new(verifier: TokenVerifier, shard: Weak<RefCell<Shard>>) -> Self {
+        Self { verifier, shard, tasks: JoinSet::new() }
+    }
+
+    fn start(&mut self, connect: Connect) {
+        let verifier = self.verifier.clone();
+        self.tasks.spawn_local(verify(verifier, self.shard.clone(), connect));
+    }
+
+    pub(crate) fn forget_finished(&mut self) {
+        while self.tasks.try_join_next().is_some() {}
+    }
+}
+
+/// What the edge reads of a client's `auth`; all else in it is the client's affair.
+#[derive(Deserialize)]
+struct Auth {
+    token: Option<String>,
+}
+
+impl Shard {
+    pub(crate) fn connect_requested(
+        &mut self,
+        key: ConnectionKey,
+        path: &str,
+        auth: Option<&str>,
+    ) -> Flow {
+        let Some(namespace) = self.namespace(path) else {
+            self.common.metrics.connected("unknown_namespace");
+            self.forget_namespace(key, path);
+            self.send(key, socket_io::encode_connect_error_frame(path, "Invalid namespace", None));
+            return self.flow(key);
+        };
+        let token = auth.and_then(|auth| serde_json::from_str::<Auth>(auth).ok()?.token);
+        self.verify(key, namespace, token)
+    }
+
+    /// The first message of a plain JSON client must bring its token.
+    pub(crate) fn json_auth_requested(
+        &mut self,
+        key: ConnectionKey,
+        request: &Request<'_>,
+    ) -> Flow {
+        let auth_id = request.id.map(|id| id.as_bytes().into());
+        let auth = request.data.filter(|_| request.event == "auth");
+        let token = auth.and_then(|auth| serde_json::from_str::<Auth>(auth).ok()?.token);
+        if let Some(Wire::PlainJson(session)) = self.entry(key).map(|entry| &mut entry.wire) {
+            session.auth_id = auth_id;
+        }
+        self.verify_json(key, token)
+    }
+
+    /// Lets in a plain JSON client by the token of its handshake or of its first message. Until it is in, it is not read.
+    pub(crate) fn verify_json(&mut self, key: ConnectionKey, token: Option<String>) -> Flow {
+        if let Some(Wire::PlainJson(session)) = self.entry(key).map(|entry| &mut entry.wire) {
+            session.stage = JsonStage::Verifying;
+        }
+        match self.verify(key, self.ws_namespace, token) {
+            Flow::Continue => self.pause(key),
+            flow @ (Flow::Pause | Flow::Closed) => flow,
+        }
+    }
+
+    fn verify(
+        &mut self,
+        key: ConnectionKey,
+        namespace: NamespaceKey,
+        token: Option<String>,
+    ) -> Flow {
+        let Some(entry) = self.entry(key) else { return Flow::Closed };
+        let parent = entry.traceparent.as_deref().copied();
+        let mut span = self.tracer.start(telemetry::SPAN_CONNECT, SpanKind::Server, parent);
+        if let (Some(span), Some(namespace)) = (&mut span, self.namespaces.get(namespace.index())) {
+            span.set("messaging.system", "sockeye");
+            span.set("messaging.destination.name", namespace.path.clone());
+        }
+        let span = span.map(Box::new);
+        match token {
+            Some(token) => {
+                self.verifications.start(Connect { connection: key, namespace, token, span });
+            }
+            None => self.reject(key, namespace, span),
+        }
+        self.flow(key)
+    }
+
+    fn verified(&mut self, connect: Connect, outcome: Result<Identity, VerifyTokenError>) {
+        let Connect { connection, namespace, span, .. } = connect;
+        match outcome {
+            Ok(identity) => self.open(connection, namespace, identity, span),
+            Err(VerifyTokenError::Rejected) => self.reject(connection, namespace, span),
+            Err(VerifyTokenError::Unavailable) => self.cannot_verify(connection, namespace, span),
+        }
+    }
+
+    /// Asks the namespace's business service to let the client in.
+    fn open(
+        &mut self,
+        key: ConnectionKey,
+        namespace: NamespaceKey,
+        identity: Identity,
+        span: Option<Box<Span>>,
+    ) {
+        let Some(path) = self.namespaces.get(namespace.index()).map(|one| one.path.clone()) else {
+            return;
+        };
+        let traceparent = traceparent_of(span.as_deref());
+        let public_id: Box<str> = session_id::random().into();
+        let opened = backend_link::opened(&path, &public_id, &identity, None);
+        let identity = Rc::new(identity);
+        let stage = Stage::Opening { span };
+
+        if self.entry(key).is_none() {
+            return;
+        }
+        let socket = self.insert_socket(|handle| Socket {
+            connection: key,
+            namespace,
+            handle,
+            public_id,
+            identity,
+            stage,
+        });
+        let is_wanted = self.entry(key).is_some_and(|entry| match &mut entry.wire {
+            Wire::SocketIo(session) => session.opening(&path, socket),
+            Wire::PlainJson(session) => {
+                session.stage = JsonStage::Opening(socket);
+                true
+            }
+        });
+        if !is_wanted {
+            // The client has left the namespace meanwhile.
+            self.drop_socket(socket);
+            return;
+        }
+        let handle = self.sockets.get(socket.index()).map_or(0, |socket| socket.handle);
+        if let Some(link) = self.link_of(namespace) {
+            link.socket_opened(handle, traceparent, opened);
+        }
+    }
+
+    /// The business service lets a socket in.
+    pub(crate) fn accepted(&mut self, handle: u64) {
+        let Some(key) = self.socket_by_handle(handle) else { return };
+        let Some(socket) = self.sockets.get_mut(key.index()) else { return };
+        let Stage::Opening { span } = std::mem::replace(&mut socket.stage, Stage::Live) else {
+            return self.common.metrics.drops.bad_instruction.increment(1);
+        };
+        let (connection, namespace) = (socket.connection, socket.namespace);
+        let (identity, public_id) = (Rc::clone(&socket.identity), socket.public_id.clone());
+        finish(span, "accepted");
+        self.common.metrics.connected("accepted");
+        self.rooms.enter(namespace, key, &identity.subject);
+        self.greet(connection, namespace, key, &public_id);
+
+        let lifetime = identity.expires_at_unix_ms.saturating_sub(clock::unix_ms());
+        // Farther ahead than a clock can tell is as good as never.
+        if let Some(at) = Instant::now().checked_add(Duration::from_millis(lifetime)) {
+            self.expire_at(connection, at);
+        }
+    }
+
+    fn greet(
+        &mut self,
+        connection: ConnectionKey,
+        namespace: NamespaceKey,
+        socket: SocketKey,
+        public_id: &str,
+    ) {
+        let path = self.namespaces.get(namespace.index()).map(|one| one.path.clone());
+        let Some(path) = path else { return };
+        let Some(entry) = self.entry(connection) else { return };
+        entry.connect_by = None;
+        match &mut entry.wire {
+            Wire::SocketIo(session) => {
+                session.connected(&path, socket);
+                self.send(connection, socket_io::encode_connect_frame(&path, public_id));
+            }
+            Wire::PlainJson(session) => {
+                session.stage = JsonStage::Live(socket);
+                let auth_id = session.auth_id.take();
+                let args = format!("[{{\"socket\":\"{public_id}\"}}]");
+                self.send_json_event(connection, "connected", args.as_bytes());
+                if let Some(id) = auth_id {
+                    self.send_json_answer(connection, &id, args.as_bytes());
+                }
+                self.resume(connection);
+            }
+        }
+    }
+
+    /// The business service does not let a socket in.
+    pub(crate) fn refused(&mut self, handle: u64, message: &str, data: &[u8]) {
+        let Some(key) = self.socket_by_handle(handle) else { return };
+        let Some(socket) = self.sockets.get_mut(key.index()) else { return };
+        let Stage::Opening { span } = &mut socket.stage else {
+            return self.common.metrics.drops.bad_instruction.increment(1);
+        };
+        finish(span.take(), "refused");
+        let (connection, namespace) = (socket.connection, socket.namespace);
+        self.common.metrics.connected("refused");
+        let path = self.namespaces.get(namespace.index()).map(|one| one.path.clone());
+        let path = path.unwrap_or_default();
+        self.forget_namespace(connection, &path);
+        self.drop_socket(key);
+        match self.entry(connection).map(|entry| &entry.wire) {
+            Some(Wire::SocketIo(_)) => {
+                let data = Some(data).filter(|data| !data.is_empty());
+                self.send(connection, socket_io::encode_connect_error_frame(&path, message, data));
+            }
+            Some(Wire::PlainJson(_)) => {
+                self.answer_auth(connection, &ErrorAnswer::refused());
+                self.close(connection, CloseReason::TokenRejected);
+            }
+            None => {}
+        }
+    }
+
+    /// The token lets nobody in, now or later.
+    fn reject(&mut self, key: ConnectionKey, namespace: NamespaceKey, span: Option<Box<Span>>) {
+        finish(span, "rejected");
+        self.common.metrics.connected("rejected");
+        let path = self.namespaces.get(namespace.index()).map(|one| one.path.clone());
+        let path = path.unwrap_or_default();
+        match self.entry(key).map(|entry| &entry.wire) {
+            Some(Wire::SocketIo(_)) => {
+                self.forget_namespace(key, &path);
+                let data = Some(&b"{\"code\":\"unauthorized\"}"[..]);
+                self.send(key, socket_io::encode_connect_error_frame(&path, "Unauthorized", data));
+            }
+            Some(Wire::PlainJson(_)) => {
+                self.answer_auth(key, &ErrorAnswer::unauthorized());
+                self.close(key, CloseReason::TokenRejected);
+            }
+            None => {}
+        }
+    }
+
+    /// Nobody knows whether the token is good. An official client that is told `CONNECT_ERROR` gives up, so the transport
+    /// is closed, which it takes as a reason to try again; unless that would hurt sockets that are in.
+    fn cannot_verify(
+        &mut self,
+        key: ConnectionKey,
+        namespace: NamespaceKey,
+        span: Option<Box<Span>>,
+    ) {
+        finish(span, "unavailable");
+        self.common.metrics.connected("unavailable");
+        let path = self.namespaces.get(namespace.index()).map(|one| one.path.clone());
+        let path = path.unwrap_or_default();
+        match self.entry(key).map(|entry| &entry.wire) {
+            Some(Wire::SocketIo(session)) if session.sockets().next().is_some() => {
+                self.forget_namespace(key, &path);
+                let data = Some(&b"{\"code\":\"unavailable\",\"retryable\":true}"[..]);
+                self.send(key, socket_io::encode_connect_error_frame(&path, "Unavailable", data));
+            }
+            Some(Wire::SocketIo(_)) => self.close(key, CloseReason::Unavailable),
+            Some(Wire::PlainJson(_)) => {
+                self.answer_auth(key, &ErrorAnswer::unavailable());
+                self.close(key, CloseReason::Unavailable);
+            }
+            None => {}
+        }
+    }
+
+    fn answer_auth(&mut self, key: ConnectionKey, answer: &ErrorAnswer) {
+        let id = match self.entry(key).map(|entry| &mut entry.wire) {
+            Some(Wire::PlainJson(session)) => session.auth_id.take(),
+            Some(Wire::SocketIo(_)) | None => None,
+        };
+        self.answer_json(key, id.as_deref(), answer);
+    }
+
+    /// Takes a socket out of its namespace because its business service says so. Its connection stays.
+    pub(crate) fn disconnected(&mut self, key: SocketKey) {
+        let Some(socket) = self.sockets.get(key.index()) else { return };
+        let (connection, namespace) = (socket.connection, socket.namespace);
+        let path = self.namespaces.get(namespace.index()).map(|one| one.path.clone());
+        let path = path.unwrap_or_default();
+        self.remove_socket(key, "server_disconnect");
+        match self.entry(connection).map(|entry| &entry.wire) {
+            Some(Wire::SocketIo(_)) => {
+                self.forget_namespace(connection, &path);
+                self.send(connection, socket_io::encode_disconnect_frame(&path));
+            }
+            // Its one namespace is all that a plain JSON connection is for.
+            Some(Wire::PlainJson(_)) => self.close(connection, CloseReason::DisconnectedByBackend),
+            None => {}
+        }
+    }
+
+    fn forget_namespace(&mut self, key: ConnectionKey, path: &str) {
+        if let Some(Wire::SocketIo(session)) = self.entry(key).map(|entry| &mut entry.wire) {
+            session.refused(path);
+        }
+    }
+}
+
+/// Verifies one client's token and has the shard go on with the answer.
+async fn verify(verifier: TokenVerifier, shard: Weak<RefCell<Shard>>, connect: Connect) {
+    let parent = connect.span.as_ref().map(|span| span.context());
+    let asked_at = Instant::now();
+    let outcome = verifier.verify(&connect.token, parent).await;
+    let Some(shard) = shard.upgrade() else { return };
+    let mut shard = shard.borrow_mut();
+    shard.common.metrics.auth_seconds.record(asked_at.elapsed());
+    shard.verified(connect, outcome);
+}
+
+fn finish(span: Option<Box<Span>>, outcome: &'static str) {
+    if let Some(mut span) = span {
+        span.set("sockeye.outcome", outcome);
+        if outcome == "unavailable" {
+            span.fail(outcome);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Carries out an emit: encodes once for each wire format, writes the same bytes to every socket of the audience.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use edge_protocol::{
+    plain_json,
+    socket_io::{self, EncodeError},
+};
+use proto::edge::v1::{AckRequest, Audience, Emit};
+use service_kit::trace::{SpanKind, TraceParent};
+use smallvec::SmallVec;
+
+use super::{ConnectionKey, LinkKey, NamespaceKey, Shard, SocketKey, Wire, acks::ServerAck};
+use crate::{close_reason::CloseReason, connection::Sent, telemetry};
+
+/// How long clients may take to acknowledge, unless the business service says otherwise, and at most.
+const ASK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+const ASK_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+/// Notes which sockets an emit has reached or must not reach, so that the union of an audience gets it once. Never cleared:
+/// each emit has a number of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Marks {
+    number: u32,
+    /// By socket key: the number of the last emit that was done with this socket.
+    by_socket: Vec<u32>,
+}
+
+impl Marks {
+    fn begin(&mut self, sockets: usize) {
+        if self.number == u32::MAX {
+            self.by_socket.clear();
+            self.number = 0;
+        }
+        self.number += 1;
+        if self.by_socket.len() < sockets {
+            self.by_socket.resize(sockets, 0);
+        }
+    }
+
+    /// Whether this emit was not yet done with `socket`; from now on it is.
+    fn first(&mut self, socket: SocketKey) -> bool {
+        match self.by_socket.get_mut(socket.index()) {
+            Some(mark) if *mark != self.number => {
+                *mark = self.number;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// One event in each wire format that somebody in the audience speaks, made when the first of them comes up.
+struct Encoded<'a> {
+    namespace: &'a str,
+    emit: &'a Emit,
+    ack_id: Option<u64>,
+    socket_io: Option<Bytes>,
+    plain_json: Option<Bytes>,
+}
+
+impl Encoded<'_> {
+    fn socket_io(&mut self) -> Result<&Bytes, EncodeError> {
+        if self.socket_io.is_none() {
+            let Emit { event, args, .. } = self.emit;
+            let frame = socket_io::encode_event_frame(self.namespace, event, args, self.ack_id)?;
+            self.socket_io = Some(frame.into());
+        }
+        self.socket_io.as_ref().ok_or(EncodeError::NotAnArray)
+    }
+
+    fn plain_json(&mut self) -> Result<&Bytes, EncodeError> {
+        if self.plain_json.is_none() {
+            let frame = plain_json::encode_event_frame(&self.emit.event, &self.emit.args)?;
+            self.plain_json = Some(frame.into());
+        }
+        self.plain_json.as_ref().ok_or(EncodeError::NotAnArray)
+    }
+}
+
+/// What came of one fan-out.
+#[derive(Default)]
+struct Outcome {
+    recipients: u32,
+    dropped: u64,
+    overflowed: SmallVec<[ConnectionKey; 8]>,
+    asked: SmallVec<[SocketKey; 4]>,
+}
+
+impl Shard {
+    pub(crate) fn emit(&mut self, link: LinkKey, traceparent: &str, emit: &Emit) {
+        let Some(audience) = &emit.audience else {
+            return self.bad_instruction("emit without audience");
+        };
+        let Some(namespace) = self.namespace(&audience.namespace) else {
+            return self.bad_instruction("emit to a namespace without a route");
+        };
+        let parent = TraceParent::parse(traceparent);
+        let mut span = self.tracer.follow(telemetry::SPAN_DELIVER, SpanKind::Producer, parent);
+
+        let ack_id = emit.ask.is_some().then(|| self.server_acks.next_id());
+        let Ok(outcome) = self.deliver(namespace, audience, emit, ack_id) else {
+            return self.bad_instruction("emit whose args are not a JSON list");
+        };
+        if !emit.position.is_empty() && audience.sockets.is_empty() {
+            self.rooms.advance(namespace, &emit.position_room, &emit.position);
+        }
+        self.common.metrics.deliveries.increment(u64::from(outcome.recipients));
+        self.common.metrics.drops.volatile.increment(outcome.dropped);
+        if let Some(span) = &mut span {
+            span.set("messaging.system", "sockeye");
+            span.set("messaging.operation.type", "send");
+            span.set("messaging.operation.name", "deliver");
+            span.set("messaging.destination.name", audience.namespace.clone());
+            span.set("sockeye.event", emit.event.clone());
+            span.set("sockeye.recipients", i64::from(outcome.recipients));
+        }
+        if let (Some(ack_id), Some(ask)) = (ack_id, &emit.ask) {
+            let deadline = Instant::now() + ask_timeout(ask);
+            self.ask(ack_id, ServerAck::new(link, ask.tag, outcome.asked, deadline));
+        }
+        for connection in outcome.overflowed {
+            self.close(connection, CloseReason::SlowConsumer);
+        }
+    }
+
+    fn deliver(
+        &mut self,
+        namespace: NamespaceKey,
+        audience: &Audience,
+        emit: &Emit,
+        ack_id: Option<u64>,
+    ) -> Result<Outcome, EncodeError> {
+        let mut outcome = Outcome::default();
+        let mut encoded = Encoded {
+            namespace: &audience.namespace,
+            emit,
+            ack_id,
+            socket_io: None,
+            plain_json: None,
+        };
+        // Without exceptions and overlaps, as with most emits, there is nothing to note.
+        let simple = audience.except_rooms.is_empty()
+            && audience.except_sockets.is_empty()
+            && usize::from(audience.everyone)
+                + audience.rooms.len()
+                + audience.users.len()
+                + audience.sockets.len()
+                == 1;
+        let mut marks = std::mem::take(&mut self.marks);
+        if !simple {
+            marks.begin(self.sockets.capacity());
+            self.mark_exceptions(namespace, audience, &mut marks);
+        }
+        let sockets = audience.sockets.iter().filter_map(|handle| self.socket_by_handle(*handle));
+        let everyone = if audience.everyone { self.rooms.everyone(namespace) } else { &[] };
+        let rooms = audience.rooms.iter().flat_map(|room| self.rooms.in_room(namespace, room));
+        let users = audience.users.iter().flat_map(|user| self.rooms.of_user(namespace, user));
+        let all = everyone.iter().chain(rooms).chain(users).copied().chain(sockets);
+
+        let mut result = Ok(());
+        for socket in all {
+            if simple || marks.first(socket) {
+                result = self.write(socket, &mut encoded, &mut outcome);
+                if result.is_err() {
+                    break;
+                }
+            }
+        }
+        self.marks = marks;
+        result.map(|()| outcome)
+    }
+
+    fn mark_exceptions(&self, namespace: NamespaceKey, audience: &Audience, marks: &mut Marks) {
+        for room in &audience.except_rooms {
+            for socket in self.rooms.in_room(namespace, room) {
+                marks.first(*socket);
+            }
+        }
+        for handle in &audience.except_sockets {
+            if let Some(socket) = self.socket_by_handle(*handle) {
+                marks.first(socket);
+            }
+        }
+    }
+
+    fn write(
+        &self,
+        key: SocketKey,
+        encoded: &mut Encoded<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<(), EncodeError> {
+        let Some(socket) = self.sockets.get(key.index()) else { return Ok(()) };
+        let Some(entry) = self.connections.get(socket.connection.index as usize) else {
+            return Ok(());
+        };
+        let volatile = encoded.emit.volatile;
+        let frame = match entry.wire {
+            Wire::SocketIo(_) => encoded.socket_io()?,
+            Wire::PlainJson(_) => encoded.plain_json()?,
+        };
+        match entry.connection.send(frame, volatile) {
+            Sent::Accepted => {
+                outcome.recipients += 1;
+                // Plain JSON has no form for it, so such a client is not waited for.
+                if encoded.ack_id.is_some() && matches!(entry.wire, Wire::SocketIo(_)) {
+                    outcome.asked.push(key);
+                }
+            }
+            Sent::Dropped => outcome.dropped += 1,
+            Sent::Overflow => outcome.overflowed.push(socket.connection),
+        }
+        Ok(())
+    }
+
+    /// A business service asks for what cannot be: count it and say so, and go on with the rest.
+    pub(crate) fn bad_instruction(&self, problem: &'static str) {
+        self.common.metrics.drops.bad_instruction.increment(1);
+        tracing::warn!(problem, "instruction ignored");
+    }
+}
+
+fn ask_timeout(ask: &AckRequest) -> Duration {
+    match ask.timeout_ms {
+        0 => ASK_TIMEOUT_DEFAULT,
+        millis => Duration::from_millis(millis.into()).min(ASK_TIMEOUT_MAX),
+    }
+}

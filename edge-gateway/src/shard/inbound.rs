@@ -1,0 +1,251 @@
+//! What clients send: decoded, checked against their limits, and passed on to their business service.
+
+use std::time::{Duration, Instant};
+
+use edge_protocol::{
+    engine_io,
+    plain_json::Request,
+    socket_io::{self, Action, Packet},
+    websocket::{Message, put_pong},
+};
+use proto::edge::v1::{ClientEvent, EdgeEvent, edge_event::Kind};
+use service_kit::{
+    clock,
+    trace::{SpanKind, traceparent_of},
+};
+
+use super::{
+    ConnectionKey, Flow, JsonSession, JsonStage, Shard, SocketKey, Wire, acks::ClientAck,
+    rate::Allowance,
+};
+use crate::{
+    backend_link::json_list, close_reason::CloseReason, error_answer::ErrorAnswer, telemetry,
+};
+
+/// An event as a client sent it.
+struct Event<'a> {
+    socket: SocketKey,
+    name: &'a str,
+    /// The elements of a JSON list.
+    args: &'a str,
+    ack_id: Option<u64>,
+    /// What a plain JSON client calls its request: JSON text.
+    json_id: Option<&'a str>,
+}
+
+impl Shard {
+    /// Handles one message of a client.
+    pub(crate) fn receive(&mut self, key: ConnectionKey, message: Message<'_>) -> Flow {
+        match message {
+            Message::Text(text) => self.receive_text(key, text),
+            Message::Binary(bytes) => self.receive_binary(key, bytes),
+            Message::Ping(payload) => {
+                let mut pong = Vec::with_capacity(payload.len() + 2);
+                put_pong(&mut pong, payload);
+                self.send_control(key, &pong);
+                self.flow(key)
+            }
+            Message::Pong(_) => {
+                if let Some(Wire::PlainJson(_)) = self.entry(key).map(|entry| &entry.wire) {
+                    self.pong_received(key, Instant::now());
+                }
+                self.flow(key)
+            }
+            Message::Close(_) => self.closed(key, CloseReason::ClosedByClient),
+        }
+    }
+
+    fn receive_text(&mut self, key: ConnectionKey, text: &str) -> Flow {
+        match self.entry(key).map(|entry| &entry.wire) {
+            Some(Wire::SocketIo(_)) => self.receive_engine_io(key, text),
+            Some(Wire::PlainJson(_)) => self.receive_json(key, text),
+            None => Flow::Closed,
+        }
+    }
+
+    /// Plain JSON clients may put their JSON into binary frames, as with NestJS's adapter.
+    fn receive_binary(&mut self, key: ConnectionKey, bytes: &[u8]) -> Flow {
+        match (self.entry(key).map(|entry| &entry.wire), str::from_utf8(bytes)) {
+            (Some(Wire::PlainJson(_)), Ok(text)) => self.receive_json(key, text),
+            (Some(Wire::PlainJson(_)), Err(_)) => self.closed(key, CloseReason::BadText),
+            (Some(Wire::SocketIo(_)), _) => self.closed(key, CloseReason::MalformedPacket),
+            (None, _) => Flow::Closed,
+        }
+    }
+
+    fn receive_engine_io(&mut self, key: ConnectionKey, text: &str) -> Flow {
+        match engine_io::receive(text) {
+            Ok(engine_io::Received::Message(packet)) => self.receive_socket_io(key, packet),
+            Ok(engine_io::Received::Pong) => {
+                self.pong_received(key, Instant::now());
+                Flow::Continue
+            }
+            Ok(engine_io::Received::Ignored) => Flow::Continue,
+            Ok(engine_io::Received::Closed) => self.closed(key, CloseReason::ClosedByClient),
+            Err(_) => self.closed(key, CloseReason::MalformedPacket),
+        }
+    }
+
+    fn receive_socket_io(&mut self, key: ConnectionKey, packet: &str) -> Flow {
+        let Ok(packet) = Packet::decode(packet) else {
+            return self.closed(key, CloseReason::MalformedPacket);
+        };
+        let Some(entry) = self.entry(key) else { return Flow::Closed };
+        let Wire::SocketIo(session) = &mut entry.wire else { return Flow::Closed };
+        let Ok(action) = session.handle(packet) else {
+            return self.closed(key, CloseReason::ProtocolViolation);
+        };
+        match action {
+            Action::Connect { namespace, auth } => self.connect_requested(key, namespace, auth),
+            Action::TooManyNamespaces { namespace } => {
+                let data = Some(&b"{\"code\":\"namespace_limit\"}"[..]);
+                let message = "Too many namespaces";
+                self.send(key, socket_io::encode_connect_error_frame(namespace, message, data));
+                self.flow(key)
+            }
+            Action::Event { socket, ack_id, name, args } => {
+                self.event(key, &Event { socket, name: &name, args, ack_id, json_id: None })
+            }
+            Action::Ack { socket, ack_id, args } => {
+                self.client_answered(socket, ack_id, args);
+                Flow::Continue
+            }
+            Action::Disconnect { socket } => {
+                self.remove_socket(socket, "client_disconnect");
+                Flow::Continue
+            }
+            Action::Nothing => Flow::Continue,
+        }
+    }
+
+    fn receive_json(&mut self, key: ConnectionKey, text: &str) -> Flow {
+        let Ok(request) = Request::decode(text) else {
+            self.answer_json(key, None, &ErrorAnswer::bad_request());
+            return self.flow(key);
+        };
+        let Some(Wire::PlainJson(session)) = self.entry(key).map(|entry| &mut entry.wire) else {
+            return Flow::Closed;
+        };
+        let JsonSession { stage: JsonStage::Live(socket), next_ack_id, .. } = session else {
+            return self.json_auth_requested(key, &request);
+        };
+        let (socket, ack_id) = (*socket, *next_ack_id);
+        *next_ack_id += 1;
+        self.event(
+            key,
+            &Event {
+                socket,
+                name: &request.event,
+                args: request.data.unwrap_or_default(),
+                ack_id: request.id.map(|_| ack_id),
+                json_id: request.id,
+            },
+        )
+    }
+
+    fn event(&mut self, key: ConnectionKey, event: &Event<'_>) -> Flow {
+        let now = Instant::now();
+        let (per_second, burst) = (self.limits.events_per_second, self.limits.events_burst);
+        let Some(entry) = self.entry(key) else { return Flow::Closed };
+        match entry.rate.take(now, per_second, burst) {
+            Allowance::Granted => {}
+            Allowance::Refused { retry_after } => return self.refuse(key, event, retry_after),
+            Allowance::Exhausted => return self.closed(key, CloseReason::RateLimited),
+        }
+        let Some(socket) = self.sockets.get(event.socket.index()) else { return Flow::Continue };
+        let (handle, namespace) = (socket.handle, socket.namespace);
+
+        let mut span = self.tracer.start(telemetry::SPAN_RECEIVE, SpanKind::Server, None);
+        if let (Some(span), Some(namespace)) = (&mut span, self.namespaces.get(namespace.index())) {
+            span.set("messaging.system", "sockeye");
+            span.set("messaging.operation.type", "receive");
+            span.set("messaging.operation.name", "receive");
+            span.set("messaging.destination.name", namespace.path.clone());
+            span.set("sockeye.event", event.name.to_owned());
+        }
+
+        self.common.metrics.events_received.increment(1);
+        let timeout = self.limits.event_timeout;
+        if let Some(ack_id) = event.ack_id {
+            let json_id = event.json_id.map(|id| id.as_bytes().into());
+            let ack = ClientAck { asked_at: now, json_id };
+            self.client_acks.insert((handle, ack_id), ack, now + timeout);
+        }
+        let client_event = ClientEvent {
+            name: event.name.to_owned(),
+            args: json_list(event.args),
+            ack_id: event.ack_id,
+            deadline_unix_ms: clock::unix_ms().saturating_add(millis(timeout)),
+        };
+        let Some(link) = self.link_of(namespace) else { return Flow::Continue };
+        link.client_event(handle, traceparent_of(span.as_ref()), client_event);
+        if link.is_full() {
+            link.wait_for_room(key);
+            return self.pause(key);
+        }
+        Flow::Continue
+    }
+
+    fn refuse(&mut self, key: ConnectionKey, event: &Event<'_>, retry_after: Duration) -> Flow {
+        self.common.metrics.drops.rate_limited.increment(1);
+        let answer = ErrorAnswer::rate_limited(retry_after);
+        let Some(handle) = self.sockets.get(event.socket.index()).map(|socket| socket.handle)
+        else {
+            return Flow::Continue;
+        };
+        match event.json_id {
+            Some(id) => self.answer_json(key, Some(id.as_bytes()), &answer),
+            None => self.answer_socket(handle, event.ack_id, &answer),
+        }
+        self.flow(key)
+    }
+
+    /// Answers the client of an event that is given up: as its ack, or as an `exception` where it asked for none.
+    pub(crate) fn give_up(&mut self, event: &EdgeEvent) {
+        let Some(Kind::Event(client_event)) = &event.kind else { return };
+        let waits =
+            client_event.ack_id.is_none_or(|id| self.client_acks.is_waiting((event.socket, id)));
+        if waits {
+            self.common.metrics.drops.unavailable.increment(1);
+            self.answer_socket(event.socket, client_event.ack_id, &ErrorAnswer::unavailable());
+        }
+    }
+
+    /// Gives up the events whose deadline has passed.
+    pub(crate) fn expire_events(&mut self, now: Instant) {
+        let now_unix_ms = clock::unix_ms();
+        for link in 0..self.links.len() {
+            let overdue = self.links.get_mut(link).map(|link| link.take_overdue(now_unix_ms));
+            for event in overdue.unwrap_or_default() {
+                self.give_up(&event);
+            }
+            self.resume_waiting(super::LinkKey(link));
+        }
+        while let Some((handle, ack_id)) = self.client_acks.overdue(now) {
+            self.common.metrics.drops.unavailable.increment(1);
+            self.answer_socket(handle, Some(ack_id), &ErrorAnswer::unavailable());
+        }
+    }
+
+    /// Has the connections read again that waited for room on a link.
+    pub(crate) fn resume_waiting(&mut self, link: super::LinkKey) {
+        let waiting = self.links.get_mut(link.0).map(|link| link.take_waiting());
+        for key in waiting.unwrap_or_default() {
+            self.resume(key);
+        }
+    }
+
+    pub(crate) fn closed(&mut self, key: ConnectionKey, reason: CloseReason) -> Flow {
+        self.close(key, reason);
+        Flow::Closed
+    }
+
+    /// A connection may have been closed by what was just done for it.
+    pub(crate) fn flow(&mut self, key: ConnectionKey) -> Flow {
+        if self.entry(key).is_some() { Flow::Continue } else { Flow::Closed }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

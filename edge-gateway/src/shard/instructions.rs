@@ -1,0 +1,88 @@
+//! Carries out what a business service says.
+
+use proto::edge::v1::{BackendFrame, Instruction, Join, instruction::Kind};
+
+use super::{LinkKey, Shard, SocketKey};
+use crate::{backend_link::SequenceError, close_reason::CloseReason, socket::Stage};
+
+impl Shard {
+    /// Carries out a frame as one group.
+    pub(crate) fn apply(
+        &mut self,
+        link: LinkKey,
+        frame: BackendFrame,
+    ) -> Result<(), SequenceError> {
+        if let Some(link) = self.links.get_mut(link.0)
+            && frame.seq > 0
+            && !link.accept_frame(frame.seq)?
+        {
+            return Ok(());
+        }
+        for instruction in frame.instructions {
+            self.carry_out(link, instruction);
+        }
+        if let Some(link) = self.links.get_mut(link.0) {
+            link.handle_ack(frame.ack)?;
+        }
+        self.resume_waiting(link);
+        Ok(())
+    }
+
+    fn carry_out(&mut self, link: LinkKey, instruction: Instruction) {
+        match instruction.kind {
+            Some(Kind::Accept(accept)) => self.accepted(accept.socket),
+            Some(Kind::Refuse(refuse)) => {
+                self.refused(refuse.socket, &refuse.message, &refuse.data);
+            }
+            Some(Kind::Join(join)) => self.join(&join),
+            Some(Kind::Leave(leave)) => {
+                for socket in self.live_sockets(&leave.sockets) {
+                    let namespace = self.sockets.get(socket.index()).map(|socket| socket.namespace);
+                    if let Some(namespace) = namespace {
+                        self.rooms.leave(namespace, socket, &leave.room);
+                    }
+                }
+            }
+            Some(Kind::Emit(emit)) => self.emit(link, &instruction.traceparent, &emit),
+            Some(Kind::Acknowledge(ack)) => self.acknowledge(ack.socket, ack.ack_id, &ack.args),
+            Some(Kind::Disconnect(disconnect)) => {
+                for socket in self.live_sockets(&disconnect.sockets) {
+                    self.disconnected(socket);
+                }
+            }
+            Some(Kind::Close(close)) => {
+                for socket in self.live_sockets(&close.sockets) {
+                    let connection = self.sockets.get(socket.index()).map(|one| one.connection);
+                    if let Some(connection) = connection {
+                        self.close(connection, CloseReason::ClosedByBackend);
+                    }
+                }
+            }
+            None => self.bad_instruction("an instruction of an unknown kind"),
+        }
+    }
+
+    fn join(&mut self, join: &Join) {
+        if join.room.is_empty() || join.room.len() > ROOM_BYTES_MAX {
+            return self.bad_instruction("join with a room name of a wrong length");
+        }
+        for socket in self.live_sockets(&join.sockets) {
+            let namespace = self.sockets.get(socket.index()).map(|socket| socket.namespace);
+            if let Some(namespace) = namespace {
+                self.rooms.join(namespace, socket, &join.room, &join.position);
+            }
+        }
+    }
+
+    /// The sockets of these handles that are still there. An instruction for one that has just gone is ordinary.
+    fn live_sockets(&self, handles: &[u64]) -> Vec<SocketKey> {
+        let keys = handles.iter().filter_map(|handle| self.socket_by_handle(*handle));
+        let is_live = |key: &SocketKey| {
+            self.sockets.get(key.index()).is_some_and(|one| matches!(one.stage, Stage::Live))
+        };
+        keys.filter(is_live).collect()
+    }
+}
+
+/// Longest room name of the contract.
+const ROOM_BYTES_MAX: usize = 256;

@@ -1,0 +1,312 @@
+//! Which sockets of this shard are in which room, belong to which user, and are in which namespace.
+
+use std::{collections::HashMap, rc::Rc};
+
+use foldhash::fast::FixedState;
+use slab::Slab;
+use smallvec::SmallVec;
+
+use super::{NamespaceKey, SocketKey};
+
+/// The index from rooms, users and namespaces to sockets.
+///
+/// It is a cache of what the business services have said (`Join`, `Leave`); they own the truth.
+#[derive(Debug)]
+pub(crate) struct Rooms {
+    groups: Slab<Group>,
+    namespaces: Vec<Names>,
+    /// By socket key.
+    memberships: Vec<Memberships>,
+}
+
+/// A socket is always in its namespace's and its user's group, so rooms start at the third.
+type Memberships = SmallVec<[Membership; 3]>;
+
+type NameMap = HashMap<Rc<str>, u32, FixedState>;
+
+#[derive(Debug, Clone, Copy)]
+struct Membership {
+    group: u32,
+    /// Where the socket stands in the group's members.
+    slot: u32,
+}
+
+#[derive(Debug)]
+struct Group {
+    namespace: NamespaceKey,
+    name: GroupName,
+    members: Vec<SocketKey>,
+    /// Position of the last logged event that was given to the members; empty without one.
+    position: String,
+}
+
+#[derive(Debug)]
+enum GroupName {
+    Everyone,
+    User(Rc<str>),
+    Room(Rc<str>),
+}
+
+#[derive(Debug)]
+struct Names {
+    everyone: u32,
+    users: NameMap,
+    rooms: NameMap,
+}
+
+impl Rooms {
+    pub(crate) fn new(namespace_count: usize) -> Self {
+        let mut groups = Slab::new();
+        let namespaces = (0..namespace_count)
+            .map(|namespace| Names {
+                everyone: insert(
+                    &mut groups,
+                    NamespaceKey(index_of(namespace)),
+                    GroupName::Everyone,
+                ),
+                users: NameMap::default(),
+                rooms: NameMap::default(),
+            })
+            .collect();
+        Self { groups, namespaces, memberships: Vec::new() }
+    }
+
+    /// Takes in a socket that was let into its namespace.
+    pub(crate) fn enter(&mut self, namespace: NamespaceKey, socket: SocketKey, subject: &str) {
+        if self.memberships.len() <= socket.index() {
+            self.memberships.resize_with(socket.index() + 1, SmallVec::new);
+        }
+        let Some(names) = self.namespaces.get_mut(namespace.index()) else { return };
+        let everyone = names.everyone;
+        let user = match names.users.get(subject) {
+            Some(user) => *user,
+            None => {
+                let name: Rc<str> = subject.into();
+                let user = insert(&mut self.groups, namespace, GroupName::User(Rc::clone(&name)));
+                names.users.insert(name, user);
+                user
+            }
+        };
+        self.add(everyone, socket);
+        self.add(user, socket);
+    }
+
+    /// Puts a socket into a room whose log stands at `position`.
+    pub(crate) fn join(
+        &mut self,
+        namespace: NamespaceKey,
+        socket: SocketKey,
+        room: &str,
+        position: &str,
+    ) {
+        let Some(names) = self.namespaces.get_mut(namespace.index()) else { return };
+        let group = match names.rooms.get(room) {
+            Some(group) => *group,
+            None => {
+                let name: Rc<str> = room.into();
+                let group = insert(&mut self.groups, namespace, GroupName::Room(Rc::clone(&name)));
+                names.rooms.insert(name, group);
+                group
+            }
+        };
+        if !self.is_member(group, socket) {
+            self.add(group, socket);
+        }
+        if let Some(group) = self.groups.get_mut(group as usize) {
+            position.clone_into(&mut group.position);
+        }
+    }
+
+    /// Takes a socket out of a room.
+    pub(crate) fn leave(&mut self, namespace: NamespaceKey, socket: SocketKey, room: &str) {
+        let Some(group) = self.room(namespace, room) else { return };
+        let Some(memberships) = self.memberships.get_mut(socket.index()) else { return };
+        if let Some(place) = memberships.iter().position(|membership| membership.group == group) {
+            let membership = memberships.swap_remove(place);
+            self.take_out(membership);
+        }
+    }
+
+    /// Takes a socket out of everything.
+    pub(crate) fn remove(&mut self, socket: SocketKey) {
+        let Some(memberships) = self.memberships.get_mut(socket.index()) else { return };
+        for membership in std::mem::take(memberships) {
+            self.take_out(membership);
+        }
+    }
+
+    /// Remembers that the members of a room have been given its log up to `position`.
+    pub(crate) fn advance(&mut self, namespace: NamespaceKey, room: &str, position: &str) {
+        if let Some(group) = self.room(namespace, room)
+            && let Some(group) = self.groups.get_mut(group as usize)
+        {
+            position.clone_into(&mut group.position);
+        }
+    }
+
+    /// The sockets in a namespace.
+    pub(crate) fn everyone(&self, namespace: NamespaceKey) -> &[SocketKey] {
+        self.members(self.namespaces.get(namespace.index()).map(|names| names.everyone))
+    }
+
+    /// The sockets of a user.
+    pub(crate) fn of_user(&self, namespace: NamespaceKey, subject: &str) -> &[SocketKey] {
+        let names = self.namespaces.get(namespace.index());
+        self.members(names.and_then(|names| names.users.get(subject).copied()))
+    }
+
+    /// The sockets in a room.
+    pub(crate) fn in_room(&self, namespace: NamespaceKey, room: &str) -> &[SocketKey] {
+        self.members(self.room(namespace, room))
+    }
+
+    /// The rooms a socket is in, each with the position its members have been given.
+    pub(crate) fn rooms_of(&self, socket: SocketKey) -> impl Iterator<Item = (&str, &str)> {
+        let memberships = self.memberships.get(socket.index()).map_or(&[][..], |all| &all[..]);
+        memberships.iter().filter_map(|membership| {
+            let group = self.groups.get(membership.group as usize)?;
+            match &group.name {
+                GroupName::Room(name) => Some((&**name, group.position.as_str())),
+                GroupName::Everyone | GroupName::User(_) => None,
+            }
+        })
+    }
+
+    fn room(&self, namespace: NamespaceKey, room: &str) -> Option<u32> {
+        self.namespaces.get(namespace.index())?.rooms.get(room).copied()
+    }
+
+    fn members(&self, group: Option<u32>) -> &[SocketKey] {
+        group
+            .and_then(|group| self.groups.get(group as usize))
+            .map_or(&[], |group| group.members.as_slice())
+    }
+
+    fn is_member(&self, group: u32, socket: SocketKey) -> bool {
+        self.memberships
+            .get(socket.index())
+            .is_some_and(|all| all.iter().any(|membership| membership.group == group))
+    }
+
+    fn add(&mut self, key: u32, socket: SocketKey) {
+        let Some(group) = self.groups.get_mut(key as usize) else { return };
+        let Some(memberships) = self.memberships.get_mut(socket.index()) else { return };
+        memberships.push(Membership { group: key, slot: index_of(group.members.len()) });
+        group.members.push(socket);
+    }
+
+    /// Closes the gap that a membership leaves in its group, and forgets the group when it was the last.
+    fn take_out(&mut self, gone: Membership) {
+        let Some(group) = self.groups.get_mut(gone.group as usize) else { return };
+        group.members.swap_remove(gone.slot as usize);
+        if let Some(moved) = group.members.get(gone.slot as usize)
+            && let Some(memberships) = self.memberships.get_mut(moved.index())
+            && let Some(membership) = memberships.iter_mut().find(|one| one.group == gone.group)
+        {
+            membership.slot = gone.slot;
+        }
+        if group.members.is_empty() {
+            self.forget(gone.group);
+        }
+    }
+
+    fn forget(&mut self, key: u32) {
+        let Some(group) = self.groups.get(key as usize) else { return };
+        let Some(names) = self.namespaces.get_mut(group.namespace.index()) else { return };
+        match &group.name {
+            GroupName::Everyone => return,
+            GroupName::User(name) => names.users.remove(name),
+            GroupName::Room(name) => names.rooms.remove(name),
+        };
+        self.groups.remove(key as usize);
+    }
+}
+
+fn insert(groups: &mut Slab<Group>, namespace: NamespaceKey, name: GroupName) -> u32 {
+    let group = Group { namespace, name, members: Vec::new(), position: String::new() };
+    index_of(groups.insert(group))
+}
+
+/// Indexes are kept in 32 bits: a process cannot hold four thousand million sockets.
+#[expect(clippy::cast_possible_truncation, reason = "see above")]
+fn index_of(index: usize) -> u32 {
+    index as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHAT: NamespaceKey = NamespaceKey(1);
+
+    fn socket(index: u32) -> SocketKey {
+        SocketKey(index)
+    }
+
+    fn three_in_a_room() -> Rooms {
+        let mut rooms = Rooms::new(2);
+        for index in 0..3 {
+            rooms.enter(CHAT, socket(index), if index == 2 { "bob" } else { "alice" });
+            rooms.join(CHAT, socket(index), "lobby", "p1");
+        }
+        rooms
+    }
+
+    #[test]
+    fn finds_sockets_by_room_user_and_namespace() {
+        let rooms = three_in_a_room();
+
+        assert_eq!(rooms.in_room(CHAT, "lobby"), [socket(0), socket(1), socket(2)]);
+        assert_eq!(rooms.of_user(CHAT, "alice"), [socket(0), socket(1)]);
+        assert_eq!(rooms.everyone(CHAT).len(), 3);
+        assert!(rooms.in_room(NamespaceKey(0), "lobby").is_empty());
+        assert!(rooms.in_room(CHAT, "attic").is_empty());
+    }
+
+    #[test]
+    fn a_socket_that_goes_leaves_everything_and_no_gap() {
+        let mut rooms = three_in_a_room();
+
+        rooms.remove(socket(0));
+        rooms.leave(CHAT, socket(2), "lobby");
+
+        assert_eq!(rooms.in_room(CHAT, "lobby"), [socket(1)]);
+        assert_eq!(rooms.of_user(CHAT, "alice"), [socket(1)]);
+        assert_eq!(rooms.of_user(CHAT, "bob"), [socket(2)]);
+        rooms.remove(socket(1));
+        assert!(rooms.in_room(CHAT, "lobby").is_empty());
+    }
+
+    #[test]
+    fn joining_twice_is_joining_once() {
+        let mut rooms = three_in_a_room();
+
+        rooms.join(CHAT, socket(0), "lobby", "p2");
+
+        assert_eq!(rooms.in_room(CHAT, "lobby").len(), 3);
+        assert_eq!(rooms.rooms_of(socket(0)).collect::<Vec<_>>(), [("lobby", "p2")]);
+    }
+
+    #[test]
+    fn empty_rooms_and_users_cost_nothing() {
+        let mut rooms = three_in_a_room();
+
+        for index in 0..3 {
+            rooms.remove(socket(index));
+        }
+
+        assert_eq!(rooms.groups.len(), 2, "only the two namespaces are left");
+        let names = rooms.namespaces.iter();
+        assert!(names.into_iter().all(|names| names.users.is_empty() && names.rooms.is_empty()));
+    }
+
+    #[test]
+    fn remembers_how_far_a_room_has_been_given() {
+        let mut rooms = three_in_a_room();
+
+        rooms.advance(CHAT, "lobby", "p7");
+        rooms.advance(CHAT, "attic", "p9");
+
+        assert_eq!(rooms.rooms_of(socket(1)).collect::<Vec<_>>(), [("lobby", "p7")]);
+    }
+}

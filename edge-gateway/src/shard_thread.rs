@@ -1,0 +1,161 @@
+//! The thread of one shard: its runtime, its tasks, and the order in which they end.
+
+use std::{cell::RefCell, io, num::NonZeroU32, rc::Rc, sync::Arc, time::Instant};
+
+use http::Uri;
+use service_kit::{ops::Condition, shutdown::Shutdown, trace::Tracer};
+use tokio::{
+    net::TcpListener,
+    runtime,
+    task::{JoinSet, LocalSet},
+    time::{self, Duration},
+};
+
+use crate::{
+    auth::TokenVerifier,
+    backend_link::{BackendLink, driver},
+    config::{Config, DEFAULT_AUTH_URL, Route},
+    connection::Common,
+    server::{Open, Server},
+    session_id,
+    shard::{
+        Limits, LinkKey, Namespace, NamespaceKey, Parts, Shard, SharedShard, TICK,
+        connect::Verifications, drain,
+    },
+    telemetry::Metrics,
+};
+
+/// How long connections may take to write what is left for them after the drain.
+const LAST_WRITES: Duration = Duration::from_secs(3);
+
+/// One shard before it runs.
+#[derive(Debug)]
+pub(crate) struct ShardThread {
+    pub(crate) number: usize,
+    pub(crate) listener: std::net::TcpListener,
+    pub(crate) config: Config,
+    pub(crate) routes: Vec<Route>,
+    pub(crate) tracer: Tracer,
+    pub(crate) pages: axum::Router,
+    pub(crate) edge_id: Arc<str>,
+    pub(crate) metrics: Metrics,
+    pub(crate) chat_link: Condition,
+}
+
+impl ShardThread {
+    /// Runs until shutdown is asked for and the connections are gone.
+    pub(crate) fn run(self, shutdown: Shutdown) -> io::Result<()> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        LocalSet::new().block_on(&runtime, self.serve(shutdown))
+    }
+
+    async fn serve(self, shutdown: Shutdown) -> io::Result<()> {
+        let listener = TcpListener::from_std(self.listener)?;
+        let payload_bytes_max = to_usize(self.config.payload_bytes_max);
+        let outbox_bytes_max = to_usize(self.config.outbox_bytes_max);
+        let common =
+            Rc::new(Common::new(payload_bytes_max, outbox_bytes_max, self.metrics.clone()));
+        let (namespaces, urls) = routing(&self.routes);
+        let auth_url = self.config.auth_url.clone();
+        let verifier = TokenVerifier::new(auth_url.unwrap_or(Uri::from_static(DEFAULT_AUTH_URL)));
+        let links = links(&namespaces, urls.len(), &self.edge_id, &self.metrics);
+        let ws_namespace = namespaces
+            .iter()
+            .position(|namespace| namespace.path == self.config.ws_namespace)
+            .and_then(|index| u32::try_from(index).ok())
+            .map_or(NamespaceKey::FIRST, NamespaceKey::new);
+        let shard: SharedShard = Rc::new_cyclic(|shard| {
+            let parts = Parts {
+                limits: limits(&self.config),
+                common: Rc::clone(&common),
+                tracer: self.tracer,
+                verifications: Verifications::new(verifier, shard.clone()),
+                namespaces,
+                ws_namespace,
+                links,
+            };
+            RefCell::new(Shard::new(parts, Instant::now()))
+        });
+
+        let mut background = JoinSet::new();
+        for (index, url) in urls.into_iter().enumerate() {
+            background.spawn_local(driver::run(Rc::clone(&shard), LinkKey(index), url));
+        }
+        background.spawn_local(tick(Rc::clone(&shard), self.chat_link));
+
+        let open = Open {
+            ping_interval: self.config.ping_interval,
+            ping_timeout: self.config.ping_timeout,
+            payload_bytes_max,
+        };
+        let server = Server { shard: Rc::clone(&shard), common, pages: self.pages, open };
+        let mut connections = server.accept(listener, &shutdown).await;
+        drain::run(&shard).await;
+        let last_writes = async { while connections.join_next().await.is_some() {} };
+        if time::timeout(LAST_WRITES, last_writes).await.is_err() {
+            tracing::debug!("connections were cut at the end of the drain");
+        }
+        Ok(())
+    }
+}
+
+/// Looks at the shard's timers, and tells operators whether all business services can be reached.
+async fn tick(shard: SharedShard, chat_link: Condition) {
+    let mut ticks = time::interval(TICK);
+    ticks.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        let mut shard = shard.borrow_mut();
+        shard.tick(Instant::now());
+        chat_link.set(shard.links.iter().all(BackendLink::is_attached) && !shard.draining);
+    }
+}
+
+/// The namespaces, and the business services they go to: one link for each, however many namespaces it has.
+fn routing(routes: &[Route]) -> (Vec<Namespace>, Vec<Uri>) {
+    let mut urls: Vec<Uri> = Vec::new();
+    let namespaces = routes
+        .iter()
+        .map(|route| {
+            let known = urls.iter().position(|url| *url == route.url);
+            let link = known.unwrap_or_else(|| {
+                urls.push(route.url.clone());
+                urls.len() - 1
+            });
+            Namespace { path: route.namespace.clone(), link: LinkKey(link) }
+        })
+        .collect();
+    (namespaces, urls)
+}
+
+fn links(
+    namespaces: &[Namespace],
+    count: usize,
+    edge_id: &str,
+    metrics: &Metrics,
+) -> Vec<BackendLink> {
+    let edge_id: Rc<str> = edge_id.into();
+    (0..count)
+        .map(|index| {
+            let carried = namespaces.iter().filter(|one| one.link == LinkKey(index));
+            let paths = carried.map(|one| one.path.clone()).collect();
+            BackendLink::new(Rc::clone(&edge_id), session_id::random(), paths, metrics.clone())
+        })
+        .collect()
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        ping_interval: config.ping_interval,
+        ping_timeout: config.ping_timeout,
+        connect_timeout: config.connect_timeout,
+        event_timeout: config.event_timeout,
+        events_per_second: config.events_per_second.get(),
+        events_burst: config.events_burst.get(),
+        drain_timeout: config.drain_timeout,
+    }
+}
+
+fn to_usize(number: NonZeroU32) -> usize {
+    usize::try_from(number.get()).unwrap_or(usize::MAX)
+}

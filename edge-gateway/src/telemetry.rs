@@ -1,0 +1,117 @@
+//! This service's metrics and spans, each named once.
+
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
+};
+
+use crate::close_reason::CloseReason;
+
+/// First span of a client entering a namespace.
+pub(crate) const SPAN_CONNECT: &str = "edge.connect";
+/// First span of a client's event.
+pub(crate) const SPAN_RECEIVE: &str = "edge.receive";
+/// A fan-out being carried out on one shard.
+pub(crate) const SPAN_DELIVER: &str = "edge.deliver";
+
+const CONNECTIONS: &str = "sockeye_edge_connections";
+const SOCKETS: &str = "sockeye_edge_sockets";
+const EVENTS_RECEIVED: &str = "sockeye_edge_events_received_total";
+const DELIVERIES: &str = "sockeye_edge_deliveries_total";
+const OUTBOX_BYTES: &str = "sockeye_edge_outbox_bytes";
+const LINK_QUEUE_BYTES: &str = "sockeye_edge_link_queue_bytes";
+const DROPS: &str = "sockeye_edge_drops_total";
+const CLOSES: &str = "sockeye_edge_closes_total";
+const CONNECTS: &str = "sockeye_edge_connects_total";
+const AUTH_SECONDS: &str = "sockeye_edge_auth_seconds";
+const LINK_SECONDS: &str = "sockeye_edge_link_seconds";
+const LINKS_UP: &str = "sockeye_edge_links_up";
+const ACCEPT_ERRORS: &str = "sockeye_edge_accept_errors_total";
+
+/// Handles of the metrics that a shard writes, made once.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    pub(crate) connections: Gauge,
+    pub(crate) sockets: Gauge,
+    pub(crate) events_received: Counter,
+    pub(crate) deliveries: Counter,
+    pub(crate) outbox_bytes: Gauge,
+    pub(crate) link_queue_bytes: Gauge,
+    pub(crate) auth_seconds: Histogram,
+    pub(crate) link_seconds: Histogram,
+    pub(crate) links_up: Gauge,
+    pub(crate) accept_errors: Counter,
+    pub(crate) drops: Drops,
+}
+
+/// What was not delivered or not passed on, by reason.
+#[derive(Debug, Clone)]
+pub(crate) struct Drops {
+    /// A volatile event for a client that does not keep up.
+    pub(crate) volatile: Counter,
+    /// A client's event beyond its rate; answered `rate_limited`.
+    pub(crate) rate_limited: Counter,
+    /// A client's event that no business service answered in time, or that was under way when one died; answered
+    /// `unavailable`.
+    pub(crate) unavailable: Counter,
+    /// A client's answer that nobody waits for.
+    pub(crate) unexpected_ack: Counter,
+    /// An instruction that cannot be carried out as it stands.
+    pub(crate) bad_instruction: Counter,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        describe();
+        let drop = |reason: &'static str| counter!(DROPS, "reason" => reason);
+        Self {
+            connections: gauge!(CONNECTIONS),
+            sockets: gauge!(SOCKETS),
+            events_received: counter!(EVENTS_RECEIVED),
+            deliveries: counter!(DELIVERIES),
+            outbox_bytes: gauge!(OUTBOX_BYTES),
+            link_queue_bytes: gauge!(LINK_QUEUE_BYTES),
+            auth_seconds: histogram!(AUTH_SECONDS),
+            link_seconds: histogram!(LINK_SECONDS),
+            links_up: gauge!(LINKS_UP),
+            accept_errors: counter!(ACCEPT_ERRORS),
+            drops: Drops {
+                volatile: drop("volatile"),
+                rate_limited: drop("rate_limited"),
+                unavailable: drop("unavailable"),
+                unexpected_ack: drop("unexpected_ack"),
+                bad_instruction: drop("bad_instruction"),
+            },
+        }
+    }
+
+    #[expect(clippy::unused_self, reason = "callers reach all metrics through this type")]
+    pub(crate) fn closed(&self, reason: CloseReason) {
+        counter!(CLOSES, "reason" => reason.label()).increment(1);
+    }
+
+    #[expect(clippy::unused_self, reason = "callers reach all metrics through this type")]
+    pub(crate) fn connected(&self, outcome: &'static str) {
+        counter!(CONNECTS, "outcome" => outcome).increment(1);
+    }
+}
+
+fn describe() {
+    describe_gauge!(CONNECTIONS, "Open client connections.");
+    describe_gauge!(SOCKETS, "Sockets: connections times the namespaces they are in.");
+    describe_counter!(EVENTS_RECEIVED, "Events received from clients.");
+    describe_counter!(DELIVERIES, "Events sent to clients, one for each recipient.");
+    describe_gauge!(OUTBOX_BYTES, Unit::Bytes, "Bytes that wait for clients to read.");
+    describe_gauge!(LINK_QUEUE_BYTES, Unit::Bytes, "Bytes that wait for business services.");
+    describe_counter!(DROPS, "What was not delivered or not passed on, by reason.");
+    describe_counter!(CLOSES, "Ended connections, by reason.");
+    describe_counter!(CONNECTS, "Attempts to enter a namespace, by outcome.");
+    describe_histogram!(AUTH_SECONDS, Unit::Seconds, "How long the auth service takes to answer.");
+    describe_histogram!(
+        LINK_SECONDS,
+        Unit::Seconds,
+        "From an event to its business service's answer."
+    );
+    describe_gauge!(LINKS_UP, "Links to business services that are attached.");
+    describe_counter!(ACCEPT_ERRORS, "Connections that could not be accepted.");
+}

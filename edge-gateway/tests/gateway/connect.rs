@@ -1,0 +1,160 @@
+//! Entering a namespace, and leaving it.
+
+use std::sync::atomic::Ordering;
+
+use proto::edge::v1::{Close, Disconnect, Refuse, instruction::Kind};
+
+use crate::support::Edge;
+
+const CHAT_OK: &str = r#"40/chat,{"token":"ok:alice"}"#;
+
+#[tokio::test]
+async fn a_client_enters_a_namespace_once_its_backend_accepts() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+
+    let (_client, _) = edge.in_chat(&mut stream, "alice").await;
+
+    let mut other = edge.socket_io().await;
+    other.send(CHAT_OK).await;
+    let (_, opened) = stream.opened().await;
+    let identity = opened.identity.unwrap();
+    assert_eq!((identity.subject.as_str(), identity.issuer.as_str()), ("alice", "test"));
+    assert_eq!(&identity.profile[..], br#"{"id":"alice"}"#);
+    assert_eq!(opened.namespace, "/chat");
+    assert!(!opened.announced && opened.memberships.is_empty());
+}
+
+#[tokio::test]
+async fn the_backend_hears_of_the_end_with_its_reason() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let (mut leaves, leaving) = edge.in_chat(&mut stream, "alice").await;
+    let (vanishes, vanishing) = edge.in_chat(&mut stream, "bob").await;
+    let (mut closes, closing) = edge.in_chat(&mut stream, "carol").await;
+
+    leaves.send("41/chat,").await;
+    assert_eq!(stream.closed().await, (leaving, "client_disconnect".to_owned()));
+    drop(vanishes);
+    assert_eq!(stream.closed().await, (vanishing, "transport_closed".to_owned()));
+    closes.stream.close(None).await.unwrap();
+    assert_eq!(stream.closed().await, (closing, "closed_by_client".to_owned()));
+
+    leaves.send(CHAT_OK).await;
+    assert_eq!(stream.opened().await.1.namespace, "/chat", "it may come back on its connection");
+}
+
+#[tokio::test]
+async fn refusals_are_told_in_the_reference_servers_words() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let mut client = edge.socket_io().await;
+    let unauthorized = r#"44/chat,{"message":"Unauthorized","data":{"code":"unauthorized"}}"#;
+
+    for connect in ["40/chat,", r#"40/chat,{"token":"bad"}"#, r#"40/chat,{"token":7}"#] {
+        client.send(connect).await;
+        assert_eq!(client.text().await, unauthorized, "{connect}");
+    }
+    client.send("40/nope,").await;
+    assert_eq!(client.text().await, r#"44/nope,{"message":"Invalid namespace"}"#);
+
+    client.send(CHAT_OK).await;
+    let (socket, _) = stream.opened().await;
+    let refuse = Refuse { socket, message: "Full".into(), data: r#"{"max":2}"#.into() };
+    stream.instruct([Kind::Refuse(refuse)]).await;
+    assert_eq!(client.text().await, r#"44/chat,{"message":"Full","data":{"max":2}}"#);
+
+    client.send(CHAT_OK).await;
+    stream.opened().await;
+}
+
+#[tokio::test]
+async fn a_plain_json_client_without_a_good_token_is_told_and_closed() {
+    let (edge, _stream) = Edge::attached(&[]).await;
+    let error =
+        r#"{"code":"unauthorized","message":"the token was not accepted","retryable":false}"#;
+
+    for (request, answer) in [
+        (
+            r#"{"event":"auth","data":{"token":"bad"},"id":1}"#,
+            format!(r#"{{"id":1,"error":{error}}}"#),
+        ),
+        (r#"{"event":"join","data":"lobby","id":"x"}"#, format!(r#"{{"id":"x","error":{error}}}"#)),
+    ] {
+        let mut client = edge.websocket("/ws").await;
+        client.send(request).await;
+        assert_eq!(client.text().await, answer);
+        assert_eq!(client.close_code().await, Some(4501));
+    }
+}
+
+#[tokio::test]
+async fn while_nobody_can_verify_tokens_nobody_gets_in_and_the_live_stay() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let (mut live, _) = edge.in_chat(&mut stream, "alice").await;
+    edge.auth.down.store(true, Ordering::Relaxed);
+
+    let mut newcomer = edge.socket_io().await;
+    newcomer.send(CHAT_OK).await;
+    live.send(r#"40{"token":"ok:alice"}"#).await;
+
+    assert_eq!(newcomer.close_code().await, Some(1013), "closed, so that the client tries again");
+    assert_eq!(
+        live.text().await,
+        r#"44{"message":"Unavailable","data":{"code":"unavailable","retryable":true}}"#
+    );
+    live.send(r#"42/chat,["still","here"]"#).await;
+    assert_eq!(stream.event().await.1.name, "still");
+
+    edge.auth.down.store(false, Ordering::Relaxed);
+    edge.in_chat(&mut stream, "bob").await;
+}
+
+#[tokio::test]
+async fn a_backend_may_disconnect_sockets_and_close_connections() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let (mut client, socket) = edge.in_chat(&mut stream, "alice").await;
+
+    stream.instruct([Kind::Disconnect(Disconnect { sockets: vec![socket] })]).await;
+    assert_eq!(client.text().await, "41/chat,");
+    assert_eq!(stream.closed().await, (socket, "server_disconnect".to_owned()));
+
+    client.send(CHAT_OK).await;
+    let (socket, _) = stream.opened().await;
+    stream.instruct([Kind::Accept(proto::edge::v1::Accept { socket })]).await;
+    client.text().await;
+    stream.instruct([Kind::Close(Close { sockets: vec![socket] })]).await;
+    assert_eq!(client.close_code().await, Some(4007));
+}
+
+#[tokio::test]
+async fn a_connection_ends_when_its_token_does() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let mut client = edge.socket_io().await;
+    client.send(r#"40/chat,{"token":"short:alice"}"#).await;
+    let (socket, _) = stream.opened().await;
+    stream.instruct([Kind::Accept(proto::edge::v1::Accept { socket })]).await;
+    client.text().await;
+
+    assert_eq!(client.close_code().await, Some(4004));
+    assert_eq!(stream.closed().await, (socket, "token_expired".to_owned()));
+}
+
+#[tokio::test]
+async fn who_enters_no_namespace_in_time_is_closed() {
+    let (edge, _stream) = Edge::attached(&["--edge-connect-timeout=200ms"]).await;
+    let mut socket_io = edge.socket_io().await;
+    let mut json = edge.websocket("/ws").await;
+
+    assert_eq!(socket_io.close_code().await, Some(4003));
+    assert_eq!(json.close_code().await, Some(4003));
+}
+
+#[tokio::test]
+async fn a_stopping_edge_closes_transports_and_sends_no_disconnect() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let (mut client, socket) = edge.in_chat(&mut stream, "alice").await;
+
+    edge.stop();
+
+    assert_eq!(client.close_code().await, Some(4000));
+    assert_eq!(stream.closed().await, (socket, "shutting_down".to_owned()));
+    edge.stopped().await;
+}

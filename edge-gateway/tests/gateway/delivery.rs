@@ -1,0 +1,201 @@
+//! Events in, instructions out: who gets what, in which order.
+
+use proto::edge::v1::{
+    AckRequest, Acknowledge, Audience, Emit, Join, Leave, edge_event, instruction::Kind,
+};
+
+use crate::support::{Edge, Stream};
+
+fn join(sockets: &[u64], room: &str) -> Kind {
+    Kind::Join(Join { sockets: sockets.to_vec(), room: room.to_owned(), position: "p0".to_owned() })
+}
+
+fn chat() -> Audience {
+    Audience { namespace: "/chat".to_owned(), ..Audience::default() }
+}
+
+fn room(name: &str) -> Audience {
+    Audience { rooms: vec![name.to_owned()], ..chat() }
+}
+
+fn emit(audience: Audience, event: &str, args: &'static str) -> Kind {
+    Kind::Emit(Emit {
+        audience: Some(audience),
+        event: event.to_owned(),
+        args: args.into(),
+        ..Emit::default()
+    })
+}
+
+/// Emits to `audience`, then a mark to everyone; returns which of the clients got the emit.
+async fn reached(
+    clients: &mut [&mut crate::support::Client],
+    stream: &mut Stream,
+    audience: Audience,
+) -> Vec<bool> {
+    let everyone = Audience { everyone: true, ..chat() };
+    stream.instruct([emit(audience, "hit", "[1]"), emit(everyone, "mark", "[]")]).await;
+    let mut hits = Vec::new();
+    for client in clients {
+        let mut count = 0;
+        loop {
+            match client.text().await.as_str() {
+                r#"42/chat,["hit",1]"# => count += 1,
+                r#"42/chat,["mark"]"# => break,
+                other => panic!("{other}"),
+            }
+        }
+        assert!(count <= 1, "an audience is a set");
+        hits.push(count == 1);
+    }
+    hits
+}
+
+#[tokio::test]
+async fn events_and_acks_keep_the_clients_own_json() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let (mut client, socket) = edge.in_chat(&mut stream, "alice").await;
+    let args = r#"{"b":1e400,"a":9007199254740993},"\ud800",[[]]"#;
+
+    client.send(&format!(r#"42/chat,7["echo",{args}]"#)).await;
+    let (from, event) = stream.event().await;
+    assert_eq!((from, event.name.as_str(), event.ack_id), (socket, "echo", Some(7)));
+    assert_eq!(event.args, format!("[{args}]"));
+
+    let ack = Acknowledge { socket, ack_id: 7, args: event.args.clone() };
+    let back = Emit {
+        audience: Some(Audience { sockets: vec![socket], ..chat() }),
+        event: "back".to_owned(),
+        args: event.args,
+        ..Emit::default()
+    };
+    stream.instruct([Kind::Emit(back), Kind::Acknowledge(ack)]).await;
+    assert_eq!(client.text().await, format!(r#"42/chat,["back",{args}]"#));
+    assert_eq!(client.text().await, format!("43/chat,7[{args}]"));
+}
+
+#[tokio::test]
+async fn an_emit_reaches_exactly_its_audience() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let (mut a, alice) = edge.in_chat(&mut stream, "alice").await;
+    let (mut b, bob) = edge.in_chat(&mut stream, "bob").await;
+    let (mut c, bob_too) = edge.in_chat(&mut stream, "bob").await;
+    stream.instruct([join(&[alice, bob], "lobby"), join(&[bob, bob_too], "attic")]).await;
+    let mut clients = [&mut a, &mut b, &mut c];
+
+    let cases = [
+        (room("lobby"), [true, true, false]),
+        (room("nowhere"), [false, false, false]),
+        (Audience { users: vec!["bob".to_owned()], ..chat() }, [false, true, true]),
+        (Audience { everyone: true, ..chat() }, [true, true, true]),
+        (Audience { sockets: vec![alice, 999], ..chat() }, [true, false, false]),
+        (
+            Audience { rooms: vec!["lobby".to_owned(), "attic".to_owned()], ..chat() },
+            [true, true, true],
+        ),
+        (Audience { except_sockets: vec![bob], ..room("lobby") }, [true, false, false]),
+        (
+            Audience { everyone: true, except_rooms: vec!["attic".to_owned()], ..chat() },
+            [true, false, false],
+        ),
+    ];
+    for (audience, expected) in cases {
+        let hits = reached(&mut clients, &mut stream, audience.clone()).await;
+        assert_eq!(hits, expected, "{audience:?}");
+    }
+
+    let leave = Leave { sockets: vec![bob], room: "lobby".to_owned() };
+    stream.instruct([Kind::Leave(leave)]).await;
+    assert_eq!(reached(&mut clients, &mut stream, room("lobby")).await, [true, false, false]);
+}
+
+#[tokio::test]
+async fn both_wire_formats_meet_in_one_room() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let (mut socket_io, one) = edge.in_chat(&mut stream, "alice").await;
+    let (mut json, two) = edge.json_in_chat(&mut stream, "bob").await;
+    stream.instruct([join(&[one, two], "lobby")]).await;
+
+    stream.instruct([emit(room("lobby"), "message", r#"[{"text":"hi"}]"#)]).await;
+
+    assert_eq!(socket_io.text().await, r#"42/chat,["message",{"text":"hi"}]"#);
+    assert_eq!(json.text().await, r#"{"event":"message","data":{"text":"hi"}}"#);
+}
+
+#[tokio::test]
+async fn plain_json_requests_are_answered_under_their_own_ids() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let (mut client, socket) = edge.json_in_chat(&mut stream, "alice").await;
+
+    client.send(r#"{"event":"a","data":{"x":1},"id":"first"}"#).await;
+    client.send(r#"{"event":"b","id":2}"#).await;
+    let (_, first) = stream.event().await;
+    let (_, second) = stream.event().await;
+    assert_eq!((&first.args[..], &second.args[..]), (&br#"[{"x":1}]"#[..], &b"[]"[..]));
+
+    let answer = |ack_id, args: &'static str| {
+        Kind::Acknowledge(Acknowledge { socket, ack_id, args: args.into() })
+    };
+    let error = r#"[{"error":{"code":"no","message":"no","retryable":false}}]"#;
+    stream.instruct([answer(second.ack_id.unwrap(), error)]).await;
+    stream.instruct([answer(first.ack_id.unwrap(), r#"["done"]"#)]).await;
+    let error = r#"{"id":2,"error":{"code":"no","message":"no","retryable":false}}"#;
+    assert_eq!(client.text().await, error);
+    assert_eq!(client.text().await, r#"{"id":"first","data":"done"}"#);
+}
+
+#[tokio::test]
+async fn a_backend_learns_who_acknowledged() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let (mut a, alice) = edge.in_chat(&mut stream, "alice").await;
+    let (mut b, bob) = edge.in_chat(&mut stream, "bob").await;
+    let ask = Emit {
+        audience: Some(Audience { everyone: true, ..chat() }),
+        event: "ready?".to_owned(),
+        args: "[]".into(),
+        ask: Some(AckRequest { tag: 77, timeout_ms: 0 }),
+        ..Emit::default()
+    };
+
+    stream.instruct([Kind::Emit(ask)]).await;
+    let id = ack_id(&a.text().await);
+    assert_eq!(ack_id(&b.text().await), id, "one encoding for all");
+    a.send(&format!("43/chat,{id}[\"yes\"]")).await;
+    let answer = stream.next().await;
+    assert_eq!(answer.socket, alice);
+    let Some(edge_event::Kind::Ack(ack)) = answer.kind else { panic!("{answer:?}") };
+    assert_eq!((ack.tag, &ack.args[..]), (77, &br#"["yes"]"#[..]));
+
+    a.send(&format!("43/chat,{id}[\"again\"]")).await;
+    drop(b);
+    let finished = stream.next().await;
+    let Some(edge_event::Kind::AckFinished(finished)) = finished.kind else {
+        panic!("an answer counts once: {finished:?}")
+    };
+    assert_eq!((finished.tag, finished.asked, finished.answered), (77, 2, 1));
+    assert_eq!(stream.closed().await.0, bob);
+}
+
+#[tokio::test]
+async fn an_ack_that_nobody_gives_is_finished_when_its_time_is_up() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let (_client, socket) = edge.in_chat(&mut stream, "alice").await;
+    let ask = Emit {
+        audience: Some(Audience { sockets: vec![socket], ..chat() }),
+        event: "ready?".to_owned(),
+        args: "[]".into(),
+        ask: Some(AckRequest { tag: 5, timeout_ms: 100 }),
+        ..Emit::default()
+    };
+
+    stream.instruct([Kind::Emit(ask)]).await;
+
+    let event = stream.next().await;
+    let Some(edge_event::Kind::AckFinished(finished)) = event.kind else { panic!("{event:?}") };
+    assert_eq!((event.socket, finished.asked, finished.answered), (0, 1, 0));
+}
+
+fn ack_id(frame: &str) -> u64 {
+    let rest = frame.strip_prefix("42/chat,").unwrap();
+    rest.split('[').next().unwrap().parse().unwrap()
+}

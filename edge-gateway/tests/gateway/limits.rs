@@ -1,0 +1,209 @@
+//! Bounds: what a client may send, how slow it may be, how long it may be silent.
+
+use proto::edge::v1::{Audience, Emit, Join, instruction::Kind};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::support::{Edge, within};
+
+#[tokio::test]
+async fn packets_that_break_the_protocol_close_the_connection() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let before_connect = [
+        (r#"42/chat,["early"]"#, 4502),
+        ("4abc", 4500),
+        ("4", 4500),
+        ("9", 4500),
+        ("2", 4500),
+        ("40/chat,[]", 4500),
+        ("44/chat,{}", 4500),
+    ];
+    for (frame, code) in before_connect {
+        let mut client = edge.socket_io().await;
+        client.send(frame).await;
+        assert_eq!(client.close_code().await, Some(code), "{frame}");
+    }
+    let after_connect = [
+        (r#"40/chat,{"token":"ok:alice"}"#, 4502),
+        (r#"42/chat,["connect"]"#, 4500),
+        ("42/chat,[]", 4500),
+        ("42/chat,{}", 4500),
+        (r#"42/chat,["a""#, 4500),
+        (r#"42["other namespace"]"#, 4502),
+    ];
+    for (frame, code) in after_connect {
+        let (mut client, _) = edge.in_chat(&mut stream, "alice").await;
+        client.send(frame).await;
+        assert_eq!(client.close_code().await, Some(code), "{frame}");
+        stream.closed().await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_may_be_as_large_as_advertised_and_no_larger() {
+    let (edge, mut stream) = Edge::attached(&["--edge-payload-bytes-max=1000"]).await;
+    let (mut client, _) = edge.in_chat(&mut stream, "alice").await;
+    let of_size = |bytes: usize| {
+        format!(r#"42/chat,["{}"]"#, "x".repeat(200))
+            .replace("]", &format!(",\"{}\"]", "y".repeat(bytes - 215)))
+    };
+
+    let largest = of_size(1000);
+    assert_eq!(largest.len(), 1000);
+    client.send(&largest).await;
+    assert_eq!(stream.event().await.1.args.len(), 1000 - 213 + 2);
+
+    client.send(&of_size(1001)).await;
+    assert_eq!(client.close_code().await, Some(1009));
+}
+
+#[tokio::test]
+async fn deep_nesting_passes_through() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let (mut client, _) = edge.in_chat(&mut stream, "alice").await;
+    let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+
+    client.send(&format!(r#"42/chat,["deep",{deep}]"#)).await;
+
+    assert_eq!(stream.event().await.1.args, format!("[{deep}]"));
+}
+
+#[tokio::test]
+async fn too_many_events_are_refused_and_then_the_connection_is_closed() {
+    let flags = ["--edge-events-per-second=1", "--edge-events-burst=3"];
+    let (edge, mut stream) = Edge::attached(&flags).await;
+    let (mut client, _) = edge.in_chat(&mut stream, "alice").await;
+
+    for id in 0..4 {
+        client.send(&format!(r#"42/chat,{id}["e"]"#)).await;
+    }
+    let refused = client.text().await;
+    assert!(refused.starts_with(r#"43/chat,3[{"error":{"code":"rate_limited""#), "{refused}");
+    assert!(refused.contains(r#""retryable":true,"retry_after_ms":"#), "{refused}");
+
+    for _ in 0..3 {
+        client.send(r#"42/chat,["e"]"#).await;
+    }
+    let (exceptions, code) = client.to_the_end().await;
+    assert_eq!((exceptions.len(), code), (2, Some(4006)));
+    for _ in 0..3 {
+        stream.event().await;
+    }
+    assert_eq!(stream.closed().await.1, "rate_limited");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_closed_and_nobody_waits_for_it() {
+    let (edge, mut stream) = Edge::attached(&["--edge-outbox-bytes-max=100000"]).await;
+    let (_slow, slow_socket) = edge.in_chat(&mut stream, "slow").await;
+    let (mut good, good_socket) = edge.in_chat(&mut stream, "good").await;
+    let join = Join {
+        sockets: vec![slow_socket, good_socket],
+        room: "lobby".to_owned(),
+        position: String::new(),
+    };
+    stream.instruct([Kind::Join(join)]).await;
+    let payload: bytes::Bytes = format!("[\"{}\"]", "x".repeat(50_000)).into();
+    let emit = |volatile| {
+        let audience = Audience {
+            namespace: "/chat".to_owned(),
+            rooms: vec!["lobby".to_owned()],
+            ..Audience::default()
+        };
+        Kind::Emit(Emit {
+            audience: Some(audience),
+            event: "big".to_owned(),
+            args: payload.clone(),
+            volatile,
+            ..Emit::default()
+        })
+    };
+
+    // Far more than the kernel's buffers hold; volatile events for a full socket are dropped and cost it nothing else.
+    for _ in 0..400 {
+        stream.instruct([emit(true)]).await;
+        assert_eq!(good.text().await.len(), 50_000 + r#"42/chat,["big",""]"#.len());
+    }
+    for _ in 0..10 {
+        stream.instruct([emit(false)]).await;
+        good.text().await;
+    }
+
+    assert_eq!(stream.closed().await, (slow_socket, "slow_consumer".to_owned()));
+    let metrics = crate::support::get(edge.ops, "/metrics").await;
+    assert!(metrics.contains("sockeye_edge_drops_total{reason=\"volatile\"}"), "{metrics}");
+    assert!(metrics.contains("sockeye_edge_closes_total{reason=\"slow_consumer\"}"));
+}
+
+#[tokio::test]
+async fn a_full_link_slows_the_clients_that_use_it() {
+    let flags = ["--edge-events-per-second=100000", "--edge-events-burst=100000"];
+    let (edge, mut stream) = Edge::attached(&flags).await;
+    let (mut client, _) = edge.in_chat(&mut stream, "alice").await;
+    stream.acknowledges = false;
+    let event = format!(r#"42/chat,["big","{}"]"#, "x".repeat(100_000));
+
+    // 40 MB are more than the link's 4 MiB and the kernel's buffers together.
+    let flood = tokio::spawn(async move {
+        for _ in 0..400 {
+            client.send(&event).await;
+        }
+        client
+    });
+    for _ in 0..40 {
+        stream.event().await;
+    }
+    assert!(!flood.is_finished(), "nothing is read beyond the link's bound");
+
+    stream.acknowledges = true;
+    stream.instruct([]).await;
+    for _ in 40..400 {
+        stream.event().await;
+    }
+    within("the rest of the flood", flood).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_answers_pings_stays_and_who_does_not_is_closed() {
+    let flags = ["--edge-ping-interval=100ms", "--edge-ping-timeout=200ms"];
+    let (edge, mut stream) = Edge::attached(&flags).await;
+    let (mut answers, _) = edge.in_chat(&mut stream, "alice").await;
+    let (mut silent, socket) = edge.in_chat(&mut stream, "bob").await;
+
+    let silent = tokio::spawn(async move { silent.to_the_end().await });
+    for _ in 0..6 {
+        assert_eq!(answers.text().await, "2");
+        answers.send("3").await;
+    }
+
+    let (frames, code) = within("the end of the silent", silent).await.unwrap();
+    assert_eq!((frames, code), (vec!["2".to_owned()], Some(4002)));
+    assert_eq!(stream.closed().await, (socket, "ping_timeout".to_owned()));
+}
+
+#[tokio::test]
+async fn refused_requests_close_their_connection() {
+    let (edge, _stream) = Edge::attached(&[]).await;
+    let cases = [
+        ("GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 400"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "HTTP/1.1 400"),
+        ("GET /ws HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 426"),
+        (
+            "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Version: 8\r\nSec-WebSocket-Key: x\r\n\r\n",
+            "HTTP/1.1 426",
+        ),
+        ("GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 400"),
+    ];
+    for (request, status) in cases {
+        let mut connection = TcpStream::connect(edge.address).await.unwrap();
+        let smuggled = format!("{request}GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
+        connection.write_all(smuggled.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        within("the connection's end", connection.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.starts_with(status), "{request}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{request}: {answer}");
+    }
+}

@@ -1,0 +1,172 @@
+//! The link to a business service: breaks, restarts, silence.
+
+use proto::edge::v1::{Acknowledge, Audience, Emit, Join, Membership, instruction::Kind};
+use tokio::time::Instant;
+
+use crate::support::{Edge, Stream};
+
+fn to_lobby(text: &str, position: &str) -> Kind {
+    Kind::Emit(Emit {
+        audience: Some(Audience {
+            namespace: "/chat".to_owned(),
+            rooms: vec!["lobby".to_owned()],
+            ..Audience::default()
+        }),
+        event: text.to_owned(),
+        args: "[]".into(),
+        position: position.to_owned(),
+        position_room: "lobby".to_owned(),
+        ..Emit::default()
+    })
+}
+
+fn join(socket: u64) -> Kind {
+    Kind::Join(Join { sockets: vec![socket], room: "lobby".to_owned(), position: "p0".to_owned() })
+}
+
+#[tokio::test]
+async fn a_cut_stream_goes_on_where_it_broke_off() {
+    let (mut edge, mut stream) = Edge::attached(&[]).await;
+    let (mut client, socket) = edge.in_chat(&mut stream, "alice").await;
+    stream.acknowledges = false;
+    client.send(r#"42/chat,["one"]"#).await;
+    assert_eq!(stream.event().await.1.name, "one");
+    let one = stream.received;
+    client.send(r#"42/chat,["two"]"#).await;
+    assert_eq!(stream.event().await.1.name, "two");
+    stream.instruct([join(socket), to_lobby("a", "p1")]).await;
+    assert_eq!(client.text().await, r#"42/chat,["a"]"#);
+    let sent = stream.sent;
+    drop(stream);
+    client.send(r#"42/chat,["three"]"#).await;
+
+    let again = edge.stream().await;
+    assert_eq!((again.hello.backend_id.as_str(), again.hello.received), ("backend-1", sent));
+    let mut stream = again.resume(one, sent - 1).await;
+
+    assert_eq!(stream.event().await.1.name, "two", "what was not received comes again");
+    assert_eq!(stream.event().await.1.name, "three");
+    stream.instruct([to_lobby("a", "p1")]).await;
+    stream.instruct([to_lobby("b", "p2")]).await;
+    assert_eq!(client.text().await, r#"42/chat,["b"]"#, "what was carried out is not done again");
+}
+
+#[tokio::test]
+async fn a_backend_that_starts_anew_is_told_of_everyone() {
+    let (mut edge, mut stream) = Edge::attached(&[]).await;
+    let (mut client, socket) = edge.in_chat(&mut stream, "alice").await;
+    stream.instruct([join(socket), to_lobby("a", "p1")]).await;
+    client.text().await;
+    let mut waits = edge.socket_io().await;
+    waits.send(r#"40/chat,{"token":"ok:bob"}"#).await;
+    stream.opened().await;
+    stream.acknowledges = false;
+    client.send(r#"42/chat,1["in flight"]"#).await;
+    client.send(r#"42/chat,["in flight too"]"#).await;
+    stream.event().await;
+    stream.event().await;
+    drop(stream);
+    let held = edge.stream().await;
+    client.send(r#"42/chat,2["unsent"]"#).await;
+
+    let mut stream = held.welcome("backend-2").await;
+
+    let mut opened = [stream.opened().await, stream.opened().await];
+    opened.sort_by_key(|(socket, _)| *socket);
+    let [(first, announced), (_, waiting)] = opened;
+    assert_eq!((first, announced.announced, waiting.announced), (socket, true, false));
+    let lobby = Membership { room: "lobby".to_owned(), position: "p1".to_owned() };
+    assert_eq!(announced.memberships, [lobby]);
+    assert_eq!(announced.identity.unwrap().subject, "alice");
+    let (_, unsent) = stream.event().await;
+    assert_eq!((unsent.name.as_str(), unsent.ack_id), ("unsent", Some(2)));
+
+    let error = r#""code":"unavailable","message":"the service could not be reached; try again","retryable":true"#;
+    assert_eq!(client.text().await, format!(r#"43/chat,1[{{"error":{{{error}}}}}]"#));
+    assert_eq!(
+        client.text().await,
+        format!(r#"42/chat,["exception",{{"status":"error",{error}}}]"#)
+    );
+
+    stream.instruct([to_lobby("b", "p1")]).await;
+    assert_eq!(client.text().await, r#"42/chat,["b"]"#, "it is still in its room");
+}
+
+#[tokio::test]
+async fn what_nobody_answers_in_time_is_answered_unavailable() {
+    let mut edge = Edge::start(&["--edge-event-timeout=300ms"]).await;
+    let mut stream = edge.stream().await.welcome("backend-1").await;
+    let (mut client, _) = edge.in_chat(&mut stream, "alice").await;
+
+    client.send(r#"42/chat,1["ignored"]"#).await;
+    let (_, event) = stream.event().await;
+    assert_unavailable_ack(&client.text().await, 1);
+    let late = Acknowledge { socket: 1, ack_id: event.ack_id.unwrap(), args: "[\"late\"]".into() };
+    stream.instruct([Kind::Acknowledge(late)]).await;
+
+    drop(stream);
+    let hold = edge.stream().await;
+    let asked_at = Instant::now();
+    client.send(r#"42/chat,2["while down"]"#).await;
+    client.send(r#"42/chat,["while down too"]"#).await;
+    assert_unavailable_ack(&client.text().await, 2);
+    let exception = client.text().await;
+    assert!(exception.starts_with(r#"42/chat,["exception",{"status":"error","code":"unavail"#));
+    assert!(asked_at.elapsed() < crate::support::DEADLINE);
+
+    let received = 2;
+    let mut stream = hold.resume(received, 2).await;
+    client.send(r#"42/chat,["after"]"#).await;
+    let (_, after) = stream.event().await;
+    assert_eq!(after.name, "after", "what was given up is not sent late");
+}
+
+#[tokio::test]
+async fn a_backend_that_leaves_out_a_frame_is_attached_to_again() {
+    let (mut edge, mut stream) = Edge::attached(&[]).await;
+    let (_client, _) = edge.in_chat(&mut stream, "alice").await;
+
+    stream.sent += 1;
+    stream.instruct([]).await;
+
+    let again = edge.stream().await;
+    assert_eq!(again.hello.received, 1);
+}
+
+#[tokio::test]
+async fn frames_are_acknowledged_without_traffic_the_other_way() {
+    let (_edge, mut stream) = Edge::attached(&[]).await;
+
+    stream.instruct([]).await;
+
+    stream.read_until(|stream| stream.acknowledged == 1).await;
+}
+
+#[tokio::test]
+async fn readiness_follows_the_link() {
+    let (mut edge, stream) = Edge::attached(&[]).await;
+    status_becomes(&edge, "/readyz", 200).await;
+
+    drop(stream);
+    let held: Stream = edge.stream().await;
+    status_becomes(&edge, "/readyz", 503).await;
+    status_becomes(&edge, "/healthz", 200).await;
+
+    let _stream = held.welcome("backend-2").await;
+    status_becomes(&edge, "/readyz", 200).await;
+}
+
+async fn status_becomes(edge: &Edge, path: &str, status: u16) {
+    let wanted = format!("HTTP/1.1 {status}");
+    crate::support::within(&format!("{path} {status}"), async {
+        while !crate::support::get(edge.ops, path).await.starts_with(&wanted) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+fn assert_unavailable_ack(frame: &str, id: u64) {
+    let expected = format!(r#"43/chat,{id}[{{"error":{{"code":"unavailable""#);
+    assert!(frame.starts_with(&expected), "{frame}");
+}

@@ -1,0 +1,9 @@
+//! The gateway with doubles of the auth service and of a business service, seen by raw WebSocket clients.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod connect;
+mod delivery;
+mod limits;
+mod link;
+mod support;

@@ -1,0 +1,422 @@
+//! An edge on port 0 with a scripted business service behind it, and clients that read and write raw frames.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use clap::Parser;
+use edge_gateway::{Config, EdgeGateway};
+use futures_util::{SinkExt, StreamExt};
+use proto::{
+    auth::v1::{
+        AuthenticateRequest, AuthenticateResponse, Identity, IssueTokenRequest, IssueTokenResponse,
+        Refusal, RefusalReason,
+        auth_service_server::{AuthService, AuthServiceServer},
+        authenticate_response::Outcome,
+    },
+    edge::v1::{
+        Accept, BackendFrame, EdgeEvent, EdgeFrame, Hello, Instruction, SocketOpened, Welcome,
+        edge_event,
+        edge_link_server::{EdgeLink, EdgeLinkServer},
+        instruction,
+    },
+};
+use service_kit::{
+    ops::Readiness,
+    shutdown::{Shutdown, ShutdownTrigger},
+    trace::Tracer,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    task::JoinHandle,
+    time,
+};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
+use tonic::{Request, Response, Status, Streaming};
+
+/// How long anything may take before a test fails.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Waits for something that must happen.
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match time::timeout(DEADLINE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what} did not happen in time"),
+    }
+}
+
+pub(crate) fn unix_ms() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "a test is an edge of the system")]
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap()
+}
+
+/// Accepts `ok:<subject>` and `short:<subject>`, which expires in a second; refuses all else, or fails when down.
+#[derive(Clone, Default)]
+pub(crate) struct FakeAuth {
+    pub(crate) down: Arc<AtomicBool>,
+}
+
+#[tonic::async_trait]
+impl AuthService for FakeAuth {
+    async fn authenticate(
+        &self,
+        request: Request<AuthenticateRequest>,
+    ) -> Result<Response<AuthenticateResponse>, Status> {
+        if self.down.load(Ordering::Relaxed) {
+            return Err(Status::unavailable("down"));
+        }
+        let token = request.into_inner().token;
+        let lifetime = if token.starts_with("short:") { 1_000 } else { 3_600_000 };
+        let outcome = match token.split_once(':') {
+            Some(("ok" | "short", subject)) => Outcome::Identity(Identity {
+                subject: subject.to_owned(),
+                issuer: "test".to_owned(),
+                profile: format!("{{\"id\":\"{subject}\"}}").into(),
+                expires_at_unix_ms: unix_ms() + lifetime,
+            }),
+            _ => Outcome::Refusal(Refusal { reason: RefusalReason::Signature.into() }),
+        };
+        Ok(Response::new(AuthenticateResponse { outcome: Some(outcome) }))
+    }
+
+    async fn issue_token(
+        &self,
+        _: Request<IssueTokenRequest>,
+    ) -> Result<Response<IssueTokenResponse>, Status> {
+        Err(Status::unimplemented("a double"))
+    }
+}
+
+/// A business service whose side of each stream is in the test's hands.
+#[derive(Clone)]
+struct Scripted {
+    streams: mpsc::Sender<Stream>,
+}
+
+/// One attached stream, after its hello.
+pub(crate) struct Stream {
+    pub(crate) hello: Hello,
+    inbound: Streaming<EdgeFrame>,
+    outbound: mpsc::Sender<Result<BackendFrame, Status>>,
+    events: std::collections::VecDeque<EdgeEvent>,
+    /// Number of the last frame received.
+    pub(crate) received: u64,
+    /// Number of the last frame sent.
+    pub(crate) sent: u64,
+    /// The last of our frames that the edge acknowledged.
+    pub(crate) acknowledged: u64,
+    /// Whether received frames are acknowledged at once.
+    pub(crate) acknowledges: bool,
+}
+
+#[tonic::async_trait]
+impl EdgeLink for Scripted {
+    type AttachStream = ReceiverStream<Result<BackendFrame, Status>>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<EdgeFrame>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let mut inbound = request.into_inner();
+        let first = inbound.message().await?.ok_or_else(|| Status::aborted("no hello"))?;
+        let hello = first.hello.ok_or_else(|| Status::invalid_argument("no hello"))?;
+        let (outbound, frames) = mpsc::channel(64);
+        let stream = Stream {
+            hello,
+            inbound,
+            outbound,
+            events: std::collections::VecDeque::new(),
+            received: 0,
+            sent: 0,
+            acknowledged: 0,
+            acknowledges: true,
+        };
+        self.streams.send(stream).await.map_err(|_| Status::aborted("test is over"))?;
+        Ok(Response::new(ReceiverStream::new(frames)))
+    }
+}
+
+impl Stream {
+    /// Answers the hello as a business service that starts with nothing.
+    pub(crate) async fn welcome(self, backend_id: &str) -> Self {
+        let welcome = Welcome { backend_id: backend_id.to_owned(), resumed: false, received: 0 };
+        self.send_frame(BackendFrame { welcome: Some(welcome), ..BackendFrame::default() }).await;
+        self
+    }
+
+    /// Answers the hello as one that has everything up to `received`.
+    pub(crate) async fn resume(mut self, received: u64, sent: u64) -> Self {
+        let backend_id = self.hello.backend_id.clone();
+        let welcome = Welcome { backend_id, resumed: true, received };
+        self.received = received;
+        self.sent = sent;
+        self.send_frame(BackendFrame { welcome: Some(welcome), ..BackendFrame::default() }).await;
+        self
+    }
+
+    pub(crate) async fn send_frame(&self, frame: BackendFrame) {
+        self.outbound.send(Ok(frame)).await.unwrap();
+    }
+
+    /// Sends instructions in a numbered frame.
+    pub(crate) async fn instruct(&mut self, kinds: impl IntoIterator<Item = instruction::Kind>) {
+        self.sent += 1;
+        let instructions = kinds
+            .into_iter()
+            .map(|kind| Instruction { traceparent: String::new(), kind: Some(kind) })
+            .collect();
+        let ack = if self.acknowledges { self.received } else { 0 };
+        self.send_frame(BackendFrame { seq: self.sent, ack, welcome: None, instructions }).await;
+    }
+
+    /// The next event, which must come.
+    pub(crate) async fn next(&mut self) -> EdgeEvent {
+        while self.events.is_empty() {
+            let frame = within("a frame of the edge", self.inbound.message()).await.unwrap();
+            self.take(frame.expect("the edge ended the stream")).await;
+        }
+        self.events.pop_front().unwrap()
+    }
+
+    /// Reads frames, most of which may only acknowledge, until `done`.
+    pub(crate) async fn read_until(&mut self, done: impl Fn(&Self) -> bool) {
+        while !done(self) {
+            let frame = within("a frame of the edge", self.inbound.message()).await.unwrap();
+            self.take(frame.expect("the edge ended the stream")).await;
+        }
+    }
+
+    async fn take(&mut self, frame: EdgeFrame) {
+        self.acknowledged = frame.ack;
+        if frame.seq > 0 {
+            assert_eq!(frame.seq, self.received + 1, "a hole in the edge's frames");
+            self.received = frame.seq;
+            if self.acknowledges {
+                let ack = self.received;
+                self.send_frame(BackendFrame { ack, ..BackendFrame::default() }).await;
+            }
+        }
+        self.events.extend(frame.events);
+    }
+
+    /// The next event, which must be a socket that opens.
+    pub(crate) async fn opened(&mut self) -> (u64, SocketOpened) {
+        let event = self.next().await;
+        match event.kind {
+            Some(edge_event::Kind::Opened(opened)) => (event.socket, opened),
+            kind => panic!("{kind:?}"),
+        }
+    }
+
+    /// The next event, which must be a client's.
+    pub(crate) async fn event(&mut self) -> (u64, proto::edge::v1::ClientEvent) {
+        let event = self.next().await;
+        match event.kind {
+            Some(edge_event::Kind::Event(client_event)) => (event.socket, client_event),
+            kind => panic!("{kind:?}"),
+        }
+    }
+
+    /// The next event, which must be a socket's end.
+    pub(crate) async fn closed(&mut self) -> (u64, String) {
+        let event = self.next().await;
+        match event.kind {
+            Some(edge_event::Kind::Closed(closed)) => (event.socket, closed.reason),
+            kind => panic!("{kind:?}"),
+        }
+    }
+}
+
+/// A running edge with its doubles.
+pub(crate) struct Edge {
+    pub(crate) address: SocketAddr,
+    pub(crate) ops: SocketAddr,
+    pub(crate) auth: FakeAuth,
+    streams: mpsc::Receiver<Stream>,
+    shutdown: ShutdownTrigger,
+    running: JoinHandle<()>,
+    _servers: Vec<AbortOnDrop>,
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[derive(Parser)]
+struct Flags {
+    #[command(flatten)]
+    config: Config,
+}
+
+impl Edge {
+    /// One shard, `/` and `/chat` routed to the scripted business service, and further flags.
+    pub(crate) async fn start(flags: &[&str]) -> Self {
+        let auth = FakeAuth::default();
+        let (auth_url, auth_server) = serve(AuthServiceServer::new(auth.clone())).await;
+        let (sender, streams) = mpsc::channel(8);
+        let (backend_url, backend) = serve(EdgeLinkServer::new(Scripted { streams: sender })).await;
+        let fixed = [
+            "edge-gateway".to_owned(),
+            "--edge-listen=127.0.0.1:0".to_owned(),
+            "--edge-ops-listen=127.0.0.1:0".to_owned(),
+            "--edge-shards=1".to_owned(),
+            format!("--edge-auth-url={auth_url}"),
+            format!("--edge-route=/={backend_url}"),
+            format!("--edge-route=/chat={backend_url}"),
+        ];
+        let flags = fixed.into_iter().chain(flags.iter().map(|&flag| flag.to_owned()));
+        let config = Flags::parse_from(flags).config;
+        let pages = axum::Router::new();
+        let edge = EdgeGateway::bind(config, Tracer::disabled(), Readiness::new(), pages);
+        let edge = edge.await.unwrap();
+        let (address, ops) = (edge.local_addr(), edge.ops_addr());
+        let (trigger, shutdown) = Shutdown::new();
+        let running = tokio::spawn(async move { edge.run(shutdown).await.unwrap() });
+        let servers = vec![auth_server, backend];
+        Self { address, ops, auth, streams, shutdown: trigger, running, _servers: servers }
+    }
+
+    /// The next stream that the edge opens, before its welcome.
+    pub(crate) async fn stream(&mut self) -> Stream {
+        within("an attach", self.streams.recv()).await.unwrap()
+    }
+
+    /// Starts with an attached stream.
+    pub(crate) async fn attached(flags: &[&str]) -> (Self, Stream) {
+        let mut edge = Self::start(flags).await;
+        let stream = edge.stream().await.welcome("backend-1").await;
+        (edge, stream)
+    }
+
+    /// A Socket.IO connection after the Engine.IO handshake.
+    pub(crate) async fn socket_io(&self) -> Client {
+        let mut client = self.websocket("/socket.io/?EIO=4&transport=websocket").await;
+        let open = client.text().await;
+        assert!(open.starts_with("0{\"sid\":\""), "{open}");
+        client
+    }
+
+    /// A Socket.IO client that has entered `/chat`.
+    pub(crate) async fn in_chat(&self, stream: &mut Stream, subject: &str) -> (Client, u64) {
+        let mut client = self.socket_io().await;
+        client.send(&format!("40/chat,{{\"token\":\"ok:{subject}\"}}")).await;
+        let (socket, opened) = stream.opened().await;
+        stream.instruct([instruction::Kind::Accept(Accept { socket })]).await;
+        let answer = format!("40/chat,{{\"sid\":\"{}\"}}", opened.socket_id);
+        assert_eq!(client.text().await, answer);
+        (client, socket)
+    }
+
+    /// A plain JSON client that has entered `/chat`.
+    pub(crate) async fn json_in_chat(&self, stream: &mut Stream, subject: &str) -> (Client, u64) {
+        let mut client = self.websocket("/ws").await;
+        let auth = format!(r#"{{"event":"auth","data":{{"token":"ok:{subject}"}}}}"#);
+        client.send(&auth).await;
+        let (socket, opened) = stream.opened().await;
+        stream.instruct([instruction::Kind::Accept(Accept { socket })]).await;
+        let connected =
+            format!(r#"{{"event":"connected","data":{{"socket":"{}"}}}}"#, opened.socket_id);
+        assert_eq!(client.text().await, connected);
+        (client, socket)
+    }
+
+    pub(crate) async fn websocket(&self, path: &str) -> Client {
+        let url = format!("ws://{}{path}", self.address);
+        let (stream, _) =
+            within("a handshake", tokio_tungstenite::connect_async(url)).await.unwrap();
+        Client { stream }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.shutdown.trigger();
+    }
+
+    pub(crate) async fn stopped(self) {
+        within("the edge's end", self.running).await.unwrap();
+    }
+}
+
+async fn serve<S>(service: S) -> (String, AbortOnDrop)
+where
+    S: tower::Service<
+            http::Request<tonic::body::Body>,
+            Response = http::Response<tonic::body::Body>,
+            Error = std::convert::Infallible,
+        > + tonic::server::NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = tonic::transport::Server::builder()
+        .add_service(service)
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    (url, AbortOnDrop(tokio::spawn(async move { server.await.unwrap() })))
+}
+
+/// A WebSocket client that knows nothing of Engine.IO or Socket.IO.
+pub(crate) struct Client {
+    pub(crate) stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+impl Client {
+    pub(crate) async fn send(&mut self, text: &str) {
+        within("a write", self.stream.send(Message::text(text))).await.unwrap();
+    }
+
+    /// The next text frame.
+    pub(crate) async fn text(&mut self) -> String {
+        match within("a frame", self.stream.next()).await {
+            Some(Ok(Message::Text(text))) => text.as_str().to_owned(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Reads to the end; returns the text frames on the way and the close code.
+    pub(crate) async fn to_the_end(&mut self) -> (Vec<String>, Option<u16>) {
+        let mut texts = Vec::new();
+        loop {
+            match within("the connection's end", self.stream.next()).await {
+                Some(Ok(Message::Text(text))) => texts.push(text.as_str().to_owned()),
+                Some(Ok(Message::Close(frame))) => {
+                    return (texts, frame.map(|frame| frame.code.into()));
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return (texts, None),
+            }
+        }
+    }
+
+    /// The close code, with nothing before it.
+    pub(crate) async fn close_code(&mut self) -> Option<u16> {
+        let (texts, code) = self.to_the_end().await;
+        assert!(texts.is_empty(), "{texts:?}");
+        code
+    }
+}
+
+/// A whole HTTP answer.
+pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    within("an answer", connection.read_to_string(&mut answer)).await.unwrap();
+    answer
+}
