@@ -1,0 +1,75 @@
+//! Every error a client can get from the chat service.
+
+use std::borrow::Cow;
+
+/// What a client is told when its event is not carried out. It never repeats what the client sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClientError {
+    pub(crate) code: ClientErrorCode,
+    pub(crate) message: Cow<'static, str>,
+}
+
+/// Which kind of error. Clients act on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClientErrorCode {
+    /// The body of the event is not what it should be.
+    InvalidPayload,
+    /// The socket is not in the room.
+    NotAMember,
+    /// There is no such event.
+    UnknownEvent,
+    /// The socket is in as many rooms as it may be.
+    RoomLimit,
+    /// What was missed is no longer in the log.
+    Gap,
+}
+
+impl ClientErrorCode {
+    /// All of them, for metrics.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::InvalidPayload, Self::NotAMember, Self::UnknownEvent, Self::RoomLimit, Self::Gap];
+
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::InvalidPayload => "invalid_payload",
+            Self::NotAMember => "not_a_member",
+            Self::UnknownEvent => "unknown_event",
+            Self::RoomLimit => "room_limit",
+            Self::Gap => "gap",
+        }
+    }
+
+    /// Whether the same event may succeed later, with nothing else done in between. None of today's can.
+    pub(crate) const fn is_retryable(self) -> bool {
+        match self {
+            Self::InvalidPayload
+            | Self::NotAMember
+            | Self::UnknownEvent
+            | Self::RoomLimit
+            | Self::Gap => false,
+        }
+    }
+}
+
+impl ClientError {
+    pub(crate) const NOT_A_MEMBER: Self =
+        Self::new(ClientErrorCode::NotAMember, "join the room first");
+    pub(crate) const UNKNOWN_EVENT: Self =
+        Self::new(ClientErrorCode::UnknownEvent, "there is no such event");
+    pub(crate) const ROOM_LIMIT: Self =
+        Self::new(ClientErrorCode::RoomLimit, "a socket may be in at most 256 rooms");
+    /// Answers a request for history.
+    pub(crate) const HISTORY_GAP: Self =
+        Self::new(ClientErrorCode::Gap, "entries after this position are gone");
+    /// Tells a socket, unasked, that events passed it by.
+    pub(crate) const MISSED_EVENTS: Self =
+        Self::new(ClientErrorCode::Gap, "events of this room were missed: join it again");
+
+    const fn new(code: ClientErrorCode, message: &'static str) -> Self {
+        Self { code, message: Cow::Borrowed(message) }
+    }
+
+    pub(crate) fn invalid_payload(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code: ClientErrorCode::InvalidPayload, message: message.into() }
+    }
+}

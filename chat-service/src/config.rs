@@ -1,0 +1,153 @@
+//! Settings of the chat service.
+
+use std::{
+    net::SocketAddr,
+    num::{NonZeroUsize, ParseIntError},
+    thread,
+    time::Duration,
+};
+
+use clap::Args;
+use thiserror::Error;
+
+use crate::workers::WORKERS_MAX;
+
+/// Settings of the chat service. Each is both a flag and an environment variable.
+#[derive(Debug, Clone, Args)]
+#[group(id = "chat-service")]
+pub struct Config {
+    /// Address on which edges and other services are served over gRPC.
+    #[arg(
+        id = "chat-listen",
+        long = "chat-listen",
+        env = "CHAT_LISTEN",
+        default_value = "127.0.0.1:50052",
+        value_name = "ADDR"
+    )]
+    pub listen: SocketAddr,
+
+    /// Address on which health, readiness and metrics are served over HTTP. Off unless set.
+    #[arg(
+        id = "chat-ops-listen",
+        long = "chat-ops-listen",
+        env = "CHAT_OPS_LISTEN",
+        value_name = "ADDR"
+    )]
+    pub ops_listen: Option<SocketAddr>,
+
+    /// How many workers share the rooms, from 1 to 64. As many as there are cores unless set.
+    #[arg(
+        id = "chat-workers",
+        long = "chat-workers",
+        env = "CHAT_WORKERS",
+        value_name = "COUNT",
+        value_parser = parse_workers
+    )]
+    pub workers: Option<NonZeroUsize>,
+
+    /// How many events of a room are kept.
+    #[arg(
+        id = "chat-history-count-max",
+        long = "chat-history-count-max",
+        env = "CHAT_HISTORY_COUNT_MAX",
+        default_value = "1000",
+        value_name = "COUNT"
+    )]
+    pub history_count_max: NonZeroUsize,
+
+    /// How long an event of a room is kept.
+    #[arg(
+        id = "chat-history-age-max",
+        long = "chat-history-age-max",
+        env = "CHAT_HISTORY_AGE_MAX",
+        default_value = "24h",
+        value_name = "DURATION",
+        value_parser = humantime::parse_duration
+    )]
+    pub history_age_max: Duration,
+
+    /// How long the sockets of an edge stay in their rooms while its link is down.
+    #[arg(
+        id = "chat-link-grace",
+        long = "chat-link-grace",
+        env = "CHAT_LINK_GRACE",
+        default_value = "10s",
+        value_name = "DURATION",
+        value_parser = humantime::parse_duration
+    )]
+    pub link_grace: Duration,
+
+    /// Adds the trace id of each sampled message to the message, as `trace`.
+    #[arg(
+        id = "chat-expose-trace-ids",
+        long = "chat-expose-trace-ids",
+        env = "CHAT_EXPOSE_TRACE_IDS"
+    )]
+    pub expose_trace_ids: bool,
+}
+
+impl Config {
+    pub(crate) fn worker_count(&self) -> usize {
+        let cores =
+            || thread::available_parallelism().map_or(1, |cores| cores.get().min(WORKERS_MAX));
+        self.workers.map_or_else(cores, NonZeroUsize::get)
+    }
+}
+
+#[derive(Debug, Error)]
+enum ParseWorkersError {
+    #[error("not a number")]
+    NotANumber(#[from] ParseIntError),
+    #[error("more than 64")]
+    TooMany,
+}
+
+fn parse_workers(text: &str) -> Result<NonZeroUsize, ParseWorkersError> {
+    let count: NonZeroUsize = text.parse()?;
+    if count.get() > WORKERS_MAX { Err(ParseWorkersError::TooMany) } else { Ok(count) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    fn parse(args: &[&str]) -> Result<Config, clap::Error> {
+        let args = [&["chat-service"], args].concat();
+        Cli::try_parse_from(args).map(|cli| cli.config)
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_documentation() {
+        let config = parse(&[]).unwrap();
+
+        assert_eq!(config.listen, SocketAddr::from(([127, 0, 0, 1], 50052)));
+        assert_eq!((config.ops_listen, config.workers), (None, None));
+        assert_eq!(config.history_count_max.get(), 1000);
+        assert_eq!(config.history_age_max, Duration::from_secs(24 * 60 * 60));
+        assert_eq!(config.link_grace, Duration::from_secs(10));
+        assert!(!config.expose_trace_ids);
+        assert!((1..=WORKERS_MAX).contains(&config.worker_count()));
+    }
+
+    #[test]
+    fn refuses_what_makes_no_sense() {
+        assert_eq!(parse(&["--chat-workers", "64"]).unwrap().worker_count(), 64);
+        for args in [
+            ["--chat-workers", "0"],
+            ["--chat-workers", "65"],
+            ["--chat-history-count-max", "0"],
+            ["--chat-link-grace", "10"],
+            ["--chat-listen", "somewhere"],
+        ] {
+            assert!(parse(&args).is_err(), "{args:?}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! What an edge says, in this service's own words.
+
+use bytes::Bytes;
+use prost::Message;
+use proto::edge::v1::{self as wire, edge_event::Kind};
+use service_kit::trace::TraceParent;
+use thiserror::Error;
+
+use crate::{
+    room_key::is_namespace,
+    user::{User, UserError},
+};
+
+/// Longest name of a link or an edge, in bytes.
+const NAME_BYTES_MAX: usize = 128;
+
+/// Most namespaces of one link.
+const NAMESPACES_MAX: usize = 64;
+
+/// What an event in the inbox costs besides its texts: an estimate.
+const EVENT_OVERHEAD_BYTES: usize = 128;
+
+/// The first frame of a stream.
+#[derive(Debug)]
+pub(super) struct Hello {
+    pub(super) edge_id: String,
+    pub(super) link_id: Box<str>,
+    /// The life of the backend that the edge remembers; empty on its first stream.
+    pub(super) backend_id: String,
+    pub(super) received: u64,
+    pub(super) namespaces: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Frame {
+    pub(super) seq: u64,
+    pub(super) ack: u64,
+    pub(super) events: Vec<Event>,
+}
+
+#[derive(Debug)]
+pub(super) struct Event {
+    /// The socket's handle.
+    pub(super) socket: u64,
+    pub(super) trace: Option<TraceParent>,
+    pub(super) kind: EventKind,
+    /// What it takes of the inbox.
+    pub(super) bytes: usize,
+}
+
+#[derive(Debug)]
+pub(super) enum EventKind {
+    Opened {
+        namespace: String,
+        user: Result<User, UserError>,
+    },
+    Announced {
+        namespace: String,
+        user: Result<User, UserError>,
+        memberships: Vec<Membership>,
+    },
+    Closed,
+    Client {
+        name: String,
+        args: Bytes,
+        ack_id: Option<u64>,
+        deadline_unix_ms: u64,
+    },
+    /// Something about answers from clients, which this service never asks for.
+    Unasked,
+}
+
+#[derive(Debug)]
+pub(super) struct Membership {
+    pub(super) room: String,
+    pub(super) position: String,
+}
+
+/// Why a frame cannot be understood. It is a fault of the edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(super) enum FrameError {
+    #[error("the first frame must have a hello, no number and no events")]
+    NoHello,
+    #[error("the hello must name the link, in at most 128 bytes, and from 1 to 64 namespaces")]
+    BadHello,
+    #[error("only the first frame may have a hello")]
+    SecondHello,
+    #[error("a frame with events must be numbered")]
+    NotNumbered,
+    #[error("an event has no kind")]
+    NoKind,
+    #[error("a socket was opened without an identity")]
+    NoIdentity,
+}
+
+impl TryFrom<wire::EdgeFrame> for Hello {
+    type Error = FrameError;
+
+    fn try_from(frame: wire::EdgeFrame) -> Result<Self, FrameError> {
+        let wire::EdgeFrame { seq: 0, ack: _, hello: Some(hello), events } = frame else {
+            return Err(FrameError::NoHello);
+        };
+        if !events.is_empty() {
+            return Err(FrameError::NoHello);
+        }
+        let wire::Hello { edge_id, link_id, backend_id, received, namespaces } = hello;
+        let names_fit = !link_id.is_empty()
+            && [&edge_id, &link_id, &backend_id].iter().all(|name| name.len() <= NAME_BYTES_MAX);
+        let namespaces_fit = (1..=NAMESPACES_MAX).contains(&namespaces.len())
+            && namespaces.iter().all(|namespace| is_namespace(namespace));
+        if !names_fit || !namespaces_fit {
+            return Err(FrameError::BadHello);
+        }
+        Ok(Self { edge_id, link_id: link_id.into(), backend_id, received, namespaces })
+    }
+}
+
+impl TryFrom<wire::EdgeFrame> for Frame {
+    type Error = FrameError;
+
+    fn try_from(frame: wire::EdgeFrame) -> Result<Self, FrameError> {
+        let wire::EdgeFrame { seq, ack, hello, events } = frame;
+        if hello.is_some() {
+            return Err(FrameError::SecondHello);
+        }
+        if seq == 0 && !events.is_empty() {
+            return Err(FrameError::NotNumbered);
+        }
+        let events = events.into_iter().map(Event::try_from).collect::<Result<_, _>>()?;
+        Ok(Self { seq, ack, events })
+    }
+}
+
+impl TryFrom<wire::EdgeEvent> for Event {
+    type Error = FrameError;
+
+    fn try_from(event: wire::EdgeEvent) -> Result<Self, FrameError> {
+        let bytes = EVENT_OVERHEAD_BYTES + event.encoded_len();
+        let wire::EdgeEvent { socket, traceparent, kind } = event;
+        let kind = match kind.ok_or(FrameError::NoKind)? {
+            Kind::Opened(opened) => opened.try_into()?,
+            Kind::Closed(wire::SocketClosed { reason: _ }) => EventKind::Closed,
+            Kind::Event(wire::ClientEvent { name, args, ack_id, deadline_unix_ms }) => {
+                EventKind::Client { name, args, ack_id, deadline_unix_ms }
+            }
+            Kind::Ack(_) | Kind::AckFinished(_) => EventKind::Unasked,
+        };
+        Ok(Self { socket, trace: TraceParent::parse(&traceparent), kind, bytes })
+    }
+}
+
+impl TryFrom<wire::SocketOpened> for EventKind {
+    type Error = FrameError;
+
+    fn try_from(opened: wire::SocketOpened) -> Result<Self, FrameError> {
+        let wire::SocketOpened { namespace, socket_id: _, identity, announced, memberships } =
+            opened;
+        let identity = identity.ok_or(FrameError::NoIdentity)?;
+        let user = User::parse(&identity.subject, &identity.issuer, &identity.profile);
+        if !announced {
+            return Ok(Self::Opened { namespace, user });
+        }
+        let memberships = memberships
+            .into_iter()
+            .map(|wire::Membership { room, position }| Membership { room, position })
+            .collect();
+        Ok(Self::Announced { namespace, user, memberships })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello() -> wire::Hello {
+        wire::Hello {
+            edge_id: "edge-1".to_owned(),
+            link_id: "link-1".to_owned(),
+            backend_id: String::new(),
+            received: 0,
+            namespaces: vec!["/chat".to_owned()],
+        }
+    }
+
+    fn first(hello: wire::Hello) -> Result<Hello, FrameError> {
+        wire::EdgeFrame { hello: Some(hello), ..Default::default() }.try_into()
+    }
+
+    #[test]
+    fn the_first_frame_is_a_hello_that_names_the_link_and_its_namespaces() {
+        assert_eq!(first(hello()).unwrap().namespaces, ["/chat"]);
+
+        for bad in [
+            wire::Hello { link_id: String::new(), ..hello() },
+            wire::Hello { link_id: "x".repeat(129), ..hello() },
+            wire::Hello { namespaces: Vec::new(), ..hello() },
+            wire::Hello { namespaces: vec!["chat".to_owned()], ..hello() },
+        ] {
+            assert_eq!(first(bad).unwrap_err(), FrameError::BadHello);
+        }
+        let numbered = wire::EdgeFrame { seq: 1, hello: Some(hello()), ..Default::default() };
+        assert_eq!(Hello::try_from(numbered).unwrap_err(), FrameError::NoHello);
+        assert_eq!(Hello::try_from(wire::EdgeFrame::default()).unwrap_err(), FrameError::NoHello);
+    }
+
+    #[test]
+    fn tells_what_is_wrong_with_a_frame() {
+        let event =
+            wire::EdgeEvent { kind: Some(Kind::Opened(Default::default())), ..Default::default() };
+        for (frame, error) in [
+            (
+                wire::EdgeFrame { hello: Some(hello()), ..Default::default() },
+                FrameError::SecondHello,
+            ),
+            (
+                wire::EdgeFrame { events: vec![event.clone()], ..Default::default() },
+                FrameError::NotNumbered,
+            ),
+            (
+                wire::EdgeFrame { seq: 1, events: vec![event], ..Default::default() },
+                FrameError::NoIdentity,
+            ),
+            (
+                wire::EdgeFrame { seq: 1, events: vec![Default::default()], ..Default::default() },
+                FrameError::NoKind,
+            ),
+        ] {
+            assert_eq!(Frame::try_from(frame).unwrap_err(), error);
+        }
+    }
+}

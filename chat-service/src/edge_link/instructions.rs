@@ -1,0 +1,133 @@
+//! Instructions for one link, in the words of the contract.
+
+use bytes::Bytes;
+use prost::Message;
+use proto::edge::v1::{self as wire, instruction::Kind};
+
+use crate::{room_key::RoomKey, room_log::Position, socket::SocketKey};
+
+/// What the edge is to do, in order. All of it stems from one event, and carries its trace.
+#[derive(Debug, Default)]
+pub(crate) struct Instructions {
+    traceparent: String,
+    list: Vec<wire::Instruction>,
+}
+
+/// An event on its way to clients. Its arguments are encoded once, for however many links.
+#[derive(Debug)]
+pub(crate) struct Emit<'a> {
+    pub(crate) event: &'a str,
+    /// JSON text of an array.
+    pub(crate) args: Bytes,
+    /// May be dropped for a socket that does not keep up.
+    pub(crate) volatile: bool,
+    /// Where it stands in the log of a room.
+    pub(crate) position: Option<(&'a RoomKey, Position)>,
+}
+
+/// Whom an event is for, on one link.
+#[derive(Debug)]
+pub(crate) enum Audience<'a> {
+    /// Whoever is in the room, but for one socket.
+    Room { room: &'a RoomKey, except: Option<SocketKey> },
+    /// These, by their handles.
+    Sockets { namespace: &'a str, handles: Vec<u64> },
+    /// All sockets of a subject.
+    User { namespace: &'a str, subject: &'a str },
+    /// All sockets.
+    Everyone { namespace: &'a str },
+}
+
+impl Instructions {
+    pub(crate) fn new(traceparent: String) -> Self {
+        Self { traceparent, list: Vec::new() }
+    }
+
+    pub(crate) fn accept(&mut self, socket: SocketKey) {
+        self.push(Kind::Accept(wire::Accept { socket: socket.handle }));
+    }
+
+    pub(crate) fn close(&mut self, socket: u64) {
+        self.push(Kind::Close(wire::Close { sockets: vec![socket] }));
+    }
+
+    pub(crate) fn join(&mut self, socket: SocketKey, room: &RoomKey, position: Position) {
+        self.push(Kind::Join(wire::Join {
+            sockets: vec![socket.handle],
+            room: room.name().to_owned(),
+            position: position.to_string(),
+        }));
+    }
+
+    pub(crate) fn leave(&mut self, socket: SocketKey, room: &RoomKey) {
+        self.push(Kind::Leave(wire::Leave {
+            sockets: vec![socket.handle],
+            room: room.name().to_owned(),
+        }));
+    }
+
+    pub(crate) fn emit(&mut self, audience: Audience<'_>, emit: &Emit<'_>) {
+        let (position, position_room) = match emit.position {
+            Some((room, position)) => (position.to_string(), room.name().to_owned()),
+            None => (String::new(), String::new()),
+        };
+        self.push(Kind::Emit(wire::Emit {
+            audience: Some(audience.into()),
+            event: emit.event.to_owned(),
+            args: emit.args.clone(),
+            volatile: emit.volatile,
+            position,
+            position_room,
+            ask: None,
+        }));
+    }
+
+    pub(crate) fn acknowledge(&mut self, socket: SocketKey, ack_id: u64, args: Bytes) {
+        self.push(Kind::Acknowledge(wire::Acknowledge { socket: socket.handle, ack_id, args }));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub(crate) fn traceparent(&self) -> &str {
+        &self.traceparent
+    }
+
+    /// The instructions, each with its size.
+    pub(super) fn into_sized(self) -> impl Iterator<Item = (wire::Instruction, usize)> {
+        self.list.into_iter().map(|instruction| {
+            let bytes = instruction.encoded_len();
+            (instruction, bytes)
+        })
+    }
+
+    fn push(&mut self, kind: Kind) {
+        self.list
+            .push(wire::Instruction { traceparent: self.traceparent.clone(), kind: Some(kind) });
+    }
+}
+
+impl From<Audience<'_>> for wire::Audience {
+    fn from(audience: Audience<'_>) -> Self {
+        match audience {
+            Audience::Room { room, except } => Self {
+                namespace: room.namespace().to_owned(),
+                rooms: vec![room.name().to_owned()],
+                except_sockets: except.map(|socket| socket.handle).into_iter().collect(),
+                ..Self::default()
+            },
+            Audience::Sockets { namespace, handles } => {
+                Self { namespace: namespace.to_owned(), sockets: handles, ..Self::default() }
+            }
+            Audience::User { namespace, subject } => Self {
+                namespace: namespace.to_owned(),
+                users: vec![subject.to_owned()],
+                ..Self::default()
+            },
+            Audience::Everyone { namespace } => {
+                Self { namespace: namespace.to_owned(), everyone: true, ..Self::default() }
+            }
+        }
+    }
+}

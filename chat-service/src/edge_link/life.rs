@@ -1,0 +1,328 @@
+//! One life of a link: its sockets, what the edge has sent and has not been begun, what it has not confirmed.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
+
+use proto::edge::v1 as wire;
+use service_kit::{clock, trace};
+use tokio::time::Instant;
+
+use super::{
+    frame::{Event, EventKind, Frame, Membership},
+    instructions::Instructions,
+    links::LinkSettings,
+    outbox::{Outbox, Ticket},
+    planned::Planned,
+    sent::SentFrames,
+    stream::StreamEnd,
+};
+use crate::{
+    client_event::ClientEvent,
+    request::{Action, Request},
+    room_key::{RoomKey, is_namespace},
+    room_log::Position,
+    socket::{LinkKey, Socket, SocketKey},
+    telemetry::{self, Outcome},
+    user::{User, UserError},
+    worker::{CatchUp, Command, Restore},
+    workers::{WorkerSet, Workers},
+};
+
+/// Most bytes of events that were received and not begun. Above it, nothing more is read from the stream. It is more than
+/// an edge keeps unacknowledged, so that its confirmations are read even while its events wait.
+const INBOX_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// With no announcement for so long, the last socket has been announced. So it has with the first event of a client.
+const ANNOUNCEMENTS_PAUSE: Duration = Duration::from_millis(250);
+
+#[derive(Debug)]
+pub(super) struct Life {
+    pub(super) outbox: Outbox,
+    pub(super) sent: SentFrames,
+    /// Number of the last frame that was received.
+    pub(super) received: u64,
+    /// Sockets are being announced, until this moment if no other is.
+    pub(super) announced_until: Option<Instant>,
+    /// The rooms that announced sockets are in.
+    announced_rooms: HashSet<RoomKey>,
+    /// In how many rooms sockets are being given what they missed. No event is begun meanwhile.
+    catching_up: usize,
+    /// The life of this link before this one, while its sockets are still in the rooms.
+    earlier: Option<LinkKey>,
+    sockets: HashMap<u64, Attached>,
+    namespaces: Vec<Arc<str>>,
+    inbox: VecDeque<(u64, Event)>,
+    inbox_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Attached {
+    socket: Arc<Socket>,
+    /// Those that may have it in a room.
+    workers: WorkerSet,
+}
+
+impl Life {
+    pub(super) fn new(outbox: Outbox, namespaces: &[String], earlier: Option<LinkKey>) -> Self {
+        Self {
+            outbox,
+            sent: SentFrames::default(),
+            received: 0,
+            announced_until: None,
+            announced_rooms: HashSet::new(),
+            catching_up: 0,
+            earlier,
+            sockets: HashMap::new(),
+            namespaces: namespaces.iter().map(|namespace| namespace.as_str().into()).collect(),
+            inbox: VecDeque::new(),
+            inbox_bytes: 0,
+        }
+    }
+
+    pub(super) fn key(&self) -> LinkKey {
+        self.outbox.link()
+    }
+
+    pub(super) fn socket_count(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// Whether further events may be begun. With a full inbox they must be: it holds up the confirmations that would make
+    /// room in the outbox.
+    pub(super) fn may_begin(&self) -> bool {
+        self.inbox_is_full() || self.outbox.standing().has_room
+    }
+
+    pub(super) fn inbox_is_full(&self) -> bool {
+        self.inbox_bytes >= INBOX_BYTES_MAX
+    }
+
+    /// Takes a frame in. What it confirms is freed even where its events were received before.
+    pub(super) fn handle_frame(&mut self, frame: Frame) -> Result<(), StreamEnd> {
+        let Frame { seq, ack, events } = frame;
+        let confirmed = self.sent.confirm(ack).map_err(|_| StreamEnd::Confirmation)?;
+        if confirmed > 0 {
+            self.outbox.confirm(confirmed);
+        }
+        if seq <= self.received {
+            return Ok(());
+        }
+        if seq != self.received + 1 {
+            return Err(StreamEnd::Hole);
+        }
+        self.received = seq;
+        self.outbox.begin_frame(events.len());
+        self.inbox_bytes += events.iter().map(|event| event.bytes).sum::<usize>();
+        self.inbox.extend(events.into_iter().map(|event| (seq, event)));
+        Ok(())
+    }
+
+    /// The next frame to write.
+    pub(super) fn next_frame(&mut self) -> Option<wire::BackendFrame> {
+        if let Some(frame) = self.sent.next_owed() {
+            return Some(frame);
+        }
+        self.outbox.take_batch().map(|batch| self.sent.number(batch))
+    }
+
+    pub(super) fn has_output(&self) -> bool {
+        self.sent.owes_frames() || self.outbox.standing().has_output
+    }
+
+    /// Forgets what was not begun. It is never acknowledged.
+    pub(super) fn drop_inbox(&mut self) {
+        self.inbox.clear();
+        self.inbox_bytes = 0;
+    }
+
+    /// Sockets are no longer announced: begins to give them what they missed.
+    pub(super) fn end_announcements(&mut self, workers: &Workers, planned: &mut VecDeque<Planned>) {
+        self.announced_until = None;
+        for room in mem::take(&mut self.announced_rooms) {
+            self.catching_up += 1;
+            planned.push_back(self.catch_up(workers, room));
+        }
+    }
+
+    /// Goes on with the rooms whose sockets have not been given everything.
+    pub(super) fn go_on_catching_up(&mut self, workers: &Workers, planned: &mut VecDeque<Planned>) {
+        for (room, complete) in self.outbox.take_caught_up() {
+            if complete {
+                self.catching_up -= 1;
+            } else {
+                planned.push_back(self.catch_up(workers, room));
+            }
+        }
+    }
+
+    fn catch_up(&self, workers: &Workers, room: RoomKey) -> Planned {
+        let worker = workers.of(&room);
+        let catch_up = CatchUp { ticket: self.outbox.extra_ticket(), room };
+        Planned { worker, command: Command::CatchUp(Box::new(catch_up)) }
+    }
+
+    /// The clock of the announcements has run out; it is set again while some may wait in the inbox.
+    pub(super) fn handle_announcements_pause(
+        &mut self,
+        now: Instant,
+        workers: &Workers,
+        planned: &mut VecDeque<Planned>,
+    ) {
+        if self.inbox.is_empty() {
+            self.end_announcements(workers, planned);
+        } else {
+            self.announced_until = Some(now + ANNOUNCEMENTS_PAUSE);
+        }
+    }
+
+    /// Begins the next event of the inbox; tells whether there was one.
+    pub(super) fn begin_next(
+        &mut self,
+        settings: &LinkSettings,
+        planned: &mut VecDeque<Planned>,
+    ) -> bool {
+        if let Some((_, Event { kind: EventKind::Client { .. }, .. })) = self.inbox.front()
+            && self.announced_until.is_some()
+        {
+            self.end_announcements(&settings.workers, planned);
+            return true;
+        }
+        if self.catching_up > 0 {
+            return false;
+        }
+        let Some((seq, event)) = self.inbox.pop_front() else { return false };
+        let Event { socket: handle, trace: parent, kind, bytes } = event;
+        self.inbox_bytes -= bytes;
+        match kind {
+            EventKind::Opened { namespace, user } => {
+                let span = telemetry::open_span(&settings.tracer, parent, &namespace);
+                let traceparent = trace::traceparent_of(span.as_ref());
+                let mut ticket = self.outbox.ticket(seq, Instructions::new(traceparent));
+                if let Some(socket) = self.admit(handle, (namespace, user), settings, &mut ticket) {
+                    ticket.instructions.accept(socket.key);
+                }
+            }
+            EventKind::Announced { namespace, user, memberships } => {
+                self.announced_until = Some(Instant::now() + ANNOUNCEMENTS_PAUSE);
+                let mut ticket = self.outbox.ticket(seq, Instructions::default());
+                if let Some(socket) = self.admit(handle, (namespace, user), settings, &mut ticket) {
+                    for membership in memberships {
+                        planned.extend(self.restore(settings, &ticket, &socket, membership));
+                    }
+                }
+            }
+            EventKind::Closed => {
+                let ticket = self.outbox.ticket(seq, Instructions::default());
+                let Some(attached) = self.sockets.remove(&handle) else { return true };
+                settings.metrics.sockets.decrement(1);
+                for worker in attached.workers.iter() {
+                    let command = Command::SocketClosed(ticket.another(), attached.socket.key);
+                    planned.push_back(Planned { worker, command });
+                }
+            }
+            EventKind::Client { name, args, ack_id, deadline_unix_ms } => {
+                let Some(attached) = self.sockets.get_mut(&handle) else {
+                    drop(self.outbox.ticket(seq, Instructions::default()));
+                    settings.metrics.count(Outcome::UnknownSocket);
+                    return true;
+                };
+                let socket = Arc::clone(&attached.socket);
+                let span =
+                    telemetry::handle_span(&settings.tracer, parent, &socket.namespace, &name);
+                let traceparent = trace::traceparent_of(span.as_ref());
+                let ticket = self.outbox.ticket(seq, Instructions::new(traceparent));
+                let event = ClientEvent { socket, ticket, ack_id, deadline_unix_ms, span };
+                attached.begin(event, (&name, &args), settings, planned);
+            }
+            EventKind::Unasked => drop(self.outbox.ticket(seq, Instructions::default())),
+        }
+        true
+    }
+
+    /// Takes a socket in, unless it cannot be served. Its connection is closed then: the client will try again.
+    fn admit(
+        &mut self,
+        handle: u64,
+        (namespace, user): (String, Result<User, UserError>),
+        settings: &LinkSettings,
+        ticket: &mut Ticket,
+    ) -> Option<Arc<Socket>> {
+        let user = match user {
+            Ok(user) if is_namespace(&namespace) => user,
+            Ok(_) => {
+                tracing::error!("edge opens a socket in what is no namespace");
+                ticket.instructions.close(handle);
+                return None;
+            }
+            Err(error) => {
+                tracing::error!(%error, "edge opens a socket with an unusable identity");
+                ticket.instructions.close(handle);
+                return None;
+            }
+        };
+        let known = self.namespaces.iter().find(|known| ***known == *namespace);
+        let namespace = known.map_or_else(|| namespace.into(), Arc::clone);
+        let key = SocketKey { link: self.key(), handle };
+        let socket = Arc::new(Socket::new(key, namespace, user));
+        let attached = Attached { socket: Arc::clone(&socket), workers: WorkerSet::default() };
+        if self.sockets.insert(handle, attached).is_none() {
+            settings.metrics.sockets.increment(1);
+        }
+        Some(socket)
+    }
+
+    fn restore(
+        &mut self,
+        settings: &LinkSettings,
+        ticket: &Ticket,
+        socket: &Arc<Socket>,
+        membership: Membership,
+    ) -> Option<Planned> {
+        let Membership { room, position } = membership;
+        let Ok(room) = RoomKey::parse(&socket.namespace, &room) else {
+            tracing::error!("edge announces a socket in what is no room");
+            return None;
+        };
+        let attached = self.sockets.get_mut(&socket.key.handle)?;
+        let worker = settings.workers.of(&room);
+        attached.workers.insert(worker);
+
+        self.announced_rooms.insert(room.clone());
+        let position = (!position.is_empty()).then(|| position.parse::<Position>());
+        let restore = Restore {
+            ticket: ticket.another(),
+            socket: Arc::clone(socket),
+            room,
+            position,
+            earlier: self.earlier,
+        };
+        Some(Planned { worker, command: Command::Restore(Box::new(restore)) })
+    }
+}
+
+impl Attached {
+    fn begin(
+        &mut self,
+        event: ClientEvent,
+        (name, args): (&str, &[u8]),
+        settings: &LinkSettings,
+        planned: &mut VecDeque<Planned>,
+    ) {
+        match Request::parse(&self.socket.namespace, name, args) {
+            Ok(request) => {
+                let worker = settings.workers.of(&request.room);
+                if let Action::Join { .. } = request.action {
+                    self.workers.insert(worker);
+                }
+                let command = Command::Client(event, Box::new(request));
+                planned.push_back(Planned { worker, command });
+            }
+            Err(_) if event.is_expired(clock::unix_ms()) => event.expire(&settings.metrics),
+            Err(error) => event.refuse(&settings.metrics, &error),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! All links of this process, by their ids.
+
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use service_kit::{shutdown::Shutdown, trace::Tracer};
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    task::JoinSet,
+};
+
+use super::{
+    link::{Attachment, Link},
+    outbox::Outbox,
+    stream::StreamEnd,
+};
+use crate::{socket::LinkKey, telemetry::Metrics, workers::Workers};
+
+/// Most links. An edge has one for each of its shards.
+const LINKS_MAX: usize = 4096;
+
+/// How many streams of one link may wait to replace the present one.
+const ATTACHMENTS_MAX: usize = 4;
+
+/// What every link needs.
+#[derive(Debug)]
+pub(crate) struct LinkSettings {
+    /// This life of the process, for `Welcome.backend_id`.
+    pub(crate) backend_id: String,
+    /// How long a link without a stream keeps its sockets.
+    pub(crate) grace: Duration,
+    pub(crate) workers: Workers,
+    pub(crate) tracer: Tracer,
+    pub(crate) metrics: Metrics,
+    pub(crate) shutdown: Shutdown,
+}
+
+/// A clone is cheap.
+#[derive(Debug, Clone)]
+pub(crate) struct Links {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: LinkSettings,
+    lives: AtomicU64,
+    /// Held for a few lines at a time, never across an await.
+    registry: Mutex<Registry>,
+}
+
+#[derive(Debug, Default)]
+struct Registry {
+    slots: HashMap<Box<str>, Slot>,
+    tasks: JoinSet<()>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    attachments: mpsc::Sender<Attachment>,
+    /// Where to reach its sockets.
+    present: Option<Present>,
+}
+
+#[derive(Debug)]
+struct Present {
+    outbox: Outbox,
+    namespaces: Vec<String>,
+}
+
+impl Links {
+    pub(crate) fn new(settings: LinkSettings) -> Self {
+        let (lives, registry) = (AtomicU64::new(0), Mutex::default());
+        Self { shared: Arc::new(Shared { settings, lives, registry }) }
+    }
+
+    pub(super) fn settings(&self) -> &LinkSettings {
+        &self.shared.settings
+    }
+
+    pub(super) fn shutdown(&self) -> &Shutdown {
+        &self.shared.settings.shutdown
+    }
+
+    /// Runs a task that ends by itself, at the latest when the service shuts down.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut registry = self.registry();
+        while registry.tasks.try_join_next().is_some() {}
+        registry.tasks.spawn(task);
+    }
+
+    /// Hands a new stream to its link.
+    pub(super) fn attach(&self, attachment: Attachment) {
+        if self.shutdown().is_requested() {
+            return attachment.outbound.end(StreamEnd::ShuttingDown);
+        }
+        let mut registry = self.registry();
+        let mut attachment = attachment;
+        if let Some(slot) = registry.slots.get(&attachment.hello.link_id) {
+            match slot.attachments.try_send(attachment) {
+                Ok(()) => return,
+                Err(TrySendError::Full(attachment)) => {
+                    return attachment.outbound.end(StreamEnd::Replaced);
+                }
+                // The link has failed. A new one takes its place; the edge announces its sockets.
+                Err(TrySendError::Closed(returned)) => attachment = returned,
+            }
+        }
+        if registry.slots.len() == LINKS_MAX {
+            drop(registry);
+            tracing::error!("too many edge links");
+            return attachment.outbound.end(StreamEnd::TooManyLinks);
+        }
+
+        let (sender, attachments) = mpsc::channel(ATTACHMENTS_MAX);
+        let id = attachment.hello.link_id.clone();
+        registry.slots.insert(id.clone(), Slot { attachments: sender, present: None });
+        registry.tasks.spawn(Link::new(self.clone(), id, attachments).run(attachment));
+    }
+
+    /// Names a new life of a link.
+    pub(super) fn next_life(&self) -> LinkKey {
+        LinkKey(self.shared.lives.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Makes a link reachable, or unreachable, for what is sent to users and to everyone.
+    pub(super) fn set_present(&self, id: &str, present: Option<(Outbox, Vec<String>)>) {
+        if let Some(slot) = self.registry().slots.get_mut(id) {
+            slot.present = present.map(|(outbox, namespaces)| Present { outbox, namespaces });
+        }
+    }
+
+    /// Forgets a link that has nothing left to do, unless a stream has come for it by now.
+    pub(super) fn retire(&self, id: &str, attachments: &mpsc::Receiver<Attachment>) -> bool {
+        let mut registry = self.registry();
+        let idle = attachments.is_empty();
+        if idle {
+            registry.slots.remove(id);
+        }
+        idle
+    }
+
+    /// The outboxes of all links that carry a namespace.
+    pub(crate) fn outboxes(&self, namespace: &str) -> Vec<Outbox> {
+        let registry = self.registry();
+        let present = registry.slots.values().filter_map(|slot| slot.present.as_ref());
+        present
+            .filter(|present| present.namespaces.iter().any(|carried| carried == namespace))
+            .map(|present| present.outbox.clone())
+            .collect()
+    }
+
+    /// Waits for all links to end, which they do when the service shuts down.
+    pub(crate) async fn ended(&self) {
+        let mut tasks = mem::take(&mut self.registry().tasks);
+        while tasks.join_next().await.is_some() {}
+    }
+
+    /// A panic under the lock would leave the registry whole: each change is one call on a map.
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.shared.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

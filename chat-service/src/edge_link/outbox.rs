@@ -1,0 +1,504 @@
+//! What waits to be sent over one life of a link, and which events are not done with yet.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use proto::edge::v1 as wire;
+use tokio::sync::{Notify, futures::Notified};
+
+use super::instructions::Instructions;
+use crate::{room_key::RoomKey, socket::LinkKey};
+
+/// Most bytes of instructions that the edge has not confirmed. One more, and the life of the link is given up: the edge
+/// announces its sockets anew, and what they missed is read from the logs.
+pub(crate) const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// With so many bytes unconfirmed or expected, no further events of this link are begun. The distance to the bound is
+/// for what other links send here.
+const OUTBOX_BYTES_BUSY: usize = OUTBOX_BYTES_MAX / 2;
+
+/// Most instructions, and about how many bytes of them, in one frame. An edge may confirm as seldom as every 64 frames,
+/// which must be well before the outbox overflows.
+const FRAME_INSTRUCTIONS_MAX: usize = 256;
+const FRAME_BYTES_MAX: usize = 32 * 1024;
+
+/// The outbox of one life of a link. Workers and callers put instructions in; the link's own task takes them out. Nobody
+/// ever waits to put something in.
+#[derive(Debug, Clone)]
+pub(crate) struct Outbox {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    link: LinkKey,
+    /// Held for a few lines at a time, never across an await.
+    queue: Mutex<Queue>,
+    changed: Notify,
+}
+
+/// One piece of work, such as an event. When dropped, it is done with, and what came of it is in the outbox.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    outbox: Outbox,
+    seq: u64,
+    expected_bytes: usize,
+    pub(crate) instructions: Instructions,
+}
+
+/// What one frame is made of.
+#[derive(Debug, PartialEq)]
+pub(super) struct Batch {
+    pub(super) instructions: Vec<wire::Instruction>,
+    pub(super) bytes: usize,
+    /// Every EdgeFrame up to this one is done with, as of the last of the instructions.
+    pub(super) ack: Option<u64>,
+}
+
+/// How the outbox stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) has_output: bool,
+    /// Further events of this link may be begun.
+    pub(super) has_room: bool,
+    pub(super) overflowed: bool,
+    /// Events are being worked on.
+    pub(super) has_work: bool,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Waiting>,
+    /// Of what waits and of what was taken and is not confirmed.
+    bytes: usize,
+    /// Of answers to events that are being worked on, as far as one can know.
+    expected_bytes: usize,
+    tickets: usize,
+    progress: Progress,
+    /// Rooms that were given a page of what they missed, and whether that was all.
+    caught_up: Vec<(RoomKey, bool)>,
+    state: QueueState,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum QueueState {
+    #[default]
+    Open,
+    Overflowed,
+    Closed,
+}
+
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are instructions")]
+enum Waiting {
+    Instruction(wire::Instruction, usize),
+    Ack(u64),
+}
+
+/// Which EdgeFrames are done with. Their events are worked on in parallel.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Every frame up to this one is done with.
+    done: u64,
+    /// Of each frame after it, how many events are not.
+    undone: VecDeque<usize>,
+}
+
+impl Outbox {
+    pub(super) fn new(link: LinkKey) -> Self {
+        let shared = Shared { link, queue: Mutex::default(), changed: Notify::new() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    pub(crate) fn link(&self) -> LinkKey {
+        self.shared.link
+    }
+
+    /// Whether this life of the link is over. Nothing that its sockets asked for may have an effect any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.queue().state != QueueState::Open
+    }
+
+    /// Adds instructions that no event of this link has caused. Without effect when the life is over.
+    pub(crate) fn push(&self, instructions: Instructions) {
+        if !instructions.is_empty() {
+            self.change(|queue| queue.push(instructions));
+        }
+    }
+
+    /// Notes that a frame has come, which must be the next one, with so many events.
+    pub(super) fn begin_frame(&self, event_count: usize) {
+        self.change(|queue| {
+            queue.progress.undone.push_back(event_count);
+            queue.note_progress();
+        });
+    }
+
+    /// Issues the ticket for one of the events that `begin_frame` has counted.
+    pub(super) fn ticket(&self, seq: u64, instructions: Instructions) -> Ticket {
+        self.queue().tickets += 1;
+        Ticket { outbox: self.clone(), seq, expected_bytes: 0, instructions }
+    }
+
+    /// Issues a ticket for work that stems from no event.
+    pub(super) fn extra_ticket(&self) -> Ticket {
+        self.ticket(Progress::NO_FRAME, Instructions::default())
+    }
+
+    /// Tells the link that the sockets of a room were given a page of what they missed, and whether that was all.
+    pub(crate) fn note_caught_up(&self, room: RoomKey, complete: bool) {
+        self.change(|queue| queue.caught_up.push((room, complete)));
+    }
+
+    pub(super) fn take_caught_up(&self) -> Vec<(RoomKey, bool)> {
+        std::mem::take(&mut self.queue().caught_up)
+    }
+
+    pub(super) fn take_batch(&self) -> Option<Batch> {
+        self.queue().take_batch()
+    }
+
+    /// Frees what the edge has confirmed.
+    pub(super) fn confirm(&self, bytes: usize) {
+        self.queue().bytes -= bytes;
+    }
+
+    /// Ends this life. What waits is gone.
+    pub(super) fn close(&self) {
+        let mut queue = self.queue();
+        queue.state = QueueState::Closed;
+        queue.waiting.clear();
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        let queue = self.queue();
+        Standing {
+            has_output: !queue.waiting.is_empty(),
+            has_room: queue.bytes + queue.expected_bytes < OUTBOX_BYTES_BUSY,
+            overflowed: queue.state == QueueState::Overflowed,
+            has_work: queue.tickets > 0,
+        }
+    }
+
+    /// Waits until something has changed since the last wait.
+    pub(super) fn changed(&self) -> Notified<'_> {
+        self.shared.changed.notified()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Queue)) {
+        change(&mut self.queue());
+        self.shared.changed.notify_one();
+    }
+
+    /// A panic under the lock would be a fault of the queue's own arithmetic; the link goes on with what stands there.
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ticket {
+    /// Issues another ticket for the same event, which is done with when both are dropped.
+    pub(super) fn another(&self) -> Self {
+        let mut queue = self.outbox.queue();
+        queue.tickets += 1;
+        queue.progress.add(self.seq);
+        drop(queue);
+        let instructions = Instructions::new(self.instructions.traceparent().to_owned());
+        Self { outbox: self.outbox.clone(), seq: self.seq, expected_bytes: 0, instructions }
+    }
+
+    /// Keeps room in the outbox for the answer, as long as the ticket lives.
+    pub(super) fn expect(&mut self, bytes: usize) {
+        self.outbox.queue().expected_bytes += bytes;
+        self.expected_bytes += bytes;
+    }
+
+    pub(crate) fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let instructions = std::mem::take(&mut self.instructions);
+        self.outbox.change(|queue| {
+            queue.tickets -= 1;
+            queue.expected_bytes -= self.expected_bytes;
+            queue.push(instructions);
+            queue.progress.finish(self.seq);
+            queue.note_progress();
+        });
+    }
+}
+
+impl Queue {
+    fn push(&mut self, instructions: Instructions) {
+        if self.state != QueueState::Open {
+            return;
+        }
+        for (instruction, bytes) in instructions.into_sized() {
+            self.bytes += bytes;
+            self.waiting.push_back(Waiting::Instruction(instruction, bytes));
+        }
+        if self.bytes > OUTBOX_BYTES_MAX {
+            self.state = QueueState::Overflowed;
+            self.waiting.clear();
+        }
+    }
+
+    /// Lets the acknowledgement of what has become done stand behind the instructions that came of it.
+    fn note_progress(&mut self) {
+        let Some(done) = self.progress.advance() else { return };
+        if self.state != QueueState::Open {
+            return;
+        }
+        if let Some(Waiting::Ack(last)) = self.waiting.back_mut() {
+            *last = done;
+        } else {
+            self.waiting.push_back(Waiting::Ack(done));
+        }
+    }
+
+    fn take_batch(&mut self) -> Option<Batch> {
+        let mut batch = Batch { instructions: Vec::new(), bytes: 0, ack: None };
+        let mut taken = false;
+        while let Some(waiting) = self.waiting.front() {
+            let fits = match waiting {
+                Waiting::Ack(_) => true,
+                Waiting::Instruction(_, bytes) => {
+                    batch.instructions.is_empty()
+                        || (batch.instructions.len() < FRAME_INSTRUCTIONS_MAX
+                            && batch.bytes + bytes <= FRAME_BYTES_MAX)
+                }
+            };
+            if !fits {
+                break;
+            }
+            taken = true;
+            match self.waiting.pop_front() {
+                Some(Waiting::Ack(ack)) => batch.ack = Some(ack),
+                Some(Waiting::Instruction(instruction, bytes)) => {
+                    batch.bytes += bytes;
+                    batch.instructions.push(instruction);
+                }
+                None => break,
+            }
+        }
+        taken.then_some(batch)
+    }
+}
+
+impl Progress {
+    /// Numbers begin at 1.
+    const NO_FRAME: u64 = 0;
+
+    fn add(&mut self, seq: u64) {
+        if let Some(undone) = self.of(seq) {
+            *undone += 1;
+        }
+    }
+
+    fn finish(&mut self, seq: u64) {
+        if let Some(undone) = self.of(seq) {
+            *undone -= 1;
+        }
+    }
+
+    fn of(&mut self, seq: u64) -> Option<&mut usize> {
+        let index = seq.checked_sub(self.done + 1)?;
+        self.undone.get_mut(usize::try_from(index).ok()?)
+    }
+
+    /// Moves on over the frames that are done with; tells how far, if it moved.
+    fn advance(&mut self) -> Option<u64> {
+        let before = self.done;
+        while self.undone.front() == Some(&0) {
+            self.undone.pop_front();
+            self.done += 1;
+        }
+        (self.done > before).then_some(self.done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+    use proto::edge::v1::instruction::Kind;
+
+    use super::*;
+    use crate::socket::SocketKey;
+
+    const LINK: LinkKey = LinkKey(1);
+
+    fn instruction(args: Bytes, ack_id: u64) -> Instructions {
+        let mut instructions = Instructions::default();
+        instructions.acknowledge(SocketKey { link: LINK, handle: 1 }, ack_id, args);
+        instructions
+    }
+
+    fn ack_ids(batch: &Batch) -> Vec<u64> {
+        let id = |instruction: &wire::Instruction| match &instruction.kind {
+            Some(Kind::Acknowledge(acknowledge)) => acknowledge.ack_id,
+            kind => panic!("{kind:?}"),
+        };
+        batch.instructions.iter().map(id).collect()
+    }
+
+    fn small(ack_id: u64) -> Instructions {
+        instruction(Bytes::from_static(b"[]"), ack_id)
+    }
+
+    #[test]
+    fn takes_everything_that_waits_into_one_batch() {
+        let outbox = Outbox::new(LINK);
+        outbox.push(small(1));
+        outbox.push(small(2));
+
+        assert_eq!(ack_ids(&outbox.take_batch().unwrap()), [1, 2]);
+        assert_eq!(outbox.take_batch(), None);
+    }
+
+    #[test]
+    fn a_frame_is_acknowledged_when_all_its_events_are_done_with_and_those_of_the_frames_before() {
+        let outbox = Outbox::new(LINK);
+        outbox.begin_frame(2);
+        outbox.begin_frame(1);
+        let first = outbox.ticket(1, Instructions::default());
+        let second = outbox.ticket(1, small(7));
+        let second_part = second.another();
+        let third = outbox.ticket(2, Instructions::default());
+
+        drop(third);
+        drop(first);
+        drop(second);
+        assert_eq!(outbox.take_batch().unwrap().ack, None);
+        drop(second_part);
+
+        let batch = outbox.take_batch().unwrap();
+        assert_eq!((batch.instructions.len(), batch.ack), (0, Some(2)));
+        assert!(!outbox.standing().has_work);
+    }
+
+    #[test]
+    fn a_frame_without_events_is_done_with_at_once() {
+        let outbox = Outbox::new(LINK);
+        outbox.begin_frame(0);
+
+        assert_eq!(outbox.take_batch().unwrap().ack, Some(1));
+    }
+
+    #[test]
+    fn an_acknowledgement_never_overtakes_the_instructions_of_its_frame() {
+        let outbox = Outbox::new(LINK);
+        for seq in 1..=2 {
+            outbox.begin_frame(1);
+            let mut ticket = outbox.ticket(seq, Instructions::default());
+            for id in 0..=FRAME_INSTRUCTIONS_MAX as u64 {
+                ticket.instructions.acknowledge(
+                    SocketKey { link: LINK, handle: 1 },
+                    id,
+                    Bytes::new(),
+                );
+            }
+        }
+
+        let batches: Vec<Batch> = std::iter::from_fn(|| outbox.take_batch()).collect();
+
+        let shape: Vec<_> = batches.iter().map(|b| (b.instructions.len(), b.ack)).collect();
+        assert_eq!(shape, [(256, None), (256, Some(1)), (2, Some(2))]);
+    }
+
+    #[test]
+    fn a_batch_ends_at_its_bytes_but_holds_at_least_one_instruction() {
+        let outbox = Outbox::new(LINK);
+        for id in 0..3 {
+            outbox.push(instruction(Bytes::from(vec![b' '; FRAME_BYTES_MAX]), id));
+        }
+
+        assert_eq!(ack_ids(&outbox.take_batch().unwrap()), [0]);
+        assert_eq!(ack_ids(&outbox.take_batch().unwrap()), [1]);
+    }
+
+    #[test]
+    fn overflows_at_its_bound_counting_what_is_not_confirmed() {
+        let outbox = Outbox::new(LINK);
+        let eighth = || instruction(Bytes::from(vec![b' '; OUTBOX_BYTES_MAX / 8 - 64]), 0);
+        for _ in 0..8 {
+            outbox.push(eighth());
+        }
+        let taken = outbox.take_batch().unwrap();
+        assert!(!outbox.is_closed());
+
+        outbox.confirm(taken.bytes);
+        outbox.push(eighth());
+        assert!(!outbox.is_closed());
+        outbox.push(eighth());
+
+        assert!(outbox.is_closed());
+        assert!(outbox.standing().overflowed);
+        assert_eq!(outbox.take_batch(), None);
+    }
+
+    #[test]
+    fn has_no_room_for_further_events_from_half_the_bound_on() {
+        let outbox = Outbox::new(LINK);
+        outbox.begin_frame(1);
+        let mut ticket = outbox.ticket(1, Instructions::default());
+        assert!(outbox.standing().has_room);
+
+        ticket.expect(OUTBOX_BYTES_BUSY);
+        assert!(!outbox.standing().has_room);
+
+        drop(ticket);
+        assert!(outbox.standing().has_room);
+    }
+
+    #[test]
+    fn nothing_enters_a_closed_outbox() {
+        let outbox = Outbox::new(LINK);
+        outbox.begin_frame(1);
+        let ticket = outbox.ticket(1, small(1));
+        outbox.push(small(2));
+
+        outbox.close();
+        outbox.push(small(3));
+        drop(ticket);
+
+        assert_eq!(outbox.take_batch(), None);
+    }
+
+    proptest! {
+        /// Whatever the order in which events are done with: the acknowledgement equals the number of frames all of whose
+        /// events, and those of all frames before, are.
+        #[test]
+        fn acknowledges_exactly_the_completed_prefix(
+            sizes in prop::collection::vec(0_usize..4, 1..8),
+            order in prop::collection::vec(any::<prop::sample::Index>(), 32),
+        ) {
+            let outbox = Outbox::new(LINK);
+            let mut tickets = Vec::new();
+            for (index, size) in sizes.iter().enumerate() {
+                outbox.begin_frame(*size);
+                for _ in 0..*size {
+                    tickets.push((index, outbox.ticket(index as u64 + 1, Instructions::default())));
+                }
+            }
+            let mut undone = sizes.clone();
+            let mut acknowledged = 0;
+            for choice in order {
+                acknowledged = outbox.take_batch().and_then(|batch| batch.ack).unwrap_or(acknowledged);
+                let expected = undone.iter().take_while(|count| **count == 0).count();
+                prop_assert_eq!(acknowledged, expected as u64);
+                if tickets.is_empty() {
+                    break;
+                }
+                let (index, ticket) = tickets.swap_remove(choice.index(tickets.len()));
+                drop(ticket);
+                undone[index] -= 1;
+            }
+        }
+    }
+}

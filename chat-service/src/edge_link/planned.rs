@@ -1,0 +1,51 @@
+//! A command on its way from a link to a worker.
+
+use crate::{
+    client_view::LISTED_USERS_BYTES_MAX,
+    request::Action,
+    worker::{Command, PAGE_BYTES_MAX},
+    workers::WorkerIndex,
+};
+
+/// Most bytes of a small answer, and of what a message grows by on its way out.
+const SMALL_ANSWER_BYTES: usize = 1024;
+
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub(super) worker: WorkerIndex,
+    pub(super) command: Command,
+}
+
+impl Planned {
+    /// Keeps room in the outbox for what will come of it, as far as one can know. Done when the command is sent, not
+    /// before: the room is to be taken by what is being worked on.
+    pub(super) fn reserve(&mut self) {
+        match &mut self.command {
+            Command::Client(event, request) => {
+                let profile = event.socket.user.profile().get().len();
+                let answer = match &request.action {
+                    Action::Join { since: None } | Action::Presence => LISTED_USERS_BYTES_MAX,
+                    Action::Join { since: Some(_) } => LISTED_USERS_BYTES_MAX + PAGE_BYTES_MAX,
+                    Action::History { .. } => PAGE_BYTES_MAX,
+                    Action::Message { text, .. } => text.get().len(),
+                    Action::Leave | Action::Typing { .. } => 0,
+                };
+                event.ticket.expect(answer + profile + SMALL_ANSWER_BYTES);
+            }
+            Command::CatchUp(catch_up) => catch_up.ticket.expect(PAGE_BYTES_MAX),
+            Command::SocketClosed(ticket, _) => ticket.expect(SMALL_ANSWER_BYTES),
+            Command::Restore(_) | Command::LinkGone(_) | Command::Query(_) => {}
+        }
+    }
+
+    /// Whether it concerns the life of a link only as long as it lasts.
+    pub(super) fn ends_with_its_life(&self) -> bool {
+        match self.command {
+            Command::Client(..)
+            | Command::Restore(_)
+            | Command::CatchUp(_)
+            | Command::SocketClosed(..) => true,
+            Command::LinkGone(_) | Command::Query(_) => false,
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What other services call: tonic in, domain out.
+
+mod convert;
+mod server;
+
+use std::time::Duration;
+
+use proto::chat::v1 as wire;
+use service_kit::trace::{Span, TraceParent, Tracer};
+use thiserror::Error;
+use tokio::{
+    sync::{mpsc::error::SendTimeoutError, oneshot},
+    time,
+};
+use tonic::{Request, Response, Status};
+
+use self::convert::{PublishRequest, Target};
+pub use self::server::ServeError;
+pub(crate) use self::server::Server;
+use crate::{
+    client_view,
+    edge_link::{Audience, Emit, Instructions, Links},
+    room_log::Gap,
+    telemetry,
+    worker::{Command, History, Presence, Publish, Published, Query, Rooms},
+    workers::{WorkerIndex, Workers},
+};
+
+/// How long a call may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Most users listed in one answer.
+const PRESENT_USERS_MAX: usize = 1000;
+
+/// Most bytes of entries or profiles in one answer; the rest of a message is for what stands around them.
+const PAGE_BYTES_MAX: usize = proto::MESSAGE_BYTES_MAX / 4;
+
+/// The contract's `ChatService`.
+#[derive(Debug)]
+pub(crate) struct ChatGrpc {
+    links: Links,
+    workers: Workers,
+    tracer: Tracer,
+}
+
+/// Why a call was not carried out, or may not have been.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+enum AskError {
+    #[error("the room's worker is busy")]
+    Busy,
+    #[error("the room's worker did not answer in time")]
+    Silent,
+    #[error("the service shuts down")]
+    Stopped,
+}
+
+impl From<AskError> for Status {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Busy | AskError::Stopped => Self::unavailable(error.to_string()),
+            AskError::Silent => Self::deadline_exceeded(error.to_string()),
+        }
+    }
+}
+
+impl From<Gap> for Status {
+    fn from(gap: Gap) -> Self {
+        Self::out_of_range(gap.to_string())
+    }
+}
+
+impl ChatGrpc {
+    pub(crate) fn new(links: Links, workers: Workers, tracer: Tracer) -> Self {
+        Self { links, workers, tracer }
+    }
+
+    async fn ask<T>(
+        &self,
+        worker: WorkerIndex,
+        query: impl FnOnce(oneshot::Sender<T>) -> Query,
+    ) -> Result<T, AskError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Query(Box::new(query(reply)));
+        self.workers.queue(worker).send_timeout(command, CALL_TIMEOUT).await.map_err(|error| {
+            match error {
+                SendTimeoutError::Timeout(_) => AskError::Busy,
+                SendTimeoutError::Closed(_) => AskError::Stopped,
+            }
+        })?;
+        let answer = time::timeout(CALL_TIMEOUT, answer).await.map_err(|_| AskError::Silent)?;
+        answer.map_err(|_| AskError::Stopped)
+    }
+
+    async fn publish_to_room(&self, publish: Publish) -> Result<Published, AskError> {
+        let worker = match &publish {
+            Publish::Logged { room, .. } | Publish::Volatile { room, .. } => self.workers.of(room),
+        };
+        self.ask(worker, |reply| Query::Publish(publish, reply)).await
+    }
+
+    /// Sends to the sockets of a user, or to all, without asking anyone where they are.
+    fn publish_to_namespace(&self, request: &PublishRequest, subject: Option<&str>, trace: &str) {
+        let emit =
+            Emit { event: &request.event, args: request.args(), volatile: true, position: None };
+        let namespace = &*request.namespace;
+        for outbox in self.links.outboxes(namespace) {
+            let audience = match subject {
+                Some(subject) => Audience::User { namespace, subject },
+                None => Audience::Everyone { namespace },
+            };
+            let mut instructions = Instructions::new(trace.to_owned());
+            instructions.emit(audience, &emit);
+            outbox.push(instructions);
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl wire::chat_service_server::ChatService for ChatGrpc {
+    async fn publish(
+        &self,
+        request: Request<wire::PublishRequest>,
+    ) -> Result<Response<wire::PublishResponse>, Status> {
+        let parent = request.metadata().get("traceparent");
+        let parent = parent.and_then(|text| text.to_str().ok()).and_then(TraceParent::parse);
+        let request = PublishRequest::try_from(request.into_inner())?;
+        let PublishRequest { namespace, event, .. } = &request;
+        let mut span = telemetry::publish_span(&self.tracer, parent, namespace, event);
+
+        let trace = span.as_ref().map(Span::context);
+        let published = match &request.target {
+            Target::Room(room) => self.publish_to_room(request.to_room(room, trace)).await,
+            Target::User(subject) => {
+                let trace = service_kit::trace::traceparent_of(span.as_ref());
+                self.publish_to_namespace(&request, Some(subject), &trace);
+                Ok(Published::Volatile)
+            }
+            Target::Everyone => {
+                let trace = service_kit::trace::traceparent_of(span.as_ref());
+                self.publish_to_namespace(&request, None, &trace);
+                Ok(Published::Volatile)
+            }
+        };
+        match published {
+            Ok(published) => Ok(Response::new(published.into())),
+            Err(error) => {
+                if let Some(span) = &mut span {
+                    span.fail("unavailable");
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn history(
+        &self,
+        request: Request<wire::HistoryRequest>,
+    ) -> Result<Response<wire::HistoryResponse>, Status> {
+        let history = History::try_from(request.into_inner())?;
+        let room = history.room.clone();
+        let page =
+            self.ask(self.workers.of(&room), |reply| Query::History(history, reply)).await??;
+        let entries = page.entries.iter().map(|entry| wire::HistoryEntry {
+            position: entry.position.to_string(),
+            event: entry.event.to_string(),
+            data: client_view::entry_object(room.name(), entry),
+            at_unix_ms: entry.at_ms,
+        });
+        Ok(Response::new(wire::HistoryResponse { entries: entries.collect(), more: page.more }))
+    }
+
+    async fn presence(
+        &self,
+        request: Request<wire::PresenceRequest>,
+    ) -> Result<Response<wire::PresenceResponse>, Status> {
+        let presence = Presence::try_from(request.into_inner())?;
+        let worker = self.workers.of(&presence.room);
+        let present = self.ask(worker, |reply| Query::Presence(presence, reply)).await?;
+        let users = present.users.into_iter().map(|(subject, profile, sockets)| {
+            wire::PresentUser { subject, profile, sockets: convert::count(sockets) }
+        });
+        let count = convert::count(present.count);
+        Ok(Response::new(wire::PresenceResponse { users: users.collect(), count }))
+    }
+
+    async fn rooms(
+        &self,
+        request: Request<wire::RoomsRequest>,
+    ) -> Result<Response<wire::RoomsResponse>, Status> {
+        let rooms = Rooms::try_from(request.into_inner())?;
+        let mut found = Vec::new();
+        for worker in self.workers.all() {
+            let rooms = rooms.clone();
+            found.extend(self.ask(worker, |reply| Query::Rooms(rooms, reply)).await?);
+        }
+        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        found.truncate(rooms.limit);
+        let rooms = found.into_iter().map(Into::into).collect();
+        Ok(Response::new(wire::RoomsResponse { rooms }))
+    }
+}

@@ -1,0 +1,355 @@
+//! Between the contract's messages and this service's own types.
+
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use proto::chat::v1::{self as wire, publish_request::Target as WireTarget};
+use serde::de::IgnoredAny;
+use service_kit::trace::TraceParent;
+use thiserror::Error;
+use tonic::Status;
+
+use super::{PAGE_BYTES_MAX, PRESENT_USERS_MAX};
+use crate::{
+    client_view::{ENTRY_FIELDS, MESSAGE},
+    request::PAGE_ENTRIES_MAX,
+    room_key::{RoomKey, RoomKeyError, is_namespace},
+    room_log::{Author, Limit, Position, Publication, Range},
+    worker::{History, Presence, Publish, Published, RoomSummary, Rooms},
+};
+
+const NAMESPACE_DEFAULT: &str = "/chat";
+const EVENT_NAME_BYTES_MAX: usize = 256;
+const DATA_BYTES_MAX: usize = 128 * 1024;
+const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
+const SUBJECT_BYTES_MAX: usize = 256;
+const PAGE_ENTRIES_DEFAULT: usize = 50;
+const ROOMS_DEFAULT: usize = 100;
+const ROOMS_MAX: usize = 1000;
+
+/// Names that mean something to Socket.IO clients themselves.
+const RESERVED_EVENTS: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
+
+#[derive(Debug)]
+pub(super) struct PublishRequest {
+    pub(super) namespace: Cow<'static, str>,
+    pub(super) target: Target,
+    pub(super) event: Arc<str>,
+    /// JSON text of an object.
+    data: Bytes,
+    volatile: bool,
+    idempotency_key: Option<Box<str>>,
+}
+
+#[derive(Debug)]
+pub(super) enum Target {
+    Room(RoomKey),
+    User(String),
+    Everyone,
+}
+
+/// What is wrong with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum RequestError {
+    #[error(
+        "namespace must begin with a slash and have at most 256 bytes, none of them control characters"
+    )]
+    Namespace,
+    #[error("a target is missing: room, user, or everyone set to true")]
+    Target,
+    #[error("room must have from 1 to 200 bytes, none of them control characters")]
+    Room,
+    #[error("user must have from 1 to 256 bytes")]
+    User,
+    #[error("event must have at most 256 bytes")]
+    Event,
+    #[error("event must not be a name that Socket.IO reserves")]
+    ReservedEvent,
+    #[error("data must be a JSON object of at most 131072 bytes")]
+    Data,
+    #[error("data must not have a field id, room, at, position or event")]
+    DataField,
+    #[error(
+        "idempotency_key must have at most 128 bytes, and is only for what is logged in a room"
+    )]
+    IdempotencyKey,
+    #[error("before and after exclude each other")]
+    BeforeAndAfter,
+    #[error("before and after must be positions")]
+    Position,
+    #[error("limit must be at most 1000")]
+    Limit,
+}
+
+impl From<RequestError> for Status {
+    fn from(error: RequestError) -> Self {
+        Self::invalid_argument(error.to_string())
+    }
+}
+
+impl From<RoomKeyError> for RequestError {
+    fn from(error: RoomKeyError) -> Self {
+        match error {
+            RoomKeyError::Namespace => Self::Namespace,
+            RoomKeyError::Length | RoomKeyError::ControlCharacter => Self::Room,
+        }
+    }
+}
+
+impl TryFrom<wire::PublishRequest> for PublishRequest {
+    type Error = RequestError;
+
+    fn try_from(request: wire::PublishRequest) -> Result<Self, RequestError> {
+        let wire::PublishRequest { namespace, target, event, data, volatile, idempotency_key } =
+            request;
+        let namespace = namespace_or_default(namespace)?;
+        let target = match target.ok_or(RequestError::Target)? {
+            WireTarget::Room(room) => Target::Room(RoomKey::parse(&namespace, &room)?),
+            WireTarget::User(user) if (1..=SUBJECT_BYTES_MAX).contains(&user.len()) => {
+                Target::User(user)
+            }
+            WireTarget::User(_) => return Err(RequestError::User),
+            WireTarget::Everyone(true) => Target::Everyone,
+            WireTarget::Everyone(false) => return Err(RequestError::Target),
+        };
+        let is_logged = matches!(target, Target::Room(_)) && !volatile;
+        if idempotency_key.len() > IDEMPOTENCY_KEY_BYTES_MAX
+            || (!idempotency_key.is_empty() && !is_logged)
+        {
+            return Err(RequestError::IdempotencyKey);
+        }
+        check_data(&data, is_logged)?;
+        Ok(Self {
+            namespace,
+            target,
+            event: event_name(event)?,
+            data: data.into(),
+            volatile,
+            idempotency_key: (!idempotency_key.is_empty()).then(|| idempotency_key.into()),
+        })
+    }
+}
+
+impl PublishRequest {
+    /// The arguments of an event that stands in no log: JSON text of an array.
+    pub(super) fn args(&self) -> Bytes {
+        [&b"["[..], &self.data, b"]"].concat().into()
+    }
+
+    pub(super) fn to_room(&self, room: &RoomKey, trace: Option<TraceParent>) -> Publish {
+        let (room, event) = (room.clone(), Arc::clone(&self.event));
+        if self.volatile {
+            return Publish::Volatile { room, event, args: self.args(), trace };
+        }
+        let publication = Publication {
+            author: Author::Service,
+            id: self.idempotency_key.clone(),
+            event,
+            payload: self.data.clone(),
+        };
+        Publish::Logged { room, publication, trace }
+    }
+}
+
+impl From<Published> for wire::PublishResponse {
+    fn from(published: Published) -> Self {
+        match published {
+            Published::Logged(entry) => {
+                Self { id: entry.id().into_owned(), position: entry.position.to_string() }
+            }
+            Published::Volatile => Self::default(),
+        }
+    }
+}
+
+impl TryFrom<wire::HistoryRequest> for History {
+    type Error = RequestError;
+
+    fn try_from(request: wire::HistoryRequest) -> Result<Self, RequestError> {
+        let wire::HistoryRequest { namespace, room, before, after, limit } = request;
+        let position = |text: &str| text.parse::<Position>().map_err(|_| RequestError::Position);
+        let range = match (&*before, &*after) {
+            ("", "") => Range::Newest,
+            (before, "") => Range::Before(position(before)?),
+            ("", after) => Range::After(position(after)?),
+            _ => return Err(RequestError::BeforeAndAfter),
+        };
+        let room = RoomKey::parse(&namespace_or_default(namespace)?, &room)?;
+        let count = limit_or_default(limit, PAGE_ENTRIES_DEFAULT, PAGE_ENTRIES_MAX)?;
+        Ok(Self { room, range, limit: Limit { count, bytes: PAGE_BYTES_MAX } })
+    }
+}
+
+impl TryFrom<wire::PresenceRequest> for Presence {
+    type Error = RequestError;
+
+    fn try_from(request: wire::PresenceRequest) -> Result<Self, RequestError> {
+        let wire::PresenceRequest { namespace, room } = request;
+        let room = RoomKey::parse(&namespace_or_default(namespace)?, &room)?;
+        Ok(Self { room, users_max: PRESENT_USERS_MAX, bytes_max: PAGE_BYTES_MAX })
+    }
+}
+
+impl TryFrom<wire::RoomsRequest> for Rooms {
+    type Error = RequestError;
+
+    fn try_from(request: wire::RoomsRequest) -> Result<Self, RequestError> {
+        let wire::RoomsRequest { namespace, after, limit } = request;
+        let namespace = namespace_or_default(namespace)?.into_owned();
+        Ok(Self { namespace, after, limit: limit_or_default(limit, ROOMS_DEFAULT, ROOMS_MAX)? })
+    }
+}
+
+impl From<RoomSummary> for wire::RoomSummary {
+    fn from(summary: RoomSummary) -> Self {
+        let RoomSummary { name, users, sockets, position } = summary;
+        Self { name, users: count(users), sockets: count(sockets), position: position.to_string() }
+    }
+}
+
+/// A number of users or sockets, which stay far below the bound.
+pub(super) fn count(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn namespace_or_default(namespace: String) -> Result<Cow<'static, str>, RequestError> {
+    if namespace.is_empty() {
+        return Ok(Cow::Borrowed(NAMESPACE_DEFAULT));
+    }
+    if is_namespace(&namespace) { Ok(namespace.into()) } else { Err(RequestError::Namespace) }
+}
+
+fn limit_or_default(limit: u32, default: usize, max: usize) -> Result<usize, RequestError> {
+    match usize::try_from(limit) {
+        Ok(0) => Ok(default),
+        Ok(limit) if limit <= max => Ok(limit),
+        Ok(_) | Err(_) => Err(RequestError::Limit),
+    }
+}
+
+fn event_name(event: String) -> Result<Arc<str>, RequestError> {
+    if event.is_empty() {
+        return Ok(MESSAGE.into());
+    }
+    if event.len() > EVENT_NAME_BYTES_MAX {
+        return Err(RequestError::Event);
+    }
+    if RESERVED_EVENTS.contains(&&*event) {
+        return Err(RequestError::ReservedEvent);
+    }
+    Ok(event.into())
+}
+
+fn check_data(data: &str, is_logged: bool) -> Result<(), RequestError> {
+    if data.len() > DATA_BYTES_MAX {
+        return Err(RequestError::Data);
+    }
+    let fields: BTreeMap<String, IgnoredAny> =
+        serde_json::from_str(data).map_err(|_| RequestError::Data)?;
+    if is_logged && ENTRY_FIELDS.iter().any(|field| fields.contains_key(*field)) {
+        return Err(RequestError::DataField);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publish() -> wire::PublishRequest {
+        wire::PublishRequest {
+            target: Some(WireTarget::Room("lobby".to_owned())),
+            data: "{\"n\":1}".to_owned(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_publication_goes_to_chat_as_a_message_unless_it_says_otherwise() {
+        let request = PublishRequest::try_from(publish()).unwrap();
+
+        assert_eq!((&*request.namespace, &*request.event), ("/chat", "message"));
+        assert_eq!(&request.args()[..], b"[{\"n\":1}]");
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_a_publication() {
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
+        assert!(PublishRequest::try_from(wire::PublishRequest { data: deep, ..publish() }).is_ok());
+
+        let user = Some(WireTarget::User("ann".to_owned()));
+        for (request, error) in [
+            (wire::PublishRequest { target: None, ..publish() }, RequestError::Target),
+            (
+                wire::PublishRequest { target: Some(WireTarget::Everyone(false)), ..publish() },
+                RequestError::Target,
+            ),
+            (
+                wire::PublishRequest { target: Some(WireTarget::Room(String::new())), ..publish() },
+                RequestError::Room,
+            ),
+            (
+                wire::PublishRequest { target: Some(WireTarget::User(String::new())), ..publish() },
+                RequestError::User,
+            ),
+            (
+                wire::PublishRequest { namespace: "chat".to_owned(), ..publish() },
+                RequestError::Namespace,
+            ),
+            (wire::PublishRequest { event: "x".repeat(257), ..publish() }, RequestError::Event),
+            (
+                wire::PublishRequest { event: "disconnect".to_owned(), ..publish() },
+                RequestError::ReservedEvent,
+            ),
+            (wire::PublishRequest { data: String::new(), ..publish() }, RequestError::Data),
+            (wire::PublishRequest { data: "[]".to_owned(), ..publish() }, RequestError::Data),
+            (wire::PublishRequest { data: "{}x".to_owned(), ..publish() }, RequestError::Data),
+            (
+                wire::PublishRequest { data: " ".repeat(DATA_BYTES_MAX) + "{}", ..publish() },
+                RequestError::Data,
+            ),
+            (
+                wire::PublishRequest { data: "{\"\\u0061t\":1}".to_owned(), ..publish() },
+                RequestError::DataField,
+            ),
+            (
+                wire::PublishRequest { idempotency_key: "x".repeat(129), ..publish() },
+                RequestError::IdempotencyKey,
+            ),
+            (
+                wire::PublishRequest {
+                    idempotency_key: "x".to_owned(),
+                    volatile: true,
+                    ..publish()
+                },
+                RequestError::IdempotencyKey,
+            ),
+            (
+                wire::PublishRequest { idempotency_key: "x".to_owned(), target: user, ..publish() },
+                RequestError::IdempotencyKey,
+            ),
+        ] {
+            assert_eq!(PublishRequest::try_from(request).unwrap_err(), error);
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_a_request_for_history() {
+        let position = "__________8AAAAAAAAAAQ".to_owned();
+        let history = || wire::HistoryRequest { room: "lobby".to_owned(), ..Default::default() };
+        assert_eq!(History::try_from(history()).unwrap().limit.count, 50);
+
+        for (request, error) in [
+            (wire::HistoryRequest { limit: 1001, ..history() }, RequestError::Limit),
+            (wire::HistoryRequest { after: "x".to_owned(), ..history() }, RequestError::Position),
+            (
+                wire::HistoryRequest { after: position.clone(), before: position, ..history() },
+                RequestError::BeforeAndAfter,
+            ),
+            (wire::HistoryRequest { room: "a\nb".to_owned(), ..history() }, RequestError::Room),
+        ] {
+            assert_eq!(History::try_from(request).unwrap_err(), error);
+        }
+    }
+}

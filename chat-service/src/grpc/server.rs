@@ -1,0 +1,102 @@
+//! The gRPC server: both services, health and reflection, with limits.
+
+use std::time::Duration;
+
+use proto::{
+    chat::v1::chat_service_server::ChatServiceServer, edge::v1::edge_link_server::EdgeLinkServer,
+};
+use service_kit::{shutdown::Shutdown, trace::Tracer};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tonic::transport::{Server as Transport, server::TcpIncoming};
+use tonic_health::server::HealthReporter;
+
+use super::ChatGrpc;
+use crate::{
+    edge_link::{EdgeLinkService, Links},
+    workers::Workers,
+};
+
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+const STREAMS_PER_CONNECTION_MAX: u32 = 256;
+const CALLS_PER_CONNECTION_MAX: usize = 256;
+const HEADERS_BYTES_MAX: u32 = 16 * 1024;
+
+type EdgeLinks = EdgeLinkServer<EdgeLinkService>;
+type Chat = ChatServiceServer<ChatGrpc>;
+
+/// Serves everything that speaks gRPC.
+#[derive(Debug)]
+pub(crate) struct Server {
+    edge_links: EdgeLinks,
+    chat: Chat,
+}
+
+/// Why serving ended by itself.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The listener failed.
+    #[error("the listener failed")]
+    Transport(#[from] tonic::transport::Error),
+    /// Reflection has nothing to tell.
+    #[error("the contracts cannot be described to clients")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+impl Server {
+    pub(crate) fn new(links: Links, workers: Workers, tracer: Tracer) -> Self {
+        let edge_links = EdgeLinkServer::new(EdgeLinkService::new(links.clone()))
+            .max_decoding_message_size(proto::MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(proto::MESSAGE_BYTES_MAX);
+        let chat = ChatServiceServer::new(ChatGrpc::new(links, workers, tracer))
+            .max_decoding_message_size(proto::MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(proto::MESSAGE_BYTES_MAX);
+        Self { edge_links, chat }
+    }
+
+    /// Serves until the shutdown is asked for and the last call is answered.
+    pub(crate) async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: Shutdown,
+    ) -> Result<(), ServeError> {
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_serving::<EdgeLinks>().await;
+        health.set_serving::<Chat>().await;
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+
+        Transport::builder()
+            .concurrency_limit_per_connection(CALLS_PER_CONNECTION_MAX)
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .http2_max_header_list_size(HEADERS_BYTES_MAX)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+            .add_service(health_service)
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?)
+            .add_service(self.edge_links)
+            .add_service(self.chat)
+            .serve_with_incoming_shutdown(
+                TcpIncoming::from(listener).with_nodelay(Some(true)),
+                stop(health, shutdown),
+            )
+            .await?;
+        Ok(())
+    }
+}
+
+/// Waits for the shutdown and tells whoever watches the service's health.
+async fn stop(health: HealthReporter, shutdown: Shutdown) {
+    shutdown.requested().await;
+    health.set_not_serving::<EdgeLinks>().await;
+    health.set_not_serving::<Chat>().await;
+}

@@ -1,0 +1,24 @@
+//! Owns rooms and decides who receives what.
+
+mod client_error;
+mod client_event;
+mod client_view;
+mod config;
+mod edge_link;
+mod grpc;
+mod request;
+mod room;
+mod room_key;
+mod room_log;
+mod service;
+mod socket;
+mod telemetry;
+mod user;
+mod worker;
+mod workers;
+
+pub use self::{
+    config::Config,
+    grpc::ServeError,
+    service::{BindError, ChatService, RunError},
+};

@@ -1,0 +1,37 @@
+//! Runs the chat service: settings in, exit code out.
+
+use std::process::ExitCode;
+
+use chat_service::{BindError, ChatService, Config};
+use clap::Parser;
+use service_kit::{
+    exit::{self, Failure},
+    ops::Readiness,
+    shutdown::Shutdown,
+    telemetry::{self, TelemetryConfig, Tracing},
+};
+
+/// Sockeye's chat service: owns rooms and decides who receives what.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(flatten)]
+    config: Config,
+    #[command(flatten)]
+    telemetry: TelemetryConfig,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    exit::finish(run(exit::parse_args()).await)
+}
+
+async fn run(Cli { config, telemetry }: Cli) -> Result<(), Failure> {
+    telemetry::init_logging(&telemetry).map_err(Failure::configuration)?;
+    let tracing = Tracing::start("chat-service", &telemetry).map_err(Failure::configuration)?;
+    let shutdown = Shutdown::on_signals().map_err(Failure::internal)?;
+    let service = ChatService::bind(config, tracing.tracer(), Readiness::new()).await;
+    let ended = service.map_err(BindError::into_failure)?.run(shutdown).await;
+    tracing.shutdown().await;
+    ended.map_err(Failure::internal)
+}

@@ -1,0 +1,143 @@
+//! Seam [`RoomLog`]: what was said in each room, in order.
+
+#[cfg(test)]
+mod contract;
+mod memory;
+mod position;
+
+use std::{borrow::Cow, sync::Arc};
+
+use bytes::Bytes;
+use thiserror::Error;
+
+pub(crate) use self::{
+    memory::{MemoryRoomLog, Retention},
+    position::{ParsePositionError, Position},
+};
+use crate::{room_key::RoomKey, user::User};
+
+/// Keeps the logged events of rooms.
+///
+/// # Guarantees
+///
+/// - Entries of one room are totally ordered. Within an epoch their offsets are 1, 2, 3 … without holes, and the times
+///   in [`Entry::at_ms`] never go back.
+/// - An entry whose `append` returned is seen by every later `read`, until it is dropped.
+/// - Old entries may be dropped at any time, the oldest of a room first. A position whose successors are gone, in whole
+///   or in part, is answered with [`Gap`], never with what is left of them. So is a position of another life of the log:
+///   after the log of a room was given up, its epoch is never used for this room again.
+/// - Of two publications with the same author and the same id, the second adds nothing and is answered with the first,
+///   as long as the log keeps that one. Publications without an id are never taken for one another.
+///
+/// Time is an argument: milliseconds since the Unix epoch.
+pub(crate) trait RoomLog: Send + Sync + 'static {
+    /// Adds an entry at the end of a room's log.
+    fn append(
+        &self,
+        room: &RoomKey,
+        publication: Publication,
+        now_ms: u64,
+    ) -> impl Future<Output = Appended> + Send;
+
+    /// Reads a part of a room's log, oldest entry first.
+    fn read(
+        &self,
+        room: &RoomKey,
+        range: Range,
+        limit: Limit,
+        now_ms: u64,
+    ) -> impl Future<Output = Result<Page, Gap>> + Send;
+
+    /// Where a room's log ends: the position of its last entry, or that before its first. Reading after it yields what is
+    /// appended from now on, if the log still has all of it.
+    fn end(&self, room: &RoomKey) -> impl Future<Output = Position> + Send;
+
+    /// The rooms of a namespace that have a log, with its end.
+    fn rooms(&self, namespace: &str) -> impl Future<Output = Vec<(RoomKey, Position)>> + Send;
+
+    /// Drops what is too old, and gives up the logs that have become empty thereby, save those of rooms in use.
+    fn expire(
+        &self,
+        now_ms: u64,
+        in_use: impl Fn(&RoomKey) -> bool + Send,
+    ) -> impl Future<Output = ()> + Send;
+}
+
+/// What is to be logged.
+#[derive(Debug, Clone)]
+pub(crate) struct Publication {
+    pub(crate) author: Author,
+    /// The author's own name for it, which makes a second one harmless.
+    pub(crate) id: Option<Box<str>>,
+    pub(crate) event: Arc<str>,
+    /// What the event carries, besides what the log knows: JSON text of an object.
+    pub(crate) payload: Bytes,
+}
+
+/// Who published.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Author {
+    User(Arc<User>),
+    /// Another service, over gRPC.
+    Service,
+}
+
+/// A logged event.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) position: Position,
+    pub(crate) at_ms: u64,
+    /// The author's own name for it.
+    pub(crate) author_id: Option<Box<str>>,
+    pub(crate) event: Arc<str>,
+    pub(crate) payload: Bytes,
+}
+
+impl Entry {
+    /// Its name for everyone: the author's own, or else its position.
+    pub(crate) fn id(&self) -> Cow<'_, str> {
+        match &self.author_id {
+            Some(id) => Cow::Borrowed(id),
+            None => Cow::Owned(self.position.to_string()),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Appended {
+    /// It is in the log now.
+    New(Arc<Entry>),
+    /// It was in the log already: this is the entry of the first time.
+    Repeated(Arc<Entry>),
+}
+
+/// Which entries to read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Range {
+    /// Those after a position, the oldest of them.
+    After(Position),
+    /// Those before a position, the newest of them.
+    Before(Position),
+    /// The newest.
+    Newest,
+}
+
+/// How much to read at once. One entry is always read, however large.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limit {
+    pub(crate) count: usize,
+    /// Of payload.
+    pub(crate) bytes: usize,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Page {
+    pub(crate) entries: Vec<Arc<Entry>>,
+    /// The limit cut it short.
+    pub(crate) more: bool,
+}
+
+/// The position belongs to another life of the log, or entries after it are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("entries after the position are gone")]
+pub(crate) struct Gap;

@@ -1,0 +1,75 @@
+//! One socket of an edge: where it is, who it speaks for, and how many rooms it is in.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use crate::user::User;
+
+/// In how many rooms one socket may be.
+pub(crate) const ROOMS_PER_SOCKET_MAX: usize = 256;
+
+/// One life of an edge link: from a stream that was not resumed to the next such stream, or to the end of the grace.
+/// Never given out twice by one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct LinkKey(pub(crate) u64);
+
+/// A socket among all sockets of all links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SocketKey {
+    pub(crate) link: LinkKey,
+    /// The edge's own name for it.
+    pub(crate) handle: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) key: SocketKey,
+    pub(crate) namespace: Arc<str>,
+    pub(crate) user: Arc<User>,
+    /// Its rooms lie with several workers; the count is what they share.
+    rooms: AtomicUsize,
+}
+
+impl Socket {
+    pub(crate) fn new(key: SocketKey, namespace: Arc<str>, user: User) -> Self {
+        Self { key, namespace, user: Arc::new(user), rooms: AtomicUsize::new(0) }
+    }
+
+    /// Counts one more room, unless it is in as many as it may.
+    #[must_use]
+    pub(crate) fn take_room(&self) -> bool {
+        self.rooms
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                (count < ROOMS_PER_SOCKET_MAX).then_some(count + 1)
+            })
+            .is_ok()
+    }
+
+    /// Counts a room that it was in already, with an earlier life of its link.
+    pub(crate) fn keep_room(&self) {
+        self.rooms.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn give_room_back(&self) {
+        self.rooms.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_in_at_most_256_rooms() {
+        let key = SocketKey { link: LinkKey(1), handle: 1 };
+        let socket = Socket::new(key, "/".into(), User::parse("ann", "test", b"{}").unwrap());
+
+        assert!((0..ROOMS_PER_SOCKET_MAX).all(|_| socket.take_room()));
+        assert!(!socket.take_room());
+
+        socket.give_room_back();
+        assert!(socket.take_room());
+    }
+}

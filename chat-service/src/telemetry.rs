@@ -1,0 +1,123 @@
+//! The spans and metrics of the chat service, each named once.
+
+use metrics::{Counter, Gauge, counter, gauge};
+use service_kit::trace::{Span, SpanKind, TraceParent, Tracer};
+
+use crate::client_error::ClientErrorCode;
+
+/// Handles are made once, after the recorder of the process was installed.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    carried_out: Counter,
+    expired: Counter,
+    unknown_socket: Counter,
+    refused: [(ClientErrorCode, Counter); ClientErrorCode::ALL.len()],
+    /// Rooms with members.
+    pub(crate) rooms: Gauge,
+    /// Edge links whose sockets are kept, attached or not.
+    pub(crate) links: Gauge,
+    pub(crate) sockets: Gauge,
+    /// Events added to the logs.
+    pub(crate) logged: Counter,
+    /// Lives of edge links that were given up because the edge did not keep up.
+    pub(crate) overflows: Counter,
+    /// Sockets told that events of a room passed them by.
+    pub(crate) gaps: Counter,
+}
+
+/// What became of a client's event, besides being refused.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Outcome {
+    CarriedOut,
+    /// Found after its deadline.
+    Expired,
+    /// Of a socket that this link does not have.
+    UnknownSocket,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let events =
+            |outcome: &'static str| counter!("sockeye_chat_events_total", "outcome" => outcome);
+        Self {
+            carried_out: events("ok"),
+            expired: events("expired"),
+            unknown_socket: events("unknown_socket"),
+            refused: ClientErrorCode::ALL.map(|code| (code, events(code.label()))),
+            rooms: gauge!("sockeye_chat_rooms"),
+            links: gauge!("sockeye_chat_links"),
+            sockets: gauge!("sockeye_chat_sockets"),
+            logged: counter!("sockeye_chat_logged_total"),
+            overflows: counter!("sockeye_chat_link_overflows_total"),
+            gaps: counter!("sockeye_chat_gaps_total"),
+        }
+    }
+
+    pub(crate) fn count(&self, outcome: Outcome) {
+        match outcome {
+            Outcome::CarriedOut => self.carried_out.increment(1),
+            Outcome::Expired => self.expired.increment(1),
+            Outcome::UnknownSocket => self.unknown_socket.increment(1),
+        }
+    }
+
+    pub(crate) fn count_refused(&self, code: ClientErrorCode) {
+        for (refused, counter) in &self.refused {
+            if *refused == code {
+                counter.increment(1);
+            }
+        }
+    }
+}
+
+/// A socket enters a namespace.
+pub(crate) fn open_span(
+    tracer: &Tracer,
+    parent: Option<TraceParent>,
+    namespace: &str,
+) -> Option<Span> {
+    let mut span = tracer.follow("chat.open", SpanKind::Consumer, parent)?;
+    describe(&mut span, "process", "open", namespace);
+    Some(span)
+}
+
+/// A client's event is handled.
+pub(crate) fn handle_span(
+    tracer: &Tracer,
+    parent: Option<TraceParent>,
+    namespace: &str,
+    event: &str,
+) -> Option<Span> {
+    let mut span = tracer.follow("chat.handle", SpanKind::Consumer, parent)?;
+    describe(&mut span, "process", "handle", namespace);
+    span.set("sockeye.event", event.to_owned());
+    Some(span)
+}
+
+/// An event is added to a log.
+pub(crate) fn append_span(tracer: &Tracer, parent: Option<TraceParent>) -> Option<Span> {
+    tracer.follow("chat.append", SpanKind::Internal, parent)
+}
+
+/// Another service publishes.
+pub(crate) fn publish_span(
+    tracer: &Tracer,
+    parent: Option<TraceParent>,
+    namespace: &str,
+    event: &str,
+) -> Option<Span> {
+    let mut span = tracer.start("chat.publish", SpanKind::Server, parent)?;
+    describe(&mut span, "send", "publish", namespace);
+    span.set("sockeye.event", event.to_owned());
+    span.set("rpc.system.name", "grpc");
+    span.set("rpc.service", "sockeye.chat.v1.ChatService");
+    span.set("rpc.method", "Publish");
+    Some(span)
+}
+
+fn describe(span: &mut Span, operation: &'static str, name: &'static str, namespace: &str) {
+    span.set("messaging.system", "sockeye");
+    span.set("messaging.operation.type", operation);
+    span.set("messaging.operation.name", name);
+    span.set("messaging.destination.name", namespace.to_owned());
+}

@@ -1,0 +1,143 @@
+//! Owns the rooms that fall to it: takes one command after the other, and so gives each room one order.
+
+mod catch_up;
+mod command;
+mod events;
+mod fan_out;
+mod membership;
+mod queries;
+
+use std::{collections::HashMap, time::Duration};
+
+use service_kit::{clock, trace::Tracer};
+use tokio::{
+    sync::mpsc,
+    time::{self, MissedTickBehavior},
+};
+
+use self::catch_up::Group;
+pub(crate) use self::command::{
+    CatchUp, Command, History, Presence, Present, Publish, Published, Query, Restore, RoomSummary,
+    Rooms,
+};
+use crate::{
+    edge_link::Outbox,
+    room::Room,
+    room_key::RoomKey,
+    room_log::RoomLog,
+    socket::{LinkKey, SocketKey},
+    telemetry::Metrics,
+};
+
+/// How many commands are taken from the queue at once.
+const BATCH_COMMANDS_MAX: usize = 64;
+
+/// How often logs are searched for what is too old. Reading and appending look for themselves.
+const EXPIRE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Most bytes of entries in one answer to a client, and in one page of what restored sockets missed.
+pub(crate) const PAGE_BYTES_MAX: usize = 256 * 1024;
+
+#[derive(Debug)]
+pub(crate) struct Worker<L> {
+    log: L,
+    /// Those with members.
+    rooms: HashMap<RoomKey, Room>,
+    links: HashMap<LinkKey, Link>,
+    tracer: Tracer,
+    metrics: Metrics,
+    expose_trace_ids: bool,
+}
+
+/// What this worker knows of a life of a link.
+#[derive(Debug)]
+struct Link {
+    outbox: Outbox,
+    /// The rooms of its sockets, as far as they fall to this worker.
+    sockets: foldhash::HashMap<u64, Vec<RoomKey>>,
+    /// The rooms in which its sockets do not stand at the end of the log. What is logged there meanwhile is not sent but
+    /// read from the log in its turn, so that it comes in order and once.
+    catching_up: HashMap<RoomKey, Vec<Group>>,
+}
+
+impl<L: RoomLog> Worker<L> {
+    pub(crate) fn new(log: L, tracer: Tracer, metrics: Metrics, expose_trace_ids: bool) -> Self {
+        let (rooms, links) = (HashMap::new(), HashMap::new());
+        Self { log, rooms, links, tracer, metrics, expose_trace_ids }
+    }
+
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut batch = Vec::with_capacity(BATCH_COMMANDS_MAX);
+        let mut expire = time::interval(EXPIRE_INTERVAL);
+        expire.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                count = commands.recv_many(&mut batch, BATCH_COMMANDS_MAX) => {
+                    if count == 0 {
+                        return;
+                    }
+                    for command in batch.drain(..) {
+                        self.handle(command, clock::unix_ms()).await;
+                    }
+                }
+                _ = expire.tick() => {
+                    let rooms = &self.rooms;
+                    self.log.expire(clock::unix_ms(), |room| rooms.contains_key(room)).await;
+                }
+            }
+        }
+    }
+
+    async fn handle(&mut self, command: Command, now_ms: u64) {
+        match command {
+            Command::Client(event, request) => self.handle_client(event, *request, now_ms).await,
+            Command::Restore(restore) => self.handle_restore(*restore).await,
+            Command::SocketClosed(ticket, socket) => self.handle_socket_closed(ticket, socket),
+            Command::CatchUp(catch_up) => self.handle_catch_up(*catch_up, now_ms).await,
+            Command::LinkGone(link) => self.handle_link_gone(link),
+            Command::Query(query) => self.handle_query(*query, now_ms).await,
+        }
+    }
+
+    fn is_member(&self, room: &RoomKey, socket: SocketKey) -> bool {
+        self.rooms.get(room).is_some_and(|room| room.contains(socket))
+    }
+
+    /// The room, with members or about to have one.
+    fn room(&mut self, key: &RoomKey) -> &mut Room {
+        self.rooms.entry(key.clone()).or_insert_with(|| {
+            self.metrics.rooms.increment(1);
+            Room::default()
+        })
+    }
+
+    /// Forgets the room if nobody is left.
+    fn drop_if_empty(&mut self, key: &RoomKey) {
+        if self.rooms.get(key).is_some_and(Room::is_empty) {
+            self.rooms.remove(key);
+            self.metrics.rooms.decrement(1);
+        }
+    }
+}
+
+impl Link {
+    fn new(outbox: &Outbox) -> Self {
+        let (sockets, catching_up) = (foldhash::HashMap::default(), HashMap::new());
+        Self { outbox: outbox.clone(), sockets, catching_up }
+    }
+
+    /// Notes that a socket is in a room.
+    fn note_membership(&mut self, socket: SocketKey, key: &RoomKey) {
+        self.sockets.entry(socket.handle).or_default().push(key.clone());
+    }
+
+    /// Notes that a socket is no longer in a room.
+    fn forget_membership(&mut self, socket: SocketKey, key: &RoomKey) {
+        let Some(rooms) = self.sockets.get_mut(&socket.handle) else { return };
+        rooms.retain(|room| room != key);
+        if rooms.is_empty() {
+            self.sockets.remove(&socket.handle);
+        }
+        self.leave_catching_up(socket, key);
+    }
+}

@@ -1,0 +1,170 @@
+//! Takes sockets back that were here before, and gives them what they missed, in order and once.
+//!
+//! A link whose life could not be resumed announces its sockets, each with the position in each of its rooms. The sockets
+//! of one room that stand at the same position form a group. While there are groups, nothing that is logged in the room
+//! is sent over this link; the groups are led through the log, page by page as the edge keeps up, until all stand at its
+//! end.
+
+use std::collections::hash_map::Entry;
+
+use super::{CatchUp, Link, PAGE_BYTES_MAX, Restore, Worker};
+use crate::{
+    client_error::ClientError,
+    client_view::{self, EXCEPTION},
+    edge_link::{Audience, Emit, Ticket},
+    request::PAGE_ENTRIES_MAX,
+    room::Joined,
+    room_key::RoomKey,
+    room_log::{Entry as LogEntry, Gap, Limit, Page, Position, Range, RoomLog},
+    socket::SocketKey,
+};
+
+const PAGE: Limit = Limit { count: PAGE_ENTRIES_MAX, bytes: PAGE_BYTES_MAX };
+
+/// Sockets that stand at the same position.
+#[derive(Debug)]
+pub(super) struct Group {
+    standing: Standing,
+    handles: Vec<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    At(Position),
+    /// Nobody can tell.
+    Lost,
+}
+
+impl<L: RoomLog> Worker<L> {
+    /// Members are not told: for them the socket was here all along.
+    pub(super) async fn handle_restore(&mut self, restore: Restore) {
+        let Restore { ticket, socket, room: key, position, earlier } = restore;
+        if ticket.outbox().is_closed() {
+            return;
+        }
+        let end = self.log.end(&key).await;
+        let room = self.room(&key);
+        let count_before = room.socket_count_of(socket.key.link);
+        if room.handle_restore(socket.key, &socket.user, earlier) == Joined::Already {
+            return;
+        }
+        socket.keep_room();
+
+        let link = self.links.entry(socket.key.link).or_insert_with(|| Link::new(ticket.outbox()));
+        link.note_membership(socket.key, &key);
+        let groups = match link.catching_up.entry(key) {
+            Entry::Occupied(groups) => groups.into_mut(),
+            Entry::Vacant(vacant) if count_before == 0 => vacant.insert(Vec::new()),
+            Entry::Vacant(vacant) => {
+                // Sockets of this link that are in the room already have been given everything.
+                let room = self.rooms.get(vacant.key());
+                let mut handles = room.map_or_else(Vec::new, |room| room.handles(socket.key.link));
+                handles.retain(|handle| *handle != socket.key.handle);
+                vacant.insert(vec![Group { standing: Standing::At(end), handles }])
+            }
+        };
+        let standing = match position {
+            None => Standing::At(end),
+            Some(Ok(position)) => Standing::At(position),
+            Some(Err(_)) => Standing::Lost,
+        };
+        add(groups, standing, socket.key.handle);
+    }
+
+    pub(super) async fn handle_catch_up(&mut self, catch_up: CatchUp, now_ms: u64) {
+        let CatchUp { mut ticket, room: key } = catch_up;
+        let outbox = ticket.outbox().clone();
+        let link = self.links.get_mut(&outbox.link()).filter(|_| !outbox.is_closed());
+        let Some(mut groups) = link.and_then(|link| link.catching_up.remove(&key)) else {
+            return outbox.note_caught_up(key, true);
+        };
+
+        let mut complete = true;
+        for group in &mut groups {
+            complete &= self.lead(group, &key, &mut ticket, now_ms).await;
+        }
+        // What is in the outbox now is followed by whatever is logged from here on.
+        if !complete && let Some(link) = self.links.get_mut(&outbox.link()) {
+            link.catching_up.insert(key.clone(), groups);
+        }
+        outbox.note_caught_up(key, complete);
+    }
+
+    /// Gives a group the next page; tells whether it stands at the end of the log now.
+    async fn lead(
+        &self,
+        group: &mut Group,
+        key: &RoomKey,
+        ticket: &mut Ticket,
+        now_ms: u64,
+    ) -> bool {
+        let page = match group.standing {
+            Standing::At(position) => {
+                self.log.read(key, Range::After(position), PAGE, now_ms).await
+            }
+            Standing::Lost => Err(Gap),
+        };
+        let link = ticket.outbox().link();
+        let here = self.rooms.get(key).map_or(0, |room| room.socket_count_of(link));
+        let audience = || {
+            if group.handles.len() == here {
+                return Audience::Room { room: key, except: None };
+            }
+            Audience::Sockets { namespace: key.namespace(), handles: group.handles.clone() }
+        };
+        match page {
+            Ok(Page { entries, more }) => {
+                for entry in &entries {
+                    ticket.instructions.emit(audience(), &missed(key, entry));
+                }
+                if let Some(last) = entries.last() {
+                    group.standing = Standing::At(last.position);
+                }
+                !more
+            }
+            Err(Gap) => {
+                self.metrics.gaps.increment(group.handles.len() as u64);
+                let args = client_view::exception(&ClientError::MISSED_EVENTS, Some(key.name()));
+                let emit = Emit { event: EXCEPTION, args, volatile: false, position: None };
+                ticket.instructions.emit(audience(), &emit);
+                group.standing = Standing::At(self.log.end(key).await);
+                true
+            }
+        }
+    }
+}
+
+fn add(groups: &mut Vec<Group>, standing: Standing, handle: u64) {
+    match groups.iter_mut().find(|group| group.standing == standing) {
+        Some(group) => group.handles.push(handle),
+        None => groups.push(Group { standing, handles: vec![handle] }),
+    }
+}
+
+fn missed<'a>(key: &'a RoomKey, entry: &'a LogEntry) -> Emit<'a> {
+    let args = client_view::entry(key.name(), entry);
+    Emit { event: &entry.event, args, volatile: false, position: Some((key, entry.position)) }
+}
+
+impl Link {
+    /// Notes that a socket has come into a room and stands at this position, if that matters.
+    pub(super) fn join_catching_up(
+        &mut self,
+        socket: SocketKey,
+        key: &RoomKey,
+        position: Position,
+    ) {
+        if let Some(groups) = self.catching_up.get_mut(key) {
+            add(groups, Standing::At(position), socket.handle);
+        }
+    }
+
+    /// Takes a socket out of the groups of a room.
+    pub(super) fn leave_catching_up(&mut self, socket: SocketKey, key: &RoomKey) {
+        let Some(groups) = self.catching_up.get_mut(key) else { return };
+        for group in &mut *groups {
+            group.handles.retain(|handle| *handle != socket.handle);
+        }
+        groups.retain(|group| !group.handles.is_empty());
+    }
+}

@@ -1,0 +1,107 @@
+//! What a worker can be asked to do.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use service_kit::trace::TraceParent;
+use tokio::sync::oneshot;
+
+use crate::{
+    client_event::ClientEvent,
+    edge_link::Ticket,
+    request::Request,
+    room_key::RoomKey,
+    room_log::{Entry, Gap, Limit, Page, ParsePositionError, Position, Publication, Range},
+    socket::{LinkKey, Socket, SocketKey},
+};
+
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// A client's event in one room.
+    Client(ClientEvent, Box<Request>),
+    Restore(Box<Restore>),
+    /// A socket is gone: it leaves all its rooms.
+    SocketClosed(Ticket, SocketKey),
+    CatchUp(Box<CatchUp>),
+    /// A link is gone: its sockets leave all their rooms.
+    LinkGone(LinkKey),
+    Query(Box<Query>),
+}
+
+/// Takes a socket into a room where it has been all along. What it missed follows with [`CatchUp`].
+#[derive(Debug)]
+pub(crate) struct Restore {
+    pub(crate) ticket: Ticket,
+    pub(crate) socket: Arc<Socket>,
+    pub(crate) room: RoomKey,
+    /// The last that the socket was given; none in a room without a log.
+    pub(crate) position: Option<Result<Position, ParsePositionError>>,
+    /// The life of its link before this one, if this process has seen it.
+    pub(crate) earlier: Option<LinkKey>,
+}
+
+/// Gives the restored sockets of a link in one room a part of what they missed, and tells the outbox whether it was all.
+#[derive(Debug)]
+pub(crate) struct CatchUp {
+    pub(crate) ticket: Ticket,
+    pub(crate) room: RoomKey,
+}
+
+/// What other services ask for. Whoever has stopped waiting for the answer has no claim to it.
+#[derive(Debug)]
+pub(crate) enum Query {
+    Publish(Publish, oneshot::Sender<Published>),
+    History(History, oneshot::Sender<Result<Page, Gap>>),
+    Presence(Presence, oneshot::Sender<Present>),
+    Rooms(Rooms, oneshot::Sender<Vec<RoomSummary>>),
+}
+
+#[derive(Debug)]
+pub(crate) enum Publish {
+    Logged { room: RoomKey, publication: Publication, trace: Option<TraceParent> },
+    Volatile { room: RoomKey, event: Arc<str>, args: Bytes, trace: Option<TraceParent> },
+}
+
+#[derive(Debug)]
+pub(crate) enum Published {
+    Logged(Arc<Entry>),
+    Volatile,
+}
+
+#[derive(Debug)]
+pub(crate) struct History {
+    pub(crate) room: RoomKey,
+    pub(crate) range: Range,
+    pub(crate) limit: Limit,
+}
+
+#[derive(Debug)]
+pub(crate) struct Presence {
+    pub(crate) room: RoomKey,
+    pub(crate) users_max: usize,
+    /// Of profiles and subjects.
+    pub(crate) bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Present {
+    /// Subject, profile, number of sockets.
+    pub(crate) users: Vec<(String, String, usize)>,
+    pub(crate) count: usize,
+}
+
+/// Asks one worker for its share.
+#[derive(Debug, Clone)]
+pub(crate) struct Rooms {
+    pub(crate) namespace: String,
+    pub(crate) after: String,
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct RoomSummary {
+    pub(crate) name: String,
+    pub(crate) users: usize,
+    pub(crate) sockets: usize,
+    pub(crate) position: Position,
+}

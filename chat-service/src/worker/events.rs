@@ -1,0 +1,192 @@
+//! Carries out what clients ask for.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::{Link, PAGE_BYTES_MAX, Worker, fan_out::Cause};
+use crate::{
+    client_error::ClientError,
+    client_event::ClientEvent,
+    client_view::{self, JoinedView, MESSAGE, Recovery, TYPING},
+    edge_link::Emit,
+    request::{Action, PAGE_ENTRIES_MAX, Request},
+    room::{Joined, Left, Room},
+    room_key::RoomKey,
+    room_log::{Appended, Author, Entry, Limit, Position, Publication, Range, RoomLog},
+    telemetry,
+};
+
+/// All that may stand in one answer.
+const WHOLE_PAGE: Limit = Limit { count: PAGE_ENTRIES_MAX, bytes: PAGE_BYTES_MAX };
+
+impl<L: RoomLog> Worker<L> {
+    pub(super) async fn handle_client(
+        &mut self,
+        event: ClientEvent,
+        request: Request,
+        now_ms: u64,
+    ) {
+        // The client was told `unavailable` by its edge, or will be when its link is back.
+        if event.ticket.outbox().is_closed() {
+            return;
+        }
+        if event.is_expired(now_ms) {
+            return event.expire(&self.metrics);
+        }
+        let Request { room, action } = request;
+        let is_member = self.is_member(&room, event.socket.key);
+        match action {
+            Action::Join { since } => self.join(event, room, since, now_ms).await,
+            Action::Leave => self.leave(event, &room),
+            Action::Message { .. }
+            | Action::Typing { .. }
+            | Action::History { .. }
+            | Action::Presence
+                if !is_member =>
+            {
+                event.refuse(&self.metrics, &ClientError::NOT_A_MEMBER);
+            }
+            Action::Message { text, id } => self.message(event, room, (text, id), now_ms).await,
+            Action::Typing { typing } => self.typing(event, &room, typing),
+            Action::History { range, count } => {
+                self.history(event, &room, (range, count), now_ms).await;
+            }
+            Action::Presence => self.presence(event, &room),
+        }
+    }
+
+    /// Joining again is no error: it tells where the room is now, and what was missed.
+    async fn join(
+        &mut self,
+        mut event: ClientEvent,
+        key: RoomKey,
+        since: Option<Position>,
+        now_ms: u64,
+    ) {
+        let socket = Arc::clone(&event.socket);
+        if !self.is_member(&key, socket.key) && !socket.take_room() {
+            return event.refuse(&self.metrics, &ClientError::ROOM_LIMIT);
+        }
+        let position = self.log.end(&key).await;
+        let recovery = match since {
+            Some(since) => Some(self.recover(&key, since, now_ms).await),
+            None => None,
+        };
+
+        let joined = self.room(&key).handle_join(socket.key, &socket.user);
+        event.ticket.instructions.join(socket.key, &key, position);
+        if joined != Joined::Already {
+            let link = self.links.entry(socket.key.link);
+            let link = link.or_insert_with(|| Link::new(event.ticket.outbox()));
+            link.note_membership(socket.key, &key);
+            link.join_catching_up(socket.key, &key, position);
+        }
+        if joined == Joined::User {
+            self.tell_joined(&key, &socket.user, socket.key, &mut event.ticket);
+        }
+        let room = &self.rooms[&key];
+        event.answer(&self.metrics, || {
+            let members = client_view::listed_profiles(room.users().map(|(user, _)| user));
+            client_view::joined(&JoinedView { room: key.name(), position, members, recovery })
+        });
+    }
+
+    async fn recover(&self, room: &RoomKey, since: Position, now_ms: u64) -> Recovery {
+        match self.log.read(room, Range::After(since), WHOLE_PAGE, now_ms).await {
+            Ok(page) if !page.more => Recovery::Complete(page.entries),
+            Ok(_) | Err(_) => Recovery::Impossible,
+        }
+    }
+
+    /// Leaving a room that the socket is not in is no error: the client asked to be out, and is.
+    fn leave(&mut self, mut event: ClientEvent, key: &RoomKey) {
+        let socket = Arc::clone(&event.socket);
+        event.ticket.instructions.leave(socket.key, key);
+        let left =
+            self.rooms.get_mut(key).map_or(Left::Never, |room| room.handle_leave(socket.key));
+        if left != Left::Never {
+            socket.give_room_back();
+            if let Some(link) = self.links.get_mut(&socket.key.link) {
+                link.forget_membership(socket.key, key);
+            }
+        }
+        if let Left::User(user) = left {
+            self.tell_left(key, &[&user], &mut Cause::Event(&mut event.ticket));
+            self.drop_if_empty(key);
+        }
+        event.answer(&self.metrics, || client_view::left(key.name()));
+    }
+
+    async fn message(
+        &mut self,
+        mut event: ClientEvent,
+        room: RoomKey,
+        (text, id): (Box<RawValue>, Option<Box<str>>),
+        now_ms: u64,
+    ) {
+        let user = &event.socket.user;
+        let shown = event.trace().filter(|_| self.expose_trace_ids);
+        let trace = shown.map(|trace| trace.trace_id().to_string());
+        let payload = client_view::message_payload(user, &text, trace.as_deref());
+        let author = Author::User(Arc::clone(user));
+        let publication = Publication { author, id, event: MESSAGE.into(), payload };
+
+        let append_span = telemetry::append_span(&self.tracer, event.trace());
+        let appended = self.log.append(&room, publication, now_ms).await;
+        drop(append_span);
+
+        let entry = match appended {
+            Appended::New(entry) => {
+                self.deliver(&room, &entry, &mut Cause::Event(&mut event.ticket));
+                entry
+            }
+            Appended::Repeated(entry) => entry,
+        };
+        event.answer(&self.metrics, || client_view::posted(&entry));
+    }
+
+    /// Sends a new entry to everyone in the room.
+    pub(super) fn deliver(&self, room: &RoomKey, entry: &Entry, cause: &mut Cause<'_>) {
+        self.metrics.logged.increment(1);
+        let emit = Emit {
+            event: &entry.event,
+            args: client_view::entry(room.name(), entry),
+            volatile: false,
+            position: Some((room, entry.position)),
+        };
+        self.fan_out(room, &emit, None, cause);
+    }
+
+    fn typing(&self, mut event: ClientEvent, room: &RoomKey, typing: bool) {
+        let args = client_view::typing(room.name(), &event.socket.user, typing);
+        let emit = Emit { event: TYPING, args, volatile: true, position: None };
+        let socket = event.socket.key;
+        self.fan_out(room, &emit, Some(socket), &mut Cause::Event(&mut event.ticket));
+        event.answer(&self.metrics, client_view::done);
+    }
+
+    async fn history(
+        &self,
+        event: ClientEvent,
+        room: &RoomKey,
+        (range, count): (Range, usize),
+        now_ms: u64,
+    ) {
+        let limit = Limit { count, bytes: PAGE_BYTES_MAX };
+        match self.log.read(room, range, limit, now_ms).await {
+            Ok(page) => event.answer(&self.metrics, || {
+                client_view::history(room.name(), &page.entries, page.more)
+            }),
+            Err(_gap) => event.refuse(&self.metrics, &ClientError::HISTORY_GAP),
+        }
+    }
+
+    fn presence(&self, event: ClientEvent, key: &RoomKey) {
+        let room = &self.rooms[key];
+        event.answer(&self.metrics, || {
+            let users = client_view::listed_profiles(room.users().map(|(user, _)| user));
+            client_view::users(&users, Room::user_count(room))
+        });
+    }
+}

@@ -1,0 +1,100 @@
+//! Answers other services.
+
+use std::collections::HashMap;
+
+use service_kit::trace::TraceParent;
+
+use super::{
+    Presence, Present, Publish, Published, Query, RoomSummary, Rooms, Worker, fan_out::Cause,
+};
+use crate::{
+    edge_link::Emit,
+    room_log::{Appended, RoomLog},
+    telemetry,
+};
+
+impl<L: RoomLog> Worker<L> {
+    /// Where nobody waits for the answer any more, sending it fails, and no one misses it.
+    pub(super) async fn handle_query(&mut self, query: Query, now_ms: u64) {
+        match query {
+            Query::Publish(publish, reply) => {
+                reply.send(self.publish(publish, now_ms).await).ok();
+            }
+            Query::History(history, reply) => {
+                let page = self.log.read(&history.room, history.range, history.limit, now_ms).await;
+                reply.send(page).ok();
+            }
+            Query::Presence(presence, reply) => {
+                reply.send(self.present(&presence)).ok();
+            }
+            Query::Rooms(rooms, reply) => {
+                reply.send(self.rooms_after(&rooms).await).ok();
+            }
+        }
+    }
+
+    async fn publish(&self, publish: Publish, now_ms: u64) -> Published {
+        match publish {
+            Publish::Logged { room, publication, trace } => {
+                let append_span = telemetry::append_span(&self.tracer, trace);
+                let appended = self.log.append(&room, publication, now_ms).await;
+                drop(append_span);
+                let entry = match appended {
+                    Appended::New(entry) => {
+                        self.deliver(&room, &entry, &mut Cause::Other(traceparent(trace)));
+                        entry
+                    }
+                    Appended::Repeated(entry) => entry,
+                };
+                Published::Logged(entry)
+            }
+            Publish::Volatile { room, event, args, trace } => {
+                let emit = Emit { event: &event, args, volatile: true, position: None };
+                self.fan_out(&room, &emit, None, &mut Cause::Other(traceparent(trace)));
+                Published::Volatile
+            }
+        }
+    }
+
+    fn present(&self, presence: &Presence) -> Present {
+        let Some(room) = self.rooms.get(&presence.room) else { return Present::default() };
+        let mut bytes = 0;
+        let listed = room.users().take(presence.users_max).take_while(|(user, _)| {
+            bytes += user.subject().len() + user.profile().get().len();
+            bytes <= presence.bytes_max
+        });
+        let users = listed.map(|(user, sockets)| {
+            (user.subject().to_owned(), user.profile().get().to_owned(), sockets)
+        });
+        Present { users: users.collect(), count: room.user_count() }
+    }
+
+    /// Looks at every room of this worker: rooms are found by name all day, and listed once in a while.
+    async fn rooms_after(&self, rooms: &Rooms) -> Vec<RoomSummary> {
+        let mut ends: HashMap<_, _> = self.log.rooms(&rooms.namespace).await.into_iter().collect();
+        for room in self.rooms.keys().filter(|room| room.namespace() == rooms.namespace) {
+            if !ends.contains_key(room) {
+                ends.insert(room.clone(), self.log.end(room).await);
+            }
+        }
+        ends.retain(|room, _| room.name() > rooms.after.as_str());
+        let mut found: Vec<_> = ends.into_iter().collect();
+        found.sort_unstable_by(|(a, _), (b, _)| a.name().cmp(b.name()));
+        found.truncate(rooms.limit);
+
+        let summary = |(key, position)| {
+            let room = self.rooms.get(&key);
+            RoomSummary {
+                name: key.name().to_owned(),
+                users: room.map_or(0, |room| room.user_count()),
+                sockets: room.map_or(0, |room| room.socket_count()),
+                position,
+            }
+        };
+        found.into_iter().map(summary).collect()
+    }
+}
+
+fn traceparent(trace: Option<TraceParent>) -> String {
+    trace.map(|trace| trace.to_string()).unwrap_or_default()
+}

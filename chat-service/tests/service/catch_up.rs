@@ -1,0 +1,238 @@
+//! Links that could not be resumed: sockets are announced, and nobody notices.
+
+use proto::chat::v1::{
+    PresenceRequest, PublishRequest, chat_service_client::ChatServiceClient,
+    publish_request::Target,
+};
+use tonic::{Code, transport::Channel};
+
+use crate::{
+    edge::{Edge, event, opened},
+    events::emitted_position,
+    running::Running,
+};
+
+async fn forget_and_attach(edge: &mut Edge, service: &Running) {
+    edge.cut();
+    edge.backend_id.clear();
+    assert!(!edge.attach(service).await.resumed);
+}
+
+async fn say(edge: &mut Edge, text: &str) {
+    edge.ask(1, 1, "message", &format!(r#"[{{"room":"lobby","text":"{text}"}}]"#)).await;
+    edge.wait_until_acknowledged().await;
+}
+
+#[tokio::test]
+async fn sockets_that_are_announced_again_were_never_gone() {
+    let service = Running::start_with(&["--chat-link-grace=300ms"]).await;
+    let mut observer = service.edge("observer").await;
+    observer.open(1, "eve").await;
+    observer.join(1, "lobby").await;
+    let mut edge = service.edge("one").await;
+    let mut lost = service.edge("two").await;
+    for (edge, user) in [(&mut edge, "ann"), (&mut lost, "bob")] {
+        edge.open(1, user).await;
+        edge.join(1, "lobby").await;
+        observer.next().await;
+    }
+
+    forget_and_attach(&mut edge, &service).await;
+    edge.send(vec![opened(1, "/chat", "ann", Some(&[("lobby", "")]))]).await;
+    edge.wait_until_acknowledged().await;
+    assert_eq!(socket_counts(&service).await, [1, 1, 1]);
+    // Cut later, so its grace ends later: when it has, that of the first link's earlier life has as well.
+    lost.cut();
+
+    observer
+        .expect(&[
+            r#"emit to room lobby: presence [{"room":"lobby","joined":[],"left":[{"id":"bob"}],"count":2}]"#,
+        ])
+        .await;
+}
+
+async fn socket_counts(service: &Running) -> Vec<u32> {
+    let request = PresenceRequest { room: "lobby".to_owned(), ..Default::default() };
+    let presence = service.chat().await.presence(request).await.unwrap().into_inner();
+    presence.users.iter().map(|user| user.sockets).collect()
+}
+
+#[tokio::test]
+async fn a_socket_that_is_not_announced_again_has_left_when_the_grace_is_over() {
+    let service = Running::start_with(&["--chat-link-grace=50ms"]).await;
+    let mut edge = service.edge("one").await;
+    for (socket, user) in [(1, "ann"), (2, "bob")] {
+        edge.open(socket, user).await;
+        edge.join(socket, "lobby").await;
+    }
+
+    forget_and_attach(&mut edge, &service).await;
+    edge.send(vec![opened(1, "/chat", "ann", Some(&[("lobby", "")]))]).await;
+
+    edge.expect(&[
+        r#"emit to room lobby: presence [{"room":"lobby","joined":[],"left":[{"id":"bob"}],"count":1}]"#,
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_missed_is_told_in_order_and_once_each_socket_from_its_own_position() {
+    let service = Running::start().await;
+    let mut speaker = service.edge("speaker").await;
+    speaker.open(1, "ann").await;
+    speaker.join(1, "lobby").await;
+    speaker.tell(1, "message", r#"[{"room":"lobby","text":"0"}]"#).await;
+    let first = emitted_position(&speaker.next_instruction().await);
+    speaker.tell(1, "message", r#"[{"room":"lobby","text":"1"}]"#).await;
+    let second = emitted_position(&speaker.next_instruction().await);
+    say(&mut speaker, "2").await;
+
+    let mut edge = service.edge("one").await;
+    edge.send(vec![opened(1, "/chat", "bob", Some(&[("lobby", &first)]))]).await;
+    edge.wait_until_acknowledged().await;
+    say(&mut speaker, "3").await;
+    edge.send(vec![opened(2, "/chat", "cat", Some(&[("lobby", &second)]))]).await;
+    edge.send(vec![opened(3, "/chat", "dan", Some(&[("lobby", &second)]))]).await;
+    edge.wait_until_acknowledged().await;
+    say(&mut speaker, "4").await;
+
+    let mut seen = [String::new(), String::new(), String::new()];
+    while seen.iter().any(|texts| !texts.ends_with('4')) {
+        let line = edge.next().await;
+        let (audience, event) = line.split_once(": message ").unwrap();
+        let text = event.split(r#""text":""#).nth(1).unwrap().chars().next().unwrap();
+        for (index, texts) in seen.iter_mut().enumerate() {
+            let everyone = audience == "emit to room lobby";
+            if everyone || audience.contains(&format!("{}", index + 1)) {
+                texts.push(text);
+            }
+        }
+    }
+    assert_eq!(seen, ["1234", "234", "234"]);
+    edge.expect_quiet(1, "lobby").await;
+}
+
+#[tokio::test]
+async fn sockets_that_stand_at_the_same_position_are_told_together() {
+    let service = Running::start().await;
+    let mut speaker = service.edge("speaker").await;
+    speaker.open(1, "ann").await;
+    speaker.join(1, "lobby").await;
+    speaker.tell(1, "message", r#"[{"room":"lobby","text":"0"}]"#).await;
+    let first = emitted_position(&speaker.next_instruction().await);
+    say(&mut speaker, "1").await;
+
+    let mut edge = service.edge("one").await;
+    let memberships: &[(&str, &str)] = &[("lobby", &first)];
+    let sockets = (1..=500).map(|socket| opened(socket, "/chat", "bob", Some(memberships)));
+    edge.send(sockets.collect()).await;
+
+    let line = edge.next().await;
+    assert!(line.starts_with("emit to room lobby: message"), "{line}");
+    edge.expect_quiet(1, "lobby").await;
+}
+
+#[tokio::test]
+async fn a_socket_is_told_when_what_it_missed_is_gone() {
+    let service = Running::start_with(&["--chat-history-count-max=1"]).await;
+    let mut speaker = service.edge("speaker").await;
+    speaker.open(1, "ann").await;
+    speaker.join(1, "lobby").await;
+    speaker.tell(1, "message", r#"[{"room":"lobby","text":"0"}]"#).await;
+    let first = emitted_position(&speaker.next_instruction().await);
+    say(&mut speaker, "1").await;
+    say(&mut speaker, "2").await;
+
+    for position in [&*first, "not a position", "AAAAAAAAAAAAAAAAAAAAAA"] {
+        let mut edge = service.edge(position).await;
+        edge.send(vec![opened(1, "/chat", "bob", Some(&[("lobby", position)]))]).await;
+
+        edge.expect(&[
+            r#"emit to room lobby: exception [{"status":"error","code":"gap","message":"events of this room were missed: join it again","retryable":false,"room":"lobby"}]"#,
+        ])
+        .await;
+        edge.expect_quiet(1, "lobby").await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_socket_says_comes_after_what_it_missed_and_before_its_ack() {
+    let service = Running::start().await;
+    let mut chat = service.chat().await;
+    let position = publish(&mut chat, "lobby", "first").await;
+    let padding = "x".repeat(60_000);
+    for number in 0..12 {
+        publish(&mut chat, "lobby", &format!("{number}-{padding}")).await;
+    }
+
+    let mut edge = service.edge("one").await;
+    let message = r#"[{"room":"lobby","text":"own"}]"#;
+    edge.send(vec![
+        opened(1, "/chat", "ann", Some(&[("lobby", &position)])),
+        event(1, Some(1), "message", message),
+    ])
+    .await;
+
+    for number in 0..12 {
+        let line = edge.next().await;
+        assert!(line.contains(&format!(r#""text":"{number}-"#)), "{number}: {:.200}", line);
+    }
+    assert!(edge.next().await.contains(r#""text":"own""#));
+    assert!(edge.next().await.starts_with("ack 1/1 "));
+}
+
+#[tokio::test]
+async fn an_edge_that_falls_too_far_behind_is_given_up_and_catches_up_from_the_logs() {
+    let service = Running::start().await;
+    let mut chat = service.chat().await;
+    let mut edge = service.edge("one").await;
+    edge.open(1, "ann").await;
+    let rooms = ["one", "two", "three"];
+    let mut positions = Vec::new();
+    for room in rooms {
+        edge.join(1, room).await;
+        let response = publish(&mut chat, room, "first").await;
+        positions.push(response);
+        edge.next().await;
+    }
+
+    edge.confirms = false;
+    let padding = "x".repeat(100_000);
+    let mut count = 0;
+    for number in 0..16 {
+        for room in rooms {
+            publish(&mut chat, room, &format!("{number}-{padding}")).await;
+            count += 1;
+        }
+    }
+    let status = edge.end().await;
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+
+    edge.cut();
+    assert!(!edge.attach(&service).await.resumed);
+    edge.confirms = true;
+    let memberships: Vec<(&str, &str)> =
+        rooms.iter().zip(&positions).map(|(room, position)| (*room, &**position)).collect();
+    edge.send(vec![opened(1, "/chat", "ann", Some(&memberships))]).await;
+    let mut next = [0; 3];
+    for _ in 0..count {
+        let line = edge.next().await;
+        let room = rooms.iter().position(|room| line.starts_with(&format!("emit to room {room}:")));
+        let room = room.expect("a message");
+        assert!(line.contains(&format!(r#""text":"{}-"#, next[room])), "out of order");
+        next[room] += 1;
+    }
+    assert_eq!(next, [16; 3]);
+    edge.expect_quiet(1, "one").await;
+    publish(&mut chat, "two", "live").await;
+    assert!(edge.next().await.contains("live"));
+}
+
+async fn publish(chat: &mut ChatServiceClient<Channel>, room: &str, text: &str) -> String {
+    let request = PublishRequest {
+        target: Some(Target::Room(room.to_owned())),
+        data: format!(r#"{{"text":"{text}"}}"#),
+        ..Default::default()
+    };
+    chat.publish(request).await.unwrap().into_inner().position
+}

@@ -1,0 +1,273 @@
+//! An edge that speaks the contract by hand, and checks that the service does.
+
+use std::{collections::VecDeque, future::Future};
+
+use proto::{
+    auth::v1::Identity,
+    edge::v1::{
+        BackendFrame, ClientEvent, EdgeEvent, EdgeFrame, Hello, Instruction, Membership,
+        SocketClosed, SocketOpened, Welcome, edge_event::Kind, edge_link_client::EdgeLinkClient,
+    },
+};
+use tokio::{sync::mpsc, time};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use crate::{
+    running::{DEADLINE, Running},
+    script::Script,
+};
+
+const FAR_FUTURE_MS: u64 = 1 << 50;
+
+/// One link. Frames are numbered, kept until they are acknowledged, and sent again where a stream is resumed.
+pub(crate) struct Edge {
+    link_id: String,
+    pub(crate) backend_id: String,
+    pub(crate) received: u64,
+    pub(crate) acknowledged: u64,
+    /// Whether instructions are confirmed as they come.
+    pub(crate) confirms: bool,
+    pub(crate) script: Script,
+    seq: u64,
+    unacknowledged: VecDeque<EdgeFrame>,
+    instructions: VecDeque<Instruction>,
+    stream: Option<(mpsc::Sender<EdgeFrame>, Streaming<BackendFrame>)>,
+}
+
+impl Edge {
+    pub(crate) fn new(link_id: &str) -> Self {
+        Self {
+            link_id: link_id.to_owned(),
+            backend_id: String::new(),
+            received: 0,
+            acknowledged: 0,
+            confirms: true,
+            script: Script::default(),
+            seq: 0,
+            unacknowledged: VecDeque::new(),
+            instructions: VecDeque::new(),
+            stream: None,
+        }
+    }
+
+    pub(crate) fn hello(&self) -> Hello {
+        Hello {
+            edge_id: "edge".to_owned(),
+            link_id: self.link_id.clone(),
+            backend_id: self.backend_id.clone(),
+            received: self.received,
+            namespaces: vec!["/chat".to_owned(), "/".to_owned()],
+        }
+    }
+
+    /// Opens a stream with this first frame.
+    pub(crate) async fn open_stream(&mut self, service: &Running, first: EdgeFrame) {
+        let (sender, frames) = mpsc::channel(1024);
+        sender.send(first).await.unwrap();
+        let mut client = EdgeLinkClient::new(service.channel().await)
+            .max_decoding_message_size(proto::MESSAGE_BYTES_MAX);
+        let stream = client.attach(ReceiverStream::new(frames)).await.unwrap().into_inner();
+        self.stream = Some((sender, stream));
+    }
+
+    /// Attaches, and does what the contract says: resumes, or starts again from 1.
+    pub(crate) async fn attach(&mut self, service: &Running) -> Welcome {
+        let hello = EdgeFrame { hello: Some(self.hello()), ..Default::default() };
+        self.open_stream(service, hello).await;
+        let first = within_deadline(self.next_frame()).await.unwrap();
+        let welcome = first.welcome.expect("the first frame is a welcome");
+        assert!(first.instructions.is_empty() && first.seq == 0);
+        if welcome.resumed {
+            self.unacknowledged.retain(|frame| frame.seq > welcome.received);
+            for frame in self.unacknowledged.clone() {
+                self.write(frame).await;
+            }
+        } else {
+            (self.seq, self.received, self.acknowledged) = (0, 0, 0);
+            self.unacknowledged.clear();
+            self.instructions.clear();
+        }
+        self.backend_id.clone_from(&welcome.backend_id);
+        welcome
+    }
+
+    /// Loses the stream without a word.
+    pub(crate) fn cut(&mut self) {
+        self.stream = None;
+    }
+
+    pub(crate) async fn send(&mut self, events: Vec<EdgeEvent>) {
+        self.seq += 1;
+        let frame = EdgeFrame { seq: self.seq, ack: self.received, hello: None, events };
+        self.unacknowledged.push_back(frame.clone());
+        if self.stream.is_some() {
+            self.write(frame).await;
+        }
+    }
+
+    pub(crate) async fn write(&mut self, frame: EdgeFrame) {
+        let (sender, _) = self.stream.as_ref().expect("a stream");
+        sender.send(frame).await.unwrap();
+    }
+
+    /// Confirms what has come.
+    pub(crate) async fn confirm(&mut self) {
+        self.write(EdgeFrame { ack: self.received, ..Default::default() }).await;
+    }
+
+    /// Lets a socket in.
+    pub(crate) async fn open(&mut self, socket: u64, user: &str) {
+        self.send(vec![opened(socket, "/chat", user, None)]).await;
+        self.expect(&[&format!("accept {socket}")]).await;
+    }
+
+    pub(crate) async fn close(&mut self, socket: u64) {
+        self.send(vec![closed(socket)]).await;
+    }
+
+    /// Sends an event that waits for an answer.
+    pub(crate) async fn ask(&mut self, socket: u64, ack_id: u64, name: &str, args: &str) {
+        self.send(vec![event(socket, Some(ack_id), name, args)]).await;
+    }
+
+    /// Sends an event that does not.
+    pub(crate) async fn tell(&mut self, socket: u64, name: &str, args: &str) {
+        self.send(vec![event(socket, None, name, args)]).await;
+    }
+
+    /// Puts a socket into a room, and forgets what it is told.
+    pub(crate) async fn join(&mut self, socket: u64, room: &str) {
+        self.ask(socket, 999, "join", &format!("[\"{room}\"]")).await;
+        while !self.next().await.starts_with(&format!("ack {socket}/999 ")) {}
+    }
+
+    /// The next instruction, as a line.
+    pub(crate) async fn next(&mut self) -> String {
+        let instruction = self.next_instruction().await;
+        self.script.line(&instruction)
+    }
+
+    pub(crate) async fn expect(&mut self, lines: &[&str]) {
+        for line in lines {
+            assert_eq!(self.next().await, *line, "expected one of {lines:#?}");
+        }
+    }
+
+    /// Checks that nothing more has come of what this link has sent for a room that the socket is in.
+    pub(crate) async fn expect_quiet(&mut self, socket: u64, room: &str) {
+        self.ask(socket, 998, "presence", &format!("[\"{room}\"]")).await;
+        let line = self.next().await;
+        assert!(line.starts_with(&format!("ack {socket}/998 ")), "{line}");
+    }
+
+    pub(crate) async fn next_instruction(&mut self) -> Instruction {
+        loop {
+            if let Some(instruction) = self.instructions.pop_front() {
+                return instruction;
+            }
+            let next = within_deadline(self.next_frame()).await;
+            self.take_in(next.expect("the stream goes on")).await;
+        }
+    }
+
+    /// Waits until the service is done with everything that was sent.
+    pub(crate) async fn wait_until_acknowledged(&mut self) {
+        while self.acknowledged < self.seq {
+            let next = within_deadline(self.next_frame()).await;
+            self.take_in(next.expect("the stream goes on")).await;
+        }
+    }
+
+    async fn take_in(&mut self, frame: BackendFrame) {
+        assert!(frame.welcome.is_none(), "only one welcome");
+        assert!(frame.ack <= self.seq, "acknowledges what was not sent");
+        self.acknowledged = self.acknowledged.max(frame.ack);
+        self.unacknowledged.retain(|kept| kept.seq > frame.ack);
+        if frame.seq == 0 {
+            assert!(frame.instructions.is_empty(), "instructions without a number");
+            return;
+        }
+        assert_eq!(frame.seq, self.received + 1, "a hole or a repetition");
+        self.received = frame.seq;
+        self.instructions.extend(frame.instructions);
+        if self.confirms {
+            self.confirm().await;
+        }
+    }
+
+    /// The next frame, or how the stream ended.
+    pub(crate) async fn next_frame(&mut self) -> Result<BackendFrame, Status> {
+        let (_, stream) = self.stream.as_mut().expect("a stream");
+        let next = stream.message().await?;
+        next.ok_or_else(|| Status::ok("the stream ended"))
+    }
+
+    /// Reads on until the stream ends.
+    pub(crate) async fn end(&mut self) -> Status {
+        loop {
+            match within_deadline(self.next_frame()).await {
+                Ok(frame) if frame.welcome.is_some() => {}
+                Ok(frame) => self.take_in(frame).await,
+                Err(status) => return status,
+            }
+        }
+    }
+}
+
+pub(crate) async fn within_deadline<F: Future>(future: F) -> F::Output {
+    time::timeout(DEADLINE, future).await.expect("in time")
+}
+
+pub(crate) fn identity(user: &str) -> Identity {
+    Identity {
+        subject: format!("sub-{user}"),
+        issuer: "test".to_owned(),
+        profile: format!("{{\"id\":\"{user}\"}}").into(),
+        expires_at_unix_ms: FAR_FUTURE_MS,
+    }
+}
+
+/// A socket that asks to be let in, or is announced with its rooms.
+pub(crate) fn opened(
+    socket: u64,
+    namespace: &str,
+    user: &str,
+    memberships: Option<&[(&str, &str)]>,
+) -> EdgeEvent {
+    let kind = SocketOpened {
+        namespace: namespace.to_owned(),
+        socket_id: format!("public-{socket}"),
+        identity: Some(identity(user)),
+        announced: memberships.is_some(),
+        memberships: memberships
+            .unwrap_or_default()
+            .iter()
+            .map(|(room, position)| Membership {
+                room: (*room).to_owned(),
+                position: (*position).to_owned(),
+            })
+            .collect(),
+    };
+    EdgeEvent { socket, traceparent: String::new(), kind: Some(Kind::Opened(kind)) }
+}
+
+pub(crate) fn closed(socket: u64) -> EdgeEvent {
+    let kind = SocketClosed { reason: "transport_closed".to_owned() };
+    EdgeEvent { socket, traceparent: String::new(), kind: Some(Kind::Closed(kind)) }
+}
+
+pub(crate) fn event(socket: u64, ack_id: Option<u64>, name: &str, args: &str) -> EdgeEvent {
+    event_until(FAR_FUTURE_MS, socket, ack_id, (name, args))
+}
+
+pub(crate) fn event_until(
+    deadline_unix_ms: u64,
+    socket: u64,
+    ack_id: Option<u64>,
+    (name, args): (&str, &str),
+) -> EdgeEvent {
+    let args = args.to_owned().into();
+    let kind = ClientEvent { name: name.to_owned(), args, ack_id, deadline_unix_ms };
+    EdgeEvent { socket, traceparent: String::new(), kind: Some(Kind::Event(kind)) }
+}

@@ -1,0 +1,15 @@
+//! The chat service from outside: over gRPC, with an edge written by hand from the contract.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod catch_up;
+mod edge;
+mod events;
+mod limits;
+mod link;
+mod presence;
+mod process;
+mod publish;
+mod running;
+mod script;
+mod span_collector;
+mod traces;

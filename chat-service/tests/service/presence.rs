@@ -1,0 +1,90 @@
+//! Who is here, as others see it.
+
+use crate::{edge::closed, running::Running};
+
+#[tokio::test]
+async fn presence_is_of_users_and_not_of_sockets() {
+    let service = Running::start().await;
+    let mut edge = service.edge("one").await;
+    for (socket, user) in [(1, "ann"), (2, "bob"), (3, "bob")] {
+        edge.open(socket, user).await;
+    }
+    edge.join(1, "lobby").await;
+    edge.join(2, "lobby").await;
+
+    edge.join(3, "lobby").await;
+    edge.ask(1, 1, "presence", r#"["lobby"]"#).await;
+    edge.expect(&[r#"ack 1/1 [{"users":[{"id":"ann"},{"id":"bob"}],"count":2}]"#]).await;
+    edge.close(2).await;
+    edge.expect_quiet(1, "lobby").await;
+
+    edge.close(3).await;
+
+    edge.expect(&[
+        r#"emit to room lobby: presence [{"room":"lobby","joined":[],"left":[{"id":"bob"}],"count":1}]"#,
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_socket_that_goes_leaves_all_its_rooms() {
+    let service = Running::start().await;
+    let mut edge = service.edge("one").await;
+    edge.open(1, "ann").await;
+    edge.open(2, "bob").await;
+    let rooms: Vec<String> = (0..20).map(|number| format!("room-{number}")).collect();
+    for room in &rooms {
+        edge.join(1, room).await;
+        edge.join(2, room).await;
+    }
+
+    edge.send(vec![closed(2)]).await;
+
+    let mut left = Vec::new();
+    for _ in &rooms {
+        left.push(edge.next().await);
+    }
+    for room in &rooms {
+        let args =
+            format!(r#"[{{"room":"{room}","joined":[],"left":[{{"id":"bob"}}],"count":1}}]"#);
+        assert!(left.contains(&format!("emit to room {room}: presence {args}")), "{left:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_does_not_come_back_takes_its_users_with_it_when_the_grace_is_over() {
+    let service = Running::start_with(&["--chat-link-grace=50ms"]).await;
+    let mut edge = service.edge("one").await;
+    let mut lost = service.edge("two").await;
+    edge.open(1, "ann").await;
+    edge.join(1, "lobby").await;
+    for (socket, user) in [(1, "bob"), (2, "cat"), (3, "ann")] {
+        lost.open(socket, user).await;
+        lost.join(socket, "lobby").await;
+    }
+    edge.next().await;
+    edge.next().await;
+
+    lost.cut();
+
+    edge.expect(&[
+        r#"emit to room lobby: presence [{"room":"lobby","joined":[],"left":[{"id":"bob"},{"id":"cat"}],"count":1}]"#,
+    ])
+    .await;
+    let welcome = lost.attach(&service).await;
+    assert!(!welcome.resumed);
+}
+
+#[tokio::test]
+async fn a_socket_with_an_identity_that_makes_no_sense_is_closed() {
+    let service = Running::start().await;
+    let mut edge = service.edge("one").await;
+    let mut opened = crate::edge::opened(1, "/chat", "ann", None);
+    if let Some(proto::edge::v1::edge_event::Kind::Opened(opened)) = &mut opened.kind {
+        opened.identity.as_mut().unwrap().profile = "not JSON".into();
+    }
+
+    edge.send(vec![opened]).await;
+
+    edge.expect(&["close [1]"]).await;
+}
