@@ -147,6 +147,20 @@ impl BackendLink {
         self.push(EdgeEvent { socket: handle, traceparent, kind: Some(Kind::Opened(opened)) });
     }
 
+    /// Takes back that a socket was opened, if that has not been sent; returns whether so.
+    pub(crate) fn take_back_opened(&mut self, handle: u64) -> bool {
+        let is_it = |event: &EdgeEvent| {
+            event.socket == handle && matches!(event.kind, Some(Kind::Opened(_)))
+        };
+        // Who comes and goes while a business service is away is near the end.
+        let place = self.queued.iter().rposition(is_it);
+        let Some(event) = place.and_then(|place| self.queued.remove(place)) else { return false };
+        let bytes = event_bytes(&event);
+        self.queued_bytes -= bytes;
+        self.metrics.link_queue_bytes.decrement(as_f64(bytes));
+        true
+    }
+
     pub(crate) fn socket_closed(&mut self, handle: u64, reason: &str) {
         let closed = SocketClosed { reason: reason.to_owned() };
         self.push(event(handle, Kind::Closed(closed)));
@@ -186,16 +200,19 @@ impl BackendLink {
         EdgeFrame { seq: 0, ack: self.received, hello: Some(hello), events: Vec::new() }
     }
 
-    /// The stream is up and the business service has everything up to `welcome.received`.
+    /// The stream is up and the business service has everything up to `welcome.received`. It has not handled all of that yet.
     pub(crate) fn resumed(&mut self, welcome: &Welcome) -> Result<(), SequenceError> {
-        self.handle_ack(welcome.received)?;
+        self.check_ack(welcome.received)?;
         self.attach(welcome);
+        let frames = self.unacknowledged.iter().map(|one| one.frame.seq);
+        self.handed_out = frames.take_while(|seq| *seq <= welcome.received).count();
         Ok(())
     }
 
     /// The stream is up, and the business service knows nothing of this link. Both directions start again at 1.
     pub(crate) fn started_anew(&mut self, welcome: &Welcome) -> Lost {
-        let in_flight = self.unacknowledged.drain(..).flat_map(|one| one.frame.events).collect();
+        let in_flight = self.unacknowledged.drain(..).flat_map(|one| one.frame.events);
+        let in_flight = in_flight.filter(|event| !was_given_up(event)).collect();
         let unsent = std::mem::take(&mut self.queued);
         let bytes = self.unacknowledged_bytes + self.queued_bytes;
         self.metrics.link_queue_bytes.decrement(as_f64(bytes));
@@ -271,14 +288,19 @@ impl BackendLink {
 
     /// Forgets the frames that the business service has handled.
     pub(crate) fn handle_ack(&mut self, ack: u64) -> Result<(), SequenceError> {
-        if ack > self.last_seq {
-            return Err(SequenceError::AcknowledgesUnsent { found: ack, last: self.last_seq });
-        }
+        self.check_ack(ack)?;
         while self.unacknowledged.front().is_some_and(|one| one.frame.seq <= ack) {
             let Some(done) = self.unacknowledged.pop_front() else { break };
             self.unacknowledged_bytes -= done.bytes;
             self.metrics.link_queue_bytes.decrement(as_f64(done.bytes));
             self.handed_out = self.handed_out.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    fn check_ack(&self, ack: u64) -> Result<(), SequenceError> {
+        if ack > self.last_seq {
+            return Err(SequenceError::AcknowledgesUnsent { found: ack, last: self.last_seq });
         }
         Ok(())
     }
@@ -314,14 +336,13 @@ impl BackendLink {
         if !self.attached {
             let sent = self.unacknowledged.iter_mut().flat_map(|one| &mut one.frame.events);
             for event in sent {
-                let copy = event.clone();
-                if let Some(Kind::Event(event)) = &mut event.kind
-                    && event.ack_id.is_none()
-                    && (1..=now_unix_ms).contains(&event.deadline_unix_ms)
+                if let Some(Kind::Event(client_event)) = &mut event.kind
+                    && client_event.ack_id.is_none()
+                    && (1..=now_unix_ms).contains(&client_event.deadline_unix_ms)
                 {
                     // Told once; and a business service that sees it later sees that it is too late.
-                    event.deadline_unix_ms = 0;
-                    overdue.push(copy);
+                    client_event.deadline_unix_ms = 0;
+                    overdue.push(event.clone());
                 }
             }
         }
@@ -345,6 +366,11 @@ impl BackendLink {
 
 fn is_client_event(event: &EdgeEvent) -> bool {
     matches!(event.kind, Some(Kind::Event(_)))
+}
+
+/// Whether the client of an event that was sent has been told that nobody knows what became of it.
+fn was_given_up(event: &EdgeEvent) -> bool {
+    matches!(&event.kind, Some(Kind::Event(event)) if event.deadline_unix_ms == 0)
 }
 
 /// Tells a business service of a socket.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use http::Uri;
+use proto::MESSAGE_BYTES_MAX;
 
 /// Where the auth service is looked for unless `--edge-auth-url` says otherwise.
 pub const DEFAULT_AUTH_URL: &str = "http://127.0.0.1:50051";
@@ -59,7 +60,7 @@ pub struct Config {
     #[arg(value_name = "DURATION", default_value = "20s", value_parser = humantime::parse_duration)]
     pub ping_timeout: Duration,
 
-    /// Largest message a client may send.
+    /// Largest message a client may send; at most 3 MiB.
     #[arg(id = "edge-payload-bytes-max", long = "edge-payload-bytes-max")]
     #[arg(env = "EDGE_PAYLOAD_BYTES_MAX", value_name = "BYTES", default_value = "1000000")]
     pub payload_bytes_max: NonZeroU32,
@@ -159,6 +160,14 @@ pub enum ConfigError {
         /// The most that may be.
         max: usize,
     },
+    /// A client's message could be larger than what links carry.
+    #[error(
+        "EDGE_PAYLOAD_BYTES_MAX is more than {max}, which is what links to business services carry"
+    )]
+    PayloadTooLarge {
+        /// The most that may be.
+        max: u32,
+    },
     /// A duration that must not be zero is.
     #[error("{setting} must not be zero")]
     Zero {
@@ -169,6 +178,10 @@ pub enum ConfigError {
 
 /// The most namespaces that routes may name.
 const ROUTES_MAX: usize = 256;
+
+/// The largest message that a frame of a link holds beside its batch of 1 MiB.
+const PAYLOAD_BYTES_MAX: u32 = 3 * 1024 * 1024;
+const _: () = assert!(PAYLOAD_BYTES_MAX as usize + 1024 * 1024 <= MESSAGE_BYTES_MAX);
 
 impl Config {
     /// The routes in force.
@@ -192,6 +205,9 @@ impl Config {
         }
         if !routes.iter().any(|route| route.namespace == self.ws_namespace) {
             return Err(ConfigError::UnroutedWsNamespace { namespace: self.ws_namespace.clone() });
+        }
+        if self.payload_bytes_max.get() > PAYLOAD_BYTES_MAX {
+            return Err(ConfigError::PayloadTooLarge { max: PAYLOAD_BYTES_MAX });
         }
         for (duration, setting) in [
             (self.ping_interval, "EDGE_PING_INTERVAL"),
@@ -251,6 +267,7 @@ mod tests {
         let twice = config(&["--edge-route=/chat=http://a", "--edge-route=/chat=http://b"]);
         let unrouted = config(&["--edge-route=/a=http://a"]);
         let zero = config(&["--edge-ping-timeout=0s"]);
+        let payload = config(&["--edge-payload-bytes-max=3145729"]);
 
         assert_eq!(
             twice.validated_routes().unwrap_err().to_string(),
@@ -263,6 +280,10 @@ mod tests {
         assert_eq!(
             zero.validated_routes().unwrap_err().to_string(),
             "EDGE_PING_TIMEOUT must not be zero"
+        );
+        assert_eq!(
+            payload.validated_routes().unwrap_err().to_string(),
+            "EDGE_PAYLOAD_BYTES_MAX is more than 3145728, which is what links to business services carry"
         );
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use edge_protocol::websocket::{Decoded, Decoder};
-use tokio::{net::TcpStream, time};
+use tokio::{net::TcpStream, task, time};
 
 use crate::{
     close_reason::CloseReason,
@@ -96,12 +96,16 @@ impl Connection {
 
     /// Sends a data frame that is shared with other recipients.
     pub(crate) fn send(&self, frame: &Bytes, volatile: bool) -> Sent {
+        self.send_within(self.common.outbox_bytes_max, frame, volatile)
+    }
+
+    fn send_within(&self, bytes_max: usize, frame: &Bytes, volatile: bool) -> Sent {
         let mut slot = self.outbox.borrow_mut();
         if let Some(outbox) = &mut *slot {
             if volatile {
                 return Sent::Dropped;
             }
-            return match outbox.push_data(frame.clone(), self.common.outbox_bytes_max) {
+            return match outbox.push_data(frame.clone(), bytes_max) {
                 Ok(()) => {
                     self.common.metrics.outbox_bytes.increment(as_f64(frame.len()));
                     Sent::Accepted
@@ -120,7 +124,7 @@ impl Connection {
         let outbox = slot.insert(Box::default());
         if written > 0 {
             outbox.push_rest(frame.slice(written..));
-        } else if outbox.push_data(frame.clone(), self.common.outbox_bytes_max).is_err() {
+        } else if outbox.push_data(frame.clone(), bytes_max).is_err() {
             return Sent::Overflow;
         }
         self.common.metrics.outbox_bytes.increment(as_f64(frame.len() - written));
@@ -129,7 +133,7 @@ impl Connection {
         Sent::Accepted
     }
 
-    /// Sends a small frame ahead of waiting data: a ping, a pong, a close.
+    /// Sends a small frame ahead of waiting data: a ping, a pong.
     pub(crate) fn send_control(&self, frame: &[u8]) -> Sent {
         let mut slot = self.outbox.borrow_mut();
         let written = if slot.is_none() { self.write_now(frame) } else { 0 };
@@ -159,8 +163,9 @@ impl Connection {
             self.common.metrics.outbox_bytes.decrement(as_f64(before - outbox.data_bytes()));
         }
         if let Some(code) = reason.code() {
-            // Where even this finds no room, the end of the TCP connection says enough.
-            let _sent = self.send_control(&edge_protocol::websocket::close_frame(code));
+            // Behind the data that waits, as nothing may follow it; it is the last, so it needs no bound.
+            let frame = Bytes::copy_from_slice(&edge_protocol::websocket::close_frame(code));
+            self.send_within(usize::MAX, &frame, false);
         }
         self.state.set(State::Closing);
         self.wake();
@@ -245,7 +250,8 @@ impl Connection {
             self.stream.readable().await?;
             match self.stream.try_read(&mut discarded) {
                 Ok(0) => return Ok(()),
-                Ok(_) => {}
+                // A client that goes on sending must not keep the shard from its other work.
+                Ok(_) => task::coop::consume_budget().await,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
@@ -261,7 +267,8 @@ impl Drop for Connection {
     }
 }
 
-/// Drives a connection to its end. `early` is what the client sent right behind its upgrade request.
+/// Drives a connection to its end. `early` is what the client sent right behind its upgrade request; it is handled at once
+/// unless `flow` says otherwise.
 ///
 /// Owns no buffer while nothing is being read: input is read into the shard's scratch buffer, and only a frame that
 /// arrived in part is kept.
@@ -270,19 +277,22 @@ pub(crate) async fn run(
     shard: SharedShard,
     key: ConnectionKey,
     early: Bytes,
+    flow: Flow,
 ) {
-    let mut reader = Reader { decoder: Decoder::default(), unread: early.into(), paused: false };
-    if !reader.unread.is_empty() {
+    let paused = flow == Flow::Pause;
+    let mut reader = Reader { decoder: Decoder::default(), unread: early.into(), paused };
+    if !reader.paused && !reader.unread.is_empty() {
         reader.receive_unread(&connection, &shard, key);
     }
     loop {
         let wake = std::future::poll_fn(|cx| connection.poll_wake(cx, reader.paused)).await;
         match wake {
-            Wake::Readable => {
-                if reader.read(&connection, &shard, key).is_err() {
-                    break;
-                }
-            }
+            Wake::Readable => match reader.read(&connection, &shard, key) {
+                Ok(count) if count < SCRATCH_BYTES => {}
+                // There is more. First it is the turn of the others.
+                Ok(_) => task::yield_now().await,
+                Err(_) => break,
+            },
             Wake::Resumed => {
                 reader.paused = false;
                 reader.receive_unread(&connection, &shard, key);
@@ -310,20 +320,21 @@ struct Reader {
 }
 
 impl Reader {
+    /// Reads once and handles what came; returns how many bytes that was.
     fn read(
         &mut self,
         connection: &Connection,
         shard: &SharedShard,
         key: ConnectionKey,
-    ) -> io::Result<()> {
+    ) -> io::Result<usize> {
         let mut scratch = connection.common.scratch.borrow_mut();
         let count = match connection.stream.try_read(&mut scratch) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
             Err(error) => return Err(error),
         };
-        let Some(input) = scratch.get_mut(..count) else { return Ok(()) };
+        let Some(input) = scratch.get_mut(..count) else { return Ok(0) };
         if self.unread.is_empty() {
             let consumed = self.receive(input, connection, shard, key);
             self.unread.extend_from_slice(input.get(consumed..).unwrap_or_default());
@@ -332,7 +343,7 @@ impl Reader {
             drop(scratch);
             self.receive_unread(connection, shard, key);
         }
-        Ok(())
+        Ok(count)
     }
 
     fn receive_unread(&mut self, connection: &Connection, shard: &SharedShard, key: ConnectionKey) {
@@ -353,7 +364,8 @@ impl Reader {
         key: ConnectionKey,
     ) -> usize {
         let mut consumed = 0;
-        while let Some(rest) = input.get_mut(consumed..).filter(|rest| !rest.is_empty()) {
+        // To the end and once beyond: only then does the decoder give up the memory of a message that came in fragments.
+        while let Some(rest) = input.get_mut(consumed..) {
             let flow = match self.decoder.decode(rest, connection.common.payload_bytes_max) {
                 Ok(Decoded::Incomplete { .. }) => break,
                 Ok(Decoded::Frame { consumed: frame_bytes, message }) => {

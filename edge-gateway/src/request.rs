@@ -10,8 +10,8 @@ const SOCKET_IO_PATH: &str = "/socket.io/";
 /// Where plain JSON clients connect.
 const PLAIN_JSON_PATH: &str = "/ws";
 
-/// Longest token in a header, as with the auth service.
-const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// Longest token, as with the auth service.
+pub(crate) const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
 /// A request that the edge itself answers; all others are for the pages.
 #[derive(Debug, PartialEq, Eq)]

@@ -29,7 +29,7 @@ use crate::{
     connection::{self, Common, Connection},
     request::{self, Asked, Client, Refusal},
     session_id,
-    shard::{JsonSession, SharedShard, Wire},
+    shard::{Flow, JsonSession, SharedShard, Wire},
 };
 
 /// How long a client may take to send a request's headers.
@@ -138,25 +138,24 @@ impl Server {
         let stream = parts.io.into_inner();
         let now = Instant::now();
         let connection = Rc::new(Connection::new(stream, Rc::clone(&self.common)));
-        let key = match upgrade.client {
+        let (key, flow) = match upgrade.client {
             Client::SocketIo => {
                 let wire = Wire::SocketIo(Session::new());
                 let mut shard = self.shard.borrow_mut();
                 let key = shard.adopt(&connection, wire, upgrade.traceparent, now);
                 shard.send(key, self.open.frame());
-                key
+                (key, Flow::Continue)
             }
             Client::PlainJson { token } => {
                 let wire = Wire::PlainJson(JsonSession::default());
                 let mut shard = self.shard.borrow_mut();
                 let key = shard.adopt(&connection, wire, upgrade.traceparent, now);
-                if token.is_some() {
-                    shard.verify_json(key, token);
-                }
-                key
+                let flow =
+                    if token.is_some() { shard.verify_json(key, token) } else { Flow::Continue };
+                (key, flow)
             }
         };
-        connection::run(connection, self.shard, key, parts.read_buf).await;
+        connection::run(connection, self.shard, key, parts.read_buf, flow).await;
     }
 }
 

@@ -3,7 +3,7 @@
 mod acks;
 mod announce;
 mod answers;
-pub(crate) mod connect;
+mod connect;
 pub(crate) mod drain;
 mod fan_out;
 mod inbound;
@@ -11,6 +11,7 @@ mod instructions;
 pub(crate) mod outbox;
 mod rate;
 mod rooms;
+pub(crate) mod verifications;
 mod wheel;
 
 use std::{
@@ -33,23 +34,23 @@ pub(crate) use self::wheel::TICK;
 use self::{
     acks::ClientAcks,
     acks::ServerAcks,
-    connect::Verifications,
     rate::Rate,
     rooms::Rooms,
+    verifications::Verifications,
     wheel::{Tick, Wheel},
 };
 use crate::{
     backend_link::BackendLink,
     close_reason::CloseReason,
     connection::{Common, Connection, Sent},
-    socket::Socket,
+    socket::{Socket, Stage},
 };
 
 /// A shard as the tasks of its thread share it. Borrowed for the length of one call, never across an await.
 pub(crate) type SharedShard = Rc<RefCell<Shard>>;
 
 /// Names a connection of this shard. A key that outlives its connection finds nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ConnectionKey {
     pub(crate) index: u32,
     pub(crate) serial: u32,
@@ -66,7 +67,7 @@ impl SocketKey {
 }
 
 /// Names one of the configured namespaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct NamespaceKey(u32);
 
 impl NamespaceKey {
@@ -243,7 +244,7 @@ impl Shard {
         }
     }
 
-    /// Takes in a connection whose WebSocket handshake is done.
+    /// Takes in a connection whose WebSocket handshake is done, and lets it go at once when the edge is being stopped.
     pub(crate) fn adopt(
         &mut self,
         connection: &Rc<Connection>,
@@ -272,6 +273,9 @@ impl Shard {
         };
         self.common.metrics.connections.increment(1.0);
         self.schedule(key);
+        if self.draining {
+            self.close(key, CloseReason::ShuttingDown);
+        }
         key
     }
 
@@ -307,7 +311,13 @@ impl Shard {
     pub(crate) fn remove_socket(&mut self, key: SocketKey, reason: &'static str) {
         let Some(socket) = self.drop_socket(key) else { return };
         if let Some(link) = self.link_of(socket.namespace) {
-            link.socket_closed(socket.handle, reason);
+            let unheard_of = match socket.stage {
+                Stage::Opening { .. } => link.take_back_opened(socket.handle),
+                Stage::Live => false,
+            };
+            if !unheard_of {
+                link.socket_closed(socket.handle, reason);
+            }
         }
     }
 
@@ -358,8 +368,12 @@ impl Shard {
 
     pub(crate) fn pong_received(&mut self, key: ConnectionKey, now: Instant) {
         let interval = self.limits.ping_interval;
-        if let Some(entry) = self.entry(key) {
-            entry.heartbeat.handle_pong(now, interval);
+        let Some(entry) = self.entry(key) else { return };
+        entry.heartbeat.handle_pong(now, interval);
+        let (due_at, next_visit) = (entry.heartbeat.due_at(), entry.next_visit);
+        // So far the wheel waits for the end of the ping timeout, which may be later than the next ping.
+        if self.wheel.tick_at(due_at) < next_visit {
+            self.schedule(key);
         }
     }
 

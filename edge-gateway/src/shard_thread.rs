@@ -19,14 +19,17 @@ use crate::{
     server::{Open, Server},
     session_id,
     shard::{
-        Limits, LinkKey, Namespace, NamespaceKey, Parts, Shard, SharedShard, TICK,
-        connect::Verifications, drain,
+        Limits, LinkKey, Namespace, NamespaceKey, Parts, Shard, SharedShard, TICK, drain,
+        verifications::Verifications,
     },
     telemetry::Metrics,
 };
 
 /// How long connections may take to write what is left for them after the drain.
 const LAST_WRITES: Duration = Duration::from_secs(3);
+
+/// Longer than any process lives, and short enough that no clock overflows.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// One shard before it runs.
 #[derive(Debug)]
@@ -148,11 +151,11 @@ fn limits(config: &Config) -> Limits {
     Limits {
         ping_interval: config.ping_interval,
         ping_timeout: config.ping_timeout,
-        connect_timeout: config.connect_timeout,
-        event_timeout: config.event_timeout,
+        connect_timeout: config.connect_timeout.min(LONGEST),
+        event_timeout: config.event_timeout.min(LONGEST),
         events_per_second: config.events_per_second.get(),
         events_burst: config.events_burst.get(),
-        drain_timeout: config.drain_timeout,
+        drain_timeout: config.drain_timeout.min(LONGEST),
     }
 }
 

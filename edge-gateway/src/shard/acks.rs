@@ -99,6 +99,11 @@ impl ServerAcks {
         self.last_id += 1;
         self.last_id
     }
+
+    /// Forgets what was asked by a business service that is no more: its successor may give its tags out again.
+    pub(crate) fn forget(&mut self, link: LinkKey) {
+        self.waiting.retain(|_, ack| ack.link != link);
+    }
 }
 
 impl Shard {

@@ -34,6 +34,7 @@ impl Shard {
         for event in &lost.in_flight {
             self.give_up(event);
         }
+        self.server_acks.forget(link);
         let sockets: Vec<EdgeEvent> = self
             .sockets
             .iter()

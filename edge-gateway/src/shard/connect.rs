@@ -1,8 +1,7 @@
 //! How a client enters a namespace: token, identity, the business service's answer.
 
 use std::{
-    cell::RefCell,
-    rc::{Rc, Weak},
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -13,55 +12,32 @@ use service_kit::{
     trace::{Span, SpanKind, traceparent_of},
 };
 
-use tokio::task::JoinSet;
-
-use super::{ConnectionKey, Flow, JsonStage, NamespaceKey, Shard, SocketKey, Wire};
+use super::{
+    ConnectionKey, Flow, JsonStage, NamespaceKey, Shard, SocketKey, Wire, verifications::Connect,
+};
 use crate::{
-    auth::{TokenVerifier, VerifyTokenError},
+    auth::VerifyTokenError,
     backend_link,
     close_reason::CloseReason,
     error_answer::ErrorAnswer,
+    request::TOKEN_BYTES_MAX,
     session_id,
     socket::{Identity, Socket, Stage},
     telemetry,
 };
 
-/// A client that wants to enter a namespace, on its way to the auth service.
-#[derive(Debug)]
-pub(crate) struct Connect {
-    connection: ConnectionKey,
-    namespace: NamespaceKey,
-    token: String,
-    span: Option<Box<Span>>,
-}
-
-/// The verifications under way: at most one for each namespace that a connection asks for.
-#[derive(Debug)]
-pub(crate) struct Verifications {
-    verifier: TokenVerifier,
-    shard: Weak<RefCell<Shard>>,
-    tasks: JoinSet<()>,
-}
-
-impl Verifications {
-    pub(crate) fn new(verifier: TokenVerifier, shard: Weak<RefCell<Shard>>) -> Self {
-        Self { verifier, shard, tasks: JoinSet::new() }
-    }
-
-    fn start(&mut self, connect: Connect) {
-        let verifier = self.verifier.clone();
-        self.tasks.spawn_local(verify(verifier, self.shard.clone(), connect));
-    }
-
-    pub(crate) fn forget_finished(&mut self) {
-        while self.tasks.try_join_next().is_some() {}
-    }
-}
-
 /// What the edge reads of a client's `auth`; all else in it is the client's affair.
 #[derive(Deserialize)]
 struct Auth {
     token: Option<String>,
+}
+
+impl Auth {
+    /// The token in the JSON text of an `auth`, if the auth service would look at it.
+    fn token(auth: &str) -> Option<String> {
+        let token = serde_json::from_str::<Self>(auth).ok()?.token;
+        token.filter(|token| token.len() <= TOKEN_BYTES_MAX)
+    }
 }
 
 impl Shard {
@@ -77,8 +53,10 @@ impl Shard {
             self.send(key, socket_io::encode_connect_error_frame(path, "Invalid namespace", None));
             return self.flow(key);
         };
-        let token = auth.and_then(|auth| serde_json::from_str::<Auth>(auth).ok()?.token);
-        self.verify(key, namespace, token)
+        match self.verify(key, namespace, auth.and_then(Auth::token)) {
+            Flow::Continue => self.wait_for_room(key, namespace),
+            flow @ (Flow::Pause | Flow::Closed) => flow,
+        }
     }
 
     /// The first message of a plain JSON client must bring its token.
@@ -89,7 +67,7 @@ impl Shard {
     ) -> Flow {
         let auth_id = request.id.map(|id| id.as_bytes().into());
         let auth = request.data.filter(|_| request.event == "auth");
-        let token = auth.and_then(|auth| serde_json::from_str::<Auth>(auth).ok()?.token);
+        let token = auth.and_then(Auth::token);
         if let Some(Wire::PlainJson(session)) = self.entry(key).map(|entry| &mut entry.wire) {
             session.auth_id = auth_id;
         }
@@ -130,8 +108,16 @@ impl Shard {
         self.flow(key)
     }
 
-    fn verified(&mut self, connect: Connect, outcome: Result<Identity, VerifyTokenError>) {
+    pub(super) fn verified(
+        &mut self,
+        connect: Connect,
+        outcome: Result<Identity, VerifyTokenError>,
+    ) {
+        let is_wanted = self.verifications.finished(&connect);
         let Connect { connection, namespace, span, .. } = connect;
+        if !is_wanted {
+            return finish(span, "withdrawn");
+        }
         match outcome {
             Ok(identity) => self.open(connection, namespace, identity, span),
             Err(VerifyTokenError::Rejected) => self.reject(connection, namespace, span),
@@ -340,17 +326,6 @@ impl Shard {
             session.refused(path);
         }
     }
-}
-
-/// Verifies one client's token and has the shard go on with the answer.
-async fn verify(verifier: TokenVerifier, shard: Weak<RefCell<Shard>>, connect: Connect) {
-    let parent = connect.span.as_ref().map(|span| span.context());
-    let asked_at = Instant::now();
-    let outcome = verifier.verify(&connect.token, parent).await;
-    let Some(shard) = shard.upgrade() else { return };
-    let mut shard = shard.borrow_mut();
-    shard.common.metrics.auth_seconds.record(asked_at.elapsed());
-    shard.verified(connect, outcome);
 }
 
 fn finish(span: Option<Box<Span>>, outcome: &'static str) {

@@ -12,7 +12,7 @@ use service_kit::trace::{SpanKind, TraceParent};
 use smallvec::SmallVec;
 
 use super::{ConnectionKey, LinkKey, NamespaceKey, Shard, SocketKey, Wire, acks::ServerAck};
-use crate::{close_reason::CloseReason, connection::Sent, telemetry};
+use crate::{close_reason::CloseReason, connection::Sent, socket::Stage, telemetry};
 
 /// How long clients may take to acknowledge, unless the business service says otherwise, and at most.
 const ASK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
@@ -153,7 +153,12 @@ impl Shard {
             marks.begin(self.sockets.capacity());
             self.mark_exceptions(namespace, audience, &mut marks);
         }
+        let is_in = |key: &SocketKey| {
+            let socket = self.sockets.get(key.index());
+            socket.is_some_and(|one| matches!(one.stage, Stage::Live) && one.namespace == namespace)
+        };
         let sockets = audience.sockets.iter().filter_map(|handle| self.socket_by_handle(*handle));
+        let sockets = sockets.filter(is_in);
         let everyone = if audience.everyone { self.rooms.everyone(namespace) } else { &[] };
         let rooms = audience.rooms.iter().flat_map(|room| self.rooms.in_room(namespace, room));
         let users = audience.users.iter().flat_map(|user| self.rooms.of_user(namespace, user));
@@ -192,9 +197,9 @@ impl Shard {
         outcome: &mut Outcome,
     ) -> Result<(), EncodeError> {
         let Some(socket) = self.sockets.get(key.index()) else { return Ok(()) };
-        let Some(entry) = self.connections.get(socket.connection.index as usize) else {
-            return Ok(());
-        };
+        let entry = self.connections.get(socket.connection.index as usize);
+        let entry = entry.filter(|entry| entry.serial == socket.connection.serial);
+        let Some(entry) = entry else { return Ok(()) };
         let volatile = encoded.emit.volatile;
         let frame = match entry.wire {
             Wire::SocketIo(_) => encoded.socket_io()?,

@@ -15,8 +15,8 @@ use service_kit::{
 };
 
 use super::{
-    ConnectionKey, Flow, JsonSession, JsonStage, Shard, SocketKey, Wire, acks::ClientAck,
-    rate::Allowance,
+    ConnectionKey, Flow, JsonSession, JsonStage, NamespaceKey, Shard, SocketKey, Wire,
+    acks::ClientAck, rate::Allowance,
 };
 use crate::{
     backend_link::json_list, close_reason::CloseReason, error_answer::ErrorAnswer, telemetry,
@@ -90,6 +90,11 @@ impl Shard {
         let Ok(packet) = Packet::decode(packet) else {
             return self.closed(key, CloseReason::MalformedPacket);
         };
+        if let Packet::Disconnect { namespace } = &packet
+            && let Some(namespace) = self.namespace(namespace)
+        {
+            self.verifications.withdraw(key, namespace);
+        }
         let Some(entry) = self.entry(key) else { return Flow::Closed };
         let Wire::SocketIo(session) = &mut entry.wire else { return Flow::Closed };
         let Ok(action) = session.handle(packet) else {
@@ -107,12 +112,14 @@ impl Shard {
                 self.event(key, &Event { socket, name: &name, args, ack_id, json_id: None })
             }
             Action::Ack { socket, ack_id, args } => {
+                let namespace = self.sockets.get(socket.index()).map(|socket| socket.namespace);
                 self.client_answered(socket, ack_id, args);
-                Flow::Continue
+                namespace.map_or(Flow::Continue, |namespace| self.wait_for_room(key, namespace))
             }
             Action::Disconnect { socket } => {
+                let namespace = self.sockets.get(socket.index()).map(|socket| socket.namespace);
                 self.remove_socket(socket, "client_disconnect");
-                Flow::Continue
+                namespace.map_or(Flow::Continue, |namespace| self.wait_for_room(key, namespace))
             }
             Action::Nothing => Flow::Continue,
         }
@@ -179,11 +186,18 @@ impl Shard {
         };
         let Some(link) = self.link_of(namespace) else { return Flow::Continue };
         link.client_event(handle, traceparent_of(span.as_ref()), client_event);
-        if link.is_full() {
-            link.wait_for_room(key);
-            return self.pause(key);
+        self.wait_for_room(key, namespace)
+    }
+
+    /// Whether a connection that has just sent something to a namespace's business service must wait for room there.
+    pub(crate) fn wait_for_room(&mut self, key: ConnectionKey, namespace: NamespaceKey) -> Flow {
+        match self.link_of(namespace) {
+            Some(link) if link.is_full() => {
+                link.wait_for_room(key);
+                self.pause(key)
+            }
+            Some(_) | None => Flow::Continue,
         }
-        Flow::Continue
     }
 
     fn refuse(&mut self, key: ConnectionKey, event: &Event<'_>, retry_after: Duration) -> Flow {

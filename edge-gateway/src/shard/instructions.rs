@@ -12,14 +12,14 @@ impl Shard {
         link: LinkKey,
         frame: BackendFrame,
     ) -> Result<(), SequenceError> {
-        if let Some(link) = self.links.get_mut(link.0)
-            && frame.seq > 0
-            && !link.accept_frame(frame.seq)?
-        {
-            return Ok(());
-        }
-        for instruction in frame.instructions {
-            self.carry_out(link, instruction);
+        let is_new = match self.links.get_mut(link.0) {
+            Some(link) if frame.seq > 0 => link.accept_frame(frame.seq)?,
+            _ => true,
+        };
+        if is_new {
+            for instruction in frame.instructions {
+                self.carry_out(link, instruction);
+            }
         }
         if let Some(link) = self.links.get_mut(link.0) {
             link.handle_ack(frame.ack)?;
@@ -51,9 +51,11 @@ impl Shard {
                 }
             }
             Some(Kind::Close(close)) => {
-                for socket in self.live_sockets(&close.sockets) {
-                    let connection = self.sockets.get(socket.index()).map(|one| one.connection);
-                    if let Some(connection) = connection {
+                // Also of sockets that were not let in: it is how a client is told to try again.
+                for handle in close.sockets {
+                    let socket = self.socket_by_handle(handle);
+                    let socket = socket.and_then(|socket| self.sockets.get(socket.index()));
+                    if let Some(connection) = socket.map(|socket| socket.connection) {
                         self.close(connection, CloseReason::ClosedByBackend);
                     }
                 }

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::{Buf, Bytes};
 
-/// Most bytes that pings, pongs and close frames may take up while they wait.
+/// Most bytes that pings and pongs may take up while they wait.
 pub(crate) const CONTROL_BYTES_MAX: usize = 64 * 1024;
 
 /// How many pieces one write hands to the kernel.

@@ -2,9 +2,13 @@
 
 use std::sync::atomic::Ordering;
 
-use proto::edge::v1::{Close, Disconnect, Refuse, instruction::Kind};
+use proto::edge::v1::{Accept, Close, Disconnect, Refuse, instruction::Kind};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
-use crate::support::Edge;
+use crate::support::{Edge, status_becomes, within};
 
 const CHAT_OK: &str = r#"40/chat,{"token":"ok:alice"}"#;
 
@@ -118,7 +122,7 @@ async fn a_backend_may_disconnect_sockets_and_close_connections() {
 
     client.send(CHAT_OK).await;
     let (socket, _) = stream.opened().await;
-    stream.instruct([Kind::Accept(proto::edge::v1::Accept { socket })]).await;
+    stream.instruct([Kind::Accept(Accept { socket })]).await;
     client.text().await;
     stream.instruct([Kind::Close(Close { sockets: vec![socket] })]).await;
     assert_eq!(client.close_code().await, Some(4007));
@@ -130,7 +134,7 @@ async fn a_connection_ends_when_its_token_does() {
     let mut client = edge.socket_io().await;
     client.send(r#"40/chat,{"token":"short:alice"}"#).await;
     let (socket, _) = stream.opened().await;
-    stream.instruct([Kind::Accept(proto::edge::v1::Accept { socket })]).await;
+    stream.instruct([Kind::Accept(Accept { socket })]).await;
     client.text().await;
 
     assert_eq!(client.close_code().await, Some(4004));
@@ -156,5 +160,104 @@ async fn a_stopping_edge_closes_transports_and_sends_no_disconnect() {
 
     assert_eq!(client.close_code().await, Some(4000));
     assert_eq!(stream.closed().await, (socket, "shutting_down".to_owned()));
+    edge.stopped().await;
+}
+
+#[tokio::test]
+async fn a_client_with_its_token_in_the_handshake_need_not_wait() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let mut client = edge.websocket_as("/ws", "ok:alice").await;
+
+    client.send(r#"{"event":"join","data":"lobby","id":1}"#).await;
+
+    let (socket, _) = stream.opened().await;
+    stream.instruct([Kind::Accept(Accept { socket })]).await;
+    assert!(client.text().await.starts_with(r#"{"event":"connected""#));
+    assert_eq!(stream.event().await.1.name, "join");
+}
+
+#[tokio::test]
+async fn whoever_asks_again_and_again_is_verified_once_at_a_time() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let mut client = edge.socket_io().await;
+
+    for _ in 0..30 {
+        client.send(r#"40/chat,{"token":"held:alice"}"#).await;
+        client.send("41/chat,").await;
+    }
+    client.send(r#"40{"token":"ok:alice"}"#).await;
+
+    stream.opened().await;
+    assert_eq!(edge.auth.held.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_verdict_on_a_token_that_was_withdrawn_concerns_nobody() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let mut client = edge.socket_io().await;
+
+    client.send(r#"40/chat,{"token":"held:alice"}"#).await;
+    client.send("41/chat,").await;
+    client.send(r#"40/chat,{"token":"ok:bob"}"#).await;
+    client.send(r#"40{"token":"ok:carol"}"#).await;
+    assert_eq!(stream.opened().await.1.namespace, "/");
+    edge.auth.release.send_replace(true);
+
+    let (socket, opened) = stream.opened().await;
+    assert_eq!(opened.identity.unwrap().subject, "bob");
+    stream.instruct([Kind::Accept(Accept { socket })]).await;
+    assert!(client.text().await.starts_with(r#"40/chat,{"sid""#));
+}
+
+#[tokio::test]
+async fn a_token_that_is_too_long_is_not_passed_on() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let mut client = edge.socket_io().await;
+
+    client.send(&format!(r#"40/chat,{{"token":"ok:{}"}}"#, "a".repeat(8 * 1024))).await;
+
+    let unauthorized = r#"44/chat,{"message":"Unauthorized","data":{"code":"unauthorized"}}"#;
+    assert_eq!(client.text().await, unauthorized);
+    client.send(CHAT_OK).await;
+    assert_eq!(stream.opened().await.1.identity.unwrap().subject, "alice");
+}
+
+#[tokio::test]
+async fn a_backend_may_close_the_connection_of_whom_it_cannot_let_in() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let mut client = edge.socket_io().await;
+    client.send(CHAT_OK).await;
+    let (socket, _) = stream.opened().await;
+
+    stream.instruct([Kind::Close(Close { sockets: vec![socket] })]).await;
+
+    assert_eq!(client.close_code().await, Some(4007));
+    assert_eq!(stream.closed().await, (socket, "closed_by_backend".to_owned()));
+}
+
+#[tokio::test]
+async fn nobody_is_let_in_once_the_edge_is_being_stopped() {
+    let (edge, _stream) = Edge::attached(&[]).await;
+    let mut late = TcpStream::connect(edge.address).await.unwrap();
+    late.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut page = [0; 1024];
+    within("a page", late.read(&mut page)).await.unwrap();
+    status_becomes(edge.ops, "/readyz", 200).await;
+    edge.stop();
+    status_becomes(edge.ops, "/readyz", 503).await;
+
+    let handshake = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\
+        Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    late.write_all(handshake.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    within("the connection's end", late.read_to_end(&mut answer)).await.unwrap();
+
+    let shutting_down = [0x88, 2, 0x0f, 0xa0];
+    assert!(
+        answer.ends_with(&[&b"\r\n\r\n"[..], &shutting_down].concat()),
+        "{}",
+        answer.escape_ascii()
+    );
+    drop(late);
     edge.stopped().await;
 }

@@ -1,7 +1,8 @@
 //! Events in, instructions out: who gets what, in which order.
 
 use proto::edge::v1::{
-    AckRequest, Acknowledge, Audience, Emit, Join, Leave, edge_event, instruction::Kind,
+    Accept, AckRequest, Acknowledge, Audience, Close, Emit, Join, Leave, edge_event,
+    instruction::Kind,
 };
 
 use crate::support::{Edge, Stream};
@@ -18,7 +19,11 @@ fn room(name: &str) -> Audience {
     Audience { rooms: vec![name.to_owned()], ..chat() }
 }
 
-fn emit(audience: Audience, event: &str, args: &'static str) -> Kind {
+fn only(socket: u64) -> Audience {
+    Audience { sockets: vec![socket], ..chat() }
+}
+
+fn emit(audience: Audience, event: &str, args: impl Into<bytes::Bytes>) -> Kind {
     Kind::Emit(Emit {
         audience: Some(audience),
         event: event.to_owned(),
@@ -193,6 +198,35 @@ async fn an_ack_that_nobody_gives_is_finished_when_its_time_is_up() {
     let event = stream.next().await;
     let Some(edge_event::Kind::AckFinished(finished)) = event.kind else { panic!("{event:?}") };
     assert_eq!((event.socket, finished.asked, finished.answered), (0, 1, 0));
+}
+
+#[tokio::test]
+async fn nothing_reaches_a_client_before_it_is_let_in() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let mut client = edge.socket_io().await;
+    client.send(r#"40/chat,{"token":"ok:alice"}"#).await;
+    let (socket, _) = stream.opened().await;
+
+    stream.instruct([emit(only(socket), "early", "[]")]).await;
+    stream.instruct([Kind::Accept(Accept { socket })]).await;
+
+    assert!(client.text().await.starts_with(r#"40/chat,{"sid""#));
+}
+
+#[tokio::test]
+async fn what_waits_for_a_client_is_written_before_its_connection_is_closed() {
+    let (edge, mut stream) = Edge::attached(&["--edge-outbox-bytes-max=100000000"]).await;
+    let (mut client, socket) = edge.in_chat(&mut stream, "alice").await;
+    let payload: bytes::Bytes = format!("[\"{}\"]", "x".repeat(1_000_000)).into();
+
+    for _ in 0..30 {
+        stream.instruct([emit(only(socket), "big", payload.clone())]).await;
+    }
+    stream.instruct([Kind::Close(Close { sockets: vec![socket] })]).await;
+
+    assert_eq!(stream.closed().await.0, socket);
+    let (events, code) = client.until_its_end().await;
+    assert_eq!((events.len(), code), (30, Some(4007)));
 }
 
 fn ack_id(frame: &str) -> u64 {

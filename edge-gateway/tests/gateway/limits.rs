@@ -1,12 +1,13 @@
 //! Bounds: what a client may send, how slow it may be, how long it may be silent.
 
-use proto::edge::v1::{Audience, Emit, Join, instruction::Kind};
+use proto::edge::v1::{AckRequest, Audience, Emit, Join, instruction::Kind};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
+use tokio_tungstenite::MaybeTlsStream;
 
-use crate::support::{Edge, within};
+use crate::support::{Client, Edge, within};
 
 #[tokio::test]
 async fn packets_that_break_the_protocol_close_the_connection() {
@@ -86,7 +87,7 @@ async fn too_many_events_are_refused_and_then_the_connection_is_closed() {
     for _ in 0..3 {
         client.send(r#"42/chat,["e"]"#).await;
     }
-    let (exceptions, code) = client.to_the_end().await;
+    let (exceptions, code) = client.until_its_end().await;
     assert_eq!((exceptions.len(), code), (2, Some(4006)));
     for _ in 0..3 {
         stream.event().await;
@@ -172,7 +173,7 @@ async fn who_answers_pings_stays_and_who_does_not_is_closed() {
     let (mut answers, _) = edge.in_chat(&mut stream, "alice").await;
     let (mut silent, socket) = edge.in_chat(&mut stream, "bob").await;
 
-    let silent = tokio::spawn(async move { silent.to_the_end().await });
+    let silent = tokio::spawn(async move { silent.until_its_end().await });
     for _ in 0..6 {
         assert_eq!(answers.text().await, "2");
         answers.send("3").await;
@@ -206,4 +207,107 @@ async fn refused_requests_close_their_connection() {
         assert!(answer.starts_with(status), "{request}: {answer}");
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{request}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn a_client_that_answers_is_slowed_by_a_full_link_too() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let (mut client, socket) = edge.in_chat(&mut stream, "alice").await;
+    for tag in 1..=400 {
+        let audience = Audience {
+            namespace: "/chat".to_owned(),
+            sockets: vec![socket],
+            ..Audience::default()
+        };
+        let ask = Emit {
+            audience: Some(audience),
+            event: "ask".to_owned(),
+            args: "[]".into(),
+            ask: Some(AckRequest { tag, timeout_ms: 60_000 }),
+            ..Emit::default()
+        };
+        stream.instruct([Kind::Emit(ask)]).await;
+        client.text().await;
+    }
+    stream.acknowledges = false;
+    let answer = "x".repeat(100_000);
+
+    let flood = tokio::spawn(async move {
+        for id in 1..=400 {
+            client.send(&format!(r#"43/chat,{id}["{answer}"]"#)).await;
+        }
+        client
+    });
+    for _ in 0..80 {
+        stream.next().await;
+    }
+    assert!(!flood.is_finished(), "nothing is read beyond the link's bound");
+
+    stream.acknowledges = true;
+    stream.instruct([]).await;
+    for _ in 80..800 {
+        stream.next().await;
+    }
+    within("the rest of the flood", flood).await.unwrap();
+}
+
+#[tokio::test]
+async fn pings_keep_their_interval_where_the_timeout_is_longer() {
+    let flags = ["--edge-ping-interval=100ms", "--edge-ping-timeout=50s"];
+    let (edge, mut stream) = Edge::attached(&flags).await;
+    let (mut client, _) = edge.in_chat(&mut stream, "alice").await;
+
+    for _ in 0..3 {
+        assert_eq!(client.text().await, "2");
+        client.send("3").await;
+    }
+}
+
+#[tokio::test]
+async fn durations_beyond_all_clocks_mean_never() {
+    let flags = [
+        "--edge-connect-timeout=300000000000years",
+        "--edge-event-timeout=300000000000years",
+        "--edge-drain-timeout=300000000000years",
+        "--edge-ping-interval=300000000000years",
+        "--edge-ping-timeout=300000000000years",
+    ];
+    let (edge, mut stream) = Edge::attached(&flags).await;
+    let (mut client, _) = edge.in_chat(&mut stream, "alice").await;
+
+    client.send(r#"42/chat,1["e"]"#).await;
+    assert_eq!(stream.event().await.1.ack_id, Some(1));
+
+    edge.stop();
+    assert_eq!(client.close_code().await, Some(4000));
+    stream.closed().await;
+    edge.stopped().await;
+}
+
+#[tokio::test]
+async fn a_client_that_floods_delays_nobody_for_long() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let (mut good, _) = edge.in_chat(&mut stream, "good").await;
+    let flooding = edge.socket_io().await;
+
+    flood(flooding, [0x89, 0x80, 0, 0, 0, 0].repeat(100_000));
+
+    within("five events", async {
+        for _ in 0..5 {
+            good.send(r#"42/chat,["e"]"#).await;
+            stream.event().await;
+        }
+    })
+    .await;
+}
+
+/// Writes `bytes` again and again, and reads what comes, until the connection ends.
+fn flood(client: Client, bytes: Vec<u8>) {
+    use std::io::{Read, Write};
+    let MaybeTlsStream::Plain(stream) = client.stream.into_inner() else { panic!("no TLS here") };
+    let mut write = stream.into_std().unwrap();
+    write.set_nonblocking(false).unwrap();
+    let mut read = write.try_clone().unwrap();
+    std::thread::spawn(move || while write.write_all(&bytes).is_ok() {});
+    std::thread::spawn(move || while read.read(&mut [0; 65536]).is_ok_and(|count| count > 0) {});
 }

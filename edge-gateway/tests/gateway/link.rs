@@ -1,9 +1,12 @@
 //! The link to a business service: breaks, restarts, silence.
 
-use proto::edge::v1::{Acknowledge, Audience, Emit, Join, Membership, instruction::Kind};
+use proto::edge::v1::{
+    AckRequest, Acknowledge, Audience, BackendFrame, Emit, Join, Membership, edge_event,
+    instruction::Kind,
+};
 use tokio::time::Instant;
 
-use crate::support::{Edge, Stream};
+use crate::support::{Edge, Stream, status_becomes};
 
 fn to_lobby(text: &str, position: &str) -> Kind {
     Kind::Emit(Emit {
@@ -18,6 +21,19 @@ fn to_lobby(text: &str, position: &str) -> Kind {
         position_room: "lobby".to_owned(),
         ..Emit::default()
     })
+}
+
+fn mark(socket: u64) -> Emit {
+    Emit {
+        audience: Some(Audience {
+            namespace: "/chat".to_owned(),
+            sockets: vec![socket],
+            ..Audience::default()
+        }),
+        event: "mark".to_owned(),
+        args: "[]".into(),
+        ..Emit::default()
+    }
 }
 
 fn join(socket: u64) -> Kind {
@@ -93,6 +109,105 @@ async fn a_backend_that_starts_anew_is_told_of_everyone() {
 }
 
 #[tokio::test]
+async fn what_was_received_and_never_handled_is_answered_when_its_backend_dies() {
+    let (mut edge, mut stream) = Edge::attached(&[]).await;
+    let (mut client, socket) = edge.in_chat(&mut stream, "alice").await;
+    stream.acknowledges = false;
+    client.send(r#"42/chat,["half done"]"#).await;
+    stream.event().await;
+    let (received, sent) = (stream.received, stream.sent);
+    drop(stream);
+    let mut stream = edge.stream().await.resume(received, sent).await;
+    stream.acknowledges = false;
+    stream.instruct([Kind::Emit(mark(socket))]).await;
+    assert_eq!(client.text().await, r#"42/chat,["mark"]"#);
+    client.send(r#"42/chat,["next"]"#).await;
+    assert_eq!(stream.event().await.1.name, "next", "what was received is not sent again");
+    drop(stream);
+
+    let _stream = edge.stream().await.welcome("backend-2").await;
+
+    for _ in 0..2 {
+        assert!(client.text().await.contains(r#""code":"unavailable""#));
+    }
+}
+
+#[tokio::test]
+async fn what_comes_twice_still_acknowledges() {
+    let (mut edge, mut stream) = Edge::attached(&[]).await;
+    let (mut client, socket) = edge.in_chat(&mut stream, "alice").await;
+    stream.acknowledges = false;
+    client.send(r#"42/chat,["done"]"#).await;
+    stream.event().await;
+
+    let (seq, ack) = (stream.sent, stream.received);
+    stream.send_frame(BackendFrame { seq, ack, ..BackendFrame::default() }).await;
+    stream.instruct([Kind::Emit(mark(socket))]).await;
+    assert_eq!(client.text().await, r#"42/chat,["mark"]"#);
+    drop(stream);
+    let mut stream = edge.stream().await.welcome("backend-2").await;
+    stream.opened().await;
+
+    stream.instruct([Kind::Emit(mark(socket))]).await;
+    assert_eq!(client.text().await, r#"42/chat,["mark"]"#);
+}
+
+#[tokio::test]
+async fn a_client_is_told_once_that_its_event_was_given_up() {
+    let (mut edge, mut stream) = Edge::attached(&["--edge-event-timeout=300ms"]).await;
+    let (mut client, socket) = edge.in_chat(&mut stream, "alice").await;
+    stream.acknowledges = false;
+    client.send(r#"42/chat,["lost"]"#).await;
+    stream.event().await;
+    drop(stream);
+    let held = edge.stream().await;
+    assert!(client.text().await.contains(r#""code":"unavailable""#));
+
+    let mut stream = held.welcome("backend-2").await;
+    stream.opened().await;
+
+    stream.instruct([Kind::Emit(mark(socket))]).await;
+    assert_eq!(client.text().await, r#"42/chat,["mark"]"#);
+}
+
+#[tokio::test]
+async fn answers_to_what_a_dead_backend_asked_reach_no_other() {
+    let (mut edge, mut stream) = Edge::attached(&[]).await;
+    let (mut client, socket) = edge.in_chat(&mut stream, "alice").await;
+    let ask = Some(AckRequest { tag: 1, timeout_ms: 0 });
+    stream.instruct([Kind::Emit(Emit { ask, ..mark(socket) })]).await;
+    assert_eq!(client.text().await, r#"42/chat,1["mark"]"#);
+    drop(stream);
+    let mut stream = edge.stream().await.welcome("backend-2").await;
+    assert!(stream.opened().await.1.announced);
+
+    client.send("43/chat,1[]").await;
+    client.send(r#"42/chat,["after"]"#).await;
+
+    let event = stream.next().await;
+    assert!(matches!(event.kind, Some(edge_event::Kind::Event(_))), "{event:?}");
+}
+
+#[tokio::test]
+async fn who_comes_and_goes_during_an_outage_leaves_nothing_behind() {
+    let (mut edge, mut stream) = Edge::attached(&["--edge-connect-timeout=300ms"]).await;
+    let (mut live, _) = edge.in_chat(&mut stream, "alice").await;
+    let (received, sent) = (stream.received, stream.sent);
+    drop(stream);
+    let held = edge.stream().await;
+    for _ in 0..3 {
+        let mut client = edge.socket_io().await;
+        client.send(r#"40/chat,{"token":"ok:bob"}"#).await;
+        assert_eq!(client.close_code().await, Some(4003));
+    }
+    live.send(r#"42/chat,["after"]"#).await;
+
+    let mut stream = held.resume(received, sent).await;
+
+    assert_eq!(stream.event().await.1.name, "after");
+}
+
+#[tokio::test]
 async fn what_nobody_answers_in_time_is_answered_unavailable() {
     let mut edge = Edge::start(&["--edge-event-timeout=300ms"]).await;
     let mut stream = edge.stream().await.welcome("backend-1").await;
@@ -145,25 +260,15 @@ async fn frames_are_acknowledged_without_traffic_the_other_way() {
 #[tokio::test]
 async fn readiness_follows_the_link() {
     let (mut edge, stream) = Edge::attached(&[]).await;
-    status_becomes(&edge, "/readyz", 200).await;
+    status_becomes(edge.ops, "/readyz", 200).await;
 
     drop(stream);
     let held: Stream = edge.stream().await;
-    status_becomes(&edge, "/readyz", 503).await;
-    status_becomes(&edge, "/healthz", 200).await;
+    status_becomes(edge.ops, "/readyz", 503).await;
+    status_becomes(edge.ops, "/healthz", 200).await;
 
     let _stream = held.welcome("backend-2").await;
-    status_becomes(&edge, "/readyz", 200).await;
-}
-
-async fn status_becomes(edge: &Edge, path: &str, status: u16) {
-    let wanted = format!("HTTP/1.1 {status}");
-    crate::support::within(&format!("{path} {status}"), async {
-        while !crate::support::get(edge.ops, path).await.starts_with(&wanted) {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    status_becomes(edge.ops, "/readyz", 200).await;
 }
 
 fn assert_unavailable_ack(frame: &str, id: u64) {

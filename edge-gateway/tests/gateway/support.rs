@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -33,12 +33,15 @@ use service_kit::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinHandle,
     time,
 };
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream,
+    tungstenite::{Message, client::IntoClientRequest},
+};
 use tonic::{Request, Response, Status, Streaming};
 
 /// How long anything may take before a test fails.
@@ -58,10 +61,14 @@ pub(crate) fn unix_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap()
 }
 
-/// Accepts `ok:<subject>` and `short:<subject>`, which expires in a second; refuses all else, or fails when down.
+/// Accepts `ok:<subject>` and `short:<subject>`, which expires in a second; refuses all else, `held:` only once released;
+/// or fails when down.
 #[derive(Clone, Default)]
 pub(crate) struct FakeAuth {
     pub(crate) down: Arc<AtomicBool>,
+    /// How many calls were held so far.
+    pub(crate) held: Arc<AtomicUsize>,
+    pub(crate) release: watch::Sender<bool>,
 }
 
 #[tonic::async_trait]
@@ -74,6 +81,11 @@ impl AuthService for FakeAuth {
             return Err(Status::unavailable("down"));
         }
         let token = request.into_inner().token;
+        if token.starts_with("held:") {
+            self.held.fetch_add(1, Ordering::Relaxed);
+            let released = self.release.subscribe().wait_for(|released| *released).await.is_ok();
+            assert!(released, "the sender is in self");
+        }
         let lifetime = if token.starts_with("short:") { 1_000 } else { 3_600_000 };
         let outcome = match token.split_once(':') {
             Some(("ok" | "short", subject)) => Outcome::Identity(Identity {
@@ -334,8 +346,21 @@ impl Edge {
 
     pub(crate) async fn websocket(&self, path: &str) -> Client {
         let url = format!("ws://{}{path}", self.address);
-        let (stream, _) =
-            within("a handshake", tokio_tungstenite::connect_async(url)).await.unwrap();
+        self.upgraded(url.into_client_request().unwrap()).await
+    }
+
+    /// A plain JSON connection with its token in the handshake.
+    pub(crate) async fn websocket_as(&self, path: &str, token: &str) -> Client {
+        let url = format!("ws://{}{path}", self.address);
+        let mut request = url.into_client_request().unwrap();
+        let value = format!("Bearer {token}").parse().unwrap();
+        request.headers_mut().insert("authorization", value);
+        self.upgraded(request).await
+    }
+
+    async fn upgraded(&self, request: http::Request<()>) -> Client {
+        let connected = tokio_tungstenite::connect_async(request);
+        let (stream, _) = within("a handshake", connected).await.unwrap();
         Client { stream }
     }
 
@@ -388,7 +413,7 @@ impl Client {
     }
 
     /// Reads to the end; returns the text frames on the way and the close code.
-    pub(crate) async fn to_the_end(&mut self) -> (Vec<String>, Option<u16>) {
+    pub(crate) async fn until_its_end(&mut self) -> (Vec<String>, Option<u16>) {
         let mut texts = Vec::new();
         loop {
             match within("the connection's end", self.stream.next()).await {
@@ -404,7 +429,7 @@ impl Client {
 
     /// The close code, with nothing before it.
     pub(crate) async fn close_code(&mut self) -> Option<u16> {
-        let (texts, code) = self.to_the_end().await;
+        let (texts, code) = self.until_its_end().await;
         assert!(texts.is_empty(), "{texts:?}");
         code
     }
@@ -419,4 +444,15 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
     let mut answer = String::new();
     within("an answer", connection.read_to_string(&mut answer)).await.unwrap();
     answer
+}
+
+/// Waits until `path` is answered with `status`.
+pub(crate) async fn status_becomes(address: SocketAddr, path: &str, status: u16) {
+    let wanted = format!("HTTP/1.1 {status}");
+    within(&format!("{path} {status}"), async {
+        while !get(address, path).await.starts_with(&wanted) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }

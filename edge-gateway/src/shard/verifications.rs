@@ -1,0 +1,97 @@
+//! The tokens that are being verified, and who waits for the verdicts.
+
+use std::{cell::RefCell, collections::HashMap, rc::Weak, time::Instant};
+
+use foldhash::fast::FixedState;
+use service_kit::trace::Span;
+use tokio::task::JoinSet;
+
+use super::{ConnectionKey, NamespaceKey, Shard};
+use crate::auth::TokenVerifier;
+
+/// A client that wants to enter a namespace, on its way to the auth service.
+#[derive(Debug)]
+pub(crate) struct Connect {
+    pub(super) connection: ConnectionKey,
+    pub(super) namespace: NamespaceKey,
+    pub(super) token: String,
+    pub(super) span: Option<Box<Span>>,
+}
+
+/// The verifications under way: at most one for each namespace that a connection asks for. A client that goes on asking
+/// and leaving has to wait for the end of the first: calls that are broken off in numbers would cost the auth service more,
+/// and our connection to it.
+#[derive(Debug)]
+pub(crate) struct Verifications {
+    verifier: TokenVerifier,
+    shard: Weak<RefCell<Shard>>,
+    tasks: JoinSet<()>,
+    under_way: HashMap<(ConnectionKey, NamespaceKey), Awaited, FixedState>,
+}
+
+/// Who waits for the end of a verification.
+#[derive(Debug)]
+enum Awaited {
+    /// The client that asked for it.
+    Verdict,
+    /// Nobody: the client has left the namespace.
+    Nothing,
+    /// The same client, which has come back with this.
+    Next(Box<Connect>),
+}
+
+impl Verifications {
+    pub(crate) fn new(verifier: TokenVerifier, shard: Weak<RefCell<Shard>>) -> Self {
+        Self { verifier, shard, tasks: JoinSet::new(), under_way: HashMap::default() }
+    }
+
+    pub(super) fn start(&mut self, connect: Connect) {
+        if let Some(awaited) = self.under_way.get_mut(&connect.key()) {
+            *awaited = Awaited::Next(Box::new(connect));
+            return;
+        }
+        self.under_way.insert(connect.key(), Awaited::Verdict);
+        let verifier = self.verifier.clone();
+        self.tasks.spawn_local(verify(verifier, self.shard.clone(), connect));
+    }
+
+    /// The client no longer wants to enter a namespace.
+    pub(crate) fn withdraw(&mut self, connection: ConnectionKey, namespace: NamespaceKey) {
+        if let Some(awaited) = self.under_way.get_mut(&(connection, namespace)) {
+            *awaited = Awaited::Nothing;
+        }
+    }
+
+    /// Notes the end of a verification; returns whether its verdict is wanted.
+    pub(super) fn finished(&mut self, connect: &Connect) -> bool {
+        match self.under_way.remove(&connect.key()) {
+            Some(Awaited::Verdict) => true,
+            Some(Awaited::Next(next)) => {
+                self.start(*next);
+                false
+            }
+            Some(Awaited::Nothing) | None => false,
+        }
+    }
+
+    pub(crate) fn forget_finished(&mut self) {
+        while self.tasks.try_join_next().is_some() {}
+    }
+}
+
+impl Connect {
+    fn key(&self) -> (ConnectionKey, NamespaceKey) {
+        (self.connection, self.namespace)
+    }
+}
+
+/// Verifies one client's token and has the shard go on with the answer.
+async fn verify(verifier: TokenVerifier, shard: Weak<RefCell<Shard>>, connect: Connect) {
+    let parent = connect.span.as_ref().map(|span| span.context());
+    let asked_at = Instant::now();
+    let outcome = verifier.verify(&connect.token, parent).await;
+    let Some(shard) = shard.upgrade() else { return };
+    let mut shard = shard.borrow_mut();
+    shard.common.metrics.auth_seconds.record(asked_at.elapsed());
+    shard.verified(connect, outcome);
+}
