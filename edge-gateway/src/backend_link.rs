@@ -9,8 +9,8 @@ use bytes::Bytes;
 use proto::{
     auth::v1::Identity as WireIdentity,
     edge::v1::{
-        AckFinished, ClientAck, ClientEvent, EdgeEvent, EdgeFrame, Hello, Membership, SocketClosed,
-        SocketOpened, Welcome, edge_event::Kind,
+        AckFinished, AllAnnounced, ClientAck, ClientEvent, EdgeEvent, EdgeFrame, Hello, Membership,
+        SocketClosed, SocketOpened, Welcome, edge_event::Kind,
     },
 };
 use tokio::sync::Notify;
@@ -25,8 +25,10 @@ const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
 const FRAME_BYTES_MAX: usize = 64 * 1024;
 const FRAME_EVENTS_MAX: usize = 256;
 
-/// After so many frames from the business service the edge acknowledges without waiting for the next tick.
+/// After so many frames or bytes from the business service the edge acknowledges without waiting for the next tick: it must
+/// not be what fills the other side's outbox.
 const UNACKNOWLEDGED_FRAMES_MAX: u64 = 64;
+const UNACKNOWLEDGED_BYTES_MAX: usize = 512 * 1024;
 
 /// What an event takes up in a queue besides its contents.
 const EVENT_OVERHEAD_BYTES: usize = 128;
@@ -51,6 +53,8 @@ pub(crate) struct BackendLink {
     last_seq: u64,
     /// The last frame of the business service that was carried out.
     received: u64,
+    /// How much of that we have not acknowledged.
+    received_bytes: usize,
     /// The last one that we have acknowledged.
     acknowledged: u64,
     acknowledge: bool,
@@ -105,6 +109,7 @@ impl BackendLink {
             handed_out: 0,
             last_seq: 0,
             received: 0,
+            received_bytes: 0,
             acknowledged: 0,
             acknowledge: false,
             waiting: Vec::new(),
@@ -176,6 +181,10 @@ impl BackendLink {
 
     pub(crate) fn ack_finished(&mut self, tag: u64, asked: u32, answered: u32) {
         self.push(event(0, Kind::AckFinished(AckFinished { tag, asked, answered })));
+    }
+
+    pub(crate) fn all_announced(&mut self) {
+        self.push(event(0, Kind::AllAnnounced(AllAnnounced {})));
     }
 
     fn push(&mut self, event: EdgeEvent) {
@@ -256,6 +265,7 @@ impl BackendLink {
         }
         self.acknowledge = false;
         self.acknowledged = self.received;
+        self.received_bytes = 0;
         match self.unacknowledged.get(self.handed_out) {
             Some(next) => {
                 self.handed_out += 1;
@@ -306,7 +316,7 @@ impl BackendLink {
     }
 
     /// Whether the instructions of frame `seq` are still to be carried out; an error if one before it is missing.
-    pub(crate) fn accept_frame(&mut self, seq: u64) -> Result<bool, SequenceError> {
+    pub(crate) fn accept_frame(&mut self, seq: u64, bytes: usize) -> Result<bool, SequenceError> {
         if seq <= self.received {
             return Ok(false);
         }
@@ -314,7 +324,10 @@ impl BackendLink {
             return Err(SequenceError::Hole { expected: self.received + 1, found: seq });
         }
         self.received = seq;
-        if self.received - self.acknowledged >= UNACKNOWLEDGED_FRAMES_MAX {
+        self.received_bytes += bytes;
+        if self.received - self.acknowledged >= UNACKNOWLEDGED_FRAMES_MAX
+            || self.received_bytes >= UNACKNOWLEDGED_BYTES_MAX
+        {
             self.acknowledge = true;
         }
         Ok(true)
@@ -416,7 +429,7 @@ fn event_bytes(event: &EdgeEvent) -> usize {
             memberships.map(|one| one.room.len() + one.position.len()).sum::<usize>()
                 + opened.identity.as_ref().map_or(0, |identity| identity.profile.len())
         }
-        Some(Kind::Closed(_) | Kind::AckFinished(_)) | None => 0,
+        Some(Kind::Closed(_) | Kind::AckFinished(_) | Kind::AllAnnounced(_)) | None => 0,
     };
     contents + EVENT_OVERHEAD_BYTES
 }

@@ -59,6 +59,8 @@ pub(super) enum EventKind {
         user: Result<User, UserError>,
         memberships: Vec<Membership>,
     },
+    /// No announcement follows.
+    AllAnnounced,
     Closed,
     Client {
         name: String,
@@ -143,6 +145,7 @@ impl TryFrom<wire::EdgeEvent> for Event {
             Kind::Event(wire::ClientEvent { name, args, ack_id, deadline_unix_ms }) => {
                 EventKind::Client { name, args, ack_id, deadline_unix_ms }
             }
+            Kind::AllAnnounced(wire::AllAnnounced {}) => EventKind::AllAnnounced,
             Kind::Ack(_) | Kind::AckFinished(_) => EventKind::Unasked,
         };
         Ok(Self { socket, trace: TraceParent::parse(&traceparent), kind, bytes })

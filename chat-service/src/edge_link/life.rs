@@ -4,12 +4,10 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     mem,
     sync::Arc,
-    time::Duration,
 };
 
 use proto::edge::v1 as wire;
 use service_kit::{clock, trace};
-use tokio::time::Instant;
 
 use super::{
     frame::{Event, EventKind, Frame, Membership},
@@ -36,17 +34,12 @@ use crate::{
 /// an edge keeps unacknowledged, so that its confirmations are read even while its events wait.
 const INBOX_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// With no announcement for so long, the last socket has been announced. So it has with the first event of a client.
-const ANNOUNCEMENTS_PAUSE: Duration = Duration::from_millis(250);
-
 #[derive(Debug)]
 pub(super) struct Life {
     pub(super) outbox: Outbox,
     pub(super) sent: SentFrames,
     /// Number of the last frame that was received.
     pub(super) received: u64,
-    /// Sockets are being announced, until this moment if no other is.
-    pub(super) announced_until: Option<Instant>,
     /// The rooms that announced sockets are in.
     announced_rooms: HashSet<RoomKey>,
     /// In how many rooms sockets are being given what they missed. No event is begun meanwhile.
@@ -72,7 +65,6 @@ impl Life {
             outbox,
             sent: SentFrames::default(),
             received: 0,
-            announced_until: None,
             announced_rooms: HashSet::new(),
             catching_up: 0,
             earlier,
@@ -140,8 +132,7 @@ impl Life {
     }
 
     /// Sockets are no longer announced: begins to give them what they missed.
-    pub(super) fn end_announcements(&mut self, workers: &Workers, planned: &mut VecDeque<Planned>) {
-        self.announced_until = None;
+    fn end_announcements(&mut self, workers: &Workers, planned: &mut VecDeque<Planned>) {
         for room in mem::take(&mut self.announced_rooms) {
             self.catching_up += 1;
             planned.push_back(self.catch_up(workers, room));
@@ -165,32 +156,12 @@ impl Life {
         Planned { worker, command: Command::CatchUp(Box::new(catch_up)) }
     }
 
-    /// The clock of the announcements has run out; it is set again while some may wait in the inbox.
-    pub(super) fn handle_announcements_pause(
-        &mut self,
-        now: Instant,
-        workers: &Workers,
-        planned: &mut VecDeque<Planned>,
-    ) {
-        if self.inbox.is_empty() {
-            self.end_announcements(workers, planned);
-        } else {
-            self.announced_until = Some(now + ANNOUNCEMENTS_PAUSE);
-        }
-    }
-
     /// Begins the next event of the inbox; tells whether there was one.
     pub(super) fn begin_next(
         &mut self,
         settings: &LinkSettings,
         planned: &mut VecDeque<Planned>,
     ) -> bool {
-        if let Some((_, Event { kind: EventKind::Client { .. }, .. })) = self.inbox.front()
-            && self.announced_until.is_some()
-        {
-            self.end_announcements(&settings.workers, planned);
-            return true;
-        }
         if self.catching_up > 0 {
             return false;
         }
@@ -207,13 +178,16 @@ impl Life {
                 }
             }
             EventKind::Announced { namespace, user, memberships } => {
-                self.announced_until = Some(Instant::now() + ANNOUNCEMENTS_PAUSE);
                 let mut ticket = self.outbox.ticket(seq, Instructions::default());
                 if let Some(socket) = self.admit(handle, (namespace, user), settings, &mut ticket) {
                     for membership in memberships {
                         planned.extend(self.restore(settings, &ticket, &socket, membership));
                     }
                 }
+            }
+            EventKind::AllAnnounced => {
+                drop(self.outbox.ticket(seq, Instructions::default()));
+                self.end_announcements(&settings.workers, planned);
             }
             EventKind::Closed => {
                 let ticket = self.outbox.ticket(seq, Instructions::default());

@@ -282,11 +282,6 @@ impl Link {
             let gone = |worker| Planned { worker, command: Command::LinkGone(link) };
             self.planned.extend(settings.workers.all().map(gone));
         }
-        if let Some(life) = &mut self.life
-            && is_due(life.announced_until, now)
-        {
-            life.handle_announcements_pause(now, &settings.workers, &mut self.planned);
-        }
     }
 
     /// Begins nothing more, and finishes the rest. What was not begun is not acknowledged: the edge answers it.
@@ -318,9 +313,8 @@ impl Link {
 
     fn next_deadline(&self) -> Option<Instant> {
         let life_ends_at = self.life_ends_at.filter(|_| self.life.is_some());
-        let announced_until = self.life.as_ref().and_then(|life| life.announced_until);
         let earlier = self.earlier.iter().map(|(until, _)| *until);
-        earlier.chain(life_ends_at).chain(announced_until).chain(self.drain_ends_at).min()
+        earlier.chain(life_ends_at).chain(self.drain_ends_at).min()
     }
 }
 

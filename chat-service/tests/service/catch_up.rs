@@ -7,7 +7,7 @@ use proto::chat::v1::{
 use tonic::{Code, transport::Channel};
 
 use crate::{
-    edge::{Edge, event, opened},
+    edge::{Edge, all_announced, event, opened},
     events::emitted_position,
     running::Running,
 };
@@ -38,7 +38,7 @@ async fn sockets_that_are_announced_again_were_never_gone() {
     }
 
     forget_and_attach(&mut edge, &service).await;
-    edge.send(vec![opened(1, "/chat", "ann", Some(&[("lobby", "")]))]).await;
+    edge.send(vec![opened(1, "/chat", "ann", Some(&[("lobby", "")])), all_announced()]).await;
     edge.wait_until_acknowledged().await;
     assert_eq!(socket_counts(&service).await, [1, 1, 1]);
     // Cut later, so its grace ends later: when it has, that of the first link's earlier life has as well.
@@ -67,7 +67,7 @@ async fn a_socket_that_is_not_announced_again_has_left_when_the_grace_is_over() 
     }
 
     forget_and_attach(&mut edge, &service).await;
-    edge.send(vec![opened(1, "/chat", "ann", Some(&[("lobby", "")]))]).await;
+    edge.send(vec![opened(1, "/chat", "ann", Some(&[("lobby", "")])), all_announced()]).await;
 
     edge.expect(&[
         r#"emit to room lobby: presence [{"room":"lobby","joined":[],"left":[{"id":"bob"}],"count":1}]"#,
@@ -92,7 +92,7 @@ async fn what_was_missed_is_told_in_order_and_once_each_socket_from_its_own_posi
     edge.wait_until_acknowledged().await;
     say(&mut speaker, "3").await;
     edge.send(vec![opened(2, "/chat", "cat", Some(&[("lobby", &second)]))]).await;
-    edge.send(vec![opened(3, "/chat", "dan", Some(&[("lobby", &second)]))]).await;
+    edge.send(vec![opened(3, "/chat", "dan", Some(&[("lobby", &second)])), all_announced()]).await;
     edge.wait_until_acknowledged().await;
     say(&mut speaker, "4").await;
 
@@ -125,7 +125,7 @@ async fn sockets_that_stand_at_the_same_position_are_told_together() {
     let mut edge = service.edge("one").await;
     let memberships: &[(&str, &str)] = &[("lobby", &first)];
     let sockets = (1..=500).map(|socket| opened(socket, "/chat", "bob", Some(memberships)));
-    edge.send(sockets.collect()).await;
+    edge.send(sockets.chain([all_announced()]).collect()).await;
 
     let line = edge.next().await;
     assert!(line.starts_with("emit to room lobby: message"), "{line}");
@@ -145,7 +145,8 @@ async fn a_socket_is_told_when_what_it_missed_is_gone() {
 
     for position in [&*first, "not a position", "AAAAAAAAAAAAAAAAAAAAAA"] {
         let mut edge = service.edge(position).await;
-        edge.send(vec![opened(1, "/chat", "bob", Some(&[("lobby", position)]))]).await;
+        edge.send(vec![opened(1, "/chat", "bob", Some(&[("lobby", position)])), all_announced()])
+            .await;
 
         edge.expect(&[
             r#"emit to room lobby: exception [{"status":"error","code":"gap","message":"events of this room were missed: join it again","retryable":false,"room":"lobby"}]"#,
@@ -169,6 +170,7 @@ async fn what_a_socket_says_comes_after_what_it_missed_and_before_its_ack() {
     let message = r#"[{"room":"lobby","text":"own"}]"#;
     edge.send(vec![
         opened(1, "/chat", "ann", Some(&[("lobby", &position)])),
+        all_announced(),
         event(1, Some(1), "message", message),
     ])
     .await;
@@ -213,7 +215,7 @@ async fn an_edge_that_falls_too_far_behind_is_given_up_and_catches_up_from_the_l
     edge.confirms = true;
     let memberships: Vec<(&str, &str)> =
         rooms.iter().zip(&positions).map(|(room, position)| (*room, &**position)).collect();
-    edge.send(vec![opened(1, "/chat", "ann", Some(&memberships))]).await;
+    edge.send(vec![opened(1, "/chat", "ann", Some(&memberships)), all_announced()]).await;
     let mut next = [0; 3];
     for _ in 0..count {
         let line = edge.next().await;

@@ -5,8 +5,9 @@ use std::{collections::VecDeque, future::Future};
 use proto::{
     auth::v1::Identity,
     edge::v1::{
-        BackendFrame, ClientEvent, EdgeEvent, EdgeFrame, Hello, Instruction, Membership,
-        SocketClosed, SocketOpened, Welcome, edge_event::Kind, edge_link_client::EdgeLinkClient,
+        AllAnnounced, BackendFrame, ClientEvent, EdgeEvent, EdgeFrame, Hello, Instruction,
+        Membership, SocketClosed, SocketOpened, Welcome, edge_event::Kind,
+        edge_link_client::EdgeLinkClient,
     },
 };
 use tokio::{sync::mpsc, time};
@@ -250,6 +251,12 @@ pub(crate) fn opened(
             .collect(),
     };
     EdgeEvent { socket, traceparent: String::new(), kind: Some(Kind::Opened(kind)) }
+}
+
+/// The end of the announcements.
+pub(crate) fn all_announced() -> EdgeEvent {
+    let kind = Some(Kind::AllAnnounced(AllAnnounced {}));
+    EdgeEvent { socket: 0, traceparent: String::new(), kind }
 }
 
 pub(crate) fn closed(socket: u64) -> EdgeEvent {

@@ -4,7 +4,7 @@ use proto::edge::v1::{EdgeEvent, EdgeFrame, Hello};
 use tonic::Code;
 
 use crate::{
-    edge::{Edge, event, opened},
+    edge::{Edge, all_announced, event, opened},
     running::Running,
 };
 
@@ -197,8 +197,8 @@ async fn rooms_and_presence_are_there_again_after_a_restart() {
     let service = service.restart().await;
     assert!(!edge.attach(&service).await.resumed);
     assert!(!other.attach(&service).await.resumed);
-    edge.send(vec![opened(1, "/chat", "ann", Some(&[("lobby", "")]))]).await;
-    other.send(vec![opened(1, "/chat", "bob", Some(&[("lobby", "")]))]).await;
+    edge.send(vec![opened(1, "/chat", "ann", Some(&[("lobby", "")])), all_announced()]).await;
+    other.send(vec![opened(1, "/chat", "bob", Some(&[("lobby", "")])), all_announced()]).await;
     edge.wait_until_acknowledged().await;
     other.wait_until_acknowledged().await;
 

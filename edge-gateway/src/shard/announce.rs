@@ -46,6 +46,7 @@ impl Shard {
         for event in sockets {
             state.requeue(event);
         }
+        state.all_announced();
         for event in still_meaningful(lost.unsent, &known) {
             state.requeue(event);
         }
@@ -90,8 +91,13 @@ fn still_meaningful(
 ) -> impl Iterator<Item = EdgeEvent> {
     unsent.into_iter().filter(|event| match &event.kind {
         Some(Kind::Event(_)) => known.contains(&event.socket),
-        Some(Kind::Opened(_) | Kind::Closed(_) | Kind::Ack(_) | Kind::AckFinished(_)) | None => {
-            false
-        }
+        Some(
+            Kind::Opened(_)
+            | Kind::Closed(_)
+            | Kind::Ack(_)
+            | Kind::AckFinished(_)
+            | Kind::AllAnnounced(_),
+        )
+        | None => false,
     })
 }

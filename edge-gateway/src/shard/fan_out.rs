@@ -103,8 +103,8 @@ impl Shard {
         let Ok(outcome) = self.deliver(namespace, audience, emit, ack_id) else {
             return self.bad_instruction("emit whose args are not a JSON list");
         };
-        if !emit.position.is_empty() && audience.sockets.is_empty() {
-            self.rooms.advance(namespace, &emit.position_room, &emit.position);
+        if !emit.position.is_empty() {
+            self.advance(namespace, audience, emit);
         }
         self.common.metrics.deliveries.increment(u64::from(outcome.recipients));
         self.common.metrics.drops.volatile.increment(outcome.dropped);
@@ -122,6 +122,19 @@ impl Shard {
         }
         for connection in outcome.overflowed {
             self.close(connection, CloseReason::SlowConsumer);
+        }
+    }
+
+    /// Notes how far the audience has been given the log.
+    fn advance(&mut self, namespace: NamespaceKey, audience: &Audience, emit: &Emit) {
+        let Emit { position_room: room, position, .. } = emit;
+        if audience.sockets.is_empty() {
+            self.rooms.advance(namespace, room, position);
+        }
+        for handle in &audience.sockets {
+            if let Some(socket) = self.socket_by_handle(*handle) {
+                self.rooms.advance_one(namespace, room, socket, position);
+            }
         }
     }
 

@@ -13,7 +13,7 @@ impl Shard {
         frame: BackendFrame,
     ) -> Result<(), SequenceError> {
         let is_new = match self.links.get_mut(link.0) {
-            Some(link) if frame.seq > 0 => link.accept_frame(frame.seq)?,
+            Some(link) if frame.seq > 0 => link.accept_frame(frame.seq, payload_bytes(&frame))?,
             _ => true,
         };
         if is_new {
@@ -84,6 +84,25 @@ impl Shard {
         };
         keys.filter(is_live).collect()
     }
+}
+
+/// What a frame's instructions carry.
+fn payload_bytes(frame: &BackendFrame) -> usize {
+    let instructions = frame.instructions.iter();
+    let bytes = instructions.map(|instruction| match &instruction.kind {
+        Some(Kind::Emit(emit)) => emit.args.len(),
+        Some(Kind::Acknowledge(acknowledge)) => acknowledge.args.len(),
+        Some(
+            Kind::Accept(_)
+            | Kind::Refuse(_)
+            | Kind::Join(_)
+            | Kind::Leave(_)
+            | Kind::Disconnect(_)
+            | Kind::Close(_),
+        )
+        | None => 0,
+    });
+    bytes.sum()
 }
 
 /// Longest room name of the contract.

@@ -17,6 +17,8 @@ pub(crate) struct Rooms {
     namespaces: Vec<Names>,
     /// By socket key.
     memberships: Vec<Memberships>,
+    /// Positions of those members that stand elsewhere than their group: they are being given what they missed.
+    apart: HashMap<(u32, SocketKey), String, FixedState>,
 }
 
 /// A socket is always in its namespace's and its user's group, so rooms start at the third.
@@ -68,7 +70,7 @@ impl Rooms {
                 rooms: NameMap::default(),
             })
             .collect();
-        Self { groups, namespaces, memberships: Vec::new() }
+        Self { groups, namespaces, memberships: Vec::new(), apart: HashMap::default() }
     }
 
     /// Takes in a socket that was let into its namespace.
@@ -112,9 +114,7 @@ impl Rooms {
         if !self.is_member(group, socket) {
             self.add(group, socket);
         }
-        if let Some(group) = self.groups.get_mut(group as usize) {
-            position.clone_into(&mut group.position);
-        }
+        self.set_apart(group, socket, position);
     }
 
     /// Takes a socket out of a room.
@@ -123,7 +123,7 @@ impl Rooms {
         let Some(memberships) = self.memberships.get_mut(socket.index()) else { return };
         if let Some(place) = memberships.iter().position(|membership| membership.group == group) {
             let membership = memberships.swap_remove(place);
-            self.take_out(membership);
+            self.take_out(socket, membership);
         }
     }
 
@@ -131,16 +131,47 @@ impl Rooms {
     pub(crate) fn remove(&mut self, socket: SocketKey) {
         let Some(memberships) = self.memberships.get_mut(socket.index()) else { return };
         for membership in std::mem::take(memberships) {
-            self.take_out(membership);
+            self.take_out(socket, membership);
         }
     }
 
-    /// Remembers that the members of a room have been given its log up to `position`.
+    /// Remembers that all members of a room have been given its log up to `position`.
     pub(crate) fn advance(&mut self, namespace: NamespaceKey, room: &str, position: &str) {
-        if let Some(group) = self.room(namespace, room)
-            && let Some(group) = self.groups.get_mut(group as usize)
+        if let Some(key) = self.room(namespace, room)
+            && let Some(group) = self.groups.get_mut(key as usize)
         {
             position.clone_into(&mut group.position);
+            if !self.apart.is_empty() {
+                self.apart.retain(|(group, _), _| *group != key);
+            }
+        }
+    }
+
+    /// Remembers that one member of a room has been given its log up to `position`.
+    pub(crate) fn advance_one(
+        &mut self,
+        namespace: NamespaceKey,
+        room: &str,
+        socket: SocketKey,
+        position: &str,
+    ) {
+        if let Some(group) = self.room(namespace, room)
+            && self.is_member(group, socket)
+        {
+            self.set_apart(group, socket, position);
+        }
+    }
+
+    /// Notes where a member stands: with the group, if it is alone in it.
+    fn set_apart(&mut self, key: u32, socket: SocketKey, position: &str) {
+        let Some(group) = self.groups.get_mut(key as usize) else { return };
+        if group.members.len() == 1 {
+            position.clone_into(&mut group.position);
+        }
+        if group.position == position {
+            self.apart.remove(&(key, socket));
+        } else {
+            self.apart.insert((key, socket), position.to_owned());
         }
     }
 
@@ -163,10 +194,13 @@ impl Rooms {
     /// The rooms a socket is in, each with the position its members have been given.
     pub(crate) fn rooms_of(&self, socket: SocketKey) -> impl Iterator<Item = (&str, &str)> {
         let memberships = self.memberships.get(socket.index()).map_or(&[][..], |all| &all[..]);
-        memberships.iter().filter_map(|membership| {
+        memberships.iter().filter_map(move |membership| {
             let group = self.groups.get(membership.group as usize)?;
             match &group.name {
-                GroupName::Room(name) => Some((&**name, group.position.as_str())),
+                GroupName::Room(name) => {
+                    let own = self.apart.get(&(membership.group, socket));
+                    Some((&**name, own.unwrap_or(&group.position).as_str()))
+                }
                 GroupName::Everyone | GroupName::User(_) => None,
             }
         })
@@ -196,7 +230,8 @@ impl Rooms {
     }
 
     /// Closes the gap that a membership leaves in its group, and forgets the group when it was the last.
-    fn take_out(&mut self, gone: Membership) {
+    fn take_out(&mut self, socket: SocketKey, gone: Membership) {
+        self.apart.remove(&(gone.group, socket));
         let Some(group) = self.groups.get_mut(gone.group as usize) else { return };
         group.members.swap_remove(gone.slot as usize);
         if let Some(moved) = group.members.get(gone.slot as usize)
@@ -298,6 +333,33 @@ mod tests {
         assert_eq!(rooms.groups.len(), 2, "only the two namespaces are left");
         let names = rooms.namespaces.iter();
         assert!(names.into_iter().all(|names| names.users.is_empty() && names.rooms.is_empty()));
+    }
+
+    #[test]
+    fn a_member_that_is_led_through_the_log_stands_apart_until_the_room_goes_on() {
+        let mut rooms = three_in_a_room();
+        rooms.advance(CHAT, "lobby", "p5");
+
+        rooms.advance_one(CHAT, "lobby", socket(1), "p3");
+        assert_eq!(rooms.rooms_of(socket(1)).collect::<Vec<_>>(), [("lobby", "p3")]);
+        assert_eq!(rooms.rooms_of(socket(2)).collect::<Vec<_>>(), [("lobby", "p5")]);
+
+        rooms.advance(CHAT, "lobby", "p6");
+        assert_eq!(rooms.rooms_of(socket(1)).collect::<Vec<_>>(), [("lobby", "p6")]);
+        rooms.advance_one(CHAT, "lobby", socket(1), "p3");
+        rooms.remove(socket(1));
+        assert!(rooms.apart.is_empty());
+    }
+
+    #[test]
+    fn a_newcomer_does_not_move_the_others() {
+        let mut rooms = three_in_a_room();
+
+        rooms.enter(CHAT, socket(3), "dan");
+        rooms.join(CHAT, socket(3), "lobby", "p9");
+
+        assert_eq!(rooms.rooms_of(socket(0)).collect::<Vec<_>>(), [("lobby", "p1")]);
+        assert_eq!(rooms.rooms_of(socket(3)).collect::<Vec<_>>(), [("lobby", "p9")]);
     }
 
     #[test]

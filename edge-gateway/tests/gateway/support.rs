@@ -127,6 +127,8 @@ pub(crate) struct Stream {
     pub(crate) acknowledged: u64,
     /// Whether received frames are acknowledged at once.
     pub(crate) acknowledges: bool,
+    /// Whether the edge has said that all live sockets are announced; a resumed stream needs no announcements.
+    all_announced: bool,
 }
 
 #[tonic::async_trait]
@@ -150,6 +152,7 @@ impl EdgeLink for Scripted {
             sent: 0,
             acknowledged: 0,
             acknowledges: true,
+            all_announced: false,
         };
         self.streams.send(stream).await.map_err(|_| Status::aborted("test is over"))?;
         Ok(Response::new(ReceiverStream::new(frames)))
@@ -170,6 +173,7 @@ impl Stream {
         let welcome = Welcome { backend_id, resumed: true, received };
         self.received = received;
         self.sent = sent;
+        self.all_announced = true;
         self.send_frame(BackendFrame { welcome: Some(welcome), ..BackendFrame::default() }).await;
         self
     }
@@ -216,7 +220,20 @@ impl Stream {
                 self.send_frame(BackendFrame { ack, ..BackendFrame::default() }).await;
             }
         }
-        self.events.extend(frame.events);
+        for event in frame.events {
+            match &event.kind {
+                Some(edge_event::Kind::AllAnnounced(_)) => {
+                    assert!(!self.all_announced, "announcements end once");
+                    self.all_announced = true;
+                    continue;
+                }
+                Some(edge_event::Kind::Event(event)) => {
+                    assert!(self.all_announced, "{} came among the announcements", event.name);
+                }
+                _ => {}
+            }
+            self.events.push_back(event);
+        }
     }
 
     /// The next event, which must be a socket that opens.
