@@ -1,6 +1,6 @@
 //! Asks the auth service who a token speaks for.
 
-use std::time::Duration;
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use http::Uri;
 use proto::{
@@ -32,6 +32,8 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone)]
 pub(crate) struct TokenVerifier {
     client: AuthServiceClient<Channel>,
+    /// The last call failed. An outage is logged once, not for each client that it turns away.
+    is_down: Rc<Cell<bool>>,
 }
 
 /// Why a token has not let anybody in.
@@ -57,7 +59,7 @@ impl TokenVerifier {
         let client = AuthServiceClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Self { client }
+        Self { client, is_down: Rc::default() }
     }
 
     /// Answers within [`OUTAGE_PATIENCE`] and one call's timeout.
@@ -89,9 +91,14 @@ impl TokenVerifier {
             request.metadata_mut().insert("traceparent", value);
         }
         let response = self.client.clone().authenticate(request).await.map_err(|status| {
-            tracing::warn!(code = ?status.code(), "auth service did not answer");
+            if !self.is_down.replace(true) {
+                tracing::warn!(code = ?status.code(), "auth service does not answer");
+            }
             VerifyTokenError::Unavailable
         })?;
+        if self.is_down.replace(false) {
+            tracing::info!("auth service answers again");
+        }
         match response.into_inner().outcome {
             Some(Outcome::Identity(identity)) if !identity.subject.is_empty() => Ok(Identity {
                 subject: identity.subject.into(),
@@ -99,10 +106,7 @@ impl TokenVerifier {
                 profile: identity.profile,
                 expires_at_unix_ms: identity.expires_at_unix_ms,
             }),
-            Some(Outcome::Refusal(refusal)) => {
-                tracing::debug!(reason = ?refusal.reason(), "token refused");
-                Err(VerifyTokenError::Rejected)
-            }
+            Some(Outcome::Refusal(_)) => Err(VerifyTokenError::Rejected),
             Some(Outcome::Identity(_)) | None => {
                 tracing::error!("auth service gave an answer that is neither identity nor refusal");
                 Err(VerifyTokenError::Unavailable)

@@ -328,7 +328,10 @@ impl Shard {
     }
 }
 
+/// Ends a connect's span, and says in the log how it went.
 fn finish(span: Option<Box<Span>>, outcome: &'static str) {
+    let trace_id = span.as_ref().map(|span| span.context().trace_id());
+    tracing::debug!(outcome, trace.id = trace_id.map(tracing::field::display), "connect ended");
     if let Some(mut span) = span {
         span.set("sockeye.outcome", outcome);
         if outcome == "unavailable" {

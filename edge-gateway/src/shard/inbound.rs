@@ -126,10 +126,7 @@ impl Shard {
     }
 
     fn receive_json(&mut self, key: ConnectionKey, text: &str) -> Flow {
-        let Ok(request) = Request::decode(text) else {
-            self.answer_json(key, None, &ErrorAnswer::bad_request());
-            return self.flow(key);
-        };
+        let Ok(request) = Request::decode(text) else { return self.bad_request(key) };
         let Some(Wire::PlainJson(session)) = self.entry(key).map(|entry| &mut entry.wire) else {
             return Flow::Closed;
         };
@@ -150,11 +147,29 @@ impl Shard {
         )
     }
 
+    /// What cannot be read counts as an event: a client that sends nothing else is not free of limits.
+    fn bad_request(&mut self, key: ConnectionKey) -> Flow {
+        let answer = match self.take_allowance(key, Instant::now()) {
+            Allowance::Granted => ErrorAnswer::bad_request(),
+            Allowance::Refused { retry_after } => {
+                self.common.metrics.drops.rate_limited.increment(1);
+                ErrorAnswer::rate_limited(retry_after)
+            }
+            Allowance::Exhausted => return self.closed(key, CloseReason::RateLimited),
+        };
+        self.answer_json(key, None, &answer);
+        self.flow(key)
+    }
+
+    fn take_allowance(&mut self, key: ConnectionKey, now: Instant) -> Allowance {
+        let (per_second, burst) = (self.limits.events_per_second, self.limits.events_burst);
+        let entry = self.entry(key);
+        entry.map_or(Allowance::Exhausted, |entry| entry.rate.take(now, per_second, burst))
+    }
+
     fn event(&mut self, key: ConnectionKey, event: &Event<'_>) -> Flow {
         let now = Instant::now();
-        let (per_second, burst) = (self.limits.events_per_second, self.limits.events_burst);
-        let Some(entry) = self.entry(key) else { return Flow::Closed };
-        match entry.rate.take(now, per_second, burst) {
+        match self.take_allowance(key, now) {
             Allowance::Granted => {}
             Allowance::Refused { retry_after } => return self.refuse(key, event, retry_after),
             Allowance::Exhausted => return self.closed(key, CloseReason::RateLimited),

@@ -96,6 +96,21 @@ async fn too_many_events_are_refused_and_then_the_connection_is_closed() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_counts_as_an_event() {
+    let flags = ["--edge-events-per-second=1", "--edge-events-burst=2"];
+    let (edge, _stream) = Edge::attached(&flags).await;
+    let mut client = edge.websocket("/ws").await;
+
+    for _ in 0..5 {
+        client.send("garbage").await;
+    }
+
+    let (answers, code) = client.until_its_end().await;
+    let codes: Vec<_> = answers.iter().map(|answer| answer.contains("rate_limited")).collect();
+    assert_eq!((codes, code), (vec![false, false, true, true], Some(4006)));
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_read_is_closed_and_nobody_waits_for_it() {
     let (edge, mut stream) = Edge::attached(&["--edge-outbox-bytes-max=100000"]).await;
     let (_slow, slow_socket) = edge.in_chat(&mut stream, "slow").await;

@@ -219,6 +219,7 @@ async fn what_nobody_answers_in_time_is_answered_unavailable() {
     let late = Acknowledge { socket: 1, ack_id: event.ack_id.unwrap(), args: "[\"late\"]".into() };
     stream.instruct([Kind::Acknowledge(late)]).await;
 
+    let (received, sent) = (stream.received, stream.sent);
     drop(stream);
     let hold = edge.stream().await;
     let asked_at = Instant::now();
@@ -229,8 +230,7 @@ async fn what_nobody_answers_in_time_is_answered_unavailable() {
     assert!(exception.starts_with(r#"42/chat,["exception",{"status":"error","code":"unavail"#));
     assert!(asked_at.elapsed() < crate::support::DEADLINE);
 
-    let received = 2;
-    let mut stream = hold.resume(received, 2).await;
+    let mut stream = hold.resume(received, sent).await;
     client.send(r#"42/chat,["after"]"#).await;
     let (_, after) = stream.event().await;
     assert_eq!(after.name, "after", "what was given up is not sent late");
