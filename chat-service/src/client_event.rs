@@ -53,6 +53,9 @@ impl ClientEvent {
     /// Answers that it was not carried out, or tells the client of it where it does not wait for an answer.
     pub(crate) fn refuse(mut self, metrics: &Metrics, error: &ClientError) {
         metrics.count_refused(error.code);
+        let trace_id = self.trace().map(TraceParent::trace_id);
+        let trace_id = trace_id.map(tracing::field::display);
+        tracing::debug!(code = error.code.label(), trace.id = trace_id, "event refused");
         self.fail(error.code.label());
         let socket = self.socket.key;
         match self.ack_id {

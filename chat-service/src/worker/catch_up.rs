@@ -25,6 +25,10 @@ const PAGE: Limit = Limit { count: PAGE_ENTRIES_MAX, bytes: PAGE_BYTES_MAX };
 #[derive(Debug)]
 pub(super) struct Group {
     standing: Standing,
+    /// Where the log ended when the first of them was announced.
+    restored_at: Position,
+    /// They know that they have missed something.
+    told_of_gap: bool,
     handles: Vec<u64>,
 }
 
@@ -60,7 +64,7 @@ impl<L: RoomLog> Worker<L> {
                 let room = self.rooms.get(vacant.key());
                 let mut handles = room.map_or_else(Vec::new, |room| room.handles(socket.key.link));
                 handles.retain(|handle| *handle != socket.key.handle);
-                vacant.insert(vec![Group { standing: Standing::At(end), handles }])
+                vacant.insert(vec![Group::new(Standing::At(end), end, handles)])
             }
         };
         let standing = match position {
@@ -68,7 +72,7 @@ impl<L: RoomLog> Worker<L> {
             Some(Ok(position)) => Standing::At(position),
             Some(Err(_)) => Standing::Lost,
         };
-        add(groups, standing, socket.key.handle);
+        add(groups, standing, end, socket.key.handle);
     }
 
     pub(super) async fn handle_catch_up(&mut self, catch_up: CatchUp, now_ms: u64) {
@@ -123,21 +127,48 @@ impl<L: RoomLog> Worker<L> {
                 !more
             }
             Err(Gap) => {
-                self.metrics.gaps.increment(group.handles.len() as u64);
-                let args = client_view::exception(&ClientError::MISSED_EVENTS, Some(key.name()));
-                let emit = Emit { event: EXCEPTION, args, volatile: false, position: None };
-                ticket.instructions.emit(audience(), &emit);
-                group.standing = Standing::At(self.log.end(key).await);
-                true
+                if !group.told_of_gap {
+                    self.metrics.gaps.increment(group.handles.len() as u64);
+                    let args =
+                        client_view::exception(&ClientError::MISSED_EVENTS, Some(key.name()));
+                    let emit = Emit { event: EXCEPTION, args, volatile: false, position: None };
+                    ticket.instructions.emit(audience(), &emit);
+                }
+                group.go_on_after_gap(self.log.end(key).await)
             }
         }
     }
 }
 
-fn add(groups: &mut Vec<Group>, standing: Standing, handle: u64) {
+impl Group {
+    fn new(standing: Standing, restored_at: Position, handles: Vec<u64>) -> Self {
+        Self { standing, restored_at, told_of_gap: false, handles }
+    }
+
+    /// Skips what cannot be had, and no more: what was logged since the sockets were announced must reach them. Of a log
+    /// whose life began after they had last seen it, they have seen nothing. Tells whether they stand at the end.
+    fn go_on_after_gap(&mut self, end: Position) -> bool {
+        let is_of_another_life =
+            !matches!(self.standing, Standing::At(position) if position.epoch == end.epoch);
+        let next = if is_of_another_life {
+            Position { offset: 0, ..end }
+        } else if self.standing == Standing::At(self.restored_at)
+            || self.restored_at.epoch != end.epoch
+        {
+            end
+        } else {
+            self.restored_at
+        };
+        self.told_of_gap = true;
+        self.standing = Standing::At(next);
+        next == end
+    }
+}
+
+fn add(groups: &mut Vec<Group>, standing: Standing, end: Position, handle: u64) {
     match groups.iter_mut().find(|group| group.standing == standing) {
         Some(group) => group.handles.push(handle),
-        None => groups.push(Group { standing, handles: vec![handle] }),
+        None => groups.push(Group::new(standing, end, vec![handle])),
     }
 }
 
@@ -155,7 +186,7 @@ impl Link {
         position: Position,
     ) {
         if let Some(groups) = self.catching_up.get_mut(key) {
-            add(groups, Standing::At(position), socket.handle);
+            add(groups, Standing::At(position), position, socket.handle);
         }
     }
 

@@ -157,6 +157,28 @@ async fn a_socket_is_told_when_what_it_missed_is_gone() {
 }
 
 #[tokio::test]
+async fn a_socket_that_stood_in_a_log_that_died_is_given_all_of_the_new_one() {
+    let service = Running::start().await;
+    let mut speaker = service.edge("speaker").await;
+    speaker.open(1, "ann").await;
+    speaker.join(1, "lobby").await;
+    say(&mut speaker, "before").await;
+    let mut edge = service.edge("one").await;
+    edge.send(vec![opened(1, "/chat", "bob", Some(&[("lobby", "AAAAAAAAAAAAAAAAAAAAAA")]))]).await;
+    edge.wait_until_acknowledged().await;
+    say(&mut speaker, "meanwhile").await;
+
+    edge.send(vec![all_announced()]).await;
+
+    assert!(edge.next().await.contains(r#""code":"gap""#));
+    for text in ["before", "meanwhile"] {
+        let line = edge.next().await;
+        assert!(line.contains(&format!(r#""text":"{text}""#)), "{line}");
+    }
+    edge.expect_quiet(1, "lobby").await;
+}
+
+#[tokio::test]
 async fn what_a_socket_says_comes_after_what_it_missed_and_before_its_ack() {
     let service = Running::start().await;
     let mut chat = service.chat().await;
