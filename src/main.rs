@@ -1,0 +1,33 @@
+//! Runs the three services of Sockeye in one process, and the page to try them with.
+
+mod dev_tokens;
+mod page;
+mod part;
+mod services;
+mod settings;
+
+use std::process::ExitCode;
+
+use service_kit::{
+    exit::{Failure, finish, parse_args},
+    ops::install_metrics,
+    shutdown::Shutdown,
+    telemetry::init_logging,
+};
+
+use self::{services::Services, settings::Settings};
+
+fn main() -> ExitCode {
+    finish(run(parse_args()))
+}
+
+#[tokio::main]
+async fn run(mut settings: Settings) -> Result<(), Failure> {
+    init_logging(&settings.telemetry).map_err(Failure::configuration)?;
+    install_metrics().map_err(Failure::internal)?;
+    let shutdown = Shutdown::on_signals().map_err(Failure::internal)?;
+    settings.complete().map_err(Failure::internal)?;
+
+    let services = Services::start(settings).await?;
+    services.run(shutdown).await
+}

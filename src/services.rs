@@ -1,0 +1,130 @@
+//! Starts the three services one after the other, wires them over loopback, and stops them the other way round.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use auth_service::AuthService;
+use axum::{Router, http::Uri};
+use chat_service::ChatService;
+use edge_gateway::{DEFAULT_ROUTES, EdgeGateway, Route};
+use service_kit::{
+    exit::Failure,
+    ops::Readiness,
+    shutdown::Shutdown,
+    telemetry::{StartTracingError, TelemetryConfig, Tracing},
+};
+
+use crate::{
+    dev_tokens::DevTokens,
+    page,
+    part::Part,
+    settings::{Settings, loopback_url},
+};
+
+/// How long a service may take to stop, once there is nobody left to serve.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The services, running.
+#[derive(Debug)]
+pub(crate) struct Services {
+    auth: Part,
+    chat: Part,
+    edge: Part,
+    tracing: TracingOfAll,
+}
+
+/// The tracing of each service, under the name that it has as a process of its own.
+#[derive(Debug)]
+struct TracingOfAll {
+    auth: Tracing,
+    chat: Tracing,
+    edge: Tracing,
+}
+
+impl Services {
+    /// Binds and starts all services. The page can be opened when this returns.
+    ///
+    /// # Errors
+    ///
+    /// When a setting is wrong, or an address cannot be bound.
+    pub(crate) async fn start(mut settings: Settings) -> Result<Self, Failure> {
+        let tracing = TracingOfAll::start(&settings.telemetry).map_err(Failure::configuration)?;
+        let readiness = Readiness::new();
+        let issues_page_tokens = settings.issues_page_tokens();
+
+        let auth =
+            AuthService::bind(settings.auth, tracing.auth.tracer(), readiness.clone()).await?;
+        let chat = ChatService::bind(settings.chat, tracing.chat.tracer(), readiness.clone()).await;
+        let chat = chat.map_err(chat_service::BindError::into_failure)?;
+        let auth_url = parse_url(&loopback_url(auth.local_addr()))?;
+        let chat_url = parse_url(&loopback_url(chat.local_addr()))?;
+
+        let dev_tokens = issues_page_tokens.then(|| DevTokens::of(auth_url.clone()));
+        let pages = page::router(settings.page.trace_ui, dev_tokens);
+        settings.edge.auth_url.get_or_insert(auth_url);
+        if settings.edge.routes.is_empty() {
+            settings.edge.routes = chat_routes(&chat_url);
+        }
+        let auth = Part::start("auth-service", STOP_TIMEOUT, |shutdown| auth.run(shutdown));
+        let chat = Part::start("chat-service", STOP_TIMEOUT, |shutdown| chat.run(shutdown));
+        let edge = start_edge(settings.edge, &tracing.edge, readiness, pages).await?;
+        Ok(Self { auth, chat, edge, tracing })
+    }
+
+    /// Runs until shutdown is requested or a service ends by itself, and then stops all of them.
+    ///
+    /// # Errors
+    ///
+    /// When a service failed.
+    pub(crate) async fn run(self, shutdown: Shutdown) -> Result<(), Failure> {
+        tokio::select! {
+            () = shutdown.requested() => {}
+            () = self.edge.ended() => {}
+            () = self.chat.ended() => {}
+            () = self.auth.ended() => {}
+        }
+        // The edge drains while the others still serve it.
+        let edge = self.edge.stop().await;
+        let chat = self.chat.stop().await;
+        let auth = self.auth.stop().await;
+        self.tracing.shutdown().await;
+        edge.and(chat).and(auth).map_err(Failure::internal)
+    }
+}
+
+async fn start_edge(
+    config: edge_gateway::Config,
+    tracing: &Tracing,
+    readiness: Readiness,
+    pages: Router,
+) -> Result<Part, Failure> {
+    let stop_timeout = config.drain_timeout.saturating_add(STOP_TIMEOUT);
+    let edge = EdgeGateway::bind(config, tracing.tracer(), readiness, pages).await?;
+    tracing::info!(url = loopback_url(edge.local_addr()), "open this address in a browser");
+    Ok(Part::start("edge-gateway", stop_timeout, |shutdown| edge.run(shutdown)))
+}
+
+/// The default routes, to where the chat service really is.
+fn chat_routes(chat_url: &Uri) -> Vec<Route> {
+    DEFAULT_ROUTES
+        .map(|(namespace, _)| Route { namespace: namespace.to_owned(), url: chat_url.clone() })
+        .into()
+}
+
+fn parse_url(url: &str) -> Result<Uri, Failure> {
+    url.parse().context("a bound address is no part of a URL").map_err(Failure::internal)
+}
+
+impl TracingOfAll {
+    fn start(config: &TelemetryConfig) -> Result<Self, StartTracingError> {
+        Ok(Self {
+            auth: Tracing::start("auth-service", config)?,
+            chat: Tracing::start("chat-service", config)?,
+            edge: Tracing::start("edge-gateway", config)?,
+        })
+    }
+
+    async fn shutdown(self) {
+        tokio::join!(self.auth.shutdown(), self.chat.shutdown(), self.edge.shutdown());
+    }
+}
