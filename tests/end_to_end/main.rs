@@ -1,0 +1,20 @@
+//! Black-box tests of the whole system: real processes, raw clients that share no code with the services.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod acks;
+mod auth;
+mod bad_input;
+mod echo_backend;
+mod handshake;
+mod leaks;
+mod limits;
+mod link;
+mod operations;
+mod readme;
+mod reflection;
+mod rooms;
+mod slow_backend;
+mod slow_consumer;
+mod support;
+mod tracing;

@@ -1,0 +1,149 @@
+// Starts the real binaries for a test, and makes tokens that they accept.
+
+import { spawn } from "node:child_process";
+import { createHmac } from "node:crypto";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import path from "node:path";
+import { createInterface } from "node:readline";
+
+export const DEADLINE_MS = 30_000;
+const POLL_MS = 20;
+const BIN_DIR = process.env.SOCKEYE_BIN_DIR ?? path.join(import.meta.dirname, "../../target/debug");
+const SECRET = "only-for-tests-0123456789-abcdefghij";
+
+let hostsGivenOut = 0;
+
+/**
+ * A loopback host that no other process of this test run listens on. A process that is started again must find its port
+ * free, and outgoing connections, which share the port numbers, have the source 127.0.0.1.
+ */
+function ownHost() {
+  if (process.platform !== "linux") return "127.0.0.1";
+  hostsGivenOut = (hostsGivenOut % 250) + 1;
+  return `127.${(process.pid >> 8) & 127 | 128}.${process.pid & 255}.${hostsGivenOut}`;
+}
+
+/** Waits until `probe` returns something that is neither undefined, null nor false, and returns it. */
+export async function eventually(what, probe) {
+  const end = Date.now() + DEADLINE_MS;
+  while (Date.now() < end) {
+    const found = await probe();
+    if (found !== undefined && found !== null && found !== false) return found;
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+  throw new Error(`waited ${DEADLINE_MS} ms in vain: ${what}`);
+}
+
+/** A token for a user whose name is its subject. */
+export function token(subject, { lifetimeSeconds = 600, claims = {}, secret = SECRET } = {}) {
+  const encode = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const exp = Math.floor(Date.now() / 1000) + lifetimeSeconds;
+  const body = { sub: subject, name: subject, iss: "sockeye", aud: "sockeye", exp, ...claims };
+  const signed = `${encode({ alg: "HS256", typ: "JWT" })}.${encode(body)}`;
+  return `${signed}.${createHmac("sha256", secret).update(signed).digest("base64url")}`;
+}
+
+/** One process. It is started again on the addresses that it had. */
+class Service {
+  constructor(name, flags, environment = {}) {
+    Object.assign(this, { name, flags, environment, log: [] });
+  }
+
+  async start() {
+    const binary = path.join(BIN_DIR, this.name);
+    if (!existsSync(binary)) throw new Error(`${binary} is not built: run \`cargo build --workspace\``);
+    this.listening = [];
+    const flags = ["--log-format=json", ...this.flags];
+    const environment = { PATH: process.env.PATH, ...this.environment };
+    this.process = spawn(binary, flags, { env: environment, stdio: ["ignore", "ignore", "pipe"] });
+    createInterface({ input: this.process.stderr }).on("line", (line) => this.#read(line));
+    this.ended = once(this.process, "exit");
+    return this;
+  }
+
+  #read(line) {
+    this.log.push(line);
+    try {
+      const entry = JSON.parse(line);
+      if (entry.message === "listening") this.listening.push(entry);
+    } catch {
+      // Not a log line: the last words of a process that fails.
+    }
+  }
+
+  /** The address of a listener, once the log tells it. */
+  address(service, listener) {
+    return eventually(`${service} listens`, () => {
+      if (this.process.exitCode !== null) throw new Error(`${this.name} ended:\n${this.log.join("\n")}`);
+      return this.listening.find((entry) => entry.service === service && entry.listener === listener)?.address;
+    });
+  }
+
+  /** Makes the next start use the address of this one. */
+  async stayAt(flag, service, listener) {
+    const address = await this.address(service, listener);
+    this.flags = [...this.flags.filter((other) => !other.startsWith(`${flag}=`)), `${flag}=${address}`];
+    return address;
+  }
+
+  /** Ends the process with a signal. Returns its exit code. */
+  async stop(signal = "SIGKILL") {
+    if (this.process.exitCode === null && this.process.signalCode === null) this.process.kill(signal);
+    const [code] = await this.ended;
+    return code;
+  }
+}
+
+/** Edge gateway, chat service and auth service, each in its own process. */
+export async function startThreeProcesses({ edge = [] } = {}) {
+  const auth = await new Service("auth-service", [`--auth-listen=${ownHost()}:0`], { AUTH_HS256_SECRET: SECRET }).start();
+  const chat = await new Service("chat-service", [`--chat-listen=${ownHost()}:0`]).start();
+  const authAddress = await auth.stayAt("--auth-listen", "auth-service", "grpc");
+  const chatAddress = await chat.stayAt("--chat-listen", "chat-service", "grpc");
+  const host = ownHost();
+  const gateway = await new Service("edge-gateway", [
+    `--edge-listen=${host}:0`,
+    `--edge-ops-listen=${host}:0`,
+    "--edge-drain-timeout=300ms",
+    `--edge-auth-url=http://${authAddress}`,
+    `--edge-route=/=http://${chatAddress}`,
+    `--edge-route=/chat=http://${chatAddress}`,
+    ...edge,
+  ]).start();
+  const clients = await gateway.stayAt("--edge-listen", "edge-gateway", "clients");
+  const ops = await gateway.stayAt("--edge-ops-listen", "edge-gateway", "ops");
+  const system = { auth, chat, edge: gateway, ...named({ clients, ops, services: [gateway, chat, auth] }) };
+  await system.ready();
+  return system;
+}
+
+/** The all-in-one. It makes its own secret unless it is given one, and then issues tokens. */
+export async function startAllInOne({ flags = [], environment = {} } = {}) {
+  const host = ownHost();
+  const listen = ["edge-listen", "edge-ops-listen", "chat-listen", "auth-listen"].map((flag) => `--${flag}=${host}:0`);
+  const service = await new Service("sockeye", [...listen, "--edge-drain-timeout=300ms", ...flags], environment).start();
+  const clients = await service.stayAt("--edge-listen", "edge-gateway", "clients");
+  const ops = await service.stayAt("--edge-ops-listen", "edge-gateway", "ops");
+  const chat = await service.stayAt("--chat-listen", "chat-service", "grpc");
+  await service.stayAt("--auth-listen", "auth-service", "grpc");
+  const system = { allInOne: service, chatAddress: chat, ...named({ clients, ops, services: [service] }) };
+  await system.ready();
+  return system;
+}
+
+function named({ clients, ops, services }) {
+  const isReady = async () => {
+    const response = await fetch(`http://${ops}/readyz`).catch(() => null);
+    return response?.status === 200;
+  };
+  return {
+    address: clients,
+    url: `http://${clients}`,
+    opsUrl: `http://${ops}`,
+    ready: () => eventually("the edge is ready", isReady),
+    stop: async () => {
+      for (const service of services) await service.stop();
+    },
+  };
+}
