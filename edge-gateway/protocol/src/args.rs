@@ -11,6 +11,10 @@ pub enum EncodeError {
     /// The arguments are not UTF-8, which a text frame must be (RFC 6455 §5.6): a client would close the connection.
     #[error("arguments are not utf-8")]
     NotUtf8,
+    /// There are more attachments than clients take
+    /// ([`ATTACHMENTS_MAX`](crate::socket_io::ATTACHMENTS_MAX)).
+    #[error("there are too many attachments")]
+    TooManyAttachments,
 }
 
 /// Returns what is between the brackets, of which only the encoding is checked.

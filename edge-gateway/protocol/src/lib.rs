@@ -5,7 +5,7 @@
 //! what it looks like on the wire is known only here.
 //!
 //! ```text
-//!  bytes ─► websocket::Decoder ─► text ─┬─► engine_io::receive ─► socket_io::Packet ─► socket_io::Session
+//!  bytes ─► websocket::Decoder ─► text ─┬─► engine_io::receive ─► socket_io::Assembler ─► socket_io::Session
 //!                                       └─► plain_json::Request
 //!  bytes ◄────────────────────── whole frames ◄── socket_io::encode_*, plain_json::encode_*
 //! ```

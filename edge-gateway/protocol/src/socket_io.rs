@@ -6,16 +6,24 @@
 //! <type>[<namespace>,][<ack id>][<JSON>]        2/chat,7["message",{"room":"a"}]
 //! ```
 //!
-//! Binary packets (types 5 and 6) are not supported.
+//! A binary packet says how many attachments follow it, each a message of its own, and in its JSON
+//! where they belong:
+//!
+//! ```text
+//! <type><attachments>-[<namespace>,][<ack id>]<JSON>    51-/chat,["image",{"_placeholder":true,"num":0}]
+//! ```
 
+mod assembler;
 mod decoder;
 mod encoder;
+mod placeholders;
 mod session;
 
-pub use decoder::{DecodePacketError, NAMESPACE_BYTES_MAX, Packet};
+pub use assembler::{AssembleError, Assembler, BinaryPacket};
+pub use decoder::{ATTACHMENTS_MAX, DecodePacketError, NAMESPACE_BYTES_MAX, Packet};
 pub use encoder::{
-    encode_ack_frame, encode_connect_error_frame, encode_connect_frame, encode_disconnect_frame,
-    encode_event_frame,
+    encode_ack_frame, encode_ack_frames, encode_connect_error_frame, encode_connect_frame,
+    encode_disconnect_frame, encode_event_frame, encode_event_frames,
 };
 pub use session::{Action, NAMESPACES_MAX, Session, Violation};
 

@@ -1,4 +1,4 @@
-//! Writes a whole WebSocket text frame in one allocation of the right size.
+//! Writes whole WebSocket frames in one allocation of the right size.
 
 use crate::json;
 use crate::websocket::{Opcode, frame_header_len, put_frame_header};
@@ -34,16 +34,35 @@ impl Piece<'_> {
 
 /// Returns the unmasked text frame that carries the pieces one after the other.
 pub(crate) fn text_frame(pieces: &[Piece<'_>]) -> Vec<u8> {
-    let payload_len = pieces.iter().fold(0usize, |sum, piece| sum.saturating_add(piece.len()));
-    let frame_len = frame_header_len(payload_len).saturating_add(payload_len);
+    text_frame_with_attachments::<&[u8]>(pieces, &[])
+}
 
-    let mut frame = Vec::with_capacity(frame_len);
-    put_frame_header(&mut frame, Opcode::Text, payload_len);
+/// Returns the unmasked text frame that carries the pieces one after the other, and behind it an
+/// unmasked binary frame for each attachment.
+pub(crate) fn text_frame_with_attachments<A: AsRef<[u8]>>(
+    pieces: &[Piece<'_>],
+    attachments: &[A],
+) -> Vec<u8> {
+    let text_len = pieces.iter().fold(0usize, |sum, piece| sum.saturating_add(piece.len()));
+    let frames_len = attachments.iter().fold(frame_len(text_len), |sum, attachment| {
+        sum.saturating_add(frame_len(attachment.as_ref().len()))
+    });
+
+    let mut frames = Vec::with_capacity(frames_len);
+    put_frame_header(&mut frames, Opcode::Text, text_len);
     for piece in pieces {
-        piece.put(&mut frame);
+        piece.put(&mut frames);
     }
-    debug_assert_eq!(frame.len(), frame_len);
-    frame
+    for attachment in attachments {
+        put_frame_header(&mut frames, Opcode::Binary, attachment.as_ref().len());
+        frames.extend_from_slice(attachment.as_ref());
+    }
+    debug_assert_eq!(frames.len(), frames_len);
+    frames
+}
+
+fn frame_len(payload_len: usize) -> usize {
+    frame_header_len(payload_len).saturating_add(payload_len)
 }
 
 fn decimal_len(number: u64) -> usize {

@@ -108,10 +108,14 @@ impl Shard {
                 self.send(key, socket_io::encode_connect_error_frame(namespace, message, data));
                 self.flow(key)
             }
-            Action::Event { socket, ack_id, name, args } => {
+            Action::Event { attachments: [_, ..], .. }
+            | Action::Ack { attachments: [_, ..], .. } => {
+                self.closed(key, CloseReason::MalformedPacket)
+            }
+            Action::Event { socket, ack_id, name, args, attachments: _ } => {
                 self.event(key, &Event { socket, name: &name, args, ack_id, json_id: None })
             }
-            Action::Ack { socket, ack_id, args } => {
+            Action::Ack { socket, ack_id, args, attachments: _ } => {
                 let namespace = self.sockets.get(socket.index()).map(|socket| socket.namespace);
                 self.client_answered(socket, ack_id, args);
                 namespace.map_or(Flow::Continue, |namespace| self.wait_for_room(key, namespace))

@@ -5,7 +5,9 @@
 
 use edge_protocol::engine_io::{self, Received};
 use edge_protocol::plain_json::{self, Request};
-use edge_protocol::socket_io::{self, DecodePacketError, Packet};
+use edge_protocol::socket_io::{
+    self, ATTACHMENTS_MAX, Assembler, BinaryPacket, DecodePacketError, Packet,
+};
 use edge_protocol::websocket::{DecodeFrameError, Decoded, Decoder, Message};
 use serde_json::value::RawValue;
 
@@ -54,7 +56,7 @@ pub fn socket_io_packet(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
 
     match Packet::decode(text) {
-        Ok(Packet::Event { namespace, ack_id, name, args }) => {
+        Ok(Packet::Event { namespace, ack_id, name, args, attachments }) => {
             let args = format!("[{args}]");
             assert!(is_json(&args));
             let frame =
@@ -63,10 +65,10 @@ pub fn socket_io_packet(data: &[u8]) {
             let expected_args = args[1..args.len() - 1].trim_ascii();
             assert_eq!(
                 Packet::decode(&again),
-                Ok(Packet::Event { namespace, ack_id, name, args: expected_args })
+                Ok(Packet::Event { namespace, ack_id, name, args: expected_args, attachments })
             );
         }
-        Ok(Packet::Ack { namespace, ack_id, args }) => {
+        Ok(Packet::Ack { namespace, ack_id, args, attachments: _ }) => {
             let args = format!("[{args}]");
             assert!(is_json(&args));
             let frame = socket_io::encode_ack_frame(namespace, ack_id, args.as_bytes()).unwrap();
@@ -80,7 +82,8 @@ pub fn socket_io_packet(data: &[u8]) {
             Packet::Connect { auth: None, .. }
             | Packet::Disconnect { .. }
             | Packet::EmptyEvent { .. }
-            | Packet::UnaddressedAck { .. },
+            | Packet::UnaddressedAck { .. }
+            | Packet::Incomplete { .. },
         )
         | Err(_) => {}
     }
@@ -92,6 +95,69 @@ pub fn socket_io_packet(data: &[u8]) {
         let expected = if is_array { Ok(()) } else { Err(DecodePacketError::BadPayload) };
         assert_eq!(decoded, expected);
     }
+}
+
+/// The input is messages with U+001E between them: binary after a `b`, otherwise text. Packets take
+/// all that was sent and no more than the limit, and mean the same after another turn.
+pub fn socket_io_binary(data: &[u8]) {
+    let mut assembler = Assembler::default();
+    let mut bytes_taken = 0;
+    for message in data.split(|&byte| byte == 0x1E) {
+        if let Some(attachment) = message.strip_prefix(b"b") {
+            bytes_taken += attachment.len();
+            match assembler.binary(attachment.to_vec().into()) {
+                Ok(Some(packet)) => {
+                    assert!(assembler.is_idle());
+                    assert!(bytes_taken <= PAYLOAD_BYTES_MAX);
+                    takes_another_turn(&packet);
+                }
+                Ok(None) => assert!(!assembler.is_idle()),
+                Err(_) => return assert!(assembler.is_idle()),
+            }
+        } else if let Ok(text) = str::from_utf8(message) {
+            let is_binary = text.starts_with(['5', '6']);
+            bytes_taken = text.len();
+            match assembler.text(text, PAYLOAD_BYTES_MAX) {
+                Ok(packet) => {
+                    assert_eq!(is_binary, matches!(packet, Packet::Incomplete { .. }));
+                    assert_eq!(is_binary, !assembler.is_idle());
+                }
+                Err(_) => return assert!(assembler.is_idle()),
+            }
+        }
+    }
+}
+
+fn takes_another_turn(packet: &BinaryPacket) {
+    let frames = match packet.packet() {
+        Packet::Event { namespace, ack_id, name, args, attachments } => {
+            let args = format!("[{args}]");
+            assert!(is_json(&args));
+            let args = args.as_bytes();
+            socket_io::encode_event_frames(namespace, &name, args, ack_id, attachments).unwrap()
+        }
+        Packet::Ack { namespace, ack_id, args, attachments } => {
+            let args = format!("[{args}]");
+            assert!(is_json(&args));
+            socket_io::encode_ack_frames(namespace, ack_id, args.as_bytes(), attachments).unwrap()
+        }
+        Packet::Connect { .. }
+        | Packet::Disconnect { .. }
+        | Packet::EmptyEvent { .. }
+        | Packet::UnaddressedAck { .. }
+        | Packet::Incomplete { .. } => panic!("{packet:?}"),
+    };
+    let mut payloads = payloads_of_frames(&frames).into_iter();
+    let text = str::from_utf8(payloads.next().unwrap()).unwrap().strip_prefix('4').unwrap();
+
+    let mut assembler = Assembler::default();
+    assert!(matches!(assembler.text(text, frames.len()), Ok(Packet::Incomplete { .. })));
+    let mut again = None;
+    for (index, attachment) in payloads.enumerate() {
+        assert!(again.is_none() && index < ATTACHMENTS_MAX);
+        again = assembler.binary(attachment.to_vec().into()).unwrap();
+    }
+    assert_eq!(again.as_ref(), Some(packet));
 }
 
 /// A request is JSON, and so are the parts of it that are passed on.
@@ -176,12 +242,24 @@ fn is_json(text: &str) -> bool {
 }
 
 fn text_of_frame(frame: &[u8]) -> &str {
-    let header_len = match frame[1] {
-        126 => 4,
-        127 => 10,
-        _ => 2,
-    };
-    str::from_utf8(&frame[header_len..]).unwrap()
+    let payloads = payloads_of_frames(frame);
+    assert_eq!(payloads.len(), 1);
+    str::from_utf8(payloads[0]).unwrap()
+}
+
+fn payloads_of_frames(mut frames: &[u8]) -> Vec<&[u8]> {
+    let mut payloads = Vec::new();
+    while !frames.is_empty() {
+        let (header_len, payload_len) = match frames[1] {
+            126 => (4, u64::from(u16::from_be_bytes([frames[2], frames[3]]))),
+            127 => (10, u64::from_be_bytes(frames[2..10].try_into().unwrap())),
+            len => (2, u64::from(len)),
+        };
+        let (frame, rest) = frames.split_at(header_len + payload_len as usize);
+        payloads.push(&frame[header_len..]);
+        frames = rest;
+    }
+    payloads
 }
 
 fn message_of_frame(frame: &[u8]) -> String {

@@ -2,11 +2,18 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
+
+use super::placeholders;
 use crate::event_name::{self, BadName, EVENT_NAME_BYTES_MAX};
 use crate::json::{Cursor, NotJson};
 
 /// Longest namespace, with its slash and its query.
 pub const NAMESPACE_BYTES_MAX: usize = 512;
+
+/// Most attachments that one packet may have: as many as the clients of the reference
+/// implementation take.
+pub const ATTACHMENTS_MAX: usize = 10;
 
 /// Names that a client of the reference implementation uses for itself; from the wire they would
 /// pass for its own events.
@@ -32,7 +39,7 @@ pub enum Packet<'a> {
         /// The namespace.
         namespace: &'a str,
     },
-    /// `2` is an event.
+    /// `2` is an event, or `5` if it has attachments.
     Event {
         /// The namespace.
         namespace: &'a str,
@@ -42,13 +49,15 @@ pub enum Packet<'a> {
         name: Cow<'a, str>,
         /// What follows the name.
         args: &'a str,
+        /// What the placeholders in `args` stand for.
+        attachments: &'a [Bytes],
     },
     /// `2` without a payload: the reference server takes it and does nothing.
     EmptyEvent {
         /// The namespace.
         namespace: &'a str,
     },
-    /// `3` answers an event of ours.
+    /// `3` answers an event of ours, or `6` if the answer has attachments.
     Ack {
         /// The namespace.
         namespace: &'a str,
@@ -56,16 +65,25 @@ pub enum Packet<'a> {
         ack_id: u64,
         /// The answer.
         args: &'a str,
+        /// What the placeholders in `args` stand for.
+        attachments: &'a [Bytes],
     },
     /// `3` without an ack id: the reference server takes it and does nothing.
     UnaddressedAck {
         /// The namespace.
         namespace: &'a str,
     },
+    /// The text of `5` or `6`, whose attachments are still to come. An
+    /// [`Assembler`](super::Assembler) keeps it until they are there.
+    Incomplete {
+        /// The namespace.
+        namespace: &'a str,
+    },
 }
 
 impl<'a> Packet<'a> {
-    /// Decodes the text of an Engine.IO message.
+    /// Decodes the text of an Engine.IO message that is a whole packet. Where binary packets are
+    /// taken, an [`Assembler`](super::Assembler) does this.
     ///
     /// # Errors
     ///
@@ -83,19 +101,58 @@ impl<'a> Packet<'a> {
             '2' => {
                 let ack_id = decode_ack_id(digits)?;
                 let (name, args) = decode_event(payload)?;
-                Ok(Self::Event { namespace, ack_id, name, args })
+                Ok(Self::Event { namespace, ack_id, name, args, attachments: &[] })
             }
             '3' => {
                 let args = decode_ack(payload)?;
                 match decode_ack_id(digits)? {
-                    Some(ack_id) => Ok(Self::Ack { namespace, ack_id, args }),
+                    Some(ack_id) => Ok(Self::Ack { namespace, ack_id, args, attachments: &[] }),
                     None => Ok(Self::UnaddressedAck { namespace }),
                 }
             }
             '4' => Err(DecodePacketError::ConnectErrorFromClient),
-            '5' | '6' => Err(DecodePacketError::BinaryUnsupported),
+            '5' | '6' => Err(DecodePacketError::AttachmentsMissing),
             _ => Err(DecodePacketError::UnknownType),
         }
+    }
+}
+
+/// The text of a binary packet, checked and taken apart.
+#[derive(Debug)]
+pub(super) struct BinaryText<'a> {
+    pub(super) attachment_count: usize,
+    pub(super) namespace: &'a str,
+    pub(super) kind: BinaryKind<'a>,
+    pub(super) args: &'a str,
+}
+
+#[derive(Debug)]
+pub(super) enum BinaryKind<'a> {
+    Event { ack_id: Option<u64>, name: Cow<'a, str> },
+    Ack { ack_id: u64 },
+}
+
+impl<'a> BinaryText<'a> {
+    /// Decodes the text of an Engine.IO message; `None` if it is not that of a binary packet.
+    pub(super) fn decode(text: &'a str) -> Result<Option<Self>, DecodePacketError> {
+        let (is_event, rest) = match (text.strip_prefix('5'), text.strip_prefix('6')) {
+            (Some(rest), _) => (true, rest),
+            (None, Some(rest)) => (false, rest),
+            (None, None) => return Ok(None),
+        };
+        let (attachment_count, rest) = split_attachment_count(rest)?;
+        let (namespace, rest) = split_namespace(rest)?;
+        let (digits, payload) = split_digits(rest);
+        let ack_id = decode_ack_id(digits)?;
+        let (kind, args) = if is_event {
+            let (name, args) = decode_event(payload)?;
+            (BinaryKind::Event { ack_id, name }, args)
+        } else {
+            let args = decode_ack(payload)?;
+            (BinaryKind::Ack { ack_id: ack_id.ok_or(DecodePacketError::BadAckId)? }, args)
+        };
+        placeholders::check(args, attachment_count)?;
+        Ok(Some(Self { attachment_count, namespace, kind, args }))
     }
 }
 
@@ -108,17 +165,23 @@ pub enum DecodePacketError {
     /// The type is none of the seven.
     #[error("packet type is unknown")]
     UnknownType,
-    /// An event or an ack with binary attachments.
-    #[error("binary packets are not supported")]
-    BinaryUnsupported,
+    /// The text of a binary packet, where only whole packets are taken.
+    #[error("packet lacks its attachments")]
+    AttachmentsMissing,
+    /// The number of attachments is missing, zero or above [`ATTACHMENTS_MAX`].
+    #[error("number of attachments is out of range")]
+    BadAttachmentCount,
+    /// A placeholder stands for none of the attachments.
+    #[error("placeholder stands for no attachment")]
+    BadPlaceholder,
     /// Only a server refuses to connect.
     #[error("connect error came from the client")]
     ConnectErrorFromClient,
     /// The namespace is longer than [`NAMESPACE_BYTES_MAX`].
     #[error("namespace is too long")]
     BadNamespace,
-    /// The ack id does not fit into 64 bits.
-    #[error("ack id is too large")]
+    /// The ack id does not fit into 64 bits, or is missing where attachments answer an event.
+    #[error("ack id is missing or too large")]
     BadAckId,
     /// The payload is not JSON, or not of the kind that the packet type calls for.
     #[error("payload does not fit the packet")]
@@ -146,6 +209,16 @@ impl From<BadName> for DecodePacketError {
             BadName::TooLong => Self::EventNameTooLong,
             BadName::NotUnicode => Self::EventNameNotUnicode,
         }
+    }
+}
+
+/// Splits off `1-`.
+fn split_attachment_count(text: &str) -> Result<(usize, &str), DecodePacketError> {
+    let (digits, rest) = split_digits(text);
+    let rest = rest.strip_prefix('-').ok_or(DecodePacketError::BadAttachmentCount)?;
+    match digits.parse() {
+        Ok(count @ 1..=ATTACHMENTS_MAX) => Ok((count, rest)),
+        Ok(_) | Err(_) => Err(DecodePacketError::BadAttachmentCount),
     }
 }
 

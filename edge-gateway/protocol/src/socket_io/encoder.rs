@@ -3,8 +3,9 @@
 //! A frame is the same for every recipient, so one fan-out is encoded once. Payloads are opaque
 //! here: of `args` only the brackets and the encoding are looked at.
 
+use super::ATTACHMENTS_MAX;
 use crate::args::{EncodeError, inside};
-use crate::text_frame::{Piece, text_frame};
+use crate::text_frame::{Piece, text_frame, text_frame_with_attachments};
 
 /// Encodes an event with the JSON array `args` for its arguments: `42/chat,7["name",…]`.
 ///
@@ -17,10 +18,31 @@ pub fn encode_event_frame(
     args: &[u8],
     ack_id: Option<u64>,
 ) -> Result<Vec<u8>, EncodeError> {
+    encode_event_frames::<&[u8]>(namespace, event, args, ack_id, &[])
+}
+
+/// Encodes an event with attachments, for which there are placeholders in `args`, as frames that
+/// must reach a client one behind the other: `451-/chat,7["name",…]` and a binary frame for each
+/// attachment. Without attachments it is [`encode_event_frame`].
+///
+/// # Errors
+///
+/// `args` is not written as an array, or is not UTF-8; or there are more than [`ATTACHMENTS_MAX`]
+/// attachments.
+pub fn encode_event_frames<A: AsRef<[u8]>>(
+    namespace: &str,
+    event: &str,
+    args: &[u8],
+    ack_id: Option<u64>,
+    attachments: &[A],
+) -> Result<Vec<u8>, EncodeError> {
     let args = inside(args)?;
+    let [packet_type, count, dash] = type_pieces([b"42", b"45"], attachments.len())?;
     let [path, comma] = namespace_pieces(namespace);
-    Ok(text_frame(&[
-        Piece::Raw(b"42"),
+    let pieces = [
+        packet_type,
+        count,
+        dash,
         path,
         comma,
         ack_id.map_or(Piece::Raw(b""), Piece::Decimal),
@@ -29,7 +51,8 @@ pub fn encode_event_frame(
         Piece::Raw(if args.is_empty() { b"" } else { b"," }),
         Piece::Raw(args),
         Piece::Raw(b"]"),
-    ]))
+    ];
+    Ok(text_frame_with_attachments(&pieces, attachments))
 }
 
 /// Encodes the answer to an event, with the JSON array `args` for its arguments: `43/chat,7[…]`.
@@ -38,9 +61,28 @@ pub fn encode_event_frame(
 ///
 /// `args` is not written as an array, or is not UTF-8.
 pub fn encode_ack_frame(namespace: &str, ack_id: u64, args: &[u8]) -> Result<Vec<u8>, EncodeError> {
+    encode_ack_frames::<&[u8]>(namespace, ack_id, args, &[])
+}
+
+/// Encodes the answer to an event with attachments, for which there are placeholders in `args`, as
+/// frames that must reach a client one behind the other: `461-/chat,7[…]` and a binary frame for
+/// each attachment. Without attachments it is [`encode_ack_frame`].
+///
+/// # Errors
+///
+/// `args` is not written as an array, or is not UTF-8; or there are more than [`ATTACHMENTS_MAX`]
+/// attachments.
+pub fn encode_ack_frames<A: AsRef<[u8]>>(
+    namespace: &str,
+    ack_id: u64,
+    args: &[u8],
+    attachments: &[A],
+) -> Result<Vec<u8>, EncodeError> {
     inside(args)?;
+    let [packet_type, count, dash] = type_pieces([b"43", b"46"], attachments.len())?;
     let [path, comma] = namespace_pieces(namespace);
-    Ok(text_frame(&[Piece::Raw(b"43"), path, comma, Piece::Decimal(ack_id), Piece::Raw(args)]))
+    let pieces = [packet_type, count, dash, path, comma, Piece::Decimal(ack_id), Piece::Raw(args)];
+    Ok(text_frame_with_attachments(&pieces, attachments))
 }
 
 /// Encodes that the client is in a namespace: `40/chat,{"sid":"…"}`.
@@ -76,6 +118,20 @@ pub fn encode_connect_error_frame(namespace: &str, message: &str, data: Option<&
 pub fn encode_disconnect_frame(namespace: &str) -> Vec<u8> {
     let [path, comma] = namespace_pieces(namespace);
     text_frame(&[Piece::Raw(b"41"), path, comma])
+}
+
+/// A binary packet has a type of its own and says how many attachments it has.
+fn type_pieces(
+    [text, binary]: [&'static [u8]; 2],
+    attachment_count: usize,
+) -> Result<[Piece<'static>; 3], EncodeError> {
+    match attachment_count {
+        0 => Ok([Piece::Raw(text), Piece::Raw(b""), Piece::Raw(b"")]),
+        1..=ATTACHMENTS_MAX => {
+            Ok([Piece::Raw(binary), Piece::Decimal(attachment_count as u64), Piece::Raw(b"-")])
+        }
+        _ => Err(EncodeError::TooManyAttachments),
+    }
 }
 
 /// The main namespace goes without saying.

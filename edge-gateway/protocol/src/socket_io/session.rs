@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::Packet;
@@ -21,7 +22,8 @@ pub const NAMESPACES_MAX: usize = 16;
 /// the session forget it.
 ///
 /// A client is in a namespace only after it has been told so. Until then an event or an ack of its
-/// is a [`Violation`], so nothing overtakes authentication.
+/// is a [`Violation`], so nothing overtakes authentication; and so is the text of a binary packet,
+/// so nobody unknown has us keep attachments.
 #[derive(Debug)]
 pub struct Session<S> {
     memberships: SmallVec<[Membership<S>; 1]>,
@@ -66,6 +68,8 @@ pub enum Action<'a, S> {
         name: Cow<'a, str>,
         /// JSON text of the arguments, without brackets.
         args: &'a str,
+        /// What the placeholders in `args` stand for.
+        attachments: &'a [Bytes],
     },
     /// Pass on the answer to an event of ours.
     Ack {
@@ -75,6 +79,8 @@ pub enum Action<'a, S> {
         ack_id: u64,
         /// JSON text of the arguments, without brackets.
         args: &'a str,
+        /// What the placeholders in `args` stand for.
+        attachments: &'a [Bytes],
     },
     /// The client has left; the session has forgotten the socket.
     Disconnect {
@@ -118,15 +124,17 @@ impl<S: Copy + PartialEq> Session<S> {
                 Some(State::AskedFor) => Ok(Action::Nothing),
                 None => Err(Violation::NotConnected),
             },
-            Packet::Event { namespace, ack_id, name, args } => {
+            Packet::Event { namespace, ack_id, name, args, attachments } => {
                 let socket = self.connected_socket(namespace)?;
-                Ok(Action::Event { socket, ack_id, name, args })
+                Ok(Action::Event { socket, ack_id, name, args, attachments })
             }
-            Packet::Ack { namespace, ack_id, args } => {
+            Packet::Ack { namespace, ack_id, args, attachments } => {
                 let socket = self.connected_socket(namespace)?;
-                Ok(Action::Ack { socket, ack_id, args })
+                Ok(Action::Ack { socket, ack_id, args, attachments })
             }
-            Packet::EmptyEvent { namespace } | Packet::UnaddressedAck { namespace } => {
+            Packet::EmptyEvent { namespace }
+            | Packet::UnaddressedAck { namespace }
+            | Packet::Incomplete { namespace } => {
                 self.connected_socket(namespace)?;
                 Ok(Action::Nothing)
             }

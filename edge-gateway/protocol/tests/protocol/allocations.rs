@@ -1,6 +1,7 @@
 //! What the ordinary path costs in allocations.
 
 use allocation_counter::measure;
+use bytes::Bytes;
 use edge_protocol::engine_io::{self, Received};
 use edge_protocol::websocket::{Decoded, Decoder, Message};
 use edge_protocol::{plain_json, socket_io};
@@ -20,13 +21,53 @@ fn an_event_is_decoded_from_bytes_without_allocating() {
             panic!()
         };
         let Ok(Received::Message(message)) = engine_io::receive(text) else { panic!() };
-        let Ok(socket_io::Packet::Event { args, .. }) = socket_io::Packet::decode(message) else {
-            panic!();
-        };
+        let packet = socket_io::Assembler::default().text(message, LIMIT);
+        let Ok(socket_io::Packet::Event { args, .. }) = packet else { panic!() };
         assert_eq!(args.len(), text.len() - r#"42/chat,7["message",]"#.len());
     });
 
     assert_eq!(allocated.count_total, 0);
+}
+
+#[test]
+fn an_idle_assembler_is_a_null_pointer() {
+    assert_eq!(size_of::<socket_io::Assembler>(), size_of::<usize>());
+}
+
+#[test]
+fn a_binary_packet_costs_the_same_whatever_its_number_of_attachments() {
+    let allocations_for = |count: usize| {
+        let text = format!(r#"5{count}-/chat,["image",1]"#);
+        let attachments = vec![Bytes::from_static(b"x"); count];
+        measure(|| {
+            let mut assembler = socket_io::Assembler::default();
+            assert!(assembler.text(&text, LIMIT).is_ok());
+            let mut packet = None;
+            for attachment in &attachments {
+                packet = assembler.binary(attachment.clone()).unwrap();
+            }
+            assert!(packet.is_some());
+        })
+    };
+
+    let (one, ten) = (allocations_for(1), allocations_for(10));
+
+    assert_eq!(one.count_total, ten.count_total);
+    assert_eq!(one.bytes_current, 0);
+}
+
+#[test]
+fn a_packet_that_is_given_up_gives_its_memory_back() {
+    let allocated = measure(|| {
+        let mut assembler = socket_io::Assembler::default();
+        assert!(assembler.text(r#"52-/chat,["image",1]"#, LIMIT).is_ok());
+        assert!(assembler.binary(vec![0; 5000].into()).is_ok());
+        assert!(assembler.text("2", LIMIT).is_err());
+        std::mem::forget(assembler);
+    });
+
+    assert!(allocated.count_total > 0);
+    assert_eq!(allocated.bytes_current, 0);
 }
 
 #[test]
@@ -42,10 +83,13 @@ fn a_plain_request_is_decoded_without_allocating() {
 fn a_frame_is_encoded_in_one_allocation() {
     let args = format!("[{{\"text\":\"{}\"}}]", "x".repeat(70_000));
     let args = args.as_bytes();
-    let encoders: [&dyn Fn() -> Vec<u8>; 8] = [
+    let attachments = [vec![1; 70_000], vec![]];
+    let encoders: [&dyn Fn() -> Vec<u8>; 10] = [
         &|| socket_io::encode_event_frame("/chat", "a \"name\"\n", args, Some(u64::MAX)).unwrap(),
         &|| socket_io::encode_event_frame("/", "a", b"[]", None).unwrap(),
         &|| socket_io::encode_ack_frame("/chat", 12, args).unwrap(),
+        &|| socket_io::encode_event_frames("/", "a", args, None, &attachments).unwrap(),
+        &|| socket_io::encode_ack_frames("/chat", 12, args, &attachments).unwrap(),
         &|| socket_io::encode_connect_frame("/chat", "s1"),
         &|| socket_io::encode_connect_error_frame("/chat", "no", Some(b"{}")),
         &|| socket_io::encode_disconnect_frame("/chat"),

@@ -105,22 +105,46 @@ pub(crate) fn read_all(bytes: &[u8], limit: usize) -> Result<Vec<Seen>, DecodeFr
     Ok(reader.seen)
 }
 
-/// The text in a whole frame of the server, which must use the shortest length and fill its
-/// allocation.
+/// The text in a whole frame of the server, which must fill its allocation.
 pub(crate) fn server_text(frame: Vec<u8>) -> String {
-    assert_eq!(frame.capacity(), frame.len());
-    assert_eq!(frame[0], 0x81, "final text frame");
-    let (payload_len, header_len) = match frame[1] {
-        126 => (u64::from(u16::from_be_bytes([frame[2], frame[3]])), 4),
-        127 => (u64::from_be_bytes(frame[2..10].try_into().unwrap()), 10),
-        len => (u64::from(len), 2),
-    };
-    let shortest_header_len = match payload_len {
-        0..=125 => 2,
-        126..=65_535 => 4,
-        65_536.. => 10,
-    };
-    assert_eq!(header_len, shortest_header_len);
-    assert_eq!((frame.len() - header_len) as u64, payload_len);
-    String::from_utf8(frame.into_iter().skip(header_len).collect()).unwrap()
+    let (text, attachments) = server_packet(frame);
+    assert_eq!(attachments, Vec::<Vec<u8>>::new());
+    text
+}
+
+/// The text and the attachments in whole frames of the server, which must fill their allocation.
+pub(crate) fn server_packet(frames: Vec<u8>) -> (String, Vec<Vec<u8>>) {
+    assert_eq!(frames.capacity(), frames.len());
+    let mut payloads = server_payloads(&frames.into_boxed_slice()).into_iter();
+    let (opcode, text) = payloads.next().unwrap();
+    assert_eq!(opcode, TEXT);
+    let attachments = payloads.map(|(opcode, attachment)| {
+        assert_eq!(opcode, BINARY);
+        attachment
+    });
+    (String::from_utf8(text).unwrap(), attachments.collect())
+}
+
+/// The opcodes and payloads of frames of the server, which must be final, unmasked and use the
+/// shortest length.
+pub(crate) fn server_payloads(mut frames: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let mut payloads = Vec::new();
+    while !frames.is_empty() {
+        let (payload_len, header_len) = match frames[1] {
+            126 => (u64::from(u16::from_be_bytes([frames[2], frames[3]])), 4),
+            127 => (u64::from_be_bytes(frames[2..10].try_into().unwrap()), 10),
+            len => (u64::from(len), 2),
+        };
+        let shortest_header_len = match payload_len {
+            0..=125 => 2,
+            126..=65_535 => 4,
+            65_536.. => 10,
+        };
+        assert_eq!(frames[0] & 0xF0, 0x80, "final frame without reserved bits");
+        assert_eq!(header_len, shortest_header_len);
+        let (frame, rest) = frames.split_at(header_len + payload_len as usize);
+        payloads.push((frame[0] & 0x0F, frame[header_len..].to_vec()));
+        frames = rest;
+    }
+    payloads
 }

@@ -33,6 +33,11 @@ fn the_corpus_of_socket_io_packets_holds() {
 }
 
 #[test]
+fn the_corpus_of_socket_io_binary_packets_holds() {
+    replay("socket_io_binary", fuzz::socket_io_binary);
+}
+
+#[test]
 fn the_corpus_of_plain_json_requests_holds() {
     replay("plain_json_request", fuzz::plain_json_request);
 }

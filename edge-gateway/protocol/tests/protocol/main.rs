@@ -5,6 +5,8 @@ mod allocations;
 mod client;
 mod fuzz_corpus;
 mod plain_json;
+mod socket_io_binary;
+mod socket_io_binary_streams;
 mod socket_io_frames;
 mod socket_io_packets;
 mod socket_io_session;

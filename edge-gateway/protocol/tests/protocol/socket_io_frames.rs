@@ -2,13 +2,13 @@
 
 use edge_protocol::engine_io::PING_TEXT_FRAME;
 use edge_protocol::socket_io::{
-    EncodeError, encode_ack_frame, encode_connect_error_frame, encode_connect_frame,
-    encode_disconnect_frame, encode_event_frame,
+    ATTACHMENTS_MAX, EncodeError, encode_ack_frame, encode_ack_frames, encode_connect_error_frame,
+    encode_connect_frame, encode_disconnect_frame, encode_event_frame, encode_event_frames,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::client::server_text;
+use crate::client::{server_packet, server_text};
 
 #[test]
 fn frames_are_those_of_the_reference_server() {
@@ -79,6 +79,80 @@ fn payloads_are_not_touched() {
         let event = server_text(encode_event_frame("/", "e", payload.as_bytes(), None).unwrap());
         assert_eq!(event, format!(r#"42["e",{}"#, &payload[1..]));
     }
+}
+
+#[test]
+fn binary_frames_are_those_of_the_reference_server() {
+    let event = |namespace, args: &str, ack_id, attachments: &[&[u8]]| {
+        let frames = encode_event_frames(namespace, "blob", args.as_bytes(), ack_id, attachments);
+        server_packet(frames.unwrap())
+    };
+    let ack = |namespace, ack_id, args: &str, attachments: &[&[u8]]| {
+        let frames = encode_ack_frames(namespace, ack_id, args.as_bytes(), attachments);
+        server_packet(frames.unwrap())
+    };
+    let placeholder = r#"[{"_placeholder":true,"num":0}]"#;
+    let two = r#"[{"a":{"_placeholder":true,"num":0},"b":[{"_placeholder":true,"num":1}]}]"#;
+
+    let cases = [
+        (
+            event("/chat", placeholder, None, &[&[1, 2]]),
+            (r#"451-/chat,["blob",{"_placeholder":true,"num":0}]"#, vec![vec![1, 2]]),
+        ),
+        (
+            event("/", placeholder, Some(12), &[&[]]),
+            (r#"451-12["blob",{"_placeholder":true,"num":0}]"#, vec![vec![]]),
+        ),
+        (
+            event("/", "[]", None, &[b"x".as_slice(); 10]),
+            (r#"4510-["blob"]"#, vec![vec![b'x']; 10]),
+        ),
+        (
+            event("/", placeholder, None, &[]),
+            (r#"42["blob",{"_placeholder":true,"num":0}]"#, vec![]),
+        ),
+        (
+            ack("/chat", 3, placeholder, &[&[1, 2]]),
+            (r#"461-/chat,3[{"_placeholder":true,"num":0}]"#, vec![vec![1, 2]]),
+        ),
+        (
+            ack("/chat", 3, two, &[&[2], &[1]]),
+            (
+                r#"462-/chat,3[{"a":{"_placeholder":true,"num":0},"b":[{"_placeholder":true,"num":1}]}]"#,
+                vec![vec![2], vec![1]],
+            ),
+        ),
+        (ack("/", 0, "[]", &[]), ("430[]", vec![])),
+    ];
+
+    for ((text, attachments), (expected_text, expected_attachments)) in cases {
+        assert_eq!(text, expected_text);
+        assert_eq!(attachments, expected_attachments);
+    }
+}
+
+#[test]
+fn without_attachments_the_frame_is_that_of_a_text_packet() {
+    let none: [&[u8]; 0] = [];
+
+    assert_eq!(
+        encode_event_frames("/chat", "a", b"[1]", Some(7), &none),
+        encode_event_frame("/chat", "a", b"[1]", Some(7))
+    );
+    assert_eq!(encode_ack_frames("/chat", 7, b"[1]", &none), encode_ack_frame("/chat", 7, b"[1]"));
+}
+
+#[test]
+fn more_attachments_than_clients_take_are_not_encoded() {
+    let too_many = [b"x"; ATTACHMENTS_MAX + 1];
+
+    assert_eq!(
+        encode_event_frames("/", "a", b"[]", None, &too_many),
+        Err(EncodeError::TooManyAttachments)
+    );
+    assert_eq!(encode_ack_frames("/", 1, b"[]", &too_many), Err(EncodeError::TooManyAttachments));
+    assert_eq!(encode_event_frames("/", "a", b"{}", None, &[b"x"]), Err(EncodeError::NotAnArray));
+    assert_eq!(encode_ack_frames("/", 1, b"[\"\xff\"]", &[b"x"]), Err(EncodeError::NotUtf8));
 }
 
 /// Reads `42/chat,7[…]` as the protocol document describes it.
