@@ -1,15 +1,17 @@
-//! Packets of Engine.IO, protocol version 4, over WebSocket: one packet per text frame.
+//! Packets of Engine.IO, protocol version 4: one per WebSocket frame, or many in the body of a request.
 
+mod base64_text;
 mod heartbeat;
 mod open_handshake;
 
+pub use base64_text::{Base64Text, DecodeBase64Error};
 pub use heartbeat::{Beat, Heartbeat};
 pub use open_handshake::OpenHandshake;
 
 /// A ping of the server as a whole WebSocket frame.
 pub const PING_TEXT_FRAME: [u8; 3] = [0x81, 1, b'2'];
 
-/// An Engine.IO packet: a digit and what follows it.
+/// An Engine.IO packet: a digit, or a `b`, and what follows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packet<'a> {
     /// `0` opens a session; only a server sends it.
@@ -26,10 +28,12 @@ pub enum Packet<'a> {
     Upgrade,
     /// `6` means nothing; it ends a poll.
     Noop,
+    /// `b` carries bytes of the application where they cannot be sent as such.
+    Binary(Base64Text<'a>),
 }
 
 impl<'a> Packet<'a> {
-    /// Decodes a text frame. As in the reference server, text after a packet that carries none is
+    /// Decodes a text. As in the reference server, text after a packet that carries none is
     /// ignored.
     ///
     /// # Errors
@@ -47,17 +51,19 @@ impl<'a> Packet<'a> {
             '4' => Ok(Self::Message(data)),
             '5' => Ok(Self::Upgrade),
             '6' => Ok(Self::Noop),
-            'b' => Err(DecodePacketError::BinaryUnsupported),
+            'b' => Ok(Self::Binary(Base64Text::new(data))),
             _ => Err(DecodePacketError::UnknownType),
         }
     }
 }
 
-/// What a packet of the client means to a session that is open over WebSocket.
+/// What a packet of the client means to a session that is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received<'a> {
-    /// A packet for the layer above.
+    /// A text for the layer above.
     Message(&'a str),
+    /// Bytes for the layer above.
+    Binary(Base64Text<'a>),
     /// The client is alive.
     Pong,
     /// Legal in another state of a session; tolerated here.
@@ -66,7 +72,7 @@ pub enum Received<'a> {
     Closed,
 }
 
-/// Decodes a text frame of a session that is open over WebSocket.
+/// Decodes a text of a session that is open, over WebSocket a text frame.
 ///
 /// # Errors
 ///
@@ -75,6 +81,7 @@ pub enum Received<'a> {
 pub fn receive(text: &str) -> Result<Received<'_>, DecodePacketError> {
     match Packet::decode(text)? {
         Packet::Message(data) => Ok(Received::Message(data)),
+        Packet::Binary(data) => Ok(Received::Binary(data)),
         Packet::Pong(_) => Ok(Received::Pong),
         Packet::Open | Packet::Upgrade | Packet::Noop => Ok(Received::Ignored),
         Packet::Close => Ok(Received::Closed),
@@ -82,18 +89,15 @@ pub fn receive(text: &str) -> Result<Received<'_>, DecodePacketError> {
     }
 }
 
-/// Why a text frame is no Engine.IO packet that a client may send.
+/// Why a text is no Engine.IO packet that a client may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodePacketError {
     /// There is not even a packet type.
     #[error("packet is empty")]
     Empty,
-    /// The type is none of the seven.
+    /// The type is neither one of the seven nor `b`.
     #[error("packet type is unknown")]
     UnknownType,
-    /// `b`: binary data as base64.
-    #[error("binary packets are not supported")]
-    BinaryUnsupported,
     /// A ping in the wrong direction.
     #[error("ping came from the client")]
     PingFromClient,
@@ -125,7 +129,9 @@ mod tests {
             ("é", Err(DecodePacketError::UnknownType)),
             ("٤", Err(DecodePacketError::UnknownType)),
             (" 4", Err(DecodePacketError::UnknownType)),
-            ("bAQID", Err(DecodePacketError::BinaryUnsupported)),
+            ("b", Ok(Packet::Binary(Base64Text::new("")))),
+            ("bAQID", Ok(Packet::Binary(Base64Text::new("AQID")))),
+            ("B", Err(DecodePacketError::UnknownType)),
         ];
 
         for (text, expected) in cases {
@@ -137,6 +143,7 @@ mod tests {
     fn an_open_session_takes_what_the_reference_server_takes() {
         let cases = [
             ("442", Ok(Received::Message("42"))),
+            ("bAQID", Ok(Received::Binary(Base64Text::new("AQID")))),
             ("3", Ok(Received::Pong)),
             ("3x", Ok(Received::Pong)),
             ("0", Ok(Received::Ignored)),

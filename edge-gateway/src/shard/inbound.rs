@@ -82,7 +82,9 @@ impl Shard {
             }
             Ok(engine_io::Received::Ignored) => Flow::Continue,
             Ok(engine_io::Received::Closed) => self.closed(key, CloseReason::ClosedByClient),
-            Err(_) => self.closed(key, CloseReason::MalformedPacket),
+            Ok(engine_io::Received::Binary(_)) | Err(_) => {
+                self.closed(key, CloseReason::MalformedPacket)
+            }
         }
     }
 

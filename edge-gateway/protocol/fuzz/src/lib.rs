@@ -3,6 +3,8 @@
 //! The fuzz targets call them with what libFuzzer makes up, and a test of `edge-protocol` with the
 //! files of the corpus, so the two cannot drift apart.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use edge_protocol::engine_io::{self, Received};
 use edge_protocol::plain_json::{self, Request};
 use edge_protocol::socket_io::{
@@ -40,6 +42,13 @@ pub fn engine_io_packet(data: &[u8]) {
         (Ok(engine_io::Packet::Ping(data)), received) => {
             assert_eq!(received, Err(engine_io::DecodePacketError::PingFromClient));
             assert_eq!(format!("2{data}"), text);
+        }
+        (Ok(engine_io::Packet::Binary(data)), received) => {
+            assert_eq!(received, Ok(Received::Binary(data)));
+            if let Ok(bytes) = data.decode(PAYLOAD_BYTES_MAX) {
+                assert!(bytes.len() <= PAYLOAD_BYTES_MAX);
+                assert_eq!(STANDARD.encode(bytes), text[1..].replace('\n', ""));
+            }
         }
         (Ok(engine_io::Packet::Close), received) => assert_eq!(received, Ok(Received::Closed)),
         (
