@@ -3,13 +3,19 @@
 mod base64_text;
 mod heartbeat;
 mod open_handshake;
+mod upgrade;
 
 pub use base64_text::{Base64Text, DecodeBase64Error};
 pub use heartbeat::{Beat, Heartbeat};
 pub use open_handshake::OpenHandshake;
+pub use upgrade::{PROBE_ANSWER_TEXT_FRAME, Probe, UnexpectedPacket, receive_probe};
 
 /// A ping of the server as a whole WebSocket frame.
 pub const PING_TEXT_FRAME: [u8; 3] = [0x81, 1, b'2'];
+
+/// A packet that means nothing, as a whole WebSocket frame: it ends the poll of a client that moves
+/// to another transport.
+pub const NOOP_TEXT_FRAME: [u8; 3] = [0x81, 1, b'6'];
 
 /// An Engine.IO packet: a digit, or a `b`, and what follows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use edge_protocol::engine_io::{self, Received};
+use edge_protocol::engine_io::{self, Probe, Received};
 use edge_protocol::plain_json::{self, Request};
 use edge_protocol::socket_io::{
     self, ATTACHMENTS_MAX, Assembler, BinaryPacket, DecodePacketError, Packet,
@@ -30,6 +30,13 @@ pub fn websocket_frame(data: &[u8]) {
 pub fn engine_io_packet(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
 
+    match engine_io::receive_probe(text) {
+        Ok(Probe::Ask) => assert_eq!(text, "2probe"),
+        Ok(Probe::Upgrade) => {
+            assert_eq!(engine_io::Packet::decode(text), Ok(engine_io::Packet::Upgrade));
+        }
+        Err(_) => {}
+    }
     match (engine_io::Packet::decode(text), engine_io::receive(text)) {
         (Ok(engine_io::Packet::Message(data)), received) => {
             assert_eq!(received, Ok(Received::Message(data)));

@@ -1,6 +1,6 @@
 //! What the server writes, as its clients read it.
 
-use edge_protocol::engine_io::PING_TEXT_FRAME;
+use edge_protocol::engine_io::{NOOP_TEXT_FRAME, PING_TEXT_FRAME, PROBE_ANSWER_TEXT_FRAME};
 use edge_protocol::socket_io::{
     ATTACHMENTS_MAX, EncodeError, encode_ack_frame, encode_ack_frames, encode_connect_error_frame,
     encode_connect_frame, encode_disconnect_frame, encode_event_frame, encode_event_frames,
@@ -46,6 +46,8 @@ fn frames_are_those_of_the_reference_server() {
         (server_text(encode_disconnect_frame("/")), "41"),
         (server_text(encode_disconnect_frame("/chat")), "41/chat,"),
         (server_text(PING_TEXT_FRAME.to_vec()), "2"),
+        (server_text(PROBE_ANSWER_TEXT_FRAME.to_vec()), "3probe"),
+        (server_text(NOOP_TEXT_FRAME.to_vec()), "6"),
     ];
 
     for (written, expected) in cases {
