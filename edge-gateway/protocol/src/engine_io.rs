@@ -5,6 +5,8 @@ mod heartbeat;
 mod open_handshake;
 mod upgrade;
 
+pub mod payload;
+
 pub use base64_text::{Base64Text, DecodeBase64Error};
 pub use heartbeat::{Beat, Heartbeat};
 pub use open_handshake::OpenHandshake;
@@ -104,6 +106,9 @@ pub enum DecodePacketError {
     /// The type is neither one of the seven nor `b`.
     #[error("packet type is unknown")]
     UnknownType,
+    /// The packet is not UTF-8. Over WebSocket its frame is refused before.
+    #[error("packet is not utf-8")]
+    NotUtf8,
     /// A ping in the wrong direction.
     #[error("ping came from the client")]
     PingFromClient,

@@ -7,7 +7,10 @@
 //! ```text
 //!  bytes ─► websocket::Decoder ─► text ─┬─► engine_io::receive ─► socket_io::Assembler ─► socket_io::Session
 //!                                       └─► plain_json::Request
+//!  body of a POST ─► engine_io::payload::receive ─► as after engine_io::receive
+//!
 //!  bytes ◄────────────────────── whole frames ◄── socket_io::encode_*, plain_json::encode_*
+//!  body of a poll ◄── engine_io::payload::Payload ◄──┘
 //! ```
 //!
 //! Arguments of events are carried as JSON text. It is checked once, when it arrives, and never

@@ -5,9 +5,11 @@
 
 mod decoder;
 mod handshake;
+mod server_frames;
 
 pub use decoder::{DecodeFrameError, Decoded, Decoder, FRAGMENTS_MAX, Message};
 pub use handshake::{Handshake, HandshakeError, accept_key};
+pub(crate) use server_frames::ServerFrames;
 
 /// Longest payload of a control frame (RFC 6455 §5.5).
 pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
@@ -16,6 +18,10 @@ pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
 pub const PING_FRAME: [u8; 2] = [0x89, 0];
 
 const FINAL: u8 = 0x80;
+const RESERVED: u8 = 0x70;
+const OPCODE: u8 = 0x0F;
+const MASKED: u8 = 0x80;
+const LENGTH: u8 = 0x7F;
 
 /// What a frame carries (RFC 6455 §5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,12 +5,15 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use edge_protocol::engine_io::payload::{self, Payload};
 use edge_protocol::engine_io::{self, Probe, Received};
 use edge_protocol::plain_json::{self, Request};
 use edge_protocol::socket_io::{
     self, ATTACHMENTS_MAX, Assembler, BinaryPacket, DecodePacketError, Packet,
 };
-use edge_protocol::websocket::{DecodeFrameError, Decoded, Decoder, Message};
+use edge_protocol::websocket::{
+    DecodeFrameError, Decoded, Decoder, Message, Opcode, put_frame_header,
+};
 use serde_json::value::RawValue;
 
 const PAYLOAD_BYTES_MAX: usize = 4096;
@@ -64,6 +67,58 @@ pub fn engine_io_packet(data: &[u8]) {
         ) => assert_eq!(received, Ok(Received::Ignored)),
         (Err(error), received) => assert_eq!(received, Err(error)),
     }
+}
+
+/// As the body of a POST, the input means what its parts mean up to the first that ends the session.
+/// As frames of the server, it is refused or makes the payload that was foretold.
+pub fn engine_io_payload(data: &[u8]) {
+    let mut received = payload::receive(data);
+    let mut sent = Payload::new();
+    let mut expected = Vec::new();
+    for part in data.split(|&byte| byte == 0x1E) {
+        let part = str::from_utf8(part).map_err(|_| engine_io::DecodePacketError::NotUtf8);
+        let meaning = part.and_then(engine_io::receive);
+        assert_eq!(received.next(), Some(meaning));
+        match meaning {
+            Ok(Received::Message(text)) => {
+                push(&mut sent, Opcode::Text, format!("4{text}").as_bytes());
+                expected.push(format!("4{text}"));
+            }
+            Ok(Received::Binary(base64)) => {
+                if let Ok(bytes) = base64.decode(PAYLOAD_BYTES_MAX) {
+                    push(&mut sent, Opcode::Binary, &bytes);
+                    expected.push(format!("b{}", STANDARD.encode(bytes)));
+                }
+            }
+            Ok(Received::Pong | Received::Ignored) => {}
+            Ok(Received::Closed) | Err(_) => {
+                assert_eq!(received.next(), None);
+                break;
+            }
+        }
+    }
+    assert_eq!(received.next(), None);
+    assert_eq!(sent.into_body(), expected.join("\u{1e}").as_bytes());
+
+    let mut payload = Payload::new();
+    push(&mut payload, Opcode::Text, b"6");
+    let foretold = payload.len_with(data);
+    match payload.push(data) {
+        Ok(()) => assert_eq!(foretold, Ok(payload.len())),
+        Err(error) => {
+            assert_eq!(foretold, Err(error));
+            assert_eq!(payload.into_body(), b"6");
+        }
+    }
+}
+
+fn push(payload: &mut Payload, opcode: Opcode, bytes: &[u8]) {
+    let mut frame = Vec::new();
+    put_frame_header(&mut frame, opcode, bytes.len());
+    frame.extend(bytes);
+    let foretold = payload.len_with(&frame);
+    payload.push(&frame).unwrap();
+    assert_eq!(foretold, Ok(payload.len()));
 }
 
 /// What is decoded is JSON and means the same after another turn; and what serde takes for an

@@ -2,16 +2,12 @@
 
 use std::str;
 
-use super::{CONTROL_PAYLOAD_BYTES_MAX, FINAL, Opcode};
+use super::{CONTROL_PAYLOAD_BYTES_MAX, FINAL, LENGTH, MASKED, OPCODE, Opcode, RESERVED};
 
 /// Most frames that one message may come in. Without it a client could keep a message open for
 /// ever with empty fragments, which no bound on bytes ends.
 pub const FRAGMENTS_MAX: u32 = 1024;
 
-const RESERVED: u8 = 0x70;
-const OPCODE: u8 = 0x0F;
-const MASKED: u8 = 0x80;
-const LENGTH: u8 = 0x7F;
 const MASK_BYTES: usize = 4;
 
 /// A message of the client, or a control frame.

@@ -2,7 +2,8 @@
 
 use allocation_counter::measure;
 use bytes::Bytes;
-use edge_protocol::engine_io::{self, Received};
+use edge_protocol::engine_io::payload::{self, Payload};
+use edge_protocol::engine_io::{self, Base64Text, Received};
 use edge_protocol::websocket::{Decoded, Decoder, Message};
 use edge_protocol::{plain_json, socket_io};
 
@@ -68,6 +69,50 @@ fn a_packet_that_is_given_up_gives_its_memory_back() {
 
     assert!(allocated.count_total > 0);
     assert_eq!(allocated.bytes_current, 0);
+}
+
+#[test]
+fn the_texts_in_a_body_are_found_without_allocating() {
+    let body = b"42[\"a\"]\x1e3\x1ebAQID\x1e42/chat,7[\"b\",1]";
+
+    let allocated = measure(|| assert_eq!(payload::receive(body).flatten().count(), 4));
+
+    assert_eq!(allocated.count_total, 0);
+}
+
+#[test]
+fn bytes_as_text_are_decoded_in_one_allocation() {
+    for text in ["AQID".repeat(1000), "AQI=".to_owned(), "AA==".to_owned()] {
+        let allocated = measure(|| assert!(Base64Text::new(&text).decode(LIMIT).is_ok()));
+
+        assert_eq!(allocated.count_total, 1);
+    }
+}
+
+#[test]
+fn bytes_that_exceed_the_limit_are_not_decoded() {
+    let text = "AQID".repeat(1000);
+
+    let allocated = measure(|| assert!(Base64Text::new(&text).decode(2999).is_err()));
+
+    assert_eq!(allocated.count_total, 0);
+}
+
+#[test]
+fn a_poll_takes_frames_in_one_allocation() {
+    let args = format!("[\"{}\"]", "x".repeat(70_000));
+    let attachments = [vec![1; 70_000], vec![]];
+    let frames =
+        socket_io::encode_event_frames("/", "a", args.as_bytes(), None, &attachments).unwrap();
+
+    let allocated = measure(|| {
+        let mut payload = Payload::new();
+        assert!(payload.push(&frames).is_ok());
+        let body = payload.into_body();
+        assert_eq!(body.capacity(), body.len());
+    });
+
+    assert_eq!(allocated.count_total, 1);
 }
 
 #[test]

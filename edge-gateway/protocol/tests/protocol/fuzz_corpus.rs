@@ -28,6 +28,11 @@ fn the_corpus_of_engine_io_packets_holds() {
 }
 
 #[test]
+fn the_corpus_of_engine_io_payloads_holds() {
+    replay("engine_io_payload", fuzz::engine_io_payload);
+}
+
+#[test]
 fn the_corpus_of_socket_io_packets_holds() {
     replay("socket_io_packet", fuzz::socket_io_packet);
 }

@@ -5,6 +5,7 @@ mod allocations;
 mod client;
 mod fuzz_corpus;
 mod plain_json;
+mod polling;
 mod socket_io_binary;
 mod socket_io_binary_streams;
 mod socket_io_frames;
