@@ -2,20 +2,20 @@
 //! after a break.
 
 pub(crate) mod driver;
+mod events;
 
 use std::{collections::VecDeque, rc::Rc};
 
 use bytes::Bytes;
-use proto::{
-    auth::v1::Identity as WireIdentity,
-    edge::v1::{
-        AckFinished, AllAnnounced, ClientAck, ClientEvent, EdgeEvent, EdgeFrame, Hello, Membership,
-        SocketClosed, SocketOpened, Welcome, edge_event::Kind,
-    },
+use proto::edge::v1::{
+    AckFinished, AllAnnounced, ClientAck, ClientEvent, EdgeEvent, EdgeFrame, Hello, SocketClosed,
+    SocketOpened, Welcome, edge_event::Kind,
 };
 use tokio::sync::Notify;
 
-use crate::{shard::ConnectionKey, socket::Identity, telemetry::Metrics};
+pub(crate) use self::events::{bytes_of, json_list, opened};
+use self::events::{event, event_bytes};
+use crate::{shard::ConnectionKey, telemetry::Metrics};
 
 /// Most bytes that wait, sent or not, for one business service on one shard. When there are more, the connections that
 /// talk to it are not read until there are fewer.
@@ -29,9 +29,6 @@ const FRAME_EVENTS_MAX: usize = 256;
 /// not be what fills the other side's outbox.
 const UNACKNOWLEDGED_FRAMES_MAX: u64 = 64;
 const UNACKNOWLEDGED_BYTES_MAX: usize = 512 * 1024;
-
-/// What an event takes up in a queue besides its contents.
-const EVENT_OVERHEAD_BYTES: usize = 128;
 
 /// A link to one business service, as state: what a stream carries next and what must outlive the stream.
 #[derive(Debug)]
@@ -175,8 +172,15 @@ impl BackendLink {
         self.push(EdgeEvent { socket: handle, traceparent, kind: Some(Kind::Event(event)) });
     }
 
-    pub(crate) fn client_answered(&mut self, handle: u64, tag: u64, args: &str) {
-        self.push(event(handle, Kind::Ack(ClientAck { tag, args: json_list(args) })));
+    pub(crate) fn client_answered(
+        &mut self,
+        handle: u64,
+        tag: u64,
+        args: &str,
+        attachments: &[Bytes],
+    ) {
+        let ack = ClientAck { tag, args: json_list(args), attachments: attachments.to_vec() };
+        self.push(event(handle, Kind::Ack(ack)));
     }
 
     pub(crate) fn ack_finished(&mut self, tag: u64, asked: u32, answered: u32) {
@@ -384,54 +388,6 @@ fn is_client_event(event: &EdgeEvent) -> bool {
 /// Whether the client of an event that was sent has been told that nobody knows what became of it.
 fn was_given_up(event: &EdgeEvent) -> bool {
     matches!(&event.kind, Some(Kind::Event(event)) if event.deadline_unix_ms == 0)
-}
-
-/// Tells a business service of a socket.
-pub(crate) fn opened(
-    namespace: &str,
-    public_id: &str,
-    identity: &Identity,
-    memberships: Option<Vec<Membership>>,
-) -> SocketOpened {
-    SocketOpened {
-        namespace: namespace.to_owned(),
-        socket_id: public_id.to_owned(),
-        identity: Some(WireIdentity {
-            subject: identity.subject.as_ref().to_owned(),
-            issuer: identity.issuer.as_ref().to_owned(),
-            profile: identity.profile.clone(),
-            expires_at_unix_ms: identity.expires_at_unix_ms,
-        }),
-        announced: memberships.is_some(),
-        memberships: memberships.unwrap_or_default(),
-    }
-}
-
-/// `args` are the elements of a JSON list; the contract wants the list.
-pub(crate) fn json_list(args: &str) -> Bytes {
-    let mut list = Vec::with_capacity(args.len() + 2);
-    list.push(b'[');
-    list.extend_from_slice(args.as_bytes());
-    list.push(b']');
-    list.into()
-}
-
-fn event(socket: u64, kind: Kind) -> EdgeEvent {
-    EdgeEvent { socket, traceparent: String::new(), kind: Some(kind) }
-}
-
-fn event_bytes(event: &EdgeEvent) -> usize {
-    let contents = match &event.kind {
-        Some(Kind::Event(event)) => event.name.len() + event.args.len(),
-        Some(Kind::Ack(ack)) => ack.args.len(),
-        Some(Kind::Opened(opened)) => {
-            let memberships = opened.memberships.iter();
-            memberships.map(|one| one.room.len() + one.position.len()).sum::<usize>()
-                + opened.identity.as_ref().map_or(0, |identity| identity.profile.len())
-        }
-        Some(Kind::Closed(_) | Kind::AckFinished(_) | Kind::AllAnnounced(_)) | None => 0,
-    };
-    contents + EVENT_OVERHEAD_BYTES
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge of bytes; far below 2^52")]

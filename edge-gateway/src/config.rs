@@ -10,6 +10,8 @@ use std::{
 use http::Uri;
 use proto::MESSAGE_BYTES_MAX;
 
+use crate::cors::AllowedOrigin;
+
 /// Where the auth service is looked for unless `--edge-auth-url` says otherwise.
 pub const DEFAULT_AUTH_URL: &str = "http://127.0.0.1:50051";
 
@@ -44,6 +46,12 @@ pub struct Config {
     #[arg(id = "edge-route", long = "edge-route", env = "EDGE_ROUTES", value_delimiter = ',')]
     #[arg(value_name = "NAMESPACE=URL")]
     pub routes: Vec<Route>,
+
+    /// Origin whose pages may use Engine.IO over HTTP from elsewhere; may be given several times, `*` for every origin
+    /// [default: none].
+    #[arg(id = "edge-cors-origin", long = "edge-cors-origin", env = "EDGE_CORS_ORIGINS")]
+    #[arg(value_delimiter = ',', value_name = "ORIGIN")]
+    pub cors_origins: Vec<AllowedOrigin>,
 
     /// The namespace that plain JSON connections on `/ws` enter.
     #[arg(id = "edge-ws-namespace", long = "edge-ws-namespace", env = "EDGE_WS_NAMESPACE")]
@@ -167,6 +175,12 @@ pub enum ConfigError {
     PayloadTooLarge {
         /// The most that may be.
         max: u32,
+    },
+    /// More shards than a session's name can tell apart.
+    #[error("EDGE_SHARDS is more than {max}")]
+    TooManyShards {
+        /// The most that may be.
+        max: usize,
     },
     /// A duration that must not be zero is.
     #[error("{setting} must not be zero")]

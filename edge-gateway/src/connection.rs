@@ -1,28 +1,24 @@
-//! One client's connection: the socket, what waits to be written to it, and the task that drives both.
+//! One client's connection: the socket, and what waits to be written to it.
+
+mod reader;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     io::{self, IoSlice},
     rc::Rc,
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
 use bytes::Bytes;
-use edge_protocol::websocket::{Decoded, Decoder};
-use tokio::{net::TcpStream, task, time};
+use tokio::{net::TcpStream, task};
 
+pub(crate) use self::reader::run;
 use crate::{
     close_reason::CloseReason,
-    shard::{
-        ConnectionKey, Flow, SharedShard,
-        outbox::{Outbox, SLICES_MAX},
-    },
+    shard::outbox::{Outbox, SLICES_MAX},
     telemetry::Metrics,
+    transport::polling::Polling,
 };
-
-/// How long a client may take to read what is left for it and to answer a close.
-const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How much is read at once, into one buffer that all connections of a shard take turns with.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -44,10 +40,11 @@ impl Common {
 }
 
 /// The writing side of a connection. The shard writes straight to the socket; what it does not take waits in the outbox
-/// for the connection's task.
+/// for the connection's task. While a session is on long-polling there is no socket, and all waits for the next poll.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: OnceCell<TcpStream>,
+    polling: Option<Box<Polling>>,
     common: Rc<Common>,
     outbox: RefCell<Option<Box<Outbox>>>,
     /// The task that drives this connection, waiting.
@@ -84,9 +81,20 @@ enum Wake {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, common: Rc<Common>) -> Self {
+    /// A connection on a WebSocket.
+    pub(crate) fn websocket(stream: TcpStream, common: Rc<Common>) -> Self {
+        Self::new(OnceCell::from(stream), None, common)
+    }
+
+    /// A connection without a socket, until it is upgraded.
+    pub(crate) fn polling(common: Rc<Common>) -> Self {
+        Self::new(OnceCell::new(), Some(Box::default()), common)
+    }
+
+    fn new(stream: OnceCell<TcpStream>, polling: Option<Box<Polling>>, common: Rc<Common>) -> Self {
         Self {
             stream,
+            polling,
             common,
             outbox: RefCell::default(),
             waker: RefCell::default(),
@@ -118,7 +126,7 @@ impl Connection {
         if written == frame.len() {
             return Sent::Accepted;
         }
-        if written == 0 && volatile {
+        if written == 0 && volatile && !self.is_polled() {
             return Sent::Dropped;
         }
         let outbox = slot.insert(Box::default());
@@ -162,7 +170,10 @@ impl Connection {
             outbox.drop_data();
             self.common.metrics.outbox_bytes.decrement(as_f64(before - outbox.data_bytes()));
         }
-        if let Some(code) = reason.code() {
+        if let Some(polling) = &self.polling {
+            polling.close(reason);
+        }
+        if let (Some(_), Some(code)) = (self.stream.get(), reason.code()) {
             // Behind the data that waits, as nothing may follow it; it is the last, so it needs no bound.
             let frame = Bytes::copy_from_slice(&edge_protocol::websocket::close_frame(code));
             self.send_within(usize::MAX, &frame, false);
@@ -175,6 +186,9 @@ impl Connection {
     pub(crate) fn resume(&self) {
         if self.state.get() == State::Open {
             self.state.set(State::Resumed);
+            if let Some(polling) = &self.polling {
+                polling.post.notify_one();
+            }
             self.wake();
         }
     }
@@ -183,11 +197,54 @@ impl Connection {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
+        if let Some(polling) = &self.polling {
+            polling.poll.notify_one();
+        }
+    }
+
+    /// Moves the session to a WebSocket; what waits is written there, by the task that [`run`] makes.
+    pub(crate) fn upgrade(&self, stream: TcpStream) -> Result<(), TcpStream> {
+        self.stream.set(stream)?;
+        // A poll that still waits has nothing more to wait for.
+        if let Some(polling) = &self.polling {
+            polling.poll.notify_one();
+        }
+        Ok(())
+    }
+
+    /// The state of long-polling, while the session is on it.
+    pub(crate) fn polling_state(&self) -> Option<&Polling> {
+        if self.stream.get().is_some() { None } else { self.polling.as_deref() }
+    }
+
+    /// Whether a poll waits, so that what is sent now is on its way at once.
+    fn is_polled(&self) -> bool {
+        self.polling_state().is_some_and(|polling| polling.is_polled.get())
+    }
+
+    /// Takes what waits for the next poll: whole frames.
+    pub(crate) fn take_waiting(&self) -> Vec<Bytes> {
+        let Some(mut outbox) = self.outbox.borrow_mut().take() else { return Vec::new() };
+        self.common.metrics.outbox_bytes.decrement(as_f64(outbox.data_bytes()));
+        outbox.take_all()
+    }
+
+    /// Whether the shard wants to go on reading after a pause; asking answers it.
+    pub(crate) fn take_resumed(&self) -> bool {
+        let resumed = self.state.get() == State::Resumed;
+        if resumed {
+            self.state.set(State::Open);
+        }
+        resumed
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.state.get() == State::Closing
     }
 
     /// Writes what the socket takes. An error is left for the task to find, which sees it when it reads or writes next.
     fn write_now(&self, frame: &[u8]) -> usize {
-        self.stream.try_write(frame).unwrap_or(0)
+        self.stream.get().map_or(0, |stream| stream.try_write(frame).unwrap_or(0))
     }
 
     fn poll_wake(&self, cx: &mut Context<'_>, paused: bool) -> Poll<Wake> {
@@ -200,13 +257,14 @@ impl Connection {
             State::Open => {}
         }
         *self.waker.borrow_mut() = Some(cx.waker().clone());
-        if let Poll::Ready(Err(_)) = self.poll_flush(cx) {
+        let Some(stream) = self.stream.get() else { return Poll::Ready(Wake::Broken) };
+        if let Poll::Ready(Err(_)) = self.poll_flush(stream, cx) {
             return Poll::Ready(Wake::Broken);
         }
         if paused {
             return Poll::Pending;
         }
-        match self.stream.poll_read_ready(cx) {
+        match stream.poll_read_ready(cx) {
             Poll::Ready(Ok(())) => Poll::Ready(Wake::Readable),
             Poll::Ready(Err(_)) => Poll::Ready(Wake::Broken),
             Poll::Pending => Poll::Pending,
@@ -214,19 +272,19 @@ impl Connection {
     }
 
     /// Writes what waits, until nothing does or the socket takes no more.
-    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(&self, stream: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut slot = self.outbox.borrow_mut();
         while let Some(outbox) = &mut *slot {
             if outbox.is_empty() {
                 *slot = None;
                 break;
             }
-            if self.stream.poll_write_ready(cx)?.is_pending() {
+            if stream.poll_write_ready(cx)?.is_pending() {
                 return Poll::Pending;
             }
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let filled = outbox.slices(&mut slices);
-            match self.stream.try_write_vectored(&slices[..filled]) {
+            match stream.try_write_vectored(&slices[..filled]) {
                 Ok(written) => {
                     let before = outbox.data_bytes();
                     outbox.advance(written);
@@ -243,12 +301,13 @@ impl Connection {
     /// Writes what waits, says that nothing follows, and lets the client close first: closing with unread input would
     /// reset the connection and could take the close frame with it.
     async fn finish(&self) -> io::Result<()> {
-        std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
-        socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write)?;
+        let Some(stream) = self.stream.get() else { return Ok(()) };
+        std::future::poll_fn(|cx| self.poll_flush(stream, cx)).await?;
+        socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write)?;
         let mut discarded = [0; 1024];
         loop {
-            self.stream.readable().await?;
-            match self.stream.try_read(&mut discarded) {
+            stream.readable().await?;
+            match stream.try_read(&mut discarded) {
                 Ok(0) => return Ok(()),
                 // A client that goes on sending must not keep the shard from its other work.
                 Ok(_) => task::coop::consume_budget().await,
@@ -264,132 +323,6 @@ impl Drop for Connection {
         if let Some(outbox) = self.outbox.get_mut() {
             self.common.metrics.outbox_bytes.decrement(as_f64(outbox.data_bytes()));
         }
-    }
-}
-
-/// Drives a connection to its end. `early` is what the client sent right behind its upgrade request; it is handled at once
-/// unless `flow` says otherwise.
-///
-/// Owns no buffer while nothing is being read: input is read into the shard's scratch buffer, and only a frame that
-/// arrived in part is kept.
-pub(crate) async fn run(
-    connection: Rc<Connection>,
-    shard: SharedShard,
-    key: ConnectionKey,
-    early: Bytes,
-    flow: Flow,
-) {
-    let paused = flow == Flow::Pause;
-    let mut reader = Reader { decoder: Decoder::default(), unread: early.into(), paused };
-    if !reader.paused && !reader.unread.is_empty() {
-        reader.receive_unread(&connection, &shard, key);
-    }
-    loop {
-        let wake = std::future::poll_fn(|cx| connection.poll_wake(cx, reader.paused)).await;
-        match wake {
-            Wake::Readable => match reader.read(&connection, &shard, key) {
-                Ok(count) if count < SCRATCH_BYTES => {}
-                // There is more. First it is the turn of the others.
-                Ok(_) => task::yield_now().await,
-                Err(_) => break,
-            },
-            Wake::Resumed => {
-                reader.paused = false;
-                reader.receive_unread(&connection, &shard, key);
-            }
-            Wake::Closing => {
-                // Boxed: a path taken once must not widen the future of every idle connection.
-                let finished = Box::pin(time::timeout(CLOSE_DEADLINE, connection.finish())).await;
-                if !matches!(finished, Ok(Ok(()))) {
-                    tracing::debug!("connection ended before it was closed in good order");
-                }
-                return;
-            }
-            Wake::Broken => break,
-        }
-    }
-    shard.borrow_mut().close(key, CloseReason::TransportClosed);
-}
-
-/// The reading side of a connection.
-struct Reader {
-    decoder: Decoder,
-    /// Input that has not been handled: part of a frame, or what came after the shard asked for a pause.
-    unread: Vec<u8>,
-    paused: bool,
-}
-
-impl Reader {
-    /// Reads once and handles what came; returns how many bytes that was.
-    fn read(
-        &mut self,
-        connection: &Connection,
-        shard: &SharedShard,
-        key: ConnectionKey,
-    ) -> io::Result<usize> {
-        let mut scratch = connection.common.scratch.borrow_mut();
-        let count = match connection.stream.try_read(&mut scratch) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
-            Err(error) => return Err(error),
-        };
-        let Some(input) = scratch.get_mut(..count) else { return Ok(0) };
-        if self.unread.is_empty() {
-            let consumed = self.receive(input, connection, shard, key);
-            self.unread.extend_from_slice(input.get(consumed..).unwrap_or_default());
-        } else {
-            self.unread.extend_from_slice(input);
-            drop(scratch);
-            self.receive_unread(connection, shard, key);
-        }
-        Ok(count)
-    }
-
-    fn receive_unread(&mut self, connection: &Connection, shard: &SharedShard, key: ConnectionKey) {
-        let mut unread = std::mem::take(&mut self.unread);
-        let consumed = self.receive(&mut unread, connection, shard, key);
-        if consumed < unread.len() {
-            unread.drain(..consumed);
-            self.unread = unread;
-        }
-    }
-
-    /// Hands over the messages in `input`; returns how many bytes of it are done with.
-    fn receive(
-        &mut self,
-        input: &mut [u8],
-        connection: &Connection,
-        shard: &SharedShard,
-        key: ConnectionKey,
-    ) -> usize {
-        let mut consumed = 0;
-        // To the end and once beyond: only then does the decoder give up the memory of a message that came in fragments.
-        while let Some(rest) = input.get_mut(consumed..) {
-            let flow = match self.decoder.decode(rest, connection.common.payload_bytes_max) {
-                Ok(Decoded::Incomplete { .. }) => break,
-                Ok(Decoded::Frame { consumed: frame_bytes, message }) => {
-                    consumed += frame_bytes;
-                    match message {
-                        Some(message) => shard.borrow_mut().receive(key, message),
-                        None => Flow::Continue,
-                    }
-                }
-                Err(error) => {
-                    shard.borrow_mut().close(key, error.into());
-                    Flow::Closed
-                }
-            };
-            match flow {
-                Flow::Continue => {}
-                Flow::Pause => {
-                    self.paused = true;
-                    break;
-                }
-                Flow::Closed => return input.len(),
-            }
-        }
-        consumed
     }
 }
 

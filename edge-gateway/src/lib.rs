@@ -8,6 +8,7 @@ mod backend_link;
 mod close_reason;
 mod config;
 mod connection;
+mod cors;
 mod error_answer;
 mod request;
 mod server;
@@ -16,6 +17,7 @@ mod shard;
 mod shard_thread;
 mod socket;
 mod telemetry;
+mod transport;
 
 use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, thread};
 
@@ -30,11 +32,15 @@ use socket2::{Domain, Protocol, Socket, Type};
 pub use crate::{
     close_reason::CloseReason,
     config::{Config, ConfigError, DEFAULT_AUTH_URL, DEFAULT_ROUTES, ParseRouteError, Route},
+    cors::AllowedOrigin,
 };
-use crate::{shard_thread::ShardThread, telemetry::Metrics};
+use crate::{shard_thread::ShardThread, telemetry::Metrics, transport::mailbox::Mailboxes};
 
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 1024;
+
+/// The most shards: a session's name holds its shard in one byte.
+const SHARDS_MAX: usize = 256;
 
 /// The edge, bound to its addresses and ready to run.
 #[derive(Debug)]
@@ -99,6 +105,9 @@ impl EdgeGateway {
         let routes = config.validated_routes()?;
         let metrics_handle = install_metrics()?;
         let count = config.shards.map_or_else(cores, NonZeroUsize::get);
+        if count > SHARDS_MAX {
+            return Err(ConfigError::TooManyShards { max: SHARDS_MAX }.into());
+        }
         let (local_addr, listeners) = listen(config.listen, count)
             .map_err(|source| BindError::Listen { address: config.listen, source })?;
         let ops = OpsServer::bind(config.ops_listen, readiness.clone(), metrics_handle)
@@ -109,12 +118,15 @@ impl EdgeGateway {
 
         let edge_id: Arc<str> = session_id::random().into();
         let metrics = Metrics::new();
-        let shards = listeners
-            .into_iter()
-            .enumerate()
-            .map(|(number, listener)| ShardThread {
+        let (mailboxes, boxes) = Mailboxes::new(count);
+        let shards = (0..=u8::MAX)
+            .zip(listeners)
+            .zip(boxes)
+            .map(|((number, listener), mailbox)| ShardThread {
                 number,
                 listener,
+                mailbox,
+                mailboxes: mailboxes.clone(),
                 config: config.clone(),
                 routes: routes.clone(),
                 tracer: tracer.clone(),

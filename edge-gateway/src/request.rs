@@ -1,8 +1,10 @@
 //! What a client's HTTP request asks of the edge, and what is wrong with it.
 
 use edge_protocol::websocket::Handshake;
-use http::{HeaderMap, Request, StatusCode, Version, header};
+use http::{HeaderMap, Method, Request, StatusCode, Version, header};
 use service_kit::trace::TraceParent;
+
+use crate::session_id::SessionId;
 
 /// Where Socket.IO clients connect. What follows the slash does not matter, as with the reference server.
 const SOCKET_IO_PATH: &str = "/socket.io/";
@@ -18,6 +20,14 @@ pub(crate) const TOKEN_BYTES_MAX: usize = 8 * 1024;
 pub(crate) enum Asked {
     /// Upgrade to a WebSocket that speaks this. `accept` proves that we do.
     Upgrade { accept: String, client: Client },
+    /// A session over long-polling.
+    OpenPolling,
+    /// The next packets of a session.
+    Poll { session: SessionId },
+    /// Packets for a session.
+    Post { session: SessionId },
+    /// Whether a page of another origin may ask for something.
+    Preflight,
     /// Something that is not ours.
     Page,
 }
@@ -26,6 +36,10 @@ pub(crate) enum Asked {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Client {
     SocketIo,
+    /// A Socket.IO client whose session began on long-polling.
+    Probe {
+        session: SessionId,
+    },
     /// With the token of its `Authorization` header.
     PlainJson {
         token: Option<String>,
@@ -94,8 +108,10 @@ pub(crate) fn classify<B>(request: &Request<B>) -> Result<Asked, Refusal> {
     check_host(request)?;
     let path = request.uri().path();
     if path.starts_with(SOCKET_IO_PATH) {
-        check_engine_io(request).map_err(Refusal::EngineIo)?;
-        return upgrade(request, Client::SocketIo, Refusal::EngineIo(EngineIoError::BadRequest));
+        if request.method() == Method::OPTIONS {
+            return Ok(Asked::Preflight);
+        }
+        return classify_engine_io(request);
     }
     if path == PLAIN_JSON_PATH {
         let token = bearer_token(request.headers());
@@ -116,24 +132,40 @@ fn check_host<B>(request: &Request<B>) -> Result<(), Refusal> {
 }
 
 /// In the order of the reference server: transport, session, method, upgrade, version.
-fn check_engine_io<B>(request: &Request<B>) -> Result<(), EngineIoError> {
+fn classify_engine_io<B>(request: &Request<B>) -> Result<Asked, Refusal> {
     let query = request.uri().query().unwrap_or_default();
-    if parameter(query, "transport") != Some("websocket") {
-        return Err(EngineIoError::TransportUnknown);
+    let is_upgrade = request.headers().contains_key(header::UPGRADE);
+    let is_polling = match parameter(query, "transport") {
+        Some("polling") => true,
+        Some("websocket") => false,
+        _ => return Err(Refusal::EngineIo(EngineIoError::TransportUnknown)),
+    };
+    let session = match parameter(query, "sid").map(SessionId::parse) {
+        None => None,
+        Some(Some(session)) => Some(session),
+        Some(None) => return Err(Refusal::EngineIo(EngineIoError::SessionIdUnknown)),
+    };
+    if session.is_none() && request.method() != Method::GET {
+        return Err(Refusal::EngineIo(EngineIoError::BadHandshakeMethod));
     }
-    if parameter(query, "sid").is_some() {
-        return Err(EngineIoError::SessionIdUnknown);
+    if is_polling == is_upgrade {
+        return Err(Refusal::EngineIo(EngineIoError::BadRequest));
     }
-    if request.method() != http::Method::GET {
-        return Err(EngineIoError::BadHandshakeMethod);
-    }
-    if !request.headers().contains_key(header::UPGRADE) {
-        return Err(EngineIoError::BadRequest);
-    }
+    // Also for a session: going on with another revision would be read wrongly.
     if parameter(query, "EIO") != Some("4") {
-        return Err(EngineIoError::UnsupportedProtocolVersion);
+        return Err(Refusal::EngineIo(EngineIoError::UnsupportedProtocolVersion));
     }
-    Ok(())
+    let not_websocket = Refusal::EngineIo(EngineIoError::BadRequest);
+    match (session, request.method()) {
+        (None, _) if is_polling => Ok(Asked::OpenPolling),
+        (None, _) => upgrade(request, Client::SocketIo, not_websocket),
+        (Some(session), _) if is_upgrade => {
+            upgrade(request, Client::Probe { session }, not_websocket)
+        }
+        (Some(session), &Method::GET) => Ok(Asked::Poll { session }),
+        (Some(session), &Method::POST) => Ok(Asked::Post { session }),
+        (Some(_), _) => Err(not_websocket),
+    }
 }
 
 fn upgrade<B>(request: &Request<B>, client: Client, otherwise: Refusal) -> Result<Asked, Refusal> {
@@ -220,6 +252,8 @@ mod tests {
             ("GET", "/socket.io/?EIO=4", TransportUnknown),
             ("GET", "/socket.io/?EIO=4&transport=__proto__", TransportUnknown),
             ("GET", "/socket.io/?EIO=4&transport=websocket&sid=x", SessionIdUnknown),
+            ("GET", "/socket.io/?EIO=4&transport=polling&sid=__proto__", SessionIdUnknown),
+            ("GET", "/socket.io/?EIO=4&transport=polling", BadRequest),
             ("POST", "/socket.io/?EIO=4&transport=websocket", BadHandshakeMethod),
             ("GET", "/socket.io/?EIO=3&transport=websocket", UnsupportedProtocolVersion),
             ("GET", "/socket.io/?transport=websocket", UnsupportedProtocolVersion),
@@ -230,6 +264,27 @@ mod tests {
         }
         let plain = request("GET", "/socket.io/?EIO=4&transport=websocket", &[("host", "a")]);
         assert_eq!(classify(&plain), Err(Refusal::EngineIo(BadRequest)));
+    }
+
+    #[test]
+    fn long_polling_is_told_from_its_upgrade() {
+        let session = SessionId::random(0);
+        let ours = |method, transport, headers: &[_]| {
+            let uri = format!("/socket.io/?EIO=4&transport={transport}&sid={session}");
+            classify(&request(method, &uri, headers))
+        };
+        let host = [("host", "a")];
+
+        let open = request("GET", "/socket.io/?EIO=4&transport=polling&t=x&b64=1", &host);
+        assert_eq!(classify(&open), Ok(Asked::OpenPolling));
+        assert_eq!(ours("GET", "polling", &host), Ok(Asked::Poll { session }));
+        assert_eq!(ours("POST", "polling", &host), Ok(Asked::Post { session }));
+        assert_eq!(
+            ours("PUT", "polling", &host),
+            Err(Refusal::EngineIo(EngineIoError::BadRequest))
+        );
+        let probe = ours("GET", "websocket", &UPGRADE).unwrap();
+        assert!(matches!(probe, Asked::Upgrade { client: Client::Probe { .. }, .. }), "{probe:?}");
     }
 
     #[test]

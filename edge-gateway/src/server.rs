@@ -1,11 +1,8 @@
 //! One shard's client listener: HTTP until a connection is upgraded, then the shard's.
 
-use std::{
-    cell::RefCell,
-    convert::Infallible,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+mod engine_io;
+
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -25,11 +22,14 @@ use tokio::{
 };
 use tower::ServiceExt;
 
+use self::engine_io::CutOff;
 use crate::{
     connection::{self, Common, Connection},
-    request::{self, Asked, Client, Refusal},
-    session_id,
+    cors::Cors,
+    request::{self, Asked, Client, EngineIoError, Refusal},
+    session_id::SessionId,
     shard::{Flow, JsonSession, SharedShard, Wire},
+    transport::mailbox::{Mail, Mailboxes},
 };
 
 /// How long a client may take to send a request's headers.
@@ -49,6 +49,9 @@ pub(crate) struct Server {
     pub(crate) common: Rc<Common>,
     pub(crate) pages: axum::Router,
     pub(crate) open: Open,
+    pub(crate) cors: Rc<Cors>,
+    pub(crate) mailboxes: Mailboxes,
+    pub(crate) shard_number: u8,
 }
 
 /// What a Socket.IO client is told when its session opens.
@@ -109,53 +112,78 @@ impl Server {
         self,
         mut request: Request<Incoming>,
         slot: Rc<RefCell<Option<Upgrade>>>,
-    ) -> Result<Response<Body>, Infallible> {
-        match request::classify(&request) {
+    ) -> Result<Response<Body>, CutOff> {
+        let origin = request.headers().get(header::ORIGIN).cloned();
+        let mut response = match request::classify(&request) {
+            Ok(Asked::Page) => return Ok(self.page(request).await),
+            Ok(Asked::Preflight) if self.cors.is_on() => return Ok(self.preflight(&request)),
+            Ok(Asked::Preflight) => refused(Refusal::EngineIo(EngineIoError::BadHandshakeMethod)),
+            Ok(Asked::OpenPolling) => self.open_polling(&request),
+            Ok(Asked::Poll { session }) => self.poll(session).await?,
+            Ok(Asked::Post { session }) => self.post(session, request).await?,
             Ok(Asked::Upgrade { accept, client }) => {
+                if let Client::Probe { session } = client
+                    && let Err(error) = self.may_probe(session).await
+                {
+                    return Ok(refused(Refusal::EngineIo(error)));
+                }
                 let traceparent = request::traceparent(request.headers());
                 let on_upgrade = hyper::upgrade::on(&mut request);
                 *slot.borrow_mut() = Some(Upgrade { on_upgrade, client, traceparent });
-                Ok(switching_protocols(&accept))
+                return Ok(switching_protocols(&accept));
             }
-            Ok(Asked::Page) => {
-                let asks_for_upgrade = request.headers().contains_key(header::UPGRADE);
-                let mut response = self.pages.oneshot(request.map(Body::new)).await?;
-                if asks_for_upgrade {
-                    // What follows is not HTTP to a client that takes the answer for an upgrade.
-                    let close = HeaderValue::from_static("close");
-                    response.headers_mut().insert(header::CONNECTION, close);
-                }
-                Ok(response)
-            }
-            Err(refusal) => Ok(refused(refusal)),
-        }
+            Err(refusal) => refused(refusal),
+        };
+        self.cors.mark(origin.as_ref(), response.headers_mut());
+        Ok(response)
     }
 
-    /// Takes the socket back from hyper and gives it to the shard for the rest of its life.
+    async fn page(&self, request: Request<Incoming>) -> Response<Body> {
+        let asks_for_upgrade = request.headers().contains_key(header::UPGRADE);
+        let Ok(mut response) = self.pages.clone().oneshot(request.map(Body::new)).await;
+        if asks_for_upgrade {
+            // What follows is not HTTP to a client that takes the answer for an upgrade.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        response
+    }
+
+    /// Takes the socket back from hyper and gives it to the shard that has its session, for the rest of its life.
     async fn take_over(self, upgrade: Upgrade) {
         let Ok(upgraded) = upgrade.on_upgrade.await else { return };
         let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
-        let stream = parts.io.into_inner();
-        let now = Instant::now();
-        let connection = Rc::new(Connection::new(stream, Rc::clone(&self.common)));
-        let (key, flow) = match upgrade.client {
+        let (stream, early) = (parts.io.into_inner(), parts.read_buf);
+        let (wire, session) = match &upgrade.client {
+            Client::Probe { session } => {
+                let Ok(stream) = stream.into_std() else { return };
+                // A shard that has ended has no session to take over.
+                let session = *session;
+                self.mailboxes.send(Mail::Probe { session, stream, early }).await.ok();
+                return;
+            }
             Client::SocketIo => {
-                let wire = Wire::SocketIo(Session::new());
-                let mut shard = self.shard.borrow_mut();
-                let key = shard.adopt(&connection, wire, upgrade.traceparent, now);
-                shard.send(key, self.open.frame());
-                (key, Flow::Continue)
+                let session = SessionId::random(self.shard_number);
+                (Wire::SocketIo(Session::new()), Some(session))
             }
-            Client::PlainJson { token } => {
-                let wire = Wire::PlainJson(JsonSession::default());
-                let mut shard = self.shard.borrow_mut();
-                let key = shard.adopt(&connection, wire, upgrade.traceparent, now);
-                let flow =
-                    if token.is_some() { shard.verify_json(key, token) } else { Flow::Continue };
-                (key, flow)
-            }
+            Client::PlainJson { .. } => (Wire::PlainJson(JsonSession::default()), None),
         };
-        connection::run(connection, self.shard, key, parts.read_buf, flow).await;
+        let connection = Rc::new(Connection::websocket(stream, Rc::clone(&self.common)));
+        let (key, flow) = {
+            let mut shard = self.shard.borrow_mut();
+            let key = shard.adopt(&connection, wire, session, upgrade.traceparent);
+            if let Some(session) = session {
+                shard.send(key, self.open.frame(session));
+            }
+            let flow = match upgrade.client {
+                Client::PlainJson { token: Some(token) } => shard.verify_json(key, Some(token)),
+                Client::PlainJson { token: None } | Client::SocketIo | Client::Probe { .. } => {
+                    Flow::Continue
+                }
+            };
+            (key, flow)
+        };
+        connection::run(connection, self.shard, key, early, flow).await;
     }
 }
 
@@ -167,15 +195,20 @@ struct Upgrade {
 }
 
 impl Open {
-    fn frame(self) -> Vec<u8> {
+    /// The packet that opens a session.
+    fn packet(self, session: SessionId, upgrades: &[&str]) -> String {
         let packet = OpenHandshake {
-            sid: &session_id::random(),
-            upgrades: &[],
+            sid: &session.to_string(),
+            upgrades,
             ping_interval: self.ping_interval,
             ping_timeout: self.ping_timeout,
             payload_bytes_max: self.payload_bytes_max,
-        }
-        .encode();
+        };
+        packet.encode()
+    }
+
+    fn frame(self, session: SessionId) -> Vec<u8> {
+        let packet = self.packet(session, &[]);
         let mut frame = Vec::with_capacity(packet.len() + 4);
         put_frame_header(&mut frame, Opcode::Text, packet.len());
         frame.extend_from_slice(packet.as_bytes());

@@ -2,18 +2,50 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
-/// 144 bits: more than can be guessed, and a whole number of base64 characters.
+/// 144 bits: a whole number of base64 characters.
 const BYTES: usize = 18;
 
+/// The name of an Engine.IO session, known to its client and the edge only. It tells which shard has the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SessionId([u8; BYTES]);
+
+impl SessionId {
+    /// A fresh name for a session of this shard, with 136 random bits.
+    pub(crate) fn random(shard: u8) -> Self {
+        let mut bytes = random_bytes();
+        bytes[0] = shard;
+        Self(bytes)
+    }
+
+    /// The name that a client gives; none if it cannot be one of ours.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok().map(Self)
+    }
+
+    /// The shard that has the session, if it exists.
+    pub(crate) fn shard(self) -> usize {
+        self.0[0].into()
+    }
+}
+
+impl std::fmt::Display for SessionId {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
 /// A fresh name of 24 characters from the URL-safe base64 alphabet.
-///
+pub(crate) fn random() -> String {
+    URL_SAFE_NO_PAD.encode(random_bytes())
+}
+
 /// # Panics
 ///
 /// When the operating system has no randomness to give: nothing can be kept safe then.
-pub(crate) fn random() -> String {
+fn random_bytes() -> [u8; BYTES] {
     let mut bytes = [0; BYTES];
     getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
-    URL_SAFE_NO_PAD.encode(bytes)
+    bytes
 }
 
 #[cfg(test)]
@@ -30,5 +62,16 @@ mod tests {
         assert!(names.iter().all(|name| name.len() == 24));
         let safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         assert!(names.iter().all(|name| name.bytes().all(safe)));
+    }
+
+    #[test]
+    fn a_session_is_found_by_what_its_client_says() {
+        let id = SessionId::random(3);
+
+        assert_eq!(SessionId::parse(&id.to_string()), Some(id));
+        assert_eq!(id.shard(), 3);
+        for other in ["", "__proto__", "constructor", "x", &"A".repeat(25), &"é".repeat(12)] {
+            assert_eq!(SessionId::parse(other), None, "{other}");
+        }
     }
 }

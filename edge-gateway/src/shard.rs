@@ -4,6 +4,7 @@ mod acks;
 mod announce;
 mod answers;
 mod connect;
+mod deadlines;
 pub(crate) mod drain;
 mod fan_out;
 mod inbound;
@@ -11,6 +12,7 @@ mod instructions;
 pub(crate) mod outbox;
 mod rate;
 mod rooms;
+mod sessions;
 pub(crate) mod verifications;
 mod wheel;
 
@@ -22,9 +24,8 @@ use std::{
 };
 
 use edge_protocol::{
-    engine_io::{Beat, Heartbeat, PING_TEXT_FRAME},
-    socket_io::Session,
-    websocket::PING_FRAME,
+    engine_io::Heartbeat,
+    socket_io::{Assembler, Session},
 };
 use foldhash::fast::FixedState;
 use service_kit::trace::{TraceParent, Tracer};
@@ -36,6 +37,7 @@ use self::{
     acks::ServerAcks,
     rate::Rate,
     rooms::Rooms,
+    sessions::Sessions,
     verifications::Verifications,
     wheel::{Tick, Wheel},
 };
@@ -43,6 +45,7 @@ use crate::{
     backend_link::BackendLink,
     close_reason::CloseReason,
     connection::{Common, Connection, Sent},
+    session_id::SessionId,
     socket::{Socket, Stage},
 };
 
@@ -156,9 +159,14 @@ impl JsonStage {
 #[derive(Debug)]
 pub(crate) struct Entry {
     serial: u32,
+    /// Its Engine.IO session; plain JSON has none.
+    session: Option<SessionId>,
     pub(crate) connection: Rc<Connection>,
     pub(crate) wire: Wire,
     heartbeat: Heartbeat,
+    pub(crate) assembler: Assembler,
+    /// Since when a packet waits for its attachments.
+    pub(crate) assembling_since: Option<Instant>,
     /// Nothing is read from it at the moment, so it cannot be heard.
     paused: bool,
     /// When it must have entered a namespace; none once it has.
@@ -181,6 +189,7 @@ pub(crate) struct Shard {
     pub(crate) namespaces: Vec<Namespace>,
     pub(crate) ws_namespace: NamespaceKey,
     pub(crate) connections: Slab<Entry>,
+    sessions: Sessions,
     pub(crate) sockets: Slab<Socket>,
     /// From the name on the link to the key.
     handles: HashMap<u64, SocketKey, FixedState>,
@@ -230,6 +239,7 @@ impl Shard {
             namespaces: parts.namespaces,
             ws_namespace: parts.ws_namespace,
             connections: Slab::new(),
+            sessions: Sessions::default(),
             sockets: Slab::new(),
             handles: HashMap::default(),
             links: parts.links,
@@ -249,15 +259,19 @@ impl Shard {
         &mut self,
         connection: &Rc<Connection>,
         wire: Wire,
+        session: Option<SessionId>,
         traceparent: Option<TraceParent>,
-        now: Instant,
     ) -> ConnectionKey {
+        let now = Instant::now();
         self.next_serial = self.next_serial.wrapping_add(1);
         let connect_by = now + self.limits.connect_timeout;
         let entry = Entry {
             serial: self.next_serial,
+            session,
             connection: Rc::clone(connection),
             wire,
+            assembler: Assembler::default(),
+            assembling_since: None,
             heartbeat: Heartbeat::new(now, self.limits.ping_interval),
             paused: false,
             connect_by: Some(connect_by),
@@ -271,6 +285,9 @@ impl Shard {
             index: u32::try_from(index).unwrap_or(u32::MAX),
             serial: self.next_serial,
         };
+        if let Some(session) = session {
+            self.sessions.insert(session, key);
+        }
         self.common.metrics.connections.increment(1.0);
         self.schedule(key);
         if self.draining {
@@ -348,6 +365,9 @@ impl Shard {
         self.common.metrics.closed(reason);
         tracing::debug!(reason = reason.label(), "connection closed");
         entry.connection.close(reason);
+        if let Some(session) = entry.session {
+            self.sessions.close(session, entry.connection, reason);
+        }
     }
 
     /// Sends a control frame; a client that has not even room for that is gone.
@@ -366,17 +386,6 @@ impl Shard {
         }
     }
 
-    pub(crate) fn pong_received(&mut self, key: ConnectionKey, now: Instant) {
-        let interval = self.limits.ping_interval;
-        let Some(entry) = self.entry(key) else { return };
-        entry.heartbeat.handle_pong(now, interval);
-        let (due_at, next_visit) = (entry.heartbeat.due_at(), entry.next_visit);
-        // So far the wheel waits for the end of the ping timeout, which may be later than the next ping.
-        if self.wheel.tick_at(due_at) < next_visit {
-            self.schedule(key);
-        }
-    }
-
     pub(crate) fn pause(&mut self, key: ConnectionKey) -> Flow {
         if let Some(entry) = self.entry(key) {
             entry.paused = true;
@@ -389,67 +398,5 @@ impl Shard {
             entry.paused = false;
             entry.connection.resume();
         }
-    }
-
-    /// The token that let this connection in ends at `at`.
-    pub(crate) fn expire_at(&mut self, key: ConnectionKey, at: Instant) {
-        if let Some(entry) = self.entry(key) {
-            entry.expires_at = Some(entry.expires_at.map_or(at, |earlier| earlier.min(at)));
-            self.schedule(key);
-        }
-    }
-
-    /// Sees to everything whose time has come. Called every [`TICK`].
-    pub(crate) fn tick(&mut self, now: Instant) {
-        let mut due = std::mem::take(&mut self.due);
-        let tick = self.wheel.advance(now, &mut due);
-        for key in due.drain(..) {
-            if self.entry(key).is_some_and(|entry| entry.next_visit <= tick) {
-                self.visit(key, now);
-            }
-        }
-        self.due = due;
-        self.expire_events(now);
-        self.expire_server_acks(now);
-        self.verifications.forget_finished();
-        for link in &mut self.links {
-            link.acknowledge_now();
-        }
-    }
-
-    fn visit(&mut self, key: ConnectionKey, now: Instant) {
-        let (interval, timeout) = (self.limits.ping_interval, self.limits.ping_timeout);
-        let Some(entry) = self.entry(key) else { return };
-        if entry.connect_by.is_some_and(|at| at <= now) {
-            return self.close(key, CloseReason::ConnectTimeout);
-        }
-        if entry.expires_at.is_some_and(|at| at <= now) {
-            return self.close(key, CloseReason::TokenExpired);
-        }
-        if entry.paused && entry.heartbeat.due_at() <= now {
-            entry.heartbeat.postpone(now, interval);
-        }
-        let ping: &[u8] = match entry.wire {
-            Wire::SocketIo(_) => &PING_TEXT_FRAME,
-            Wire::PlainJson(_) => &PING_FRAME,
-        };
-        match entry.heartbeat.handle_timeout(now, timeout) {
-            Some(Beat::Ping) => self.send_control(key, ping),
-            Some(Beat::GiveUp) => return self.close(key, CloseReason::PingTimeout),
-            None => {}
-        }
-        self.schedule(key);
-    }
-
-    /// Has the wheel name a connection when the first of its deadlines has passed.
-    fn schedule(&mut self, key: ConnectionKey) {
-        let Some(entry) = self.connections.get_mut(key.index as usize) else { return };
-        if entry.serial != key.serial {
-            return;
-        }
-        let deadlines = [Some(entry.heartbeat.due_at()), entry.connect_by, entry.expires_at];
-        let Some(first) = deadlines.into_iter().flatten().min() else { return };
-        let due = self.wheel.tick_at(first);
-        entry.next_visit = self.wheel.schedule(key, due);
     }
 }

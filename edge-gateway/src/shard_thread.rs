@@ -16,6 +16,7 @@ use crate::{
     backend_link::{BackendLink, driver},
     config::{Config, DEFAULT_AUTH_URL, Route},
     connection::Common,
+    cors::Cors,
     server::{Open, Server},
     session_id,
     shard::{
@@ -23,6 +24,7 @@ use crate::{
         verifications::Verifications,
     },
     telemetry::Metrics,
+    transport::mailbox::{self, Mailbox, Mailboxes},
 };
 
 /// How long connections may take to write what is left for them after the drain.
@@ -34,8 +36,10 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// One shard before it runs.
 #[derive(Debug)]
 pub(crate) struct ShardThread {
-    pub(crate) number: usize,
+    pub(crate) number: u8,
     pub(crate) listener: std::net::TcpListener,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) mailboxes: Mailboxes,
     pub(crate) config: Config,
     pub(crate) routes: Vec<Route>,
     pub(crate) tracer: Tracer,
@@ -84,6 +88,7 @@ impl ShardThread {
         for (index, url) in urls.into_iter().enumerate() {
             background.spawn_local(driver::run(Rc::clone(&shard), LinkKey(index), url));
         }
+        background.spawn_local(mailbox::serve(Rc::clone(&shard), self.mailbox));
         background.spawn_local(tick(Rc::clone(&shard), self.chat_link));
 
         let open = Open {
@@ -91,7 +96,15 @@ impl ShardThread {
             ping_timeout: self.config.ping_timeout,
             payload_bytes_max,
         };
-        let server = Server { shard: Rc::clone(&shard), common, pages: self.pages, open };
+        let server = Server {
+            shard: Rc::clone(&shard),
+            common,
+            pages: self.pages,
+            open,
+            cors: Rc::new(Cors::new(self.config.cors_origins)),
+            mailboxes: self.mailboxes,
+            shard_number: self.number,
+        };
         let mut connections = server.accept(listener, &shutdown).await;
         drain::run(&shard).await;
         let last_writes = async { while connections.join_next().await.is_some() {} };

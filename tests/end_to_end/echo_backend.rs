@@ -201,7 +201,12 @@ impl Attached {
             name => panic!("no such event: {name}"),
         };
         instructions.extend(event.ack_id.map(|ack_id| {
-            instruction::Kind::Acknowledge(Acknowledge { socket, ack_id, args: event.args.clone() })
+            instruction::Kind::Acknowledge(Acknowledge {
+                socket,
+                ack_id,
+                args: event.args.clone(),
+                attachments: event.attachments.clone(),
+            })
         }));
         instructions
     }

@@ -23,8 +23,8 @@ function instructionsFor(event, askers) {
   if (event.ack) return [emitTo(askers.get(event.ack.tag), "thanks", event.ack.args)];
   if (!event.event) return [];
 
-  const { name, args, ack_id: ackId } = event.event;
-  const acknowledge = ackId === undefined ? [] : [{ acknowledge: { socket, ack_id: ackId, args } }];
+  const { name, args, attachments, ack_id: ackId } = event.event;
+  const acknowledge = ackId === undefined ? [] : [{ acknowledge: { socket, ack_id: ackId, args, attachments } }];
   switch (name) {
     case "echo":
       return acknowledge;
@@ -33,6 +33,8 @@ function instructionsFor(event, askers) {
       askers.set(tag, socket);
       return [emit("question", args, { ask: { tag, timeout_ms: ASK_TIMEOUT_MS } })];
     }
+    case "to all":
+      return [{ emit: { audience: { namespace: NAMESPACE, everyone: true }, event: "from one", args, attachments } }, ...acknowledge];
     case "kick me":
       return [...acknowledge, { disconnect: { sockets: [socket] } }];
     case "drop me":

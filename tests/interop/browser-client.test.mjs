@@ -16,7 +16,7 @@ describe("the stock socket.io-client in Chromium", () => {
 
   before(async () => {
     browser = await launch();
-    system = await startThreeProcesses();
+    system = await startThreeProcesses({ edge: ["--edge-cors-origin=http://shop.example"] });
   });
   after(async () => {
     await browser?.close();
@@ -33,22 +33,24 @@ describe("the stock socket.io-client in Chromium", () => {
     return page;
   }
 
-  test("connects, joins, sends and hears, from another origin", async () => {
+  test("connects with its defaults, joins, sends and hears, from another origin", async () => {
     const page = await tab();
 
     const heard = await page.evaluate(
       async ({ url, token }) => {
-        const socket = window.io(`${url}/chat`, { transports: ["websocket"], auth: { token } });
+        const socket = window.io(`${url}/chat`, { auth: { token } });
+        const upgraded = new Promise((resolve) => socket.io.engine.once("upgrade", ({ name }) => resolve(name)));
         const message = new Promise((resolve) => socket.once("message", resolve));
         const joined = await socket.emitWithAck("join", "lobby");
         const sent = await socket.emitWithAck("message", { room: "lobby", text: "from a browser" });
-        return { joined, sent, message: await message };
+        return { joined, sent, message: await message, transport: await upgraded };
       },
       { url: system.url, token: token("alice") },
     );
 
     assert.equal(heard.joined.room, "lobby");
     assert.equal(heard.message.text, "from a browser");
+    assert.equal(heard.transport, "websocket");
     assert.equal(heard.message.position, heard.sent.position);
   });
 

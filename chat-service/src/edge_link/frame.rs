@@ -142,9 +142,14 @@ impl TryFrom<wire::EdgeEvent> for Event {
         let kind = match kind.ok_or(FrameError::NoKind)? {
             Kind::Opened(opened) => opened.try_into()?,
             Kind::Closed(wire::SocketClosed { reason: _ }) => EventKind::Closed,
-            Kind::Event(wire::ClientEvent { name, args, ack_id, deadline_unix_ms }) => {
-                EventKind::Client { name, args, ack_id, deadline_unix_ms }
-            }
+            // No event of this service takes binary parts; as a field that is not known, they are ignored.
+            Kind::Event(wire::ClientEvent {
+                name,
+                args,
+                ack_id,
+                deadline_unix_ms,
+                attachments: _,
+            }) => EventKind::Client { name, args, ack_id, deadline_unix_ms },
             Kind::AllAnnounced(wire::AllAnnounced {}) => EventKind::AllAnnounced,
             Kind::Ack(_) | Kind::AckFinished(_) => EventKind::Unasked,
         };

@@ -79,11 +79,17 @@ impl Instructions {
             position,
             position_room,
             ask: None,
+            attachments: Vec::new(),
         }));
     }
 
     pub(crate) fn acknowledge(&mut self, socket: SocketKey, ack_id: u64, args: Bytes) {
-        self.push(Kind::Acknowledge(wire::Acknowledge { socket: socket.handle, ack_id, args }));
+        self.push(Kind::Acknowledge(wire::Acknowledge {
+            socket: socket.handle,
+            ack_id,
+            args,
+            attachments: Vec::new(),
+        }));
     }
 
     pub(crate) fn is_empty(&self) -> bool {

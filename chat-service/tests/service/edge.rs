@@ -275,6 +275,7 @@ pub(crate) fn event_until(
     (name, args): (&str, &str),
 ) -> EdgeEvent {
     let args = args.to_owned().into();
-    let kind = ClientEvent { name: name.to_owned(), args, ack_id, deadline_unix_ms };
+    let attachments = Vec::new();
+    let kind = ClientEvent { name: name.to_owned(), args, ack_id, deadline_unix_ms, attachments };
     EdgeEvent { socket, traceparent: String::new(), kind: Some(Kind::Event(kind)) }
 }

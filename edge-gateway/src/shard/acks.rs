@@ -5,6 +5,7 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use foldhash::fast::FixedState;
 use smallvec::SmallVec;
 
@@ -114,7 +115,13 @@ impl Shard {
     }
 
     /// Passes on a client's answer. An answer that nobody waits for is counted and otherwise ignored.
-    pub(crate) fn client_answered(&mut self, socket: SocketKey, id: u64, args: &str) {
+    pub(crate) fn client_answered(
+        &mut self,
+        socket: SocketKey,
+        id: u64,
+        args: &str,
+        attachments: &[Bytes],
+    ) {
         let Some(handle) = self.sockets.get(socket.index()).map(|socket| socket.handle) else {
             return;
         };
@@ -128,7 +135,7 @@ impl Shard {
             return self.common.metrics.drops.unexpected_ack.increment(1);
         };
         if let Some(link) = self.links.get_mut(link.0) {
-            link.client_answered(handle, tag, args);
+            link.client_answered(handle, tag, args, attachments);
         }
         self.finish_server_ack_if_done(id);
     }

@@ -1,25 +1,30 @@
 //! Answers to clients, in the form of what each of them speaks.
 
-use edge_protocol::{plain_json, socket_io};
+use bytes::Bytes;
+use edge_protocol::{
+    plain_json, socket_io,
+    websocket::{Opcode, put_frame_header},
+};
+use proto::edge::v1::Acknowledge;
 
 use super::{ConnectionKey, Shard, Wire};
 use crate::{error_answer::ErrorAnswer, socket::Stage};
 
 impl Shard {
     /// Gives a client the answer to its event, if it still waits for one.
-    pub(crate) fn acknowledge(&mut self, handle: u64, ack_id: u64, args: &[u8]) {
-        let Some(ack) = self.client_acks.take((handle, ack_id)) else { return };
+    pub(crate) fn acknowledge(&mut self, answer: &Acknowledge) {
+        let Acknowledge { socket: handle, ack_id, args, attachments } = answer;
+        let Some(ack) = self.client_acks.take((*handle, *ack_id)) else { return };
         self.common.metrics.link_seconds.record(ack.asked_at.elapsed());
-        let Some(socket) = self.live_socket(handle) else { return };
-        let (connection, namespace) = socket;
+        let Some((connection, namespace)) = self.live_socket(*handle) else { return };
         match &ack.json_id {
-            Some(id) => self.send_json_answer(connection, id, args),
+            Some(id) => self.send_json_answer(connection, id, args, attachments),
             None => {
                 let Some(path) = self.namespaces.get(namespace).map(|one| &one.path) else {
                     return;
                 };
-                match socket_io::encode_ack_frame(path, ack_id, args) {
-                    Ok(frame) => self.send(connection, frame),
+                match socket_io::encode_ack_frames(path, *ack_id, args, attachments) {
+                    Ok(frames) => self.send(connection, frames),
                     Err(_) => self.common.metrics.drops.bad_instruction.increment(1),
                 }
             }
@@ -30,7 +35,12 @@ impl Shard {
     pub(crate) fn answer_socket(&mut self, handle: u64, ack_id: Option<u64>, answer: &ErrorAnswer) {
         if let Some(ack_id) = ack_id {
             if self.client_acks.is_waiting((handle, ack_id)) {
-                return self.acknowledge(handle, ack_id, answer.ack_args().as_bytes());
+                return self.acknowledge(&Acknowledge {
+                    socket: handle,
+                    ack_id,
+                    args: answer.ack_args().into(),
+                    attachments: Vec::new(),
+                });
             }
             // Refused before anything waited for it.
             let Some((connection, namespace)) = self.live_socket(handle) else { return };
@@ -70,14 +80,23 @@ impl Shard {
         answer: &ErrorAnswer,
     ) {
         match id {
-            Some(id) => self.send_json_answer(key, id, answer.ack_args().as_bytes()),
+            Some(id) => self.send_json_answer(key, id, answer.ack_args().as_bytes(), &[]),
             None => self.send_json_event(key, "exception", answer.exception_args().as_bytes()),
         }
     }
 
-    pub(crate) fn send_json_answer(&mut self, key: ConnectionKey, id: &[u8], args: &[u8]) {
+    pub(crate) fn send_json_answer(
+        &mut self,
+        key: ConnectionKey,
+        id: &[u8],
+        args: &[u8],
+        attachments: &[Bytes],
+    ) {
         match plain_json::encode_answer_frame(id, args) {
-            Ok(frame) => self.send(key, frame),
+            Ok(mut frames) => {
+                put_attachments(&mut frames, attachments);
+                self.send(key, frames);
+            }
             Err(_) => self.common.metrics.drops.bad_instruction.increment(1),
         }
     }
@@ -92,5 +111,13 @@ impl Shard {
     fn live_socket(&self, handle: u64) -> Option<(ConnectionKey, usize)> {
         let socket = self.sockets.get(self.socket_by_handle(handle)?.index())?;
         matches!(socket.stage, Stage::Live).then_some((socket.connection, socket.namespace.index()))
+    }
+}
+
+/// A plain JSON client gets attachments as binary frames right behind the text that has their placeholders.
+pub(crate) fn put_attachments(frames: &mut Vec<u8>, attachments: &[Bytes]) {
+    for attachment in attachments {
+        put_frame_header(frames, Opcode::Binary, attachment.len());
+        frames.extend_from_slice(attachment);
     }
 }

@@ -214,7 +214,7 @@ impl Shard {
                 let args = format!("[{{\"socket\":\"{public_id}\"}}]");
                 self.send_json_event(connection, "connected", args.as_bytes());
                 if let Some(id) = auth_id {
-                    self.send_json_answer(connection, &id, args.as_bytes());
+                    self.send_json_answer(connection, &id, args.as_bytes(), &[]);
                 }
                 self.resume(connection);
             }

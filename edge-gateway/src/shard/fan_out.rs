@@ -11,7 +11,10 @@ use proto::edge::v1::{AckRequest, Audience, Emit};
 use service_kit::trace::{SpanKind, TraceParent};
 use smallvec::SmallVec;
 
-use super::{ConnectionKey, LinkKey, NamespaceKey, Shard, SocketKey, Wire, acks::ServerAck};
+use super::{
+    ConnectionKey, LinkKey, NamespaceKey, Shard, SocketKey, Wire, acks::ServerAck,
+    answers::put_attachments,
+};
 use crate::{close_reason::CloseReason, connection::Sent, socket::Stage, telemetry};
 
 /// How long clients may take to acknowledge, unless the business service says otherwise, and at most.
@@ -63,17 +66,24 @@ struct Encoded<'a> {
 impl Encoded<'_> {
     fn socket_io(&mut self) -> Result<&Bytes, EncodeError> {
         if self.socket_io.is_none() {
-            let Emit { event, args, .. } = self.emit;
-            let frame = socket_io::encode_event_frame(self.namespace, event, args, self.ack_id)?;
-            self.socket_io = Some(frame.into());
+            let Emit { event, args, attachments, .. } = self.emit;
+            let frames = socket_io::encode_event_frames(
+                self.namespace,
+                event,
+                args,
+                self.ack_id,
+                attachments,
+            )?;
+            self.socket_io = Some(frames.into());
         }
         self.socket_io.as_ref().ok_or(EncodeError::NotAnArray)
     }
 
     fn plain_json(&mut self) -> Result<&Bytes, EncodeError> {
         if self.plain_json.is_none() {
-            let frame = plain_json::encode_event_frame(&self.emit.event, &self.emit.args)?;
-            self.plain_json = Some(frame.into());
+            let mut frames = plain_json::encode_event_frame(&self.emit.event, &self.emit.args)?;
+            put_attachments(&mut frames, &self.emit.attachments);
+            self.plain_json = Some(frames.into());
         }
         self.plain_json.as_ref().ok_or(EncodeError::NotAnArray)
     }

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use edge_protocol::{
-    engine_io,
+    engine_io::{self, Received},
     plain_json::Request,
-    socket_io::{self, Action, Packet},
+    socket_io::{self, Action, AssembleError, Packet},
     websocket::{Message, put_pong},
 };
 use proto::edge::v1::{ClientEvent, EdgeEvent, edge_event::Kind};
@@ -31,6 +32,7 @@ struct Event<'a> {
     ack_id: Option<u64>,
     /// What a plain JSON client calls its request: JSON text.
     json_id: Option<&'a str>,
+    attachments: &'a [Bytes],
 }
 
 impl Shard {
@@ -57,7 +59,7 @@ impl Shard {
 
     fn receive_text(&mut self, key: ConnectionKey, text: &str) -> Flow {
         match self.entry(key).map(|entry| &entry.wire) {
-            Some(Wire::SocketIo(_)) => self.receive_engine_io(key, text),
+            Some(Wire::SocketIo(_)) => self.receive_engine_io(key, engine_io::receive(text)),
             Some(Wire::PlainJson(_)) => self.receive_json(key, text),
             None => Flow::Closed,
         }
@@ -68,30 +70,65 @@ impl Shard {
         match (self.entry(key).map(|entry| &entry.wire), str::from_utf8(bytes)) {
             (Some(Wire::PlainJson(_)), Ok(text)) => self.receive_json(key, text),
             (Some(Wire::PlainJson(_)), Err(_)) => self.closed(key, CloseReason::BadText),
-            (Some(Wire::SocketIo(_)), _) => self.closed(key, CloseReason::MalformedPacket),
+            (Some(Wire::SocketIo(_)), _) => {
+                self.receive_attachment(key, Bytes::copy_from_slice(bytes))
+            }
             (None, _) => Flow::Closed,
         }
     }
 
-    fn receive_engine_io(&mut self, key: ConnectionKey, text: &str) -> Flow {
-        match engine_io::receive(text) {
-            Ok(engine_io::Received::Message(packet)) => self.receive_socket_io(key, packet),
-            Ok(engine_io::Received::Pong) => {
+    /// Handles an Engine.IO packet, from whichever transport.
+    pub(crate) fn receive_engine_io(
+        &mut self,
+        key: ConnectionKey,
+        received: Result<Received<'_>, engine_io::DecodePacketError>,
+    ) -> Flow {
+        match received {
+            Ok(Received::Message(packet)) => self.receive_socket_io(key, packet),
+            Ok(Received::Binary(attachment)) => {
+                match attachment.decode(self.common.payload_bytes_max) {
+                    Ok(attachment) => self.receive_attachment(key, attachment),
+                    Err(_) => self.closed(key, CloseReason::MalformedPacket),
+                }
+            }
+            Ok(Received::Pong) => {
                 self.pong_received(key, Instant::now());
                 Flow::Continue
             }
-            Ok(engine_io::Received::Ignored) => Flow::Continue,
-            Ok(engine_io::Received::Closed) => self.closed(key, CloseReason::ClosedByClient),
-            Ok(engine_io::Received::Binary(_)) | Err(_) => {
-                self.closed(key, CloseReason::MalformedPacket)
-            }
+            Ok(Received::Ignored) => Flow::Continue,
+            Ok(Received::Closed) => self.closed(key, CloseReason::ClosedByClient),
+            Err(_) => self.closed(key, CloseReason::MalformedPacket),
         }
     }
 
-    fn receive_socket_io(&mut self, key: ConnectionKey, packet: &str) -> Flow {
-        let Ok(packet) = Packet::decode(packet) else {
-            return self.closed(key, CloseReason::MalformedPacket);
-        };
+    fn receive_socket_io(&mut self, key: ConnectionKey, text: &str) -> Flow {
+        let payload_bytes_max = self.common.payload_bytes_max;
+        let Some(entry) = self.entry(key) else { return Flow::Closed };
+        match entry.assembler.text(text, payload_bytes_max) {
+            Ok(packet) => {
+                if !entry.assembler.is_idle() {
+                    entry.assembling_since = Some(Instant::now());
+                }
+                self.handle_packet(key, packet)
+            }
+            Err(error) => self.closed(key, reason_of(error)),
+        }
+    }
+
+    /// Adds an attachment to the packet that waits for it.
+    fn receive_attachment(&mut self, key: ConnectionKey, attachment: Bytes) -> Flow {
+        let Some(entry) = self.entry(key) else { return Flow::Closed };
+        match entry.assembler.binary(attachment) {
+            Ok(Some(packet)) => {
+                entry.assembling_since = None;
+                self.handle_packet(key, packet.packet())
+            }
+            Ok(None) => Flow::Continue,
+            Err(error) => self.closed(key, reason_of(error)),
+        }
+    }
+
+    fn handle_packet(&mut self, key: ConnectionKey, packet: Packet<'_>) -> Flow {
         if let Packet::Disconnect { namespace } = &packet
             && let Some(namespace) = self.namespace(namespace)
         {
@@ -110,16 +147,13 @@ impl Shard {
                 self.send(key, socket_io::encode_connect_error_frame(namespace, message, data));
                 self.flow(key)
             }
-            Action::Event { attachments: [_, ..], .. }
-            | Action::Ack { attachments: [_, ..], .. } => {
-                self.closed(key, CloseReason::MalformedPacket)
+            Action::Event { socket, ack_id, name, args, attachments } => {
+                let event = Event { socket, name: &name, args, ack_id, json_id: None, attachments };
+                self.event(key, &event)
             }
-            Action::Event { socket, ack_id, name, args, attachments: _ } => {
-                self.event(key, &Event { socket, name: &name, args, ack_id, json_id: None })
-            }
-            Action::Ack { socket, ack_id, args, attachments: _ } => {
+            Action::Ack { socket, ack_id, args, attachments } => {
                 let namespace = self.sockets.get(socket.index()).map(|socket| socket.namespace);
-                self.client_answered(socket, ack_id, args);
+                self.client_answered(socket, ack_id, args, attachments);
                 namespace.map_or(Flow::Continue, |namespace| self.wait_for_room(key, namespace))
             }
             Action::Disconnect { socket } => {
@@ -149,6 +183,7 @@ impl Shard {
                 args: request.data.unwrap_or_default(),
                 ack_id: request.id.map(|_| ack_id),
                 json_id: request.id,
+                attachments: &[],
             },
         )
     }
@@ -203,6 +238,7 @@ impl Shard {
             name: event.name.to_owned(),
             args: json_list(event.args),
             ack_id: event.ack_id,
+            attachments: event.attachments.to_vec(),
             deadline_unix_ms: clock::unix_ms().saturating_add(millis(timeout)),
         };
         let Some(link) = self.link_of(namespace) else { return Flow::Continue };
@@ -283,4 +319,13 @@ impl Shard {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn reason_of(error: AssembleError) -> CloseReason {
+    match error {
+        AssembleError::TooLarge => CloseReason::PayloadTooLarge,
+        AssembleError::Packet(_)
+        | AssembleError::AttachmentExpected
+        | AssembleError::AttachmentUnexpected => CloseReason::MalformedPacket,
+    }
 }

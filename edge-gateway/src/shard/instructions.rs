@@ -3,7 +3,11 @@
 use proto::edge::v1::{BackendFrame, Instruction, Join, instruction::Kind};
 
 use super::{LinkKey, Shard, SocketKey};
-use crate::{backend_link::SequenceError, close_reason::CloseReason, socket::Stage};
+use crate::{
+    backend_link::{SequenceError, bytes_of},
+    close_reason::CloseReason,
+    socket::Stage,
+};
 
 impl Shard {
     /// Carries out a frame as one group.
@@ -44,7 +48,7 @@ impl Shard {
                 }
             }
             Some(Kind::Emit(emit)) => self.emit(link, &instruction.traceparent, &emit),
-            Some(Kind::Acknowledge(ack)) => self.acknowledge(ack.socket, ack.ack_id, &ack.args),
+            Some(Kind::Acknowledge(ack)) => self.acknowledge(&ack),
             Some(Kind::Disconnect(disconnect)) => {
                 for socket in self.live_sockets(&disconnect.sockets) {
                     self.disconnected(socket);
@@ -90,8 +94,8 @@ impl Shard {
 fn payload_bytes(frame: &BackendFrame) -> usize {
     let instructions = frame.instructions.iter();
     let bytes = instructions.map(|instruction| match &instruction.kind {
-        Some(Kind::Emit(emit)) => emit.args.len(),
-        Some(Kind::Acknowledge(acknowledge)) => acknowledge.args.len(),
+        Some(Kind::Emit(emit)) => emit.args.len() + bytes_of(&emit.attachments),
+        Some(Kind::Acknowledge(ack)) => ack.args.len() + bytes_of(&ack.attachments),
         Some(
             Kind::Accept(_)
             | Kind::Refuse(_)

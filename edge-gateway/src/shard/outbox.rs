@@ -58,6 +58,14 @@ impl Outbox {
         self.data_bytes = self.data.iter().map(Bytes::len).sum();
     }
 
+    /// Takes everything, control first. Only for an outbox of which nothing was written in part.
+    pub(crate) fn take_all(&mut self) -> Vec<Bytes> {
+        let control = std::mem::take(&mut self.control);
+        let control = (!control.is_empty()).then(|| Bytes::from(control));
+        self.data_bytes = 0;
+        control.into_iter().chain(self.data.drain(..)).collect()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.data.is_empty() && self.control.is_empty()
     }

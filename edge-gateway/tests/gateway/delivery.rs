@@ -67,7 +67,7 @@ async fn events_and_acks_keep_the_clients_own_json() {
     assert_eq!((from, event.name.as_str(), event.ack_id), (socket, "echo", Some(7)));
     assert_eq!(event.args, format!("[{args}]"));
 
-    let ack = Acknowledge { socket, ack_id: 7, args: event.args.clone() };
+    let ack = Acknowledge { socket, ack_id: 7, args: event.args.clone(), ..Acknowledge::default() };
     let back = Emit {
         audience: Some(Audience { sockets: vec![socket], ..chat() }),
         event: "back".to_owned(),
@@ -77,6 +77,62 @@ async fn events_and_acks_keep_the_clients_own_json() {
     stream.instruct([Kind::Emit(back), Kind::Acknowledge(ack)]).await;
     assert_eq!(client.text().await, format!(r#"42/chat,["back",{args}]"#));
     assert_eq!(client.text().await, format!("43/chat,7[{args}]"));
+}
+
+#[tokio::test]
+async fn binary_parts_travel_beside_the_json_both_ways() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let (mut client, socket) = edge.in_chat(&mut stream, "alice").await;
+    let (mut json, _) = edge.json_in_chat(&mut stream, "bob").await;
+    let args = r#"{"a":{"_placeholder":true,"num":1}},{"_placeholder":true,"num":0}"#;
+
+    client.send(&format!(r#"452-/chat,7["blob",{args}]"#)).await;
+    client.send_binary(b"zero").await;
+    client.send_binary(b"one").await;
+    let (_, event) = stream.event().await;
+    assert_eq!((event.name.as_str(), event.ack_id), ("blob", Some(7)));
+    assert_eq!(event.args, format!("[{args}]"));
+    assert_eq!(event.attachments, ["zero", "one"]);
+
+    let attachments = event.attachments;
+    let everyone = Audience { everyone: true, ..chat() };
+    let back = Emit {
+        audience: Some(everyone),
+        event: "back".to_owned(),
+        args: event.args.clone(),
+        attachments: attachments.clone(),
+        ..Emit::default()
+    };
+    let ack = Acknowledge { socket, ack_id: 7, args: event.args, attachments };
+    stream.instruct([Kind::Emit(back), Kind::Acknowledge(ack)]).await;
+    assert_eq!(client.text().await, format!(r#"452-/chat,["back",{args}]"#));
+    assert_eq!([client.binary().await, client.binary().await], ["zero", "one"]);
+    assert_eq!(client.text().await, format!("462-/chat,7[{args}]"));
+    assert_eq!([client.binary().await, client.binary().await], ["zero", "one"]);
+    assert_eq!(json.text().await, format!(r#"{{"event":"back","data":[{args}]}}"#));
+    assert_eq!([json.binary().await, json.binary().await], ["zero", "one"]);
+}
+
+#[tokio::test]
+async fn a_client_answers_with_binary_parts() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let (mut client, socket) = edge.in_chat(&mut stream, "alice").await;
+    let ask = Emit {
+        audience: Some(Audience { sockets: vec![socket], ..chat() }),
+        event: "file?".to_owned(),
+        args: "[]".into(),
+        ask: Some(AckRequest { tag: 3, timeout_ms: 0 }),
+        ..Emit::default()
+    };
+    stream.instruct([Kind::Emit(ask)]).await;
+    let id = ack_id(&client.text().await);
+
+    client.send(&format!(r#"461-/chat,{id}[{{"_placeholder":true,"num":0}}]"#)).await;
+    client.send_binary(b"bytes").await;
+
+    let event = stream.next().await;
+    let Some(edge_event::Kind::Ack(ack)) = event.kind else { panic!("{event:?}") };
+    assert_eq!((ack.tag, ack.attachments), (3, vec!["bytes".into()]));
 }
 
 #[tokio::test]
@@ -139,7 +195,12 @@ async fn plain_json_requests_are_answered_under_their_own_ids() {
     assert_eq!((&first.args[..], &second.args[..]), (&br#"[{"x":1}]"#[..], &b"[]"[..]));
 
     let answer = |ack_id, args: &'static str| {
-        Kind::Acknowledge(Acknowledge { socket, ack_id, args: args.into() })
+        Kind::Acknowledge(Acknowledge {
+            socket,
+            ack_id,
+            args: args.into(),
+            ..Acknowledge::default()
+        })
     };
     let error = r#"[{"error":{"code":"no","message":"no","retryable":false}}]"#;
     stream.instruct([answer(second.ack_id.unwrap(), error)]).await;

@@ -211,7 +211,7 @@ async fn refused_requests_close_their_connection() {
              Connection: Upgrade\r\nSec-WebSocket-Version: 8\r\nSec-WebSocket-Key: x\r\n\r\n",
             "HTTP/1.1 426",
         ),
-        ("GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 400"),
+        ("GET /socket.io/?EIO=3&transport=polling HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 400"),
     ];
     for (request, status) in cases {
         let mut connection = TcpStream::connect(edge.address).await.unwrap();

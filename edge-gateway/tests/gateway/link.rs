@@ -216,7 +216,12 @@ async fn what_nobody_answers_in_time_is_answered_unavailable() {
     client.send(r#"42/chat,1["ignored"]"#).await;
     let (_, event) = stream.event().await;
     assert_unavailable_ack(&client.text().await, 1);
-    let late = Acknowledge { socket: 1, ack_id: event.ack_id.unwrap(), args: "[\"late\"]".into() };
+    let late = Acknowledge {
+        socket: 1,
+        ack_id: event.ack_id.unwrap(),
+        args: "[\"late\"]".into(),
+        ..Acknowledge::default()
+    };
     stream.instruct([Kind::Acknowledge(late)]).await;
 
     let (received, sent) = (stream.received, stream.sent);

@@ -6,4 +6,5 @@ mod connect;
 mod delivery;
 mod limits;
 mod link;
+mod polling;
 mod support;

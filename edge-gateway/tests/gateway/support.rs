@@ -1,4 +1,6 @@
-//! An edge on port 0 with a scripted business service behind it, and clients that read and write raw frames.
+//! An edge on port 0 with a scripted business service behind it.
+
+mod client;
 
 use std::{
     net::SocketAddr,
@@ -11,7 +13,6 @@ use std::{
 
 use clap::Parser;
 use edge_gateway::{Config, EdgeGateway};
-use futures_util::{SinkExt, StreamExt};
 use proto::{
     auth::v1::{
         AuthenticateRequest, AuthenticateResponse, Identity, IssueTokenRequest, IssueTokenResponse,
@@ -32,17 +33,16 @@ use service_kit::{
     trace::Tracer,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{mpsc, watch},
     task::JoinHandle,
     time,
 };
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream,
-    tungstenite::{Message, client::IntoClientRequest},
-};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tonic::{Request, Response, Status, Streaming};
+
+pub(crate) use self::client::{Client, get, status_becomes};
 
 /// How long anything may take before a test fails.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
@@ -290,7 +290,7 @@ struct Flags {
 }
 
 impl Edge {
-    /// One shard, `/` and `/chat` routed to the scripted business service, and further flags.
+    /// One shard unless the flags say otherwise, with `/` and `/chat` routed to the scripted business service.
     pub(crate) async fn start(flags: &[&str]) -> Self {
         let auth = FakeAuth::default();
         let (auth_url, auth_server) = serve(AuthServiceServer::new(auth.clone())).await;
@@ -300,12 +300,17 @@ impl Edge {
             "edge-gateway".to_owned(),
             "--edge-listen=127.0.0.1:0".to_owned(),
             "--edge-ops-listen=127.0.0.1:0".to_owned(),
-            "--edge-shards=1".to_owned(),
             format!("--edge-auth-url={auth_url}"),
             format!("--edge-route=/={backend_url}"),
             format!("--edge-route=/chat={backend_url}"),
         ];
-        let flags = fixed.into_iter().chain(flags.iter().map(|&flag| flag.to_owned()));
+        let shards = if flags.iter().any(|flag| flag.starts_with("--edge-shards=")) {
+            None
+        } else {
+            Some("--edge-shards=1".to_owned())
+        };
+        let flags = flags.iter().map(|&flag| flag.to_owned());
+        let flags = fixed.into_iter().chain(shards).chain(flags);
         let config = Flags::parse_from(flags).config;
         let pages = axum::Router::new();
         let edge = EdgeGateway::bind(config, Tracer::disabled(), Readiness::new(), pages);
@@ -409,67 +414,4 @@ where
         .add_service(service)
         .serve_with_incoming(TcpListenerStream::new(listener));
     (url, AbortOnDrop(tokio::spawn(async move { server.await.unwrap() })))
-}
-
-/// A WebSocket client that knows nothing of Engine.IO or Socket.IO.
-pub(crate) struct Client {
-    pub(crate) stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
-}
-
-impl Client {
-    pub(crate) async fn send(&mut self, text: &str) {
-        within("a write", self.stream.send(Message::text(text))).await.unwrap();
-    }
-
-    /// The next text frame.
-    pub(crate) async fn text(&mut self) -> String {
-        match within("a frame", self.stream.next()).await {
-            Some(Ok(Message::Text(text))) => text.as_str().to_owned(),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Reads to the end; returns the text frames on the way and the close code.
-    pub(crate) async fn until_its_end(&mut self) -> (Vec<String>, Option<u16>) {
-        let mut texts = Vec::new();
-        loop {
-            match within("the connection's end", self.stream.next()).await {
-                Some(Ok(Message::Text(text))) => texts.push(text.as_str().to_owned()),
-                Some(Ok(Message::Close(frame))) => {
-                    return (texts, frame.map(|frame| frame.code.into()));
-                }
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => return (texts, None),
-            }
-        }
-    }
-
-    /// The close code, with nothing before it.
-    pub(crate) async fn close_code(&mut self) -> Option<u16> {
-        let (texts, code) = self.until_its_end().await;
-        assert!(texts.is_empty(), "{texts:?}");
-        code
-    }
-}
-
-/// A whole HTTP answer.
-pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut connection = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    connection.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    within("an answer", connection.read_to_string(&mut answer)).await.unwrap();
-    answer
-}
-
-/// Waits until `path` is answered with `status`.
-pub(crate) async fn status_becomes(address: SocketAddr, path: &str, status: u16) {
-    let wanted = format!("HTTP/1.1 {status}");
-    within(&format!("{path} {status}"), async {
-        while !get(address, path).await.starts_with(&wanted) {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
 }

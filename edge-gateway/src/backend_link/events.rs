@@ -1,0 +1,66 @@
+//! What is said on a link, in the terms of the contract, and how much room it takes up.
+
+use bytes::Bytes;
+use proto::{
+    auth::v1::Identity as WireIdentity,
+    edge::v1::{EdgeEvent, Membership, SocketOpened, edge_event::Kind},
+};
+
+use crate::socket::Identity;
+
+/// What an event takes up in a queue besides its contents.
+const EVENT_OVERHEAD_BYTES: usize = 128;
+
+/// Tells a business service of a socket.
+pub(crate) fn opened(
+    namespace: &str,
+    public_id: &str,
+    identity: &Identity,
+    memberships: Option<Vec<Membership>>,
+) -> SocketOpened {
+    SocketOpened {
+        namespace: namespace.to_owned(),
+        socket_id: public_id.to_owned(),
+        identity: Some(WireIdentity {
+            subject: identity.subject.as_ref().to_owned(),
+            issuer: identity.issuer.as_ref().to_owned(),
+            profile: identity.profile.clone(),
+            expires_at_unix_ms: identity.expires_at_unix_ms,
+        }),
+        announced: memberships.is_some(),
+        memberships: memberships.unwrap_or_default(),
+    }
+}
+
+/// `args` are the elements of a JSON list; the contract wants the list.
+pub(crate) fn json_list(args: &str) -> Bytes {
+    let mut list = Vec::with_capacity(args.len() + 2);
+    list.push(b'[');
+    list.extend_from_slice(args.as_bytes());
+    list.push(b']');
+    list.into()
+}
+
+pub(super) fn event(socket: u64, kind: Kind) -> EdgeEvent {
+    EdgeEvent { socket, traceparent: String::new(), kind: Some(kind) }
+}
+
+pub(crate) fn bytes_of(attachments: &[Bytes]) -> usize {
+    attachments.iter().map(Bytes::len).sum()
+}
+
+pub(super) fn event_bytes(event: &EdgeEvent) -> usize {
+    let contents = match &event.kind {
+        Some(Kind::Event(event)) => {
+            event.name.len() + event.args.len() + bytes_of(&event.attachments)
+        }
+        Some(Kind::Ack(ack)) => ack.args.len() + bytes_of(&ack.attachments),
+        Some(Kind::Opened(opened)) => {
+            let memberships = opened.memberships.iter();
+            memberships.map(|one| one.room.len() + one.position.len()).sum::<usize>()
+                + opened.identity.as_ref().map_or(0, |identity| identity.profile.len())
+        }
+        Some(Kind::Closed(_) | Kind::AckFinished(_) | Kind::AllAnnounced(_)) | None => 0,
+    };
+    contents + EVENT_OVERHEAD_BYTES
+}

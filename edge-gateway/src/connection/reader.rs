@@ -1,0 +1,143 @@
+//! The task of one connection: reads what the client sends, and writes what the shard could not.
+
+use std::{io, rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use edge_protocol::websocket::{Decoded, Decoder};
+use tokio::{task, time};
+
+use super::{Connection, SCRATCH_BYTES, Wake};
+use crate::{
+    close_reason::CloseReason,
+    shard::{ConnectionKey, Flow, SharedShard},
+};
+
+/// How long a client may take to read what is left for it and to answer a close.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Drives a connection to its end. `early` is what the client sent right behind its upgrade request; it is handled at once
+/// unless `flow` says otherwise.
+///
+/// Owns no buffer while nothing is being read: input is read into the shard's scratch buffer, and only a frame that
+/// arrived in part is kept.
+pub(crate) async fn run(
+    connection: Rc<Connection>,
+    shard: SharedShard,
+    key: ConnectionKey,
+    early: Bytes,
+    flow: Flow,
+) {
+    let paused = flow == Flow::Pause;
+    let mut reader = Reader { decoder: Decoder::default(), unread: early.into(), paused };
+    if !reader.paused && !reader.unread.is_empty() {
+        reader.receive_unread(&connection, &shard, key);
+    }
+    loop {
+        let wake = std::future::poll_fn(|cx| connection.poll_wake(cx, reader.paused)).await;
+        match wake {
+            Wake::Readable => match reader.read(&connection, &shard, key) {
+                Ok(count) if count < SCRATCH_BYTES => {}
+                // There is more. First it is the turn of the others.
+                Ok(_) => task::yield_now().await,
+                Err(_) => break,
+            },
+            Wake::Resumed => {
+                reader.paused = false;
+                reader.receive_unread(&connection, &shard, key);
+            }
+            Wake::Closing => {
+                // Boxed: a path taken once must not widen the future of every idle connection.
+                let finished = Box::pin(time::timeout(CLOSE_DEADLINE, connection.finish())).await;
+                if !matches!(finished, Ok(Ok(()))) {
+                    tracing::debug!("connection ended before it was closed in good order");
+                }
+                return;
+            }
+            Wake::Broken => break,
+        }
+    }
+    shard.borrow_mut().close(key, CloseReason::TransportClosed);
+}
+
+/// The reading side of a connection.
+struct Reader {
+    decoder: Decoder,
+    /// Input that has not been handled: part of a frame, or what came after the shard asked for a pause.
+    unread: Vec<u8>,
+    paused: bool,
+}
+
+impl Reader {
+    /// Reads once and handles what came; returns how many bytes that was.
+    fn read(
+        &mut self,
+        connection: &Connection,
+        shard: &SharedShard,
+        key: ConnectionKey,
+    ) -> io::Result<usize> {
+        let mut scratch = connection.common.scratch.borrow_mut();
+        let stream = connection.stream.get().ok_or(io::ErrorKind::NotConnected)?;
+        let count = match stream.try_read(&mut scratch) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        let Some(input) = scratch.get_mut(..count) else { return Ok(0) };
+        if self.unread.is_empty() {
+            let consumed = self.receive(input, connection, shard, key);
+            self.unread.extend_from_slice(input.get(consumed..).unwrap_or_default());
+        } else {
+            self.unread.extend_from_slice(input);
+            drop(scratch);
+            self.receive_unread(connection, shard, key);
+        }
+        Ok(count)
+    }
+
+    fn receive_unread(&mut self, connection: &Connection, shard: &SharedShard, key: ConnectionKey) {
+        let mut unread = std::mem::take(&mut self.unread);
+        let consumed = self.receive(&mut unread, connection, shard, key);
+        if consumed < unread.len() {
+            unread.drain(..consumed);
+            self.unread = unread;
+        }
+    }
+
+    /// Hands over the messages in `input`; returns how many bytes of it are done with.
+    fn receive(
+        &mut self,
+        input: &mut [u8],
+        connection: &Connection,
+        shard: &SharedShard,
+        key: ConnectionKey,
+    ) -> usize {
+        let mut consumed = 0;
+        // To the end and once beyond: only then does the decoder give up the memory of a message that came in fragments.
+        while let Some(rest) = input.get_mut(consumed..) {
+            let flow = match self.decoder.decode(rest, connection.common.payload_bytes_max) {
+                Ok(Decoded::Incomplete { .. }) => break,
+                Ok(Decoded::Frame { consumed: frame_bytes, message }) => {
+                    consumed += frame_bytes;
+                    match message {
+                        Some(message) => shard.borrow_mut().receive(key, message),
+                        None => Flow::Continue,
+                    }
+                }
+                Err(error) => {
+                    shard.borrow_mut().close(key, error.into());
+                    Flow::Closed
+                }
+            };
+            match flow {
+                Flow::Continue => {}
+                Flow::Pause => {
+                    self.paused = true;
+                    break;
+                }
+                Flow::Closed => return input.len(),
+            }
+        }
+        consumed
+    }
+}

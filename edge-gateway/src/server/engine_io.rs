@@ -1,0 +1,163 @@
+//! The HTTP side of Engine.IO: opening a session over long-polling, polls, posts, and preflights.
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+
+use super::Server;
+use crate::{
+    connection::Connection,
+    request::{self, EngineIoError},
+    session_id::SessionId,
+    shard::Wire,
+    transport::{
+        mailbox::{Mail, NoShard},
+        polling::{Answer, Post},
+    },
+};
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=UTF-8");
+const HTML: HeaderValue = HeaderValue::from_static("text/html");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// A client's connection has to be cut: another request of the same session was in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the session ended while this request was under way")]
+pub(crate) struct CutOff;
+
+impl Server {
+    /// Opens a session that begins on long-polling, on this shard.
+    pub(super) fn open_polling(&self, request: &Request<Incoming>) -> Response<Body> {
+        let session = SessionId::random(self.shard_number);
+        let connection = Connection::polling(self.common.clone()).into();
+        let wire = Wire::SocketIo(edge_protocol::socket_io::Session::new());
+        let traceparent = request::traceparent(request.headers());
+        self.shard.borrow_mut().adopt(&connection, wire, Some(session), traceparent);
+        let packet = self.open.packet(session, &["websocket"]);
+        let mut response = answer(StatusCode::OK, TEXT, packet.into());
+        response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+        response
+    }
+
+    /// Holds a poll until there is something to say.
+    pub(super) async fn poll(&self, session: SessionId) -> Result<Response<Body>, CutOff> {
+        let (reply, answered) = oneshot::channel();
+        let sent = self.mailboxes.send(Mail::Poll { session, reply }).await;
+        Ok(polling_answer(received(sent, answered).await?))
+    }
+
+    /// Takes a post.
+    pub(super) async fn post(
+        &self,
+        session: SessionId,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, CutOff> {
+        let (reply, answered) = oneshot::channel();
+        let (to_session, body) = oneshot::channel();
+        let sent = self.mailboxes.send(Mail::Post { session, body, reply }).await;
+        let answered = received(sent, answered);
+        let mut answered = std::pin::pin!(answered);
+        let posted = tokio::select! {
+            // There is no such session, or this post is out of place: its body is of no interest.
+            answer = &mut answered => return Ok(polling_answer(answer?)),
+            posted = read(request, self.common.payload_bytes_max) => posted,
+        };
+        let is_too_large = matches!(posted, Ok(Post::TooLarge));
+        match posted {
+            // The session may have ended meanwhile; then the answer says so.
+            Ok(post) => drop(to_session.send(post)),
+            Err(CutOff) => return Err(CutOff),
+        }
+        let mut response = polling_answer(answered.await?);
+        if is_too_large {
+            // The rest of the body is still on its way.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response)
+    }
+
+    /// Whether a WebSocket may take this session over; if not, the answer that says why.
+    pub(super) async fn may_probe(&self, session: SessionId) -> Result<(), EngineIoError> {
+        let (reply, answered) = oneshot::channel();
+        let sent = self.mailboxes.send(Mail::Ask { session, reply }).await;
+        let refusal = match sent {
+            Ok(()) => answered.await.unwrap_or(Some(Answer::UnknownSession)),
+            Err(NoShard) => Some(Answer::UnknownSession),
+        };
+        match refusal {
+            None => Ok(()),
+            Some(Answer::OtherTransport) => Err(EngineIoError::BadRequest),
+            Some(_) => Err(EngineIoError::SessionIdUnknown),
+        }
+    }
+
+    pub(super) fn preflight(&self, request: &Request<Incoming>) -> Response<Body> {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        self.cors.mark_preflight(request.headers(), response.headers_mut());
+        response
+    }
+}
+
+async fn received(
+    sent: Result<(), NoShard>,
+    answered: oneshot::Receiver<Answer>,
+) -> Result<Answer, CutOff> {
+    match sent {
+        Ok(()) => answered.await.map_err(|_| CutOff),
+        Err(NoShard) => Ok(Answer::UnknownSession),
+    }
+}
+
+async fn read(request: Request<Incoming>, bytes_max: usize) -> Result<Post, CutOff> {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    if content_type.is_some_and(|content_type| content_type == "application/octet-stream") {
+        return Ok(Post::NotText);
+    }
+    match Limited::new(request.into_body(), bytes_max).collect().await {
+        Ok(body) => Ok(Post::Payload(body.to_bytes())),
+        Err(error) if error.is::<LengthLimitError>() => Ok(Post::TooLarge),
+        Err(_) => Err(CutOff),
+    }
+}
+
+fn polling_answer(outcome: Answer) -> Response<Body> {
+    match outcome {
+        Answer::Payload(payload) => {
+            let mut response = answer(StatusCode::OK, TEXT, payload.into());
+            response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+            response
+        }
+        Answer::Taken => {
+            let mut response = answer(StatusCode::OK, HTML, Bytes::from_static(b"ok"));
+            response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+            response
+        }
+        Answer::OutOfPlace => empty(StatusCode::BAD_REQUEST),
+        Answer::TooLarge => empty(StatusCode::PAYLOAD_TOO_LARGE),
+        Answer::UnknownSession => error(EngineIoError::SessionIdUnknown),
+        Answer::OtherTransport => error(EngineIoError::BadRequest),
+    }
+}
+
+/// The answer of the reference server to a request that is refused.
+pub(super) fn error(error: EngineIoError) -> Response<Body> {
+    answer(StatusCode::BAD_REQUEST, JSON, Bytes::from_static(error.body().as_bytes()))
+}
+
+fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+fn answer(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
+}

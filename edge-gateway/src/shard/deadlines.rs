@@ -1,0 +1,90 @@
+//! Sees to everything whose time has come: pings, time limits, expiring tokens.
+
+use std::time::Instant;
+
+use edge_protocol::{
+    engine_io::{Beat, PING_TEXT_FRAME},
+    websocket::PING_FRAME,
+};
+
+use super::{ConnectionKey, Shard, Wire};
+use crate::close_reason::CloseReason;
+
+impl Shard {
+    pub(crate) fn pong_received(&mut self, key: ConnectionKey, now: Instant) {
+        let interval = self.limits.ping_interval;
+        let Some(entry) = self.entry(key) else { return };
+        entry.heartbeat.handle_pong(now, interval);
+        let (due_at, next_visit) = (entry.heartbeat.due_at(), entry.next_visit);
+        // So far the wheel waits for the end of the ping timeout, which may be later than the next ping.
+        if self.wheel.tick_at(due_at) < next_visit {
+            self.schedule(key);
+        }
+    }
+
+    /// The token that let this connection in ends at `at`.
+    pub(crate) fn expire_at(&mut self, key: ConnectionKey, at: Instant) {
+        if let Some(entry) = self.entry(key) {
+            entry.expires_at = Some(entry.expires_at.map_or(at, |earlier| earlier.min(at)));
+            self.schedule(key);
+        }
+    }
+
+    /// Sees to everything whose time has come. Called every [`TICK`].
+    pub(crate) fn tick(&mut self, now: Instant) {
+        let mut due = std::mem::take(&mut self.due);
+        let tick = self.wheel.advance(now, &mut due);
+        for key in due.drain(..) {
+            if self.entry(key).is_some_and(|entry| entry.next_visit <= tick) {
+                self.visit(key, now);
+            }
+        }
+        self.due = due;
+        self.expire_events(now);
+        self.expire_server_acks(now);
+        self.verifications.forget_finished();
+        self.sessions.expire(now);
+        for link in &mut self.links {
+            link.acknowledge_now();
+        }
+    }
+
+    fn visit(&mut self, key: ConnectionKey, now: Instant) {
+        let (interval, timeout) = (self.limits.ping_interval, self.limits.ping_timeout);
+        let Some(entry) = self.entry(key) else { return };
+        if entry.connect_by.is_some_and(|at| at <= now) {
+            return self.close(key, CloseReason::ConnectTimeout);
+        }
+        if entry.expires_at.is_some_and(|at| at <= now) {
+            return self.close(key, CloseReason::TokenExpired);
+        }
+        if entry.assembling_since.is_some_and(|at| now.duration_since(at) >= timeout) {
+            return self.close(key, CloseReason::MalformedPacket);
+        }
+        if entry.paused && entry.heartbeat.due_at() <= now {
+            entry.heartbeat.postpone(now, interval);
+        }
+        let ping: &[u8] = match entry.wire {
+            Wire::SocketIo(_) => &PING_TEXT_FRAME,
+            Wire::PlainJson(_) => &PING_FRAME,
+        };
+        match entry.heartbeat.handle_timeout(now, timeout) {
+            Some(Beat::Ping) => self.send_control(key, ping),
+            Some(Beat::GiveUp) => return self.close(key, CloseReason::PingTimeout),
+            None => {}
+        }
+        self.schedule(key);
+    }
+
+    /// Has the wheel name a connection when the first of its deadlines has passed.
+    pub(super) fn schedule(&mut self, key: ConnectionKey) {
+        let Some(entry) = self.connections.get_mut(key.index as usize) else { return };
+        if entry.serial != key.serial {
+            return;
+        }
+        let deadlines = [Some(entry.heartbeat.due_at()), entry.connect_by, entry.expires_at];
+        let Some(first) = deadlines.into_iter().flatten().min() else { return };
+        let due = self.wheel.tick_at(first);
+        entry.next_visit = self.wheel.schedule(key, due);
+    }
+}

@@ -1,0 +1,5 @@
+//! What a session's packets travel on: long-polling first, and a WebSocket after the upgrade.
+
+pub(crate) mod mailbox;
+pub(crate) mod polling;
+pub(crate) mod probe;

@@ -1,0 +1,249 @@
+//! A session on long-polling: polls that wait for packets, and posts that bring them.
+
+use std::{cell::Cell, rc::Rc};
+
+use bytes::Bytes;
+use edge_protocol::engine_io::{
+    NOOP_TEXT_FRAME,
+    payload::{self, Payload},
+};
+use tokio::sync::{Notify, oneshot};
+
+use crate::{
+    close_reason::CloseReason,
+    connection::Connection,
+    session_id::SessionId,
+    shard::{ConnectionKey, Flow, SharedShard},
+};
+
+/// Tells a client that its session is over: the packet `1` as a WebSocket frame, the form in which all packets wait.
+const CLOSE_TEXT_FRAME: [u8; 3] = [0x81, 1, b'1'];
+
+/// How a session on long-polling stands.
+#[derive(Debug, Default)]
+pub(crate) struct Polling {
+    /// A poll waits.
+    pub(crate) is_polled: Cell<bool>,
+    /// A post is being received.
+    is_posted: Cell<bool>,
+    /// A WebSocket is trying to take over.
+    pub(crate) is_probed: Cell<bool>,
+    closed: Cell<Option<CloseReason>>,
+    /// Wakes the poll that waits.
+    pub(crate) poll: Notify,
+    /// Wakes the post that waits for the shard to go on.
+    pub(crate) post: Notify,
+}
+
+/// What a polling request is answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// A poll's packets.
+    Payload(Vec<u8>),
+    /// A post was taken.
+    Taken,
+    /// The request is out of place, and the session is closed.
+    OutOfPlace,
+    /// The post is larger than `maxPayload`. The session lives on.
+    TooLarge,
+    /// There is no such session.
+    UnknownSession,
+    /// The session is on a WebSocket.
+    OtherTransport,
+}
+
+/// What a post brings.
+pub(crate) enum Post {
+    Payload(Bytes),
+    TooLarge,
+    /// `application/octet-stream`, which only Engine.IO 3 knows.
+    NotText,
+}
+
+impl Polling {
+    /// Notes why the session ends, for the poll that tells the client.
+    pub(crate) fn close(&self, reason: CloseReason) {
+        self.closed.set(Some(reason));
+        self.post.notify_one();
+    }
+
+    /// The last packet of a session that ends.
+    fn last_packet(&self) -> Option<[u8; 3]> {
+        // A client that asked for it only waits for its poll to end.
+        let is_asked_for = self.closed.get()? == CloseReason::ClosedByClient;
+        Some(if is_asked_for { NOOP_TEXT_FRAME } else { CLOSE_TEXT_FRAME })
+    }
+}
+
+/// Answers a poll once there is something to say. Ends the session if the client hangs up before.
+pub(crate) async fn poll(
+    shard: SharedShard,
+    session: SessionId,
+    mut reply: oneshot::Sender<Answer>,
+) {
+    let answer = match begin_poll(&shard, session) {
+        Ok((connection, key)) => {
+            let answer = tokio::select! {
+                payload = next_payload(&connection) => Answer::Payload(payload),
+                () = reply.closed() => {
+                    shard.borrow_mut().close(key, CloseReason::TransportClosed);
+                    shard.borrow_mut().forget_session(session);
+                    return;
+                }
+            };
+            if let Some(polling) = connection.polling_state() {
+                polling.is_polled.set(false);
+            }
+            if connection.is_closing() {
+                shard.borrow_mut().forget_session(session);
+            }
+            answer
+        }
+        Err(answer) => answer,
+    };
+    if reply.send(answer).is_err() {
+        // Nobody read the packets, which cannot be given again.
+        shard.borrow_mut().abandon(session, CloseReason::TransportClosed);
+    }
+}
+
+fn begin_poll(
+    shard: &SharedShard,
+    session: SessionId,
+) -> Result<(Rc<Connection>, ConnectionKey), Answer> {
+    let (connection, key) = shard.borrow().session(session).ok_or(Answer::UnknownSession)?;
+    let polling = connection.polling_state().ok_or(Answer::OtherTransport)?;
+    if polling.is_polled.replace(true) {
+        // The other poll is answered with the close packet.
+        shard.borrow_mut().abandon(session, CloseReason::ProtocolViolation);
+        return Err(Answer::OutOfPlace);
+    }
+    Ok((connection, key))
+}
+
+/// Waits until there is something to say, and takes all of it.
+async fn next_payload(connection: &Connection) -> Vec<u8> {
+    loop {
+        let mut payload = Payload::new();
+        let Some(polling) = connection.polling_state() else {
+            // An upgrade has overtaken this poll: what waits goes to the WebSocket.
+            push(&mut payload, &NOOP_TEXT_FRAME);
+            return payload.into_body();
+        };
+        for frames in connection.take_waiting() {
+            push(&mut payload, &frames);
+        }
+        if let Some(last) = polling.last_packet() {
+            push(&mut payload, &last);
+        } else if payload.is_empty() && polling.is_probed.get() {
+            push(&mut payload, &NOOP_TEXT_FRAME);
+        }
+        if !payload.is_empty() {
+            return payload.into_body();
+        }
+        polling.poll.notified().await;
+    }
+}
+
+fn push(payload: &mut Payload, frames: &[u8]) {
+    if let Err(error) = payload.push(frames) {
+        tracing::warn!(%error, "a business service sent what cannot be put into a poll's answer");
+    }
+}
+
+/// Takes the packets of a post, and answers once the shard has them all.
+pub(crate) async fn post(
+    shard: SharedShard,
+    session: SessionId,
+    body: oneshot::Receiver<Post>,
+    reply: oneshot::Sender<Answer>,
+) {
+    let answer = match begin_post(&shard, session) {
+        Ok((connection, key)) => {
+            let answer = receive(&shard, session, (&connection, key), body).await;
+            if let Some(polling) = connection.polling_state() {
+                polling.is_posted.set(false);
+            }
+            answer
+        }
+        Err(answer) => Some(answer),
+    };
+    // Without an answer the client's request is cut. One that has hung up meanwhile needs none.
+    if let Some(answer) = answer {
+        reply.send(answer).ok();
+    }
+}
+
+fn begin_post(
+    shard: &SharedShard,
+    session: SessionId,
+) -> Result<(Rc<Connection>, ConnectionKey), Answer> {
+    let (connection, key) = shard.borrow().session(session).ok_or(Answer::UnknownSession)?;
+    if connection.is_closing() {
+        return Err(Answer::UnknownSession);
+    }
+    let polling = connection.polling_state().ok_or(Answer::OtherTransport)?;
+    if polling.is_posted.replace(true) {
+        shard.borrow_mut().abandon(session, CloseReason::ProtocolViolation);
+        return Err(Answer::OutOfPlace);
+    }
+    Ok((connection, key))
+}
+
+async fn receive(
+    shard: &SharedShard,
+    session: SessionId,
+    (connection, key): (&Rc<Connection>, ConnectionKey),
+    body: oneshot::Receiver<Post>,
+) -> Option<Answer> {
+    let polling = connection.polling_state()?;
+    let posted = tokio::select! {
+        posted = body => posted,
+        () = closed(connection, polling) => return None,
+    };
+    match posted {
+        Ok(Post::Payload(body)) => {
+            receive_packets(shard, connection, key, &body).await;
+            Some(Answer::Taken)
+        }
+        Ok(Post::TooLarge) => Some(Answer::TooLarge),
+        Ok(Post::NotText) => {
+            shard.borrow_mut().abandon(session, CloseReason::MalformedPacket);
+            Some(Answer::OutOfPlace)
+        }
+        Err(_) => {
+            shard.borrow_mut().abandon(session, CloseReason::TransportClosed);
+            None
+        }
+    }
+}
+
+async fn receive_packets(
+    shard: &SharedShard,
+    connection: &Connection,
+    key: ConnectionKey,
+    body: &[u8],
+) {
+    for received in payload::receive(body) {
+        let flow = shard.borrow_mut().receive_engine_io(key, received);
+        match flow {
+            Flow::Continue => {}
+            Flow::Pause => {
+                while !connection.take_resumed() {
+                    let Some(polling) = connection.polling_state() else { return };
+                    if connection.is_closing() {
+                        return;
+                    }
+                    polling.post.notified().await;
+                }
+            }
+            Flow::Closed => return,
+        }
+    }
+}
+
+async fn closed(connection: &Connection, polling: &Polling) {
+    while !connection.is_closing() {
+        polling.post.notified().await;
+    }
+}

@@ -1,0 +1,123 @@
+//! A WebSocket that takes over a session from long-polling: asked for with `2probe`, done with `5`.
+
+use std::{io, net, rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use edge_protocol::{
+    engine_io::{self, PROBE_ANSWER_TEXT_FRAME, Probe},
+    websocket::{Decoded, Decoder, Message},
+};
+use tokio::{net::TcpStream, time};
+
+use super::polling::Answer;
+use crate::{
+    connection,
+    session_id::SessionId,
+    shard::{Flow, SharedShard},
+};
+
+/// How long a client may take from the upgrade's beginning to its end.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Largest frame of a probe: it sends two short packets.
+const PROBE_BYTES_MAX: usize = 64;
+
+/// Why a WebSocket must not take this session over; none if it may.
+pub(crate) fn refusal(shard: &SharedShard, session: SessionId) -> Option<Answer> {
+    let Some((connection, _)) = shard.borrow().session(session) else {
+        return Some(Answer::UnknownSession);
+    };
+    if connection.is_closing() {
+        return Some(Answer::UnknownSession);
+    }
+    match connection.polling_state() {
+        Some(polling) if !polling.is_probed.get() => None,
+        Some(_) | None => Some(Answer::OtherTransport),
+    }
+}
+
+/// Runs the upgrade, and then the session on its WebSocket. A client that does not go through with it is only cut here: its
+/// session lives on, on long-polling.
+pub(crate) async fn run(
+    shard: SharedShard,
+    session: SessionId,
+    stream: net::TcpStream,
+    early: Bytes,
+) {
+    let Ok(stream) = TcpStream::from_std(stream) else { return };
+    if refusal(&shard, session).is_some() {
+        return;
+    }
+    let Some((connection, key)) = shard.borrow().session(session) else { return };
+    let probed = Box::pin(time::timeout(UPGRADE_TIMEOUT, probe(&connection, &stream, early))).await;
+    if let Some(polling) = connection.polling_state() {
+        polling.is_probed.set(false);
+    }
+    let Ok(Ok(rest)) = probed else { return };
+    if connection.is_closing() || connection.upgrade(stream).is_err() {
+        return;
+    }
+    connection::run(connection, Rc::clone(&shard), key, rest, Flow::Continue).await;
+}
+
+/// Answers the probe and waits for the upgrade; returns what came after it.
+async fn probe(
+    connection: &connection::Connection,
+    stream: &TcpStream,
+    early: Bytes,
+) -> io::Result<Bytes> {
+    let mut input: Vec<u8> = early.into();
+    let mut decoder = Decoder::default();
+    loop {
+        let (consumed, step) = match decoder.decode(&mut input, PROBE_BYTES_MAX) {
+            Ok(Decoded::Frame { consumed, message: Some(Message::Text(text)) }) => {
+                (consumed, engine_io::receive_probe(text).ok())
+            }
+            Ok(Decoded::Incomplete { .. }) => {
+                read(stream, &mut input).await?;
+                continue;
+            }
+            Ok(Decoded::Frame { .. }) | Err(_) => return Err(io::ErrorKind::InvalidData.into()),
+        };
+        input.drain(..consumed);
+        match step {
+            Some(Probe::Ask) => {
+                write(stream, &PROBE_ANSWER_TEXT_FRAME).await?;
+                if let Some(polling) = connection.polling_state() {
+                    polling.is_probed.set(true);
+                    polling.poll.notify_one();
+                }
+            }
+            Some(Probe::Upgrade) => return Ok(input.into()),
+            None => return Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+async fn read(stream: &TcpStream, input: &mut Vec<u8>) -> io::Result<()> {
+    let mut buffer = [0; 256];
+    loop {
+        stream.readable().await?;
+        match stream.try_read(&mut buffer) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                input.extend_from_slice(buffer.get(..count).unwrap_or_default());
+                return Ok(());
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn write(stream: &TcpStream, mut frame: &[u8]) -> io::Result<()> {
+    while !frame.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(frame) {
+            Ok(written) => frame = frame.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,326 @@
+//! Sessions on HTTP long-polling, and their way to a WebSocket.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use proto::edge::v1::{Accept, Acknowledge, edge_event, instruction::Kind};
+use tokio::net::TcpStream;
+
+use crate::support::{Client, Edge, Stream, within};
+
+/// One client's HTTP side: a new TCP connection for each request, so that every shard gets some of them.
+struct Poller<'a> {
+    edge: &'a Edge,
+    session: String,
+}
+
+/// Status and body.
+type Answer = (u16, String);
+
+async fn request(edge: &Edge, request: Request<Full<Bytes>>) -> Answer {
+    let stream = TcpStream::connect(edge.address).await.unwrap();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let response = within("an answer", sender.send_request(request)).await.unwrap();
+    let status = response.status().as_u16();
+    let body = within("a body", response.into_body().collect()).await.unwrap().to_bytes();
+    driver.abort();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+fn polling(edge: &Edge, method: &str, query: &str, body: &str) -> Request<Full<Bytes>> {
+    Request::builder()
+        .method(method)
+        .uri(format!("/socket.io/?EIO=4&transport=polling{query}"))
+        .header("host", edge.address.to_string())
+        .body(Full::from(body.to_owned()))
+        .unwrap()
+}
+
+impl<'a> Poller<'a> {
+    async fn open(edge: &'a Edge) -> Self {
+        let (status, body) = request(edge, polling(edge, "GET", "", "")).await;
+        assert_eq!(status, 200, "{body}");
+        let open: serde_json::Value =
+            serde_json::from_str(body.strip_prefix('0').unwrap()).unwrap();
+        assert_eq!(open["upgrades"], serde_json::json!(["websocket"]));
+        Self { edge, session: open["sid"].as_str().unwrap().to_owned() }
+    }
+
+    async fn get(&self) -> Answer {
+        let query = format!("&sid={}", self.session);
+        request(self.edge, polling(self.edge, "GET", &query, "")).await
+    }
+
+    async fn post(&self, body: &str) -> Answer {
+        let query = format!("&sid={}", self.session);
+        request(self.edge, polling(self.edge, "POST", &query, body)).await
+    }
+
+    /// Enters `/chat`; returns the socket's handle.
+    async fn enter_chat(&self, stream: &mut Stream) -> u64 {
+        assert_eq!(self.post(r#"40/chat,{"token":"ok:alice"}"#).await, ok());
+        let (socket, opened) = stream.opened().await;
+        stream.instruct([Kind::Accept(Accept { socket })]).await;
+        let connected = format!(r#"40/chat,{{"sid":"{}"}}"#, opened.socket_id);
+        assert_eq!(self.get().await, (200, connected));
+        socket
+    }
+
+    async fn websocket(&self) -> Client {
+        self.edge
+            .websocket(&format!("/socket.io/?EIO=4&transport=websocket&sid={}", self.session))
+            .await
+    }
+}
+
+fn ok() -> Answer {
+    (200, "ok".to_owned())
+}
+
+fn unknown_session() -> Answer {
+    (400, r#"{"code":1,"message":"Session ID unknown"}"#.to_owned())
+}
+
+fn bad_request() -> Answer {
+    (400, r#"{"code":3,"message":"Bad request"}"#.to_owned())
+}
+
+fn ack(socket: u64, ack_id: u64, args: &'static str) -> Kind {
+    Kind::Acknowledge(Acknowledge { socket, ack_id, args: args.into(), ..Acknowledge::default() })
+}
+
+#[tokio::test]
+async fn a_session_lives_on_polls_and_posts() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let client = Poller::open(&edge).await;
+    let socket = client.enter_chat(&mut stream).await;
+
+    assert_eq!(client.post("42/chat,1[\"a\"]\x1e42/chat,2[\"b\"]").await, ok());
+    assert_eq!(stream.event().await.1.name, "a");
+    assert_eq!(stream.event().await.1.name, "b");
+    stream.instruct([ack(socket, 1, "[1]"), ack(socket, 2, "[2]")]).await;
+
+    assert_eq!(client.get().await, (200, "43/chat,1[1]\x1e43/chat,2[2]".to_owned()));
+}
+
+#[tokio::test]
+async fn binary_parts_are_base64_on_long_polling() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let client = Poller::open(&edge).await;
+    let socket = client.enter_chat(&mut stream).await;
+    let placeholder = r#"{"_placeholder":true,"num":0}"#;
+
+    let post = format!("451-/chat,1[\"blob\",{placeholder}]\x1ebAQIDBA==");
+    assert_eq!(client.post(&post).await, ok());
+    let (_, event) = stream.event().await;
+    assert_eq!(event.attachments, [&[1, 2, 3, 4][..]]);
+    let ack = Acknowledge { socket, ack_id: 1, args: event.args, attachments: event.attachments };
+    stream.instruct([Kind::Acknowledge(ack)]).await;
+
+    let answer = format!("461-/chat,1[{placeholder}]\x1ebAQIDBA==");
+    assert_eq!(client.get().await, (200, answer));
+}
+
+#[tokio::test]
+async fn requests_find_their_session_on_whatever_shard_they_arrive() {
+    let mut edge = Edge::start(&["--edge-shards=4"]).await;
+    for _ in 0..4 {
+        let stream = edge.stream().await.welcome("backend").await;
+        tokio::spawn(accept_and_acknowledge(stream));
+    }
+    let client = Poller::open(&edge).await;
+    assert_eq!(client.post(r#"40/chat,{"token":"ok:alice"}"#).await, ok());
+    assert!(client.get().await.1.starts_with("40/chat,"));
+
+    for id in 0..20 {
+        assert_eq!(client.post(&format!("42/chat,{id}[\"e\"]")).await, ok());
+        assert_eq!(client.get().await, (200, format!("43/chat,{id}[]")));
+    }
+    let mut websocket = client.websocket().await;
+    websocket.send("2probe").await;
+    assert_eq!(websocket.text().await, "3probe");
+    websocket.send("5").await;
+    websocket.send("42/chat,99[\"e\"]").await;
+    assert_eq!(websocket.text().await, "43/chat,99[]");
+}
+
+async fn accept_and_acknowledge(mut stream: Stream) {
+    loop {
+        let event = stream.next().await;
+        let socket = event.socket;
+        match event.kind {
+            Some(edge_event::Kind::Opened(_)) => {
+                stream.instruct([Kind::Accept(Accept { socket })]).await;
+            }
+            Some(edge_event::Kind::Event(event)) => {
+                stream.instruct([ack(socket, event.ack_id.unwrap(), "[]")]).await;
+            }
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_waiting_poll_is_answered_with_a_ping() {
+    let (edge, _stream) = Edge::attached(&["--edge-ping-interval=100ms"]).await;
+    let client = Poller::open(&edge).await;
+
+    assert_eq!(client.get().await, (200, "2".to_owned()));
+    assert_eq!(client.post("3").await, ok());
+    assert_eq!(client.get().await, (200, "2".to_owned()));
+}
+
+#[tokio::test]
+async fn two_polls_at_once_end_the_session() {
+    let (edge, _stream) = Edge::attached(&[]).await;
+    let client = Poller::open(&edge).await;
+
+    let (first, second) = tokio::join!(client.get(), client.get());
+
+    let mut answers = [first, second];
+    answers.sort();
+    assert_eq!(answers, [(200, "1".to_owned()), (400, String::new())]);
+    assert_eq!(client.get().await, unknown_session());
+}
+
+#[tokio::test]
+async fn an_aborted_poll_ends_the_session() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let client = Poller::open(&edge).await;
+    let socket = client.enter_chat(&mut stream).await;
+
+    let aborted = tokio::time::timeout(std::time::Duration::from_millis(200), client.get()).await;
+
+    assert!(aborted.is_err(), "nothing to say yet");
+    assert_eq!(stream.closed().await, (socket, "transport_closed".to_owned()));
+    assert_eq!(client.get().await, unknown_session());
+}
+
+#[tokio::test]
+async fn posts_are_judged_as_by_the_reference() {
+    let (edge, _stream) = Edge::attached(&["--edge-payload-bytes-max=1000"]).await;
+    let large = "4".repeat(1001);
+    let alive = Poller::open(&edge).await;
+    assert_eq!(alive.post(&large).await, (413, String::new()));
+    assert_eq!(alive.post("3").await, ok(), "the session lives on");
+
+    for body in ["", "abc", "7", "40\x1e", "\x1e40", "40\x1e\x1e40", "2", "2probe"] {
+        let client = Poller::open(&edge).await;
+        assert_eq!(client.post(body).await, ok(), "{body:?}");
+        assert_eq!(client.get().await, unknown_session(), "{body:?}");
+    }
+
+    let client = Poller::open(&edge).await;
+    let query = format!("&sid={}", client.session);
+    let mut not_text = polling(&edge, "POST", &query, "40");
+    let octets = "application/octet-stream".parse().unwrap();
+    not_text.headers_mut().insert("content-type", octets);
+    assert_eq!(request(&edge, not_text).await, (400, String::new()));
+    assert_eq!(client.get().await, unknown_session());
+}
+
+#[tokio::test]
+async fn a_client_that_closes_has_its_poll_ended() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let client = Poller::open(&edge).await;
+    let socket = client.enter_chat(&mut stream).await;
+
+    let (poll, post) = tokio::join!(client.get(), async {
+        client.post("3").await;
+        client.post("1").await
+    });
+
+    assert_eq!((poll, post), ((200, "6".to_owned()), ok()));
+    assert_eq!(stream.closed().await, (socket, "closed_by_client".to_owned()));
+    assert_eq!(client.get().await, unknown_session());
+}
+
+#[tokio::test]
+async fn an_upgrade_takes_everything_along() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let client = Poller::open(&edge).await;
+    let socket = client.enter_chat(&mut stream).await;
+    client.post("42/chat,1[\"a\"]\x1e42/chat,2[\"b\"]\x1e42/chat,3[\"c\"]").await;
+    let mut websocket = client.websocket().await;
+
+    let (poll, ()) = tokio::join!(client.get(), async {
+        websocket.send("2probe").await;
+        assert_eq!(websocket.text().await, "3probe");
+    });
+    assert_eq!(poll, (200, "6".to_owned()), "the poll makes room");
+    stream.instruct([ack(socket, 1, "[1]"), ack(socket, 2, "[2]")]).await;
+    websocket.send("5").await;
+    assert_eq!(websocket.text().await, "43/chat,1[1]");
+    assert_eq!(websocket.text().await, "43/chat,2[2]");
+
+    stream.instruct([ack(socket, 3, "[3]")]).await;
+    assert_eq!(websocket.text().await, "43/chat,3[3]");
+    assert_eq!(client.get().await, bad_request());
+    assert_eq!(client.post("3").await, bad_request());
+    websocket.send("42/chat,[\"over\"]").await;
+    for name in ["a", "b", "c", "over"] {
+        assert_eq!(stream.event().await.1.name, name);
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_that_says_something_else_is_closed_and_the_session_lives() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let client = Poller::open(&edge).await;
+    client.enter_chat(&mut stream).await;
+
+    for frame in ["2", "2x", "3probe", "42/chat,[\"e\"]", ""] {
+        let mut websocket = client.websocket().await;
+        websocket.send(frame).await;
+        websocket.close_code().await;
+    }
+
+    client.post("42/chat,[\"alive\"]").await;
+    assert_eq!(stream.event().await.1.name, "alive");
+}
+
+#[tokio::test]
+async fn a_session_on_a_websocket_cannot_be_taken_over() {
+    let (edge, _stream) = Edge::attached(&[]).await;
+    let mut victim = edge.websocket("/socket.io/?EIO=4&transport=websocket").await;
+    let open: serde_json::Value =
+        serde_json::from_str(victim.text().await.strip_prefix('0').unwrap()).unwrap();
+    let session = open["sid"].as_str().unwrap().to_owned();
+
+    let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket&sid={session}", edge.address);
+    let refused = tokio_tungstenite::connect_async(url).await.unwrap_err();
+    assert!(refused.to_string().contains("400"), "{refused}");
+    let poller = Poller { edge: &edge, session };
+    assert_eq!(poller.get().await, bad_request());
+}
+
+#[tokio::test]
+async fn pages_of_listed_origins_may_poll() {
+    let (edge, _stream) = Edge::attached(&["--edge-cors-origin=https://page.example"]).await;
+    let from = |origin: &str, method: &str| {
+        let mut request = polling(&edge, method, "", "");
+        request.headers_mut().insert("origin", origin.parse().unwrap());
+        request.headers_mut().insert("access-control-request-headers", "x-y".parse().unwrap());
+        request
+    };
+    let raw = async |request: Request<Full<Bytes>>| {
+        let stream = TcpStream::connect(edge.address).await.unwrap();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let driver = tokio::spawn(connection);
+        let response = within("an answer", sender.send_request(request)).await.unwrap();
+        driver.abort();
+        response
+    };
+
+    let allowed = raw(from("https://page.example", "GET")).await;
+    assert_eq!(allowed.headers()["access-control-allow-origin"], "https://page.example");
+    assert_eq!(allowed.headers()["access-control-allow-credentials"], "true");
+    assert_eq!(allowed.headers()["cache-control"], "no-store");
+    let other = raw(from("https://evil.example", "GET")).await;
+    assert!(!other.headers().contains_key("access-control-allow-origin"));
+    let preflight = raw(from("https://page.example", "OPTIONS")).await;
+    assert_eq!(preflight.status(), 204);
+    assert_eq!(preflight.headers()["access-control-allow-headers"], "x-y");
+}

@@ -1,0 +1,85 @@
+//! Clients that read and write raw frames, and plain HTTP.
+
+use std::net::SocketAddr;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
+
+use super::within;
+
+/// A WebSocket client that knows nothing of Engine.IO or Socket.IO.
+pub(crate) struct Client {
+    pub(crate) stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+impl Client {
+    pub(crate) async fn send(&mut self, text: &str) {
+        within("a write", self.stream.send(Message::text(text))).await.unwrap();
+    }
+
+    pub(crate) async fn send_binary(&mut self, bytes: &[u8]) {
+        let message = Message::binary(bytes.to_vec());
+        within("a write", self.stream.send(message)).await.unwrap();
+    }
+
+    /// The next frame, which must be binary.
+    pub(crate) async fn binary(&mut self) -> bytes::Bytes {
+        match within("a frame", self.stream.next()).await {
+            Some(Ok(Message::Binary(bytes))) => bytes,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The next text frame.
+    pub(crate) async fn text(&mut self) -> String {
+        match within("a frame", self.stream.next()).await {
+            Some(Ok(Message::Text(text))) => text.as_str().to_owned(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Reads to the end; returns the text frames on the way and the close code.
+    pub(crate) async fn until_its_end(&mut self) -> (Vec<String>, Option<u16>) {
+        let mut texts = Vec::new();
+        loop {
+            match within("the connection's end", self.stream.next()).await {
+                Some(Ok(Message::Text(text))) => texts.push(text.as_str().to_owned()),
+                Some(Ok(Message::Close(frame))) => {
+                    return (texts, frame.map(|frame| frame.code.into()));
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return (texts, None),
+            }
+        }
+    }
+
+    /// The close code, with nothing before it.
+    pub(crate) async fn close_code(&mut self) -> Option<u16> {
+        let (texts, code) = self.until_its_end().await;
+        assert!(texts.is_empty(), "{texts:?}");
+        code
+    }
+}
+
+/// A whole HTTP answer.
+pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    within("an answer", connection.read_to_string(&mut answer)).await.unwrap();
+    answer
+}
+
+/// Waits until `path` is answered with `status`.
+pub(crate) async fn status_becomes(address: SocketAddr, path: &str, status: u16) {
+    let wanted = format!("HTTP/1.1 {status}");
+    within(&format!("{path} {status}"), async {
+        while !get(address, path).await.starts_with(&wanted) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
