@@ -2,6 +2,7 @@
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
+use bytes::Bytes;
 use http::Uri;
 use proto::{
     MESSAGE_BYTES_MAX,
@@ -103,7 +104,8 @@ impl TokenVerifier {
             Some(Outcome::Identity(identity)) if !identity.subject.is_empty() => Ok(Identity {
                 subject: identity.subject.into(),
                 issuer: identity.issuer.into(),
-                profile: identity.profile,
+                // Copied: a slice of it would keep the whole buffer that the answer was read into.
+                profile: Bytes::copy_from_slice(&identity.profile),
                 expires_at_unix_ms: identity.expires_at_unix_ms,
             }),
             Some(Outcome::Refusal(_)) => Err(VerifyTokenError::Rejected),

@@ -161,9 +161,12 @@ impl Connection {
         queued.map_or(Sent::Overflow, |()| Sent::Accepted)
     }
 
-    /// Ends the connection once what waits is written. Data that waits is not kept for a client that does not read.
+    /// Ends the connection once what waits is written. Data that waits is not kept for a client that does not read, nor for
+    /// one that broke the rules and may never poll.
     pub(crate) fn close(&self, reason: CloseReason) {
-        if reason == CloseReason::SlowConsumer
+        let may_never_poll = self.polling_state().is_some()
+            && matches!(reason, CloseReason::RateLimited | CloseReason::ProtocolViolation);
+        if (reason == CloseReason::SlowConsumer || may_never_poll)
             && let Some(outbox) = &mut *self.outbox.borrow_mut()
         {
             let before = outbox.data_bytes();

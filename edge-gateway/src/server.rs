@@ -1,6 +1,7 @@
 //! One shard's client listener: HTTP until a connection is upgraded, then the shard's.
 
 mod engine_io;
+mod patient;
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
@@ -22,13 +23,13 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use self::engine_io::CutOff;
+use self::{engine_io::CutOff, patient::Patient};
 use crate::{
     connection::{self, Common, Connection},
     cors::Cors,
     request::{self, Asked, Client, EngineIoError, Refusal},
     session_id::SessionId,
-    shard::{Flow, JsonSession, SharedShard, Wire},
+    shard::{ConnectionKey, Flow, JsonSession, SharedShard, Wire},
     transport::mailbox::{Mail, Mailboxes},
 };
 
@@ -84,11 +85,19 @@ impl Server {
         }
     }
 
+    /// Serves one TCP connection to its end.
     async fn serve(self, stream: TcpStream) {
-        // Without it small frames wait for the client's delayed acknowledgement. A socket that refuses is about to fail.
-        if stream.set_nodelay(true).is_err() {
-            return;
+        // Boxed: needed for a moment, and far larger than what a connection needs for the rest of its life.
+        if let Some(adopted) = Box::pin(self.serve_http(stream)).await {
+            let Adopted { connection, shard, key, early, flow } = adopted;
+            connection::run(connection, shard, key, early, flow).await;
         }
+    }
+
+    /// Serves HTTP until the connection ends or is the shard's.
+    async fn serve_http(self, stream: TcpStream) -> Option<Adopted> {
+        // Without it small frames wait for the client's delayed acknowledgement. A socket that refuses is about to fail.
+        stream.set_nodelay(true).ok()?;
         let slot = Rc::new(RefCell::new(None));
         let service = service_fn(|request| self.clone().answer(request, Rc::clone(&slot)));
         let served = http1::Builder::new()
@@ -96,16 +105,13 @@ impl Server {
             .header_read_timeout(HEADER_TIMEOUT)
             .max_headers(HEADERS_MAX)
             .max_buf_size(HEADER_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(Patient::new(stream)), service)
             .with_upgrades();
-        // Boxed: needed for a moment, and far larger than what a connection needs for the rest of its life.
-        if let Err(error) = Box::pin(served).await {
+        if let Err(error) = served.await {
             tracing::debug!(%error, "http connection ended");
         }
-        let upgrade = slot.borrow_mut().take();
-        if let Some(upgrade) = upgrade {
-            self.take_over(upgrade).await;
-        }
+        let upgrade = slot.borrow_mut().take()?;
+        self.take_over(upgrade).await
     }
 
     async fn answer(
@@ -150,17 +156,17 @@ impl Server {
     }
 
     /// Takes the socket back from hyper and gives it to the shard that has its session, for the rest of its life.
-    async fn take_over(self, upgrade: Upgrade) {
-        let Ok(upgraded) = upgrade.on_upgrade.await else { return };
-        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
-        let (stream, early) = (parts.io.into_inner(), parts.read_buf);
+    async fn take_over(self, upgrade: Upgrade) -> Option<Adopted> {
+        let upgraded = upgrade.on_upgrade.await.ok()?;
+        let parts = upgraded.downcast::<TokioIo<Patient<TcpStream>>>().ok()?;
+        let (stream, early) = (parts.io.into_inner().into_inner(), parts.read_buf);
         let (wire, session) = match &upgrade.client {
             Client::Probe { session } => {
-                let Ok(stream) = stream.into_std() else { return };
+                let stream = stream.into_std().ok()?;
                 // A shard that has ended has no session to take over.
                 let session = *session;
                 self.mailboxes.send(Mail::Probe { session, stream, early }).await.ok();
-                return;
+                return None;
             }
             Client::SocketIo => {
                 let session = SessionId::random(self.shard_number);
@@ -183,8 +189,18 @@ impl Server {
             };
             (key, flow)
         };
-        connection::run(connection, self.shard, key, early, flow).await;
+        Some(Adopted { connection, shard: self.shard, key, early, flow })
     }
+}
+
+/// A connection that is the shard's, and what its task needs.
+struct Adopted {
+    connection: Rc<Connection>,
+    shard: SharedShard,
+    key: ConnectionKey,
+    /// What the client sent right behind its upgrade request.
+    early: Bytes,
+    flow: Flow,
 }
 
 /// A connection that waits for its `101` to be written.

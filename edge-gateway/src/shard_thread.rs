@@ -88,8 +88,11 @@ impl ShardThread {
         for (index, url) in urls.into_iter().enumerate() {
             background.spawn_local(driver::run(Rc::clone(&shard), LinkKey(index), url));
         }
-        background.spawn_local(mailbox::serve(Rc::clone(&shard), self.mailbox));
         background.spawn_local(tick(Rc::clone(&shard), self.chat_link));
+
+        let (drained, is_drained) = Shutdown::new();
+        let mut mail = JoinSet::new();
+        mail.spawn_local(mailbox::serve(Rc::clone(&shard), self.mailbox, is_drained));
 
         let open = Open {
             ping_interval: self.config.ping_interval,
@@ -107,7 +110,11 @@ impl ShardThread {
         };
         let mut connections = server.accept(listener, &shutdown).await;
         drain::run(&shard).await;
-        let last_writes = async { while connections.join_next().await.is_some() {} };
+        drained.trigger();
+        let last_writes = async {
+            while connections.join_next().await.is_some() {}
+            while mail.join_next().await.is_some() {}
+        };
         if time::timeout(LAST_WRITES, last_writes).await.is_err() {
             tracing::debug!("connections were cut at the end of the drain");
         }

@@ -1,4 +1,4 @@
-//! Clients that come and go, in good order or not, leave nothing behind.
+//! What clients cost in memory: little while they idle, nothing once they are gone.
 
 use serde_json::{Value, json};
 
@@ -11,6 +11,10 @@ const ROUNDS_COUNT: usize = 6;
 const CLIENTS_COUNT: usize = 250;
 /// What an allocator and the timer wheel keep for the next ones. Half a kilobyte lost with each client would be more.
 const GROWTH_BYTES_MAX: u64 = 512 * 1024;
+
+const IDLE_COUNT: usize = 600;
+/// About three times of what was measured. Whatever keeps a buffer of the handshake or of an answer is far above.
+const IDLE_BYTES_MAX: u64 = 10 * 1024;
 
 /// Ends a life in one of the ways in which clients do.
 async fn live_and_go(cluster: &Cluster, number: usize) {
@@ -42,6 +46,22 @@ async fn live_and_go(cluster: &Cluster, number: usize) {
             client.ask("message", json!({"room": "lobby", "text": "and gone"})).await;
         }
     }
+}
+
+#[tokio::test]
+async fn an_idle_client_costs_little() {
+    let mut cluster = Cluster::builder().start().await;
+    // The first ones warm up what all of them share.
+    let mut clients = vec![cluster.socket_io("first").await, cluster.socket_io("second").await];
+    let before = cluster.process(Program::EdgeGateway).resident_bytes();
+
+    for number in 0..IDLE_COUNT {
+        clients.push(cluster.socket_io(&format!("user-{number}")).await);
+    }
+
+    let after = cluster.process(Program::EdgeGateway).resident_bytes();
+    let each = after.saturating_sub(before) / IDLE_COUNT as u64;
+    assert!(each < IDLE_BYTES_MAX, "{each} bytes for each of {} clients", clients.len());
 }
 
 #[tokio::test]

@@ -28,7 +28,10 @@ pub(crate) async fn run(
     flow: Flow,
 ) {
     let paused = flow == Flow::Pause;
-    let mut reader = Reader { decoder: Decoder::default(), unread: early.into(), paused };
+    // Copied: taking `early` over would keep hyper's whole read buffer for the life of the connection.
+    let unread = early.to_vec();
+    drop(early);
+    let mut reader = Reader { decoder: Decoder::default(), unread, paused };
     if !reader.paused && !reader.unread.is_empty() {
         reader.receive_unread(&connection, &shard, key);
     }

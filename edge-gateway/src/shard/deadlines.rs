@@ -7,7 +7,7 @@ use edge_protocol::{
     websocket::PING_FRAME,
 };
 
-use super::{ConnectionKey, Shard, Wire};
+use super::{ConnectionKey, Shard, Wire, wheel::Tick};
 use crate::close_reason::CloseReason;
 
 impl Shard {
@@ -15,10 +15,15 @@ impl Shard {
         let interval = self.limits.ping_interval;
         let Some(entry) = self.entry(key) else { return };
         entry.heartbeat.handle_pong(now, interval);
-        let (due_at, next_visit) = (entry.heartbeat.due_at(), entry.next_visit);
         // So far the wheel waits for the end of the ping timeout, which may be later than the next ping.
-        if self.wheel.tick_at(due_at) < next_visit {
-            self.schedule(key);
+        self.schedule_sooner(key);
+    }
+
+    /// A packet waits for its attachments from `now` on.
+    pub(crate) fn assembling(&mut self, key: ConnectionKey, now: Instant) {
+        if let Some(entry) = self.entry(key) {
+            entry.assembling_since = Some(now);
+            self.schedule_sooner(key);
         }
     }
 
@@ -78,13 +83,28 @@ impl Shard {
 
     /// Has the wheel name a connection when the first of its deadlines has passed.
     pub(super) fn schedule(&mut self, key: ConnectionKey) {
-        let Some(entry) = self.connections.get_mut(key.index as usize) else { return };
-        if entry.serial != key.serial {
-            return;
+        let Some(due) = self.first_deadline(key) else { return };
+        let visit = self.wheel.schedule(key, due);
+        if let Some(entry) = self.entry(key) {
+            entry.next_visit = visit;
         }
-        let deadlines = [Some(entry.heartbeat.due_at()), entry.connect_by, entry.expires_at];
-        let Some(first) = deadlines.into_iter().flatten().min() else { return };
-        let due = self.wheel.tick_at(first);
-        entry.next_visit = self.wheel.schedule(key, due);
+    }
+
+    /// As [`schedule`](Self::schedule), where the wheel may name the connection early enough already.
+    fn schedule_sooner(&mut self, key: ConnectionKey) {
+        let Some(due) = self.first_deadline(key) else { return };
+        if self.entry(key).is_some_and(|entry| due < entry.next_visit) {
+            self.schedule(key);
+        }
+    }
+
+    fn first_deadline(&mut self, key: ConnectionKey) -> Option<Tick> {
+        let timeout = self.limits.ping_timeout;
+        let entry = self.entry(key)?;
+        let assemble_by = entry.assembling_since.and_then(|at| at.checked_add(timeout));
+        let due_at = entry.heartbeat.due_at();
+        let deadlines = [entry.connect_by, entry.expires_at, assemble_by];
+        let first = deadlines.into_iter().flatten().fold(due_at, Instant::min);
+        Some(self.wheel.tick_at(first))
     }
 }

@@ -107,7 +107,7 @@ impl Shard {
         match entry.assembler.text(text, payload_bytes_max) {
             Ok(packet) => {
                 if !entry.assembler.is_idle() {
-                    entry.assembling_since = Some(Instant::now());
+                    self.assembling(key, Instant::now());
                 }
                 self.handle_packet(key, packet)
             }

@@ -14,6 +14,9 @@ use crate::{close_reason::CloseReason, connection::Connection, session_id::Sessi
 /// How long a session that was closed waits for a poll, so that its client hears of it.
 const LAST_POLL_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Most of those that a shard keeps. When there are more, the oldest are forgotten: their clients find their session unknown.
+const CLOSED_MAX: usize = 4096;
+
 /// The sessions of a shard, by the name that clients give.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
@@ -40,6 +43,11 @@ impl Sessions {
         let waits_for_poll =
             connection.polling_state().is_some_and(|polling| !polling.is_polled.get());
         if waits_for_poll && is_told(reason) {
+            while self.closed.len() >= CLOSED_MAX
+                && let Some((_, oldest)) = self.expiries.pop_front()
+            {
+                self.closed.remove(&oldest);
+            }
             self.closed.insert(session, connection);
             self.expiries.push_back((Instant::now() + LAST_POLL_TIMEOUT, session));
         }
@@ -61,7 +69,7 @@ impl Sessions {
 }
 
 /// Whether the client is to be told of the end, as with the reference server: not where it went away, was silent, or sent
-/// what cannot be read.
+/// what cannot be read. One that closed may have a poll under way that has not arrived.
 fn is_told(reason: CloseReason) -> bool {
     match reason {
         CloseReason::ShuttingDown
@@ -72,10 +80,10 @@ fn is_told(reason: CloseReason) -> bool {
         | CloseReason::ClosedByBackend
         | CloseReason::DisconnectedByBackend
         | CloseReason::Unavailable
+        | CloseReason::ClosedByClient
         | CloseReason::TokenRejected
         | CloseReason::ProtocolViolation => true,
         CloseReason::PingTimeout
-        | CloseReason::ClosedByClient
         | CloseReason::TransportClosed
         | CloseReason::BadFrame
         | CloseReason::BadText
@@ -107,5 +115,44 @@ impl Shard {
     /// The client has been told.
     pub(crate) fn forget_session(&mut self, session: SessionId) {
         self.sessions.forget(session);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{connection::Common, telemetry::Metrics};
+
+    fn connection() -> Rc<Connection> {
+        Rc::new(Connection::polling(Rc::new(Common::new(1000, 1000, Metrics::new()))))
+    }
+
+    #[test]
+    fn a_session_that_was_closed_waits_for_a_poll_for_so_long() {
+        let mut sessions = Sessions::default();
+        let (told, not_told) = (SessionId::random(0), SessionId::random(0));
+
+        sessions.close(told, connection(), CloseReason::ShuttingDown);
+        sessions.close(not_told, connection(), CloseReason::PingTimeout);
+
+        assert!(sessions.closed.contains_key(&told) && !sessions.closed.contains_key(&not_told));
+        sessions.expire(Instant::now() + LAST_POLL_TIMEOUT);
+        assert!(sessions.closed.is_empty() && sessions.expiries.is_empty());
+    }
+
+    #[test]
+    fn a_flood_of_closed_sessions_takes_up_no_more_than_so_much() {
+        let mut sessions = Sessions::default();
+        let first = SessionId::random(0);
+        let connection = connection();
+
+        sessions.close(first, Rc::clone(&connection), CloseReason::ShuttingDown);
+        for _ in 0..CLOSED_MAX {
+            let session = SessionId::random(0);
+            sessions.close(session, Rc::clone(&connection), CloseReason::ShuttingDown);
+        }
+
+        assert_eq!(sessions.closed.len(), CLOSED_MAX);
+        assert!(!sessions.closed.contains_key(&first));
     }
 }

@@ -3,6 +3,7 @@
 use std::{net::TcpStream, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
+use service_kit::shutdown::Shutdown;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
@@ -68,8 +69,8 @@ impl Mailboxes {
     }
 }
 
-/// Serves a shard's mail until it is dropped.
-pub(crate) async fn serve(shard: SharedShard, Mailbox(mut mail): Mailbox) {
+/// Serves a shard's mail until the shard is drained, and then until the last requests and upgraded sessions have ended.
+pub(crate) async fn serve(shard: SharedShard, Mailbox(mut mail): Mailbox, drained: Shutdown) {
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
@@ -87,9 +88,12 @@ pub(crate) async fn serve(shard: SharedShard, Mailbox(mut mail): Mailbox) {
                 Some(Mail::Probe { session, stream, early }) => {
                     tasks.spawn_local(probe::run(Rc::clone(&shard), session, stream, early));
                 }
-                None => return,
+                None => break,
             },
             _ = tasks.join_next(), if !tasks.is_empty() => {}
+            () = drained.requested() => break,
         }
     }
+    drop(mail);
+    while tasks.join_next().await.is_some() {}
 }

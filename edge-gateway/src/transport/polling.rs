@@ -7,7 +7,10 @@ use edge_protocol::engine_io::{
     NOOP_TEXT_FRAME,
     payload::{self, Payload},
 };
-use tokio::sync::{Notify, oneshot};
+use tokio::{
+    sync::{Notify, oneshot},
+    task,
+};
 
 use crate::{
     close_reason::CloseReason,
@@ -26,13 +29,17 @@ pub(crate) struct Polling {
     pub(crate) is_polled: Cell<bool>,
     /// A post is being received.
     is_posted: Cell<bool>,
-    /// A WebSocket is trying to take over.
+    /// A WebSocket is there to take over. There can be one at a time.
+    pub(crate) has_successor: Cell<bool>,
+    /// It has asked, so polls must end.
     pub(crate) is_probed: Cell<bool>,
     closed: Cell<Option<CloseReason>>,
     /// Wakes the poll that waits.
     pub(crate) poll: Notify,
     /// Wakes the post that waits for the shard to go on.
     pub(crate) post: Notify,
+    /// Wakes the upgrade that waits for the end of a post.
+    posted: Notify,
 }
 
 /// What a polling request is answered.
@@ -67,6 +74,13 @@ impl Polling {
         self.post.notify_one();
     }
 
+    /// Waits until no post is under way.
+    pub(crate) async fn posted(&self) {
+        while self.is_posted.get() {
+            self.posted.notified().await;
+        }
+    }
+
     /// The last packet of a session that ends.
     fn last_packet(&self) -> Option<[u8; 3]> {
         // A client that asked for it only waits for its poll to end.
@@ -81,44 +95,40 @@ pub(crate) async fn poll(
     session: SessionId,
     mut reply: oneshot::Sender<Answer>,
 ) {
-    let answer = match begin_poll(&shard, session) {
-        Ok((connection, key)) => {
-            let answer = tokio::select! {
-                payload = next_payload(&connection) => Answer::Payload(payload),
-                () = reply.closed() => {
-                    shard.borrow_mut().close(key, CloseReason::TransportClosed);
-                    shard.borrow_mut().forget_session(session);
-                    return;
-                }
-            };
-            if let Some(polling) = connection.polling_state() {
-                polling.is_polled.set(false);
-            }
-            if connection.is_closing() {
-                shard.borrow_mut().forget_session(session);
-            }
-            answer
+    let connection = match begin_poll(&shard, session) {
+        Ok(connection) => connection,
+        Err(answer) => {
+            // A client that has hung up meanwhile needs none.
+            reply.send(answer).ok();
+            return;
         }
-        Err(answer) => answer,
     };
-    if reply.send(answer).is_err() {
-        // Nobody read the packets, which cannot be given again.
+    let payload = tokio::select! {
+        payload = next_payload(&connection) => Some(payload),
+        () = reply.closed() => None,
+    };
+    if connection.is_closing() {
+        shard.borrow_mut().forget_session(session);
+    }
+    let is_read = payload.is_some_and(|payload| reply.send(Answer::Payload(payload)).is_ok());
+    // A session that has moved to a WebSocket meanwhile has no more to do with its polls.
+    let Some(polling) = connection.polling_state() else { return };
+    polling.is_polled.set(false);
+    if !is_read {
+        // The packets cannot be given again.
         shard.borrow_mut().abandon(session, CloseReason::TransportClosed);
     }
 }
 
-fn begin_poll(
-    shard: &SharedShard,
-    session: SessionId,
-) -> Result<(Rc<Connection>, ConnectionKey), Answer> {
-    let (connection, key) = shard.borrow().session(session).ok_or(Answer::UnknownSession)?;
+fn begin_poll(shard: &SharedShard, session: SessionId) -> Result<Rc<Connection>, Answer> {
+    let (connection, _) = shard.borrow().session(session).ok_or(Answer::UnknownSession)?;
     let polling = connection.polling_state().ok_or(Answer::OtherTransport)?;
     if polling.is_polled.replace(true) {
         // The other poll is answered with the close packet.
         shard.borrow_mut().abandon(session, CloseReason::ProtocolViolation);
         return Err(Answer::OutOfPlace);
     }
-    Ok((connection, key))
+    Ok(connection)
 }
 
 /// Waits until there is something to say, and takes all of it.
@@ -163,6 +173,7 @@ pub(crate) async fn post(
             let answer = receive(&shard, session, (&connection, key), body).await;
             if let Some(polling) = connection.polling_state() {
                 polling.is_posted.set(false);
+                polling.posted.notify_one();
             }
             answer
         }
@@ -227,7 +238,8 @@ async fn receive_packets(
     for received in payload::receive(body) {
         let flow = shard.borrow_mut().receive_engine_io(key, received);
         match flow {
-            Flow::Continue => {}
+            // However many packets there are, they must not keep the shard from its other work.
+            Flow::Continue => task::coop::consume_budget().await,
             Flow::Pause => {
                 while !connection.take_resumed() {
                     let Some(polling) = connection.polling_state() else { return };
@@ -245,5 +257,80 @@ async fn receive_packets(
 async fn closed(connection: &Connection, polling: &Polling) {
     while !connection.is_closing() {
         polling.post.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::RefCell,
+        net::{TcpListener, TcpStream},
+        time::{Duration, Instant},
+    };
+
+    use edge_protocol::socket_io::Session;
+    use http::Uri;
+    use service_kit::trace::Tracer;
+
+    use super::*;
+    use crate::{
+        auth::TokenVerifier,
+        connection::Common,
+        shard::{Limits, NamespaceKey, Parts, Shard, Wire, verifications::Verifications},
+        telemetry::Metrics,
+    };
+
+    /// A shard with one session.
+    fn shard_with(connection: fn(Rc<Common>) -> Connection) -> (SharedShard, SessionId) {
+        let long = Duration::from_secs(60);
+        let common = Rc::new(Common::new(1000, 1000, Metrics::new()));
+        let connection = Rc::new(connection(Rc::clone(&common)));
+        let shard: SharedShard = Rc::new_cyclic(|shard| {
+            let verifier = TokenVerifier::new(Uri::from_static("http://127.0.0.1:1"));
+            let parts = Parts {
+                limits: Limits {
+                    ping_interval: long,
+                    ping_timeout: long,
+                    connect_timeout: long,
+                    event_timeout: long,
+                    events_per_second: 1,
+                    events_burst: 1,
+                    drain_timeout: long,
+                },
+                common,
+                tracer: Tracer::disabled(),
+                verifications: Verifications::new(verifier, shard.clone()),
+                namespaces: Vec::new(),
+                ws_namespace: NamespaceKey::FIRST,
+                links: Vec::new(),
+            };
+            RefCell::new(Shard::new(parts, Instant::now()))
+        });
+        let session = SessionId::random(0);
+        let wire = Wire::SocketIo(Session::new());
+        shard.borrow_mut().adopt(&connection, wire, Some(session), None);
+        (shard, session)
+    }
+
+    fn on_a_websocket(common: Rc<Common>) -> Connection {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        Connection::websocket(tokio::net::TcpStream::from_std(stream).unwrap(), common)
+    }
+
+    #[tokio::test]
+    async fn whoever_hangs_up_on_a_poll_ends_only_a_session_that_polls() {
+        for (connection, lives_on) in
+            [(on_a_websocket as fn(Rc<Common>) -> Connection, true), (Connection::polling, false)]
+        {
+            let (shard, session) = shard_with(connection);
+            let (reply, client) = oneshot::channel();
+            drop(client);
+
+            poll(Rc::clone(&shard), session, reply).await;
+
+            assert_eq!(shard.borrow().session(session).is_some(), lives_on);
+        }
     }
 }

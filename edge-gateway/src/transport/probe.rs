@@ -9,7 +9,7 @@ use edge_protocol::{
 };
 use tokio::{net::TcpStream, time};
 
-use super::polling::Answer;
+use super::polling::{Answer, Polling};
 use crate::{
     connection,
     session_id::SessionId,
@@ -31,7 +31,7 @@ pub(crate) fn refusal(shard: &SharedShard, session: SessionId) -> Option<Answer>
         return Some(Answer::UnknownSession);
     }
     match connection.polling_state() {
-        Some(polling) if !polling.is_probed.get() => None,
+        Some(polling) if !polling.has_successor.get() => None,
         Some(_) | None => Some(Answer::OtherTransport),
     }
 }
@@ -49,23 +49,21 @@ pub(crate) async fn run(
         return;
     }
     let Some((connection, key)) = shard.borrow().session(session) else { return };
-    let probed = Box::pin(time::timeout(UPGRADE_TIMEOUT, probe(&connection, &stream, early))).await;
-    if let Some(polling) = connection.polling_state() {
-        polling.is_probed.set(false);
-    }
-    let Ok(Ok(rest)) = probed else { return };
+    let Some(polling) = connection.polling_state() else { return };
+    polling.has_successor.set(true);
+    let upgrade = upgrade(polling, &stream, early);
+    let upgraded = Box::pin(time::timeout(UPGRADE_TIMEOUT, upgrade)).await;
+    polling.is_probed.set(false);
+    polling.has_successor.set(false);
+    let Ok(Ok(rest)) = upgraded else { return };
     if connection.is_closing() || connection.upgrade(stream).is_err() {
         return;
     }
     connection::run(connection, Rc::clone(&shard), key, rest, Flow::Continue).await;
 }
 
-/// Answers the probe and waits for the upgrade; returns what came after it.
-async fn probe(
-    connection: &connection::Connection,
-    stream: &TcpStream,
-    early: Bytes,
-) -> io::Result<Bytes> {
+/// Answers the probe and waits for the upgrade; returns what came after it, which must not overtake a post.
+async fn upgrade(polling: &Polling, stream: &TcpStream, early: Bytes) -> io::Result<Bytes> {
     let mut input: Vec<u8> = early.into();
     let mut decoder = Decoder::default();
     loop {
@@ -83,12 +81,13 @@ async fn probe(
         match step {
             Some(Probe::Ask) => {
                 write(stream, &PROBE_ANSWER_TEXT_FRAME).await?;
-                if let Some(polling) = connection.polling_state() {
-                    polling.is_probed.set(true);
-                    polling.poll.notify_one();
-                }
+                polling.is_probed.set(true);
+                polling.poll.notify_one();
             }
-            Some(Probe::Upgrade) => return Ok(input.into()),
+            Some(Probe::Upgrade) => {
+                polling.posted().await;
+                return Ok(input.into());
+            }
             None => return Err(io::ErrorKind::InvalidData.into()),
         }
     }

@@ -61,6 +61,17 @@ async fn a_message_may_be_as_large_as_advertised_and_no_larger() {
 }
 
 #[tokio::test]
+async fn attachments_must_come_within_the_ping_timeout() {
+    let flags = ["--edge-ping-interval=60s", "--edge-ping-timeout=200ms"];
+    let (edge, mut stream) = Edge::attached(&flags).await;
+    let (mut client, _) = edge.in_chat(&mut stream, "alice").await;
+
+    client.send(r#"451-/chat,["e",{"_placeholder":true,"num":0}]"#).await;
+
+    assert_eq!(client.close_code().await, Some(4500));
+}
+
+#[tokio::test]
 async fn deep_nesting_passes_through() {
     let (edge, mut stream) = Edge::attached(&[]).await;
     let (mut client, _) = edge.in_chat(&mut stream, "alice").await;

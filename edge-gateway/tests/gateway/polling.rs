@@ -1,11 +1,13 @@
 //! Sessions on HTTP long-polling, and their way to a WebSocket.
 
 use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use proto::edge::v1::{Accept, Acknowledge, edge_event, instruction::Kind};
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{Client, Edge, Stream, within};
 
@@ -66,6 +68,18 @@ impl<'a> Poller<'a> {
         let connected = format!(r#"40/chat,{{"sid":"{}"}}"#, opened.socket_id);
         assert_eq!(self.get().await, (200, connected));
         socket
+    }
+
+    /// Writes a request, all but the last `held_back` bytes of its body.
+    async fn begin(&self, method: &str, body: &str, held_back: usize) -> TcpStream {
+        let mut stream = TcpStream::connect(self.edge.address).await.unwrap();
+        let path = format!("/socket.io/?EIO=4&transport=polling&sid={}", self.session);
+        let length = body.len();
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+        let sent = &body[..length - held_back];
+        stream.write_all(format!("{head}{sent}").as_bytes()).await.unwrap();
+        stream
     }
 
     async fn websocket(&self) -> Client {
@@ -238,6 +252,27 @@ async fn a_client_that_closes_has_its_poll_ended() {
 }
 
 #[tokio::test]
+async fn polls_are_answered_when_the_edge_is_stopped() {
+    // Again and again, as a request arrives on any shard.
+    for _ in 0..5 {
+        let edge = Edge::start(&["--edge-shards=4"]).await;
+        let client = Poller::open(&edge).await;
+        let poll = async {
+            let answer = client.get().await;
+            assert_eq!(answer, (200, "1".to_owned()));
+        };
+        let stop = async {
+            // Whoever is answered now comes after the poll has begun.
+            for _ in 0..20 {
+                Poller::open(&edge).await;
+            }
+            edge.stop();
+        };
+        tokio::join!(poll, stop);
+    }
+}
+
+#[tokio::test]
 async fn an_upgrade_takes_everything_along() {
     let (edge, mut stream) = Edge::attached(&[]).await;
     let client = Poller::open(&edge).await;
@@ -279,6 +314,74 @@ async fn a_websocket_that_says_something_else_is_closed_and_the_session_lives() 
 
     client.post("42/chat,[\"alive\"]").await;
     assert_eq!(stream.event().await.1.name, "alive");
+}
+
+#[tokio::test]
+async fn only_one_websocket_at_a_time_may_try_to_take_over() {
+    let (edge, _stream) = Edge::attached(&[]).await;
+    let client = Poller::open(&edge).await;
+    let mut first = client.websocket().await;
+
+    let url = format!("/socket.io/?EIO=4&transport=websocket&sid={}", client.session);
+    let second = tokio_tungstenite::connect_async(format!("ws://{}{url}", edge.address)).await;
+
+    if let Ok((mut second, _)) = second {
+        second.send(Message::text("2probe")).await.ok();
+        let answer = within("the end", second.next()).await;
+        assert!(!matches!(answer, Some(Ok(Message::Text(_)))), "{answer:?}");
+    }
+    first.send("2probe").await;
+    assert_eq!(first.text().await, "3probe");
+}
+
+#[tokio::test]
+async fn an_upgrade_waits_for_the_end_of_a_post() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let client = Poller::open(&edge).await;
+    client.enter_chat(&mut stream).await;
+    let mut websocket = client.websocket().await;
+    websocket.send("2probe").await;
+    assert_eq!(websocket.text().await, "3probe");
+    let mut post = client.begin("POST", "42/chat,[\"post\"]", 1).await;
+    // Whoever is answered now comes after the post has begun.
+    Poller::open(&edge).await;
+
+    // In one write with what follows.
+    websocket.stream.feed(Message::text("5")).await.unwrap();
+    websocket.send("42/chat,[\"websocket\"]").await;
+    Poller::open(&edge).await;
+    post.write_all(b"]").await.unwrap();
+
+    assert_eq!(stream.event().await.1.name, "post");
+    assert_eq!(stream.event().await.1.name, "websocket");
+    assert_eq!(client.get().await, bad_request());
+}
+
+#[tokio::test]
+async fn a_post_of_many_packets_lets_others_have_their_turn() {
+    let (edge, _stream) = Edge::attached(&[]).await;
+    let client = Poller::open(&edge).await;
+    let mut other = edge.socket_io().await;
+    let mut turn = async || {
+        other.stream.send(Message::Ping(Bytes::new())).await.unwrap();
+        let pong = within("a pong", other.stream.next()).await;
+        assert!(matches!(pong, Some(Ok(Message::Pong(_)))), "{pong:?}");
+    };
+    let body = ["6"; 400_000].join("\x1e");
+    let mut post = client.begin("POST", &body, 1).await;
+    // Until the edge has read what there is.
+    for _ in 0..100 {
+        turn().await;
+    }
+
+    post.write_all(b"6").await.unwrap();
+
+    let mut turns = 0;
+    while post.try_read(&mut [0]).is_err() {
+        turn().await;
+        turns += 1;
+    }
+    assert!(turns > 10, "{turns} turns while 400 000 packets were taken");
 }
 
 #[tokio::test]
