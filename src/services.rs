@@ -54,8 +54,8 @@ impl Services {
 
         let auth =
             AuthService::bind(settings.auth, tracing.auth.tracer(), readiness.clone()).await?;
-        let chat = ChatService::bind(settings.chat, tracing.chat.tracer(), readiness.clone()).await;
-        let chat = chat.map_err(chat_service::BindError::into_failure)?;
+        let chat =
+            ChatService::bind(settings.chat, tracing.chat.tracer(), readiness.clone()).await?;
         let auth_url = parse_url(&loopback_url(auth.local_addr()))?;
         let chat_url = parse_url(&loopback_url(chat.local_addr()))?;
 

@@ -329,6 +329,29 @@ fn every_close_reason_is_in_the_documents() {
 }
 
 #[test]
+fn every_metric_is_in_the_documents() {
+    let text = document("docs/TELEMETRY.md");
+    let is_product =
+        |file: &SourceFile| !file.path.components().any(|part| part.as_os_str() == "tests");
+    let names = rust_files().into_iter().filter(is_product).flat_map(|file| {
+        let quoted = file.text_before_tests().split('"').map(str::to_owned).collect::<Vec<_>>();
+        let is_metric = |name: &String| {
+            let rest = name.strip_prefix("sockeye_");
+            rest.is_some_and(|rest| {
+                rest.contains('_')
+                    && rest.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            })
+        };
+        quoted.into_iter().filter(is_metric)
+    });
+    let mut missing: Vec<_> = names.filter(|name| !mentions(&text, name)).collect();
+    missing.sort();
+    missing.dedup();
+
+    assert_none("name these in docs/TELEMETRY.md", &missing);
+}
+
+#[test]
 fn a_word_is_mentioned_only_as_a_whole() {
     assert!(mentions("| `--auth-listen` | `AUTH_LISTEN` |", "--auth-listen"));
     assert!(mentions("AUTH_LISTEN", "AUTH_LISTEN"));

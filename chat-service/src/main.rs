@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use chat_service::{BindError, ChatService, Config};
+use chat_service::{ChatService, Config};
 use clap::Parser;
 use service_kit::{
     exit::{self, Failure},
@@ -30,8 +30,8 @@ async fn run(Cli { config, telemetry }: Cli) -> Result<(), Failure> {
     telemetry::init_logging(&telemetry).map_err(Failure::configuration)?;
     let tracing = Tracing::start("chat-service", &telemetry).map_err(Failure::configuration)?;
     let shutdown = Shutdown::on_signals().map_err(Failure::internal)?;
-    let service = ChatService::bind(config, tracing.tracer(), Readiness::new()).await;
-    let ended = service.map_err(BindError::into_failure)?.run(shutdown).await;
+    let service = ChatService::bind(config, tracing.tracer(), Readiness::new()).await?;
+    let ended = service.run(shutdown).await;
     tracing.shutdown().await;
     ended.map_err(Failure::internal)
 }

@@ -166,12 +166,11 @@ impl ChatService {
     }
 }
 
-impl BindError {
-    /// What the process ends with.
-    pub fn into_failure(self) -> Failure {
-        match self {
-            Self::Listen(..) | Self::ListenOps(..) => Failure::unavailable(self),
-            Self::Metrics(_) | Self::Random(_) => Failure::internal(self),
+impl From<BindError> for Failure {
+    fn from(error: BindError) -> Self {
+        match error {
+            BindError::Listen(..) | BindError::ListenOps(..) => Self::unavailable(error),
+            BindError::Metrics(_) | BindError::Random(_) => Self::internal(error),
         }
     }
 }
