@@ -17,6 +17,7 @@ mod shard;
 mod shard_thread;
 mod socket;
 mod telemetry;
+mod threads;
 mod transport;
 
 use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, thread};
@@ -85,6 +86,9 @@ pub enum RunError {
     /// A shard's thread could not be started.
     #[error("cannot start a shard")]
     Start(#[source] io::Error),
+    /// A shard has ended by itself.
+    #[error("a shard has ended")]
+    Ended(#[source] io::Error),
     /// A shard's thread panicked.
     #[error("a shard has failed")]
     Panicked,
@@ -159,28 +163,12 @@ impl EdgeGateway {
     pub async fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
         let (ops_trigger, ops_shutdown) = Shutdown::new();
         let ops = tokio::spawn(self.ops.run(ops_shutdown));
-        let mut threads = Vec::new();
-        for shard in self.shards {
-            let shutdown = shutdown.clone();
-            let thread = thread::Builder::new()
-                .name(format!("shard-{}", shard.number))
-                .spawn(move || shard.run(shutdown))
-                .map_err(RunError::Start)?;
-            threads.push(thread);
-        }
-        let joined = tokio::task::spawn_blocking(move || {
-            threads.into_iter().map(thread::JoinHandle::join).collect::<Vec<_>>()
-        })
-        .await;
+        let shards = self.shards.into_iter().map(|shard| |shutdown| shard.run(shutdown));
+        let outcome = threads::run("shard", shards, shutdown).await;
         // Operators can watch the drain to its end.
         ops_trigger.trigger();
-        if ops.await.is_err() {
-            return Err(RunError::Panicked);
-        }
-        for outcome in joined.map_err(|_| RunError::Panicked)? {
-            outcome.map_err(|_| RunError::Panicked)?.map_err(RunError::Start)?;
-        }
-        Ok(())
+        ops.await.map_err(|_| RunError::Panicked)?;
+        outcome
     }
 }
 

@@ -108,7 +108,12 @@ impl ShardThread {
             mailboxes: self.mailboxes,
             shard_number: self.number,
         };
-        let mut connections = server.accept(listener, &shutdown).await;
+        let mut connections = tokio::select! {
+            connections = server.accept(listener, &shutdown) => connections,
+            // They run for ever: one that ends has panicked, and without timers or links a shard is of no use.
+            _ = background.join_next() => return Err(io::Error::other("a task of the shard has failed")),
+            _ = mail.join_next() => return Err(io::Error::other("a task of the shard has failed")),
+        };
         drain::run(&shard).await;
         drained.trigger();
         let last_writes = async {
