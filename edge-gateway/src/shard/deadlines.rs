@@ -7,7 +7,7 @@ use edge_protocol::{
     websocket::PING_FRAME,
 };
 
-use super::{ConnectionKey, Shard, Wire, wheel::Tick};
+use super::{ConnectionKey, Shard, TICK, Wire, wheel::Tick};
 use crate::close_reason::CloseReason;
 
 impl Shard {
@@ -39,9 +39,11 @@ impl Shard {
     pub(crate) fn tick(&mut self, now: Instant) {
         let mut due = std::mem::take(&mut self.due);
         let tick = self.wheel.advance(now, &mut due);
+        // The tick's own time: what is counted from it falls on a tick again, and is not late by one more each time.
+        let ticked_at = self.wheel.time_of(tick);
         for key in due.drain(..) {
             if self.entry(key).is_some_and(|entry| entry.next_visit <= tick) {
-                self.visit(key, now);
+                self.visit(key, ticked_at);
             }
         }
         self.due = due;
@@ -66,14 +68,16 @@ impl Shard {
         if entry.assembling_since.is_some_and(|at| now.duration_since(at) >= timeout) {
             return self.close(key, CloseReason::MalformedPacket);
         }
-        if entry.paused && entry.heartbeat.due_at() <= now {
-            entry.heartbeat.postpone(now, interval);
+        // Heartbeats are early by up to a tick rather than late: a client counts on the interval and the timeout too.
+        let soon = now + TICK;
+        if entry.paused && entry.heartbeat.due_at() <= soon {
+            entry.heartbeat.postpone(soon, interval);
         }
         let ping: &[u8] = match entry.wire {
             Wire::SocketIo(_) => &PING_TEXT_FRAME,
             Wire::PlainJson(_) => &PING_FRAME,
         };
-        match entry.heartbeat.handle_timeout(now, timeout) {
+        match entry.heartbeat.handle_timeout(soon, timeout) {
             Some(Beat::Ping) => self.send_control(key, ping),
             Some(Beat::GiveUp) => return self.close(key, CloseReason::PingTimeout),
             None => {}
@@ -102,9 +106,10 @@ impl Shard {
         let timeout = self.limits.ping_timeout;
         let entry = self.entry(key)?;
         let assemble_by = entry.assembling_since.and_then(|at| at.checked_add(timeout));
-        let due_at = entry.heartbeat.due_at();
+        let beat_at = entry.heartbeat.due_at();
+        let beat_at = beat_at.checked_sub(TICK).unwrap_or(beat_at);
         let deadlines = [entry.connect_by, entry.expires_at, assemble_by];
-        let first = deadlines.into_iter().flatten().fold(due_at, Instant::min);
+        let first = deadlines.into_iter().flatten().fold(beat_at, Instant::min);
         Some(self.wheel.tick_at(first))
     }
 }

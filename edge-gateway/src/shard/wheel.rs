@@ -37,6 +37,11 @@ impl Wheel {
         Tick(u32::try_from(ticks).unwrap_or(u32::MAX))
     }
 
+    /// When a tick is due.
+    pub(crate) fn time_of(&self, tick: Tick) -> Instant {
+        self.origin + TICK * tick.0
+    }
+
     /// Names `connection` at `due`, or after one turn if that is sooner. Returns when it will.
     pub(crate) fn schedule(&mut self, connection: ConnectionKey, due: Tick) -> Tick {
         let ahead = due.0.saturating_sub(self.next).min(slot_count() - 1);
@@ -93,6 +98,17 @@ mod tests {
         assert!(due_at(&mut wheel, start + TICK * 2).is_empty());
         assert_eq!(due_at(&mut wheel, start + TICK * 3), [7]);
         assert!(due_at(&mut wheel, start + TICK * 4).is_empty());
+    }
+
+    #[test]
+    fn what_is_counted_from_a_tick_falls_on_a_tick() {
+        let start = Instant::now();
+        let mut wheel = Wheel::new(start);
+        let late = start + TICK * 3 + TICK / 2;
+
+        let tick = wheel.advance(late, &mut Vec::new());
+
+        assert_eq!(wheel.tick_at(wheel.time_of(tick) + TICK * 4), Tick(7));
     }
 
     #[test]
