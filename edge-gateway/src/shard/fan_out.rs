@@ -96,23 +96,29 @@ struct Outcome {
     dropped: u64,
     overflowed: SmallVec<[ConnectionKey; 8]>,
     asked: SmallVec<[SocketKey; 4]>,
+    /// It cannot be put into a frame of everyone's wire format.
+    is_unencodable: bool,
 }
 
 impl Shard {
     pub(crate) fn emit(&mut self, link: LinkKey, traceparent: &str, emit: &Emit) {
-        let Some(audience) = &emit.audience else {
-            return self.bad_instruction("emit without audience");
-        };
-        let Some(namespace) = self.namespace(&audience.namespace) else {
-            return self.bad_instruction("emit to a namespace without a route");
+        let audience = emit.audience.as_ref();
+        let namespace = audience.and_then(|audience| self.namespace(&audience.namespace));
+        let (Some(audience), Some(namespace)) = (audience, namespace) else {
+            // Whoever waits for answers is told that nobody was asked.
+            if let (Some(ask), Some(link)) = (&emit.ask, self.links.get_mut(link.0)) {
+                link.ack_finished(ask.tag, 0, 0);
+            }
+            return self.bad_instruction("emit to no namespace that has a route");
         };
         let parent = TraceParent::parse(traceparent);
         let mut span = self.tracer.follow(telemetry::SPAN_DELIVER, SpanKind::Producer, parent);
 
         let ack_id = emit.ask.is_some().then(|| self.server_acks.next_id());
-        let Ok(outcome) = self.deliver(namespace, audience, emit, ack_id) else {
-            return self.bad_instruction("emit whose args are not a JSON list");
-        };
+        let outcome = self.deliver(namespace, audience, emit, ack_id);
+        if outcome.is_unencodable {
+            self.bad_instruction("emit whose args are no JSON list, or with too many attachments");
+        }
         if !emit.position.is_empty() {
             self.advance(namespace, audience, emit);
         }
@@ -154,7 +160,7 @@ impl Shard {
         audience: &Audience,
         emit: &Emit,
         ack_id: Option<u64>,
-    ) -> Result<Outcome, EncodeError> {
+    ) -> Outcome {
         let mut outcome = Outcome::default();
         let mut encoded = Encoded {
             namespace: &audience.namespace,
@@ -187,17 +193,16 @@ impl Shard {
         let users = audience.users.iter().flat_map(|user| self.rooms.of_user(namespace, user));
         let all = everyone.iter().chain(rooms).chain(users).copied().chain(sockets);
 
-        let mut result = Ok(());
         for socket in all {
-            if simple || marks.first(socket) {
-                result = self.write(socket, &mut encoded, &mut outcome);
-                if result.is_err() {
-                    break;
-                }
+            if (simple || marks.first(socket))
+                && self.write(socket, &mut encoded, &mut outcome).is_err()
+            {
+                outcome.is_unencodable = true;
+                break;
             }
         }
         self.marks = marks;
-        result.map(|()| outcome)
+        outcome
     }
 
     fn mark_exceptions(&self, namespace: NamespaceKey, audience: &Audience, marks: &mut Marks) {

@@ -290,6 +290,29 @@ async fn what_waits_for_a_client_is_written_before_its_connection_is_closed() {
     assert_eq!((events.len(), code), (30, Some(4007)));
 }
 
+#[tokio::test]
+async fn an_ask_that_cannot_be_put_is_finished_at_once() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let (_client, socket) = edge.in_chat(&mut stream, "alice").await;
+    let everyone = |namespace: &str| Audience {
+        namespace: namespace.to_owned(),
+        sockets: vec![socket],
+        ..Audience::default()
+    };
+    let cases = [(Some(everyone("/chat")), "{}"), (Some(everyone("/nope")), "[]"), (None, "[]")];
+
+    for (tag, (audience, args)) in (1..).zip(cases) {
+        let ask = Some(AckRequest { tag, timeout_ms: 0 });
+        let event = "ready?".to_owned();
+        let emit = Emit { audience, event, args: args.into(), ask, ..Emit::default() };
+        stream.instruct([Kind::Emit(emit)]).await;
+
+        let event = stream.next().await;
+        let Some(edge_event::Kind::AckFinished(finished)) = event.kind else { panic!("{event:?}") };
+        assert_eq!((finished.tag, finished.asked, finished.answered), (tag, 0, 0));
+    }
+}
+
 fn ack_id(frame: &str) -> u64 {
     let rest = frame.strip_prefix("42/chat,").unwrap();
     rest.split('[').next().unwrap().parse().unwrap()
