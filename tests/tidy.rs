@@ -1,5 +1,5 @@
 //! Checks the rules of the house that no tool checks: CONTRIBUTING.md says why they are there.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeSet;
 use std::fs;

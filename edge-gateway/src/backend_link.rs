@@ -15,7 +15,10 @@ use tokio::sync::Notify;
 
 pub(crate) use self::events::{bytes_of, json_list, opened};
 use self::events::{event, event_bytes};
-use crate::{shard::ConnectionKey, telemetry::Metrics};
+use crate::{
+    shard::ConnectionKey,
+    telemetry::{Metrics, as_f64},
+};
 
 /// Most bytes that wait, sent or not, for one business service on one shard. When there are more, the connections that
 /// talk to it are not read until there are fewer.
@@ -388,9 +391,4 @@ fn is_client_event(event: &EdgeEvent) -> bool {
 /// Whether the client of an event that was sent has been told that nobody knows what became of it.
 fn was_given_up(event: &EdgeEvent) -> bool {
     matches!(&event.kind, Some(Kind::Event(event)) if event.deadline_unix_ms == 0)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a gauge of bytes; far below 2^52")]
-fn as_f64(bytes: usize) -> f64 {
-    bytes as f64
 }

@@ -16,7 +16,7 @@ pub(crate) use self::reader::run;
 use crate::{
     close_reason::CloseReason,
     shard::outbox::{Outbox, SLICES_MAX},
-    telemetry::Metrics,
+    telemetry::{Metrics, as_f64},
     transport::polling::Polling,
 };
 
@@ -327,9 +327,4 @@ impl Drop for Connection {
             self.common.metrics.outbox_bytes.decrement(as_f64(outbox.data_bytes()));
         }
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a gauge of bytes; far below 2^52")]
-fn as_f64(bytes: usize) -> f64 {
-    bytes as f64
 }

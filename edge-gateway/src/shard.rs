@@ -309,6 +309,10 @@ impl Shard {
         Some(NamespaceKey(u32::try_from(index).ok()?))
     }
 
+    pub(crate) fn path_of(&self, namespace: NamespaceKey) -> String {
+        self.namespaces.get(namespace.index()).map_or_else(String::new, |one| one.path.clone())
+    }
+
     pub(crate) fn link_of(&mut self, namespace: NamespaceKey) -> Option<&mut BackendLink> {
         let link = self.namespaces.get(namespace.index())?.link;
         self.links.get_mut(link.0)

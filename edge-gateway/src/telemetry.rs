@@ -115,3 +115,9 @@ fn describe() {
     describe_gauge!(LINKS_UP, "Links to business services that are attached.");
     describe_counter!(ACCEPT_ERRORS, "Connections that could not be accepted.");
 }
+
+/// What a gauge of bytes is moved by.
+#[expect(clippy::cast_precision_loss, reason = "a gauge of bytes; far below 2^52")]
+pub(crate) fn as_f64(bytes: usize) -> f64 {
+    bytes as f64
+}

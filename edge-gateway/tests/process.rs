@@ -1,6 +1,6 @@
 //! The binary itself: settings, exit codes, signals.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{
     io::{BufRead, BufReader},

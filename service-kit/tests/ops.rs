@@ -1,5 +1,5 @@
 //! The listener for operators, asked over real sockets.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{net::SocketAddr, time::Duration};
 

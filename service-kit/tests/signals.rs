@@ -1,5 +1,4 @@
 //! Signals to the process. One test only: they reach every test of a binary.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{
     process::{self, Command},

@@ -1,5 +1,5 @@
 //! Spans on their way from a tracer to a collector.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{
     net::SocketAddr,

@@ -1,6 +1,6 @@
 //! Black-box tests of the whole system: real processes, raw clients that share no code with the services.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod acks;
 mod auth;

@@ -1,5 +1,5 @@
 //! Tests the auth service from outside: over its sockets, and as a process.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod grpc;
 mod http;

@@ -1,5 +1,5 @@
 //! The chat service from outside: over gRPC, with an edge written by hand from the contract.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod catch_up;
 mod edge;

@@ -133,9 +133,7 @@ impl Shard {
         identity: Identity,
         span: Option<Box<Span>>,
     ) {
-        let Some(path) = self.namespaces.get(namespace.index()).map(|one| one.path.clone()) else {
-            return;
-        };
+        let path = self.path_of(namespace);
         let traceparent = traceparent_of(span.as_deref());
         let public_id: Box<str> = session_id::random().into();
         let opened = backend_link::opened(&path, &public_id, &identity, None);
@@ -199,8 +197,7 @@ impl Shard {
         socket: SocketKey,
         public_id: &str,
     ) {
-        let path = self.namespaces.get(namespace.index()).map(|one| one.path.clone());
-        let Some(path) = path else { return };
+        let path = self.path_of(namespace);
         let Some(entry) = self.entry(connection) else { return };
         entry.connect_by = None;
         match &mut entry.wire {
@@ -231,8 +228,7 @@ impl Shard {
         finish(span.take(), "refused");
         let (connection, namespace) = (socket.connection, socket.namespace);
         self.common.metrics.connected("refused");
-        let path = self.namespaces.get(namespace.index()).map(|one| one.path.clone());
-        let path = path.unwrap_or_default();
+        let path = self.path_of(namespace);
         self.forget_namespace(connection, &path);
         self.drop_socket(key);
         match self.entry(connection).map(|entry| &entry.wire) {
@@ -252,8 +248,7 @@ impl Shard {
     fn reject(&mut self, key: ConnectionKey, namespace: NamespaceKey, span: Option<Box<Span>>) {
         finish(span, "rejected");
         self.common.metrics.connected("rejected");
-        let path = self.namespaces.get(namespace.index()).map(|one| one.path.clone());
-        let path = path.unwrap_or_default();
+        let path = self.path_of(namespace);
         match self.entry(key).map(|entry| &entry.wire) {
             Some(Wire::SocketIo(_)) => {
                 self.forget_namespace(key, &path);
@@ -278,8 +273,7 @@ impl Shard {
     ) {
         finish(span, "unavailable");
         self.common.metrics.connected("unavailable");
-        let path = self.namespaces.get(namespace.index()).map(|one| one.path.clone());
-        let path = path.unwrap_or_default();
+        let path = self.path_of(namespace);
         match self.entry(key).map(|entry| &entry.wire) {
             Some(Wire::SocketIo(session)) if session.sockets().next().is_some() => {
                 self.forget_namespace(key, &path);
@@ -307,8 +301,7 @@ impl Shard {
     pub(crate) fn disconnected(&mut self, key: SocketKey) {
         let Some(socket) = self.sockets.get(key.index()) else { return };
         let (connection, namespace) = (socket.connection, socket.namespace);
-        let path = self.namespaces.get(namespace.index()).map(|one| one.path.clone());
-        let path = path.unwrap_or_default();
+        let path = self.path_of(namespace);
         self.remove_socket(key, "server_disconnect");
         match self.entry(connection).map(|entry| &entry.wire) {
             Some(Wire::SocketIo(_)) => {

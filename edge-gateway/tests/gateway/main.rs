@@ -1,6 +1,6 @@
 //! The gateway with doubles of the auth service and of a business service, seen by raw WebSocket clients.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod connect;
 mod delivery;
