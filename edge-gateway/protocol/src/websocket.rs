@@ -17,6 +17,9 @@ pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
 /// An empty ping as a whole frame, for connections that have no heartbeat of their own.
 pub const PING_FRAME: [u8; 2] = [0x89, 0];
 
+/// A close frame without a code, which says nothing about why.
+pub const EMPTY_CLOSE_FRAME: [u8; 2] = [0x88, 0];
+
 const FINAL: u8 = 0x80;
 const RESERVED: u8 = 0x70;
 const OPCODE: u8 = 0x0F;

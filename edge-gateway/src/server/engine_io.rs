@@ -80,7 +80,7 @@ impl Server {
         Ok(response)
     }
 
-    /// Whether a WebSocket may take this session over; if not, the answer that says why.
+    /// Whether there is a session that a WebSocket might take over; if not, the answer that says why.
     pub(super) async fn may_probe(&self, session: SessionId) -> Result<(), EngineIoError> {
         let (reply, answered) = oneshot::channel();
         let sent = self.mailboxes.send(Mail::Ask { session, reply }).await;
@@ -89,8 +89,8 @@ impl Server {
             Err(NoShard) => Some(Answer::UnknownSession),
         };
         match refusal {
-            None => Ok(()),
-            Some(Answer::OtherTransport) => Err(EngineIoError::BadRequest),
+            // One that may not is closed once it is there, as by the reference server.
+            None | Some(Answer::OtherTransport) => Ok(()),
             Some(_) => Err(EngineIoError::SessionIdUnknown),
         }
     }

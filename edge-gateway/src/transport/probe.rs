@@ -1,12 +1,13 @@
 //! A WebSocket that takes over a session from long-polling: asked for with `2probe`, done with `5`.
 
-use std::{io, net, rc::Rc, time::Duration};
+use std::{convert::Infallible, io, net, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use edge_protocol::{
     engine_io::{self, PROBE_ANSWER_TEXT_FRAME, Probe},
-    websocket::{Decoded, Decoder, Message},
+    websocket::{Decoded, Decoder, EMPTY_CLOSE_FRAME, Message},
 };
+use socket2::SockRef;
 use tokio::{net::TcpStream, time};
 
 use super::polling::{Answer, Polling};
@@ -18,6 +19,9 @@ use crate::{
 
 /// How long a client may take from the upgrade's beginning to its end.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client whose WebSocket is refused may take to close it.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Largest frame of a probe: it sends two short packets.
 const PROBE_BYTES_MAX: usize = 64;
@@ -46,7 +50,7 @@ pub(crate) async fn run(
 ) {
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     if refusal(&shard, session).is_some() {
-        return;
+        return close(stream).await;
     }
     let Some((connection, key)) = shard.borrow().session(session) else { return };
     let Some(polling) = connection.polling_state() else { return };
@@ -55,9 +59,12 @@ pub(crate) async fn run(
     let upgraded = Box::pin(time::timeout(UPGRADE_TIMEOUT, upgrade)).await;
     polling.is_probed.set(false);
     polling.has_successor.set(false);
-    let Ok(Ok(rest)) = upgraded else { return };
-    if connection.is_closing() || connection.upgrade(stream).is_err() {
-        return;
+    let Ok(Ok(rest)) = upgraded else { return close(stream).await };
+    if connection.is_closing() {
+        return close(stream).await;
+    }
+    if let Err(stream) = connection.upgrade(stream) {
+        return close(stream).await;
     }
     connection::run(connection, Rc::clone(&shard), key, rest, Flow::Continue).await;
 }
@@ -90,6 +97,25 @@ async fn upgrade(polling: &Polling, stream: &TcpStream, early: Bytes) -> io::Res
             }
             None => return Err(io::ErrorKind::InvalidData.into()),
         }
+    }
+}
+
+/// Closes a WebSocket that does not get the session, and lets the client close first, so that it reads the close frame.
+async fn close(stream: TcpStream) {
+    let closing = async {
+        write(&stream, &EMPTY_CLOSE_FRAME).await?;
+        SockRef::from(&stream).shutdown(net::Shutdown::Write)?;
+        let mut discarded = Vec::new();
+        loop {
+            read(&stream, &mut discarded).await?;
+            discarded.clear();
+        }
+    };
+    let closed: Result<io::Result<Infallible>, _> = time::timeout(CLOSE_TIMEOUT, closing).await;
+    if let Ok(Err(error)) = closed
+        && error.kind() != io::ErrorKind::UnexpectedEof
+    {
+        tracing::debug!(%error, "websocket without a session ended before it was closed");
     }
 }
 

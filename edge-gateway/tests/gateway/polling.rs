@@ -2,104 +2,15 @@
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use http_body_util::{BodyExt, Full};
-use hyper::{Request, client::conn::http1};
-use hyper_util::rt::TokioIo;
 use proto::edge::v1::{Accept, Acknowledge, edge_event, instruction::Kind};
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{Client, Edge, Stream, within};
-
-/// One client's HTTP side: a new TCP connection for each request, so that every shard gets some of them.
-struct Poller<'a> {
-    edge: &'a Edge,
-    session: String,
-}
-
-/// Status and body.
-type Answer = (u16, String);
-
-async fn request(edge: &Edge, request: Request<Full<Bytes>>) -> Answer {
-    let stream = TcpStream::connect(edge.address).await.unwrap();
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-    let driver = tokio::spawn(connection);
-    let response = within("an answer", sender.send_request(request)).await.unwrap();
-    let status = response.status().as_u16();
-    let body = within("a body", response.into_body().collect()).await.unwrap().to_bytes();
-    driver.abort();
-    (status, String::from_utf8(body.to_vec()).unwrap())
-}
-
-fn polling(edge: &Edge, method: &str, query: &str, body: &str) -> Request<Full<Bytes>> {
-    Request::builder()
-        .method(method)
-        .uri(format!("/socket.io/?EIO=4&transport=polling{query}"))
-        .header("host", edge.address.to_string())
-        .body(Full::from(body.to_owned()))
-        .unwrap()
-}
-
-impl<'a> Poller<'a> {
-    async fn open(edge: &'a Edge) -> Self {
-        let (status, body) = request(edge, polling(edge, "GET", "", "")).await;
-        assert_eq!(status, 200, "{body}");
-        let open: serde_json::Value =
-            serde_json::from_str(body.strip_prefix('0').unwrap()).unwrap();
-        assert_eq!(open["upgrades"], serde_json::json!(["websocket"]));
-        Self { edge, session: open["sid"].as_str().unwrap().to_owned() }
-    }
-
-    async fn get(&self) -> Answer {
-        let query = format!("&sid={}", self.session);
-        request(self.edge, polling(self.edge, "GET", &query, "")).await
-    }
-
-    async fn post(&self, body: &str) -> Answer {
-        let query = format!("&sid={}", self.session);
-        request(self.edge, polling(self.edge, "POST", &query, body)).await
-    }
-
-    /// Enters `/chat`; returns the socket's handle.
-    async fn enter_chat(&self, stream: &mut Stream) -> u64 {
-        assert_eq!(self.post(r#"40/chat,{"token":"ok:alice"}"#).await, ok());
-        let (socket, opened) = stream.opened().await;
-        stream.instruct([Kind::Accept(Accept { socket })]).await;
-        let connected = format!(r#"40/chat,{{"sid":"{}"}}"#, opened.socket_id);
-        assert_eq!(self.get().await, (200, connected));
-        socket
-    }
-
-    /// Writes a request, all but the last `held_back` bytes of its body.
-    async fn begin(&self, method: &str, body: &str, held_back: usize) -> TcpStream {
-        let mut stream = TcpStream::connect(self.edge.address).await.unwrap();
-        let path = format!("/socket.io/?EIO=4&transport=polling&sid={}", self.session);
-        let length = body.len();
-        let head =
-            format!("{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
-        let sent = &body[..length - held_back];
-        stream.write_all(format!("{head}{sent}").as_bytes()).await.unwrap();
-        stream
-    }
-
-    async fn websocket(&self) -> Client {
-        self.edge
-            .websocket(&format!("/socket.io/?EIO=4&transport=websocket&sid={}", self.session))
-            .await
-    }
-}
-
-fn ok() -> Answer {
-    (200, "ok".to_owned())
-}
-
-fn unknown_session() -> Answer {
-    (400, r#"{"code":1,"message":"Session ID unknown"}"#.to_owned())
-}
-
-fn bad_request() -> Answer {
-    (400, r#"{"code":3,"message":"Bad request"}"#.to_owned())
-}
+use crate::support::{
+    Edge, Stream,
+    poller::{Poller, bad_request, ok, request, respond, unknown_session},
+    within,
+};
 
 fn ack(socket: u64, ack_id: u64, args: &'static str) -> Kind {
     Kind::Acknowledge(Acknowledge { socket, ack_id, args: args.into(), ..Acknowledge::default() })
@@ -227,11 +138,10 @@ async fn posts_are_judged_as_by_the_reference() {
     }
 
     let client = Poller::open(&edge).await;
-    let query = format!("&sid={}", client.session);
-    let mut not_text = polling(&edge, "POST", &query, "40");
+    let mut not_text = client.request("POST", "40");
     let octets = "application/octet-stream".parse().unwrap();
     not_text.headers_mut().insert("content-type", octets);
-    assert_eq!(request(&edge, not_text).await, (400, String::new()));
+    assert_eq!(request(edge.address, not_text).await, (400, String::new()));
     assert_eq!(client.get().await, unknown_session());
 }
 
@@ -322,14 +232,9 @@ async fn only_one_websocket_at_a_time_may_try_to_take_over() {
     let client = Poller::open(&edge).await;
     let mut first = client.websocket().await;
 
-    let url = format!("/socket.io/?EIO=4&transport=websocket&sid={}", client.session);
-    let second = tokio_tungstenite::connect_async(format!("ws://{}{url}", edge.address)).await;
-
-    if let Ok((mut second, _)) = second {
-        second.send(Message::text("2probe")).await.ok();
-        let answer = within("the end", second.next()).await;
-        assert!(!matches!(answer, Some(Ok(Message::Text(_)))), "{answer:?}");
-    }
+    let mut second = client.websocket().await;
+    second.stream.send(Message::text("2probe")).await.ok();
+    assert_eq!(second.close_code().await, None);
     first.send("2probe").await;
     assert_eq!(first.text().await, "3probe");
 }
@@ -392,10 +297,10 @@ async fn a_session_on_a_websocket_cannot_be_taken_over() {
         serde_json::from_str(victim.text().await.strip_prefix('0').unwrap()).unwrap();
     let session = open["sid"].as_str().unwrap().to_owned();
 
-    let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket&sid={session}", edge.address);
-    let refused = tokio_tungstenite::connect_async(url).await.unwrap_err();
-    assert!(refused.to_string().contains("400"), "{refused}");
-    let poller = Poller { edge: &edge, session };
+    let poller = Poller::of(&edge, &session);
+    let mut second = poller.websocket().await;
+    second.stream.send(Message::text("2probe")).await.ok();
+    assert_eq!(second.close_code().await, None);
     assert_eq!(poller.get().await, bad_request());
 }
 
@@ -403,27 +308,18 @@ async fn a_session_on_a_websocket_cannot_be_taken_over() {
 async fn pages_of_listed_origins_may_poll() {
     let (edge, _stream) = Edge::attached(&["--edge-cors-origin=https://page.example"]).await;
     let from = |origin: &str, method: &str| {
-        let mut request = polling(&edge, method, "", "");
+        let mut request = Poller::of(&edge, "").request(method, "");
         request.headers_mut().insert("origin", origin.parse().unwrap());
         request.headers_mut().insert("access-control-request-headers", "x-y".parse().unwrap());
         request
     };
-    let raw = async |request: Request<Full<Bytes>>| {
-        let stream = TcpStream::connect(edge.address).await.unwrap();
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-        let driver = tokio::spawn(connection);
-        let response = within("an answer", sender.send_request(request)).await.unwrap();
-        driver.abort();
-        response
-    };
-
-    let allowed = raw(from("https://page.example", "GET")).await;
+    let allowed = respond(edge.address, from("https://page.example", "GET")).await;
     assert_eq!(allowed.headers()["access-control-allow-origin"], "https://page.example");
     assert_eq!(allowed.headers()["access-control-allow-credentials"], "true");
     assert_eq!(allowed.headers()["cache-control"], "no-store");
-    let other = raw(from("https://evil.example", "GET")).await;
+    let other = respond(edge.address, from("https://evil.example", "GET")).await;
     assert!(!other.headers().contains_key("access-control-allow-origin"));
-    let preflight = raw(from("https://page.example", "OPTIONS")).await;
+    let preflight = respond(edge.address, from("https://page.example", "OPTIONS")).await;
     assert_eq!(preflight.status(), 204);
     assert_eq!(preflight.headers()["access-control-allow-headers"], "x-y");
 }

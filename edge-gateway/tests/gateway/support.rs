@@ -1,6 +1,7 @@
 //! An edge on port 0 with a scripted business service behind it.
 
 mod client;
+pub(crate) mod poller;
 
 use std::{
     net::SocketAddr,
@@ -289,6 +290,11 @@ struct Flags {
     config: Config,
 }
 
+fn config(flags: impl IntoIterator<Item = String>) -> Config {
+    let fixed = ["edge-gateway", "--edge-listen=127.0.0.1:0", "--edge-ops-listen=127.0.0.1:0"];
+    Flags::parse_from(fixed.map(str::to_owned).into_iter().chain(flags)).config
+}
+
 impl Edge {
     /// One shard unless the flags say otherwise, with `/` and `/chat` routed to the scripted business service.
     pub(crate) async fn start(flags: &[&str]) -> Self {
@@ -297,9 +303,6 @@ impl Edge {
         let (sender, streams) = mpsc::channel(8);
         let (backend_url, backend) = serve(EdgeLinkServer::new(Scripted { streams: sender })).await;
         let fixed = [
-            "edge-gateway".to_owned(),
-            "--edge-listen=127.0.0.1:0".to_owned(),
-            "--edge-ops-listen=127.0.0.1:0".to_owned(),
             format!("--edge-auth-url={auth_url}"),
             format!("--edge-route=/={backend_url}"),
             format!("--edge-route=/chat={backend_url}"),
@@ -310,8 +313,7 @@ impl Edge {
             Some("--edge-shards=1".to_owned())
         };
         let flags = flags.iter().map(|&flag| flag.to_owned());
-        let flags = fixed.into_iter().chain(shards).chain(flags);
-        let config = Flags::parse_from(flags).config;
+        let config = config(fixed.into_iter().chain(shards).chain(flags));
         let pages = axum::Router::new();
         let edge = EdgeGateway::bind(config, Tracer::disabled(), Readiness::new(), pages);
         let edge = edge.await.unwrap();
@@ -367,8 +369,7 @@ impl Edge {
     }
 
     pub(crate) async fn websocket(&self, path: &str) -> Client {
-        let url = format!("ws://{}{path}", self.address);
-        self.upgraded(url.into_client_request().unwrap()).await
+        Client::connect(self.address, path).await
     }
 
     /// A plain JSON connection with its token in the handshake.
@@ -377,13 +378,7 @@ impl Edge {
         let mut request = url.into_client_request().unwrap();
         let value = format!("Bearer {token}").parse().unwrap();
         request.headers_mut().insert("authorization", value);
-        self.upgraded(request).await
-    }
-
-    async fn upgraded(&self, request: http::Request<()>) -> Client {
-        let connected = tokio_tungstenite::connect_async(request);
-        let (stream, _) = within("a handshake", connected).await.unwrap();
-        Client { stream }
+        Client::upgraded(request).await
     }
 
     pub(crate) fn stop(&self) {

@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream,
+    tungstenite::{Message, client::IntoClientRequest},
+};
 
 use super::within;
 
@@ -14,6 +17,17 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    pub(crate) async fn connect(address: SocketAddr, path: &str) -> Self {
+        let url = format!("ws://{address}{path}");
+        Self::upgraded(url.into_client_request().unwrap()).await
+    }
+
+    pub(crate) async fn upgraded(request: http::Request<()>) -> Self {
+        let connected = tokio_tungstenite::connect_async(request);
+        let (stream, _) = within("a handshake", connected).await.unwrap();
+        Self { stream }
+    }
+
     pub(crate) async fn send(&mut self, text: &str) {
         within("a write", self.stream.send(Message::text(text))).await.unwrap();
     }
