@@ -3,6 +3,7 @@
 //! One single-threaded shard per core, each with its own listener, its own connections and its own streams to the
 //! business services. `docs/ARCHITECTURE.md` tells the walk of a message through it.
 
+mod application;
 mod auth;
 mod backend_link;
 mod close_reason;
@@ -20,7 +21,7 @@ mod telemetry;
 mod threads;
 mod transport;
 
-use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, thread};
+use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, thread, time::Duration};
 
 use service_kit::{
     exit::Failure,
@@ -30,12 +31,15 @@ use service_kit::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::{
+    application::Application, shard_thread::ShardThread, telemetry::Metrics,
+    transport::mailbox::Mailboxes,
+};
 pub use crate::{
     close_reason::CloseReason,
     config::{Config, ConfigError, DEFAULT_AUTH_URL, DEFAULT_ROUTES, ParseRouteError, Route},
     cors::AllowedOrigin,
 };
-use crate::{shard_thread::ShardThread, telemetry::Metrics, transport::mailbox::Mailboxes};
 
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -106,7 +110,35 @@ impl EdgeGateway {
         readiness: Readiness,
         pages: axum::Router,
     ) -> Result<Self, BindError> {
-        let routes = config.validated_routes()?;
+        Self::bind_application(Application::Services, config, tracer, readiness, pages).await
+    }
+
+    /// Binds an edge without business services, which sends every message back as it came: Engine.IO on `/engine.io/`,
+    /// WebSocket on `/echo`. For tests of those layers, by the same code that serves clients.
+    ///
+    /// # Errors
+    ///
+    /// When an address cannot be had.
+    #[doc(hidden)]
+    pub async fn bind_echo(config: Config) -> Result<Self, BindError> {
+        // Nobody enters a namespace here, so that there is nothing to wait for.
+        let config = Config { connect_timeout: Duration::MAX, ..config };
+        let (tracer, readiness) = (Tracer::disabled(), Readiness::new());
+        let pages = axum::Router::new();
+        Self::bind_application(Application::Echo, config, tracer, readiness, pages).await
+    }
+
+    async fn bind_application(
+        application: Application,
+        config: Config,
+        tracer: Tracer,
+        readiness: Readiness,
+        pages: axum::Router,
+    ) -> Result<Self, BindError> {
+        let routes = match application {
+            Application::Services => config.validated_routes()?,
+            Application::Echo => Vec::new(),
+        };
         let metrics_handle = install_metrics()?;
         let count = config.shards.map_or_else(cores, NonZeroUsize::get);
         if count > SHARDS_MAX {
@@ -127,6 +159,7 @@ impl EdgeGateway {
             .zip(listeners)
             .zip(boxes)
             .map(|((number, listener), mailbox)| ShardThread {
+                application,
                 number,
                 listener,
                 mailbox,

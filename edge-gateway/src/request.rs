@@ -4,13 +4,7 @@ use edge_protocol::websocket::Handshake;
 use http::{HeaderMap, Method, Request, StatusCode, Version, header};
 use service_kit::trace::TraceParent;
 
-use crate::session_id::SessionId;
-
-/// Where Socket.IO clients connect. What follows the slash does not matter, as with the reference server.
-const SOCKET_IO_PATH: &str = "/socket.io/";
-
-/// Where plain JSON clients connect.
-const PLAIN_JSON_PATH: &str = "/ws";
+use crate::{application::Application, session_id::SessionId};
 
 /// Longest token, as with the auth service.
 pub(crate) const TOKEN_BYTES_MAX: usize = 8 * 1024;
@@ -104,16 +98,19 @@ impl Refusal {
 }
 
 /// Decides what a request asks for.
-pub(crate) fn classify<B>(request: &Request<B>) -> Result<Asked, Refusal> {
+pub(crate) fn classify<B>(
+    request: &Request<B>,
+    application: Application,
+) -> Result<Asked, Refusal> {
     check_host(request)?;
     let path = request.uri().path();
-    if path.starts_with(SOCKET_IO_PATH) {
+    if path.starts_with(application.engine_io_path()) {
         if request.method() == Method::OPTIONS {
             return Ok(Asked::Preflight);
         }
         return classify_engine_io(request);
     }
-    if path == PLAIN_JSON_PATH {
+    if path == application.websocket_path() {
         let token = bearer_token(request.headers());
         return upgrade(request, Client::PlainJson { token }, Refusal::NotWebSocket);
     }
@@ -221,6 +218,10 @@ mod tests {
             builder = builder.header(*name, *value);
         }
         builder.body(()).unwrap()
+    }
+
+    fn classify(request: &Request<()>) -> Result<Asked, Refusal> {
+        super::classify(request, Application::Services)
     }
 
     const UPGRADE: [(&str, &str); 5] = [

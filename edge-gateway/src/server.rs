@@ -25,6 +25,7 @@ use tower::ServiceExt;
 
 use self::{engine_io::CutOff, patient::Patient};
 use crate::{
+    application::Application,
     connection::{self, Common, Connection},
     cors::Cors,
     request::{self, Asked, Client, EngineIoError, Refusal},
@@ -46,6 +47,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What serves the client listener of one shard.
 #[derive(Clone)]
 pub(crate) struct Server {
+    pub(crate) application: Application,
     pub(crate) shard: SharedShard,
     pub(crate) common: Rc<Common>,
     pub(crate) pages: axum::Router,
@@ -120,7 +122,7 @@ impl Server {
         slot: Rc<RefCell<Option<Upgrade>>>,
     ) -> Result<Response<Body>, CutOff> {
         let origin = request.headers().get(header::ORIGIN).cloned();
-        let mut response = match request::classify(&request) {
+        let mut response = match request::classify(&request, self.application) {
             Ok(Asked::Page) => return Ok(self.page(request).await),
             Ok(Asked::Preflight) if self.cors.is_on() => return Ok(self.preflight(&request)),
             Ok(Asked::Preflight) => refused(Refusal::EngineIo(EngineIoError::BadHandshakeMethod)),

@@ -6,6 +6,7 @@ mod answers;
 mod connect;
 mod deadlines;
 pub(crate) mod drain;
+mod echo;
 mod fan_out;
 mod inbound;
 mod instructions;
@@ -42,6 +43,7 @@ use self::{
     wheel::{Tick, Wheel},
 };
 use crate::{
+    application::Application,
     backend_link::BackendLink,
     close_reason::CloseReason,
     connection::{Common, Connection, Sent},
@@ -182,6 +184,7 @@ pub(crate) struct Entry {
 
 /// One core's part of the edge.
 pub(crate) struct Shard {
+    application: Application,
     pub(crate) limits: Limits,
     pub(crate) common: Rc<Common>,
     pub(crate) tracer: Tracer,
@@ -219,6 +222,7 @@ impl std::fmt::Debug for Shard {
 /// What a shard is made of.
 #[derive(Debug)]
 pub(crate) struct Parts {
+    pub(crate) application: Application,
     pub(crate) limits: Limits,
     pub(crate) common: Rc<Common>,
     pub(crate) tracer: Tracer,
@@ -231,6 +235,7 @@ pub(crate) struct Parts {
 impl Shard {
     pub(crate) fn new(parts: Parts, now: Instant) -> Self {
         Self {
+            application: parts.application,
             rooms: Rooms::new(parts.namespaces.len()),
             limits: parts.limits,
             common: parts.common,

@@ -12,6 +12,7 @@ use tokio::{
 };
 
 use crate::{
+    application::Application,
     auth::TokenVerifier,
     backend_link::{BackendLink, driver},
     config::{Config, DEFAULT_AUTH_URL, Route},
@@ -36,6 +37,7 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// One shard before it runs.
 #[derive(Debug)]
 pub(crate) struct ShardThread {
+    pub(crate) application: Application,
     pub(crate) number: u8,
     pub(crate) listener: std::net::TcpListener,
     pub(crate) mailbox: Mailbox,
@@ -73,6 +75,7 @@ impl ShardThread {
             .map_or(NamespaceKey::FIRST, NamespaceKey::new);
         let shard: SharedShard = Rc::new_cyclic(|shard| {
             let parts = Parts {
+                application: self.application,
                 limits: limits(&self.config),
                 common: Rc::clone(&common),
                 tracer: self.tracer,
@@ -100,6 +103,7 @@ impl ShardThread {
             payload_bytes_max,
         };
         let server = Server {
+            application: self.application,
             shard: Rc::clone(&shard),
             common,
             pages: self.pages,

@@ -12,6 +12,9 @@ pub use heartbeat::{Beat, Heartbeat};
 pub use open_handshake::OpenHandshake;
 pub use upgrade::{PROBE_ANSWER_TEXT_FRAME, Probe, UnexpectedPacket, receive_probe};
 
+/// What a packet begins with that carries a text of the application.
+pub const MESSAGE_TYPE: u8 = b'4';
+
 /// A ping of the server as a whole WebSocket frame.
 pub const PING_TEXT_FRAME: [u8; 3] = [0x81, 1, b'2'];
 

@@ -7,7 +7,7 @@ use edge_protocol::{
     engine_io::{self, Received},
     plain_json::Request,
     socket_io::{self, Action, AssembleError, Packet},
-    websocket::{Message, put_pong},
+    websocket::{Message, Opcode, put_pong},
 };
 use proto::edge::v1::{ClientEvent, EdgeEvent, edge_event::Kind};
 use service_kit::{
@@ -20,7 +20,8 @@ use super::{
     acks::ClientAck, rate::Allowance,
 };
 use crate::{
-    backend_link::json_list, close_reason::CloseReason, error_answer::ErrorAnswer, telemetry,
+    application::Application, backend_link::json_list, close_reason::CloseReason,
+    error_answer::ErrorAnswer, telemetry,
 };
 
 /// An event as a client sent it.
@@ -60,20 +61,26 @@ impl Shard {
     fn receive_text(&mut self, key: ConnectionKey, text: &str) -> Flow {
         match self.entry(key).map(|entry| &entry.wire) {
             Some(Wire::SocketIo(_)) => self.receive_engine_io(key, engine_io::receive(text)),
-            Some(Wire::PlainJson(_)) => self.receive_json(key, text),
+            Some(Wire::PlainJson(_)) => match self.application {
+                Application::Services => self.receive_json(key, text),
+                Application::Echo => self.echo_frame(key, Opcode::Text, text.as_bytes()),
+            },
             None => Flow::Closed,
         }
     }
 
-    /// Plain JSON clients may put their JSON into binary frames, as with NestJS's adapter.
     fn receive_binary(&mut self, key: ConnectionKey, bytes: &[u8]) -> Flow {
-        match (self.entry(key).map(|entry| &entry.wire), str::from_utf8(bytes)) {
-            (Some(Wire::PlainJson(_)), Ok(text)) => self.receive_json(key, text),
-            (Some(Wire::PlainJson(_)), Err(_)) => self.closed(key, CloseReason::BadText),
-            (Some(Wire::SocketIo(_)), _) => {
-                self.receive_attachment(key, Bytes::copy_from_slice(bytes))
-            }
-            (None, _) => Flow::Closed,
+        if self.application == Application::Echo {
+            return self.echo_frame(key, Opcode::Binary, bytes);
+        }
+        match self.entry(key).map(|entry| &entry.wire) {
+            Some(Wire::SocketIo(_)) => self.receive_attachment(key, Bytes::copy_from_slice(bytes)),
+            // Plain JSON clients may put their JSON into binary frames, as with NestJS's adapter.
+            Some(Wire::PlainJson(_)) => match str::from_utf8(bytes) {
+                Ok(text) => self.receive_json(key, text),
+                Err(_) => self.closed(key, CloseReason::BadText),
+            },
+            None => Flow::Closed,
         }
     }
 
@@ -84,11 +91,15 @@ impl Shard {
         received: Result<Received<'_>, engine_io::DecodePacketError>,
     ) -> Flow {
         match received {
-            Ok(Received::Message(packet)) => self.receive_socket_io(key, packet),
-            Ok(Received::Binary(attachment)) => {
-                match attachment.decode(self.common.payload_bytes_max) {
-                    Ok(attachment) => self.receive_attachment(key, attachment),
-                    Err(_) => self.closed(key, CloseReason::MalformedPacket),
+            Ok(Received::Message(packet)) => match self.application {
+                Application::Services => self.receive_socket_io(key, packet),
+                Application::Echo => self.echo_packet(key, packet),
+            },
+            Ok(Received::Binary(base64)) => {
+                match (base64.decode(self.common.payload_bytes_max), self.application) {
+                    (Ok(bytes), Application::Services) => self.receive_attachment(key, bytes),
+                    (Ok(bytes), Application::Echo) => self.echo_frame(key, Opcode::Binary, &bytes),
+                    (Err(_), _) => self.closed(key, CloseReason::MalformedPacket),
                 }
             }
             Ok(Received::Pong) => {

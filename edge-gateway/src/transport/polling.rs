@@ -274,6 +274,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        application::Application,
         auth::TokenVerifier,
         connection::Common,
         shard::{Limits, NamespaceKey, Parts, Shard, Wire, verifications::Verifications},
@@ -288,6 +289,7 @@ mod tests {
         let shard: SharedShard = Rc::new_cyclic(|shard| {
             let verifier = TokenVerifier::new(Uri::from_static("http://127.0.0.1:1"));
             let parts = Parts {
+                application: Application::Services,
                 limits: Limits {
                     ping_interval: long,
                     ping_timeout: long,

@@ -4,6 +4,7 @@
 
 mod connect;
 mod delivery;
+mod echo;
 mod limits;
 mod link;
 mod polling;

@@ -1,6 +1,7 @@
 //! An edge on port 0 with a scripted business service behind it.
 
 mod client;
+pub(crate) mod echo;
 pub(crate) mod poller;
 
 use std::{

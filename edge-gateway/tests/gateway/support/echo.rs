@@ -1,0 +1,44 @@
+//! An edge that sends every message back as it came.
+
+use std::net::SocketAddr;
+
+use edge_gateway::EdgeGateway;
+use service_kit::shutdown::{Shutdown, ShutdownTrigger};
+
+use super::{AbortOnDrop, Client, config, poller::Poller};
+
+pub(crate) const WEBSOCKET: &str = "/engine.io/?EIO=4&transport=websocket";
+
+pub(crate) struct Echo {
+    pub(crate) address: SocketAddr,
+    _shutdown: ShutdownTrigger,
+    _running: AbortOnDrop,
+}
+
+impl Echo {
+    pub(crate) async fn start(flags: &[&str]) -> Self {
+        let flags = ["--edge-shards=2"].iter().chain(flags).map(|&flag| flag.to_owned());
+        let edge = EdgeGateway::bind_echo(config(flags)).await.unwrap();
+        let address = edge.local_addr();
+        let (trigger, shutdown) = Shutdown::new();
+        let running = tokio::spawn(async move { edge.run(shutdown).await.unwrap() });
+        Self { address, _shutdown: trigger, _running: AbortOnDrop(running) }
+    }
+
+    /// A session on long-polling.
+    pub(crate) async fn polling(&self) -> Poller {
+        self.unopened().opened().await
+    }
+
+    pub(crate) fn unopened(&self) -> Poller {
+        Poller::at(self.address, "/engine.io/?EIO=4&transport=")
+    }
+
+    /// A session on a WebSocket, after its handshake.
+    pub(crate) async fn websocket(&self) -> Client {
+        let mut client = Client::connect(self.address, WEBSOCKET).await;
+        let open = client.text().await;
+        assert!(open.starts_with("0{\"sid\":\""), "{open}");
+        client
+    }
+}
