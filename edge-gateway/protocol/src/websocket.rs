@@ -5,9 +5,12 @@
 
 mod decoder;
 mod handshake;
+mod partial_text;
 mod server_frames;
 
-pub use decoder::{DecodeFrameError, Decoded, Decoder, FRAGMENTS_MAX, Message};
+pub use decoder::{
+    DecodeFrameError, Decoded, Decoder, Message, SMALL_FRAGMENT_BYTES, SMALL_FRAGMENTS_MAX,
+};
 pub use handshake::{Handshake, HandshakeError, accept_key};
 pub(crate) use server_frames::ServerFrames;
 

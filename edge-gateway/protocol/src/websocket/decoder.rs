@@ -2,13 +2,19 @@
 
 use std::str;
 
-use super::{CONTROL_PAYLOAD_BYTES_MAX, FINAL, LENGTH, MASKED, OPCODE, Opcode, RESERVED};
+use super::{
+    CONTROL_PAYLOAD_BYTES_MAX, FINAL, LENGTH, MASKED, OPCODE, Opcode, RESERVED,
+    partial_text::{PartialText, cut_character},
+};
 
-/// Most frames that one message may come in. Without it a client could keep a message open for
-/// ever with empty fragments, which no bound on bytes ends.
-pub const FRAGMENTS_MAX: u32 = 1024;
+/// Most frames of one message that are smaller than [`SMALL_FRAGMENT_BYTES`]. Without it a client
+/// could keep a message open for ever with empty fragments, which no bound on bytes ends.
+pub const SMALL_FRAGMENTS_MAX: u32 = 1024;
 
-const MASK_BYTES: usize = 4;
+/// A fragment of so many bytes is bounded by what a message may have.
+pub const SMALL_FRAGMENT_BYTES: usize = 64;
+
+pub(super) const MASK_BYTES: usize = 4;
 
 /// A message of the client, or a control frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,13 +51,21 @@ pub enum Decoded<'a> {
 
 /// Decodes the frames of one client.
 ///
-/// Between calls it keeps nothing but the beginning of a fragmented message, which is rare: an idle
-/// decoder is one null pointer. Call [`decode`](Self::decode) until it answers
-/// [`Decoded::Incomplete`]: a message that came in fragments lives in the decoder, and the next
-/// call, even with an empty input, gives its memory back.
+/// Between calls it keeps nothing but the beginning of a fragmented message, and what it knows of a
+/// text that has arrived in part; both are rare, and an idle decoder is one null pointer. Call
+/// [`decode`](Self::decode) until it answers [`Decoded::Incomplete`]: a message that came in
+/// fragments lives in the decoder, and the next call, even with an empty input, gives its memory
+/// back.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    fragmented: Option<Box<Fragmented>>,
+    unfinished: Option<Box<Unfinished>>,
+}
+
+#[derive(Debug, Default)]
+struct Unfinished {
+    fragmented: Option<Fragmented>,
+    /// What is known of the frame at the beginning of the input, a text that has arrived in part.
+    partial: Option<PartialText>,
 }
 
 #[derive(Debug)]
@@ -59,7 +73,7 @@ struct Fragmented {
     is_text: bool,
     /// The caller has seen the whole message; only its borrow kept it here.
     is_delivered: bool,
-    frame_count: u32,
+    small_count: u32,
     payload: Vec<u8>,
     /// How much of a text is known to be UTF-8. The rest is at most one cut-off character.
     checked_len: usize,
@@ -67,7 +81,8 @@ struct Fragmented {
 
 impl Decoder {
     /// Decodes the frame at the beginning of `input` and unmasks it in place, so bytes that were
-    /// consumed must not be given again.
+    /// consumed must not be given again. After [`Decoded::Incomplete`] the next input must begin
+    /// with this one.
     ///
     /// `payload_bytes_max` bounds a message with all its fragments. It is checked as soon as a
     /// header has told the length, before the payload is there; so no call asks for more than a
@@ -82,7 +97,9 @@ impl Decoder {
         input: &'a mut [u8],
         payload_bytes_max: usize,
     ) -> Result<Decoded<'a>, DecodeFrameError> {
-        self.fragmented.take_if(|message| message.is_delivered);
+        self.unfinished.take_if(|unfinished| {
+            unfinished.fragmented.as_ref().is_some_and(|message| message.is_delivered)
+        });
 
         let header = match Header::read(input)? {
             HeaderRead::Whole(header) => header,
@@ -90,7 +107,7 @@ impl Decoder {
         };
         self.check_order(header)?;
         if !header.opcode.is_control() {
-            let before = self.fragmented.as_ref().map_or(0, |message| message.payload.len());
+            let before = self.fragmented().map_or(0, |message| message.payload.len());
             if header.payload_len > payload_bytes_max.saturating_sub(before) {
                 return Err(DecodeFrameError::TooLarge);
             }
@@ -98,6 +115,10 @@ impl Decoder {
 
         let payload_at = header.len.saturating_add(MASK_BYTES);
         let consumed = payload_at.saturating_add(header.payload_len);
+        if input.len() < consumed {
+            self.check_partial(header, input.get(header.len..).unwrap_or_default())?;
+            return Ok(Decoded::Incomplete { needed: consumed });
+        }
         let Some((mask, payload)) = input
             .get_mut(header.len..consumed)
             .and_then(|masked| masked.split_first_chunk_mut::<MASK_BYTES>())
@@ -110,12 +131,38 @@ impl Decoder {
         Ok(Decoded::Frame { consumed, message })
     }
 
+    fn fragmented(&self) -> Option<&Fragmented> {
+        self.unfinished.as_ref()?.fragmented.as_ref()
+    }
+
+    /// Refuses a text that is no UTF-8 as far as its frame has arrived, which may be long before the
+    /// rest of it does. `arrived` begins with the masking key.
+    fn check_partial(&mut self, header: Header, arrived: &[u8]) -> Result<(), DecodeFrameError> {
+        let is_text = match header.opcode {
+            Opcode::Text => true,
+            Opcode::Continuation => self.fragmented().is_some_and(|message| message.is_text),
+            Opcode::Binary | Opcode::Close | Opcode::Ping | Opcode::Pong => false,
+        };
+        let Some((mask, masked)) = arrived.split_first_chunk::<MASK_BYTES>().filter(|_| is_text)
+        else {
+            return Ok(());
+        };
+        if masked.is_empty() {
+            return Ok(());
+        }
+        let Unfinished { fragmented, partial } = &mut **self.unfinished.get_or_insert_default();
+        let unchecked = fragmented.as_ref().map_or(&[][..], Fragmented::unchecked);
+        partial.get_or_insert_with(|| PartialText::after(unchecked)).check(*mask, masked)
+    }
+
     /// Refuses a fragment out of order (RFC 6455 §5.4).
     fn check_order(&self, header: Header) -> Result<(), DecodeFrameError> {
-        match (header.opcode, &self.fragmented) {
+        match (header.opcode, self.fragmented()) {
             (Opcode::Continuation, None) => Err(DecodeFrameError::UnexpectedContinuation),
             (Opcode::Text | Opcode::Binary, Some(_)) => Err(DecodeFrameError::ExpectedContinuation),
-            (Opcode::Continuation, Some(message)) if message.frame_count >= FRAGMENTS_MAX => {
+            (Opcode::Continuation, Some(message))
+                if header.is_small() && message.small_count >= SMALL_FRAGMENTS_MAX =>
+            {
                 Err(DecodeFrameError::TooManyFragments)
             }
             (Opcode::Continuation, Some(_))
@@ -130,17 +177,25 @@ impl Decoder {
         payload: &'a [u8],
     ) -> Result<Option<Message<'a>>, DecodeFrameError> {
         let message = match header.opcode {
-            Opcode::Text if header.is_final => Message::Text(text(payload)?),
+            Opcode::Text if header.is_final => {
+                self.unfinished = None;
+                Message::Text(text(payload)?)
+            }
             Opcode::Binary if header.is_final => Message::Binary(payload),
             Opcode::Text | Opcode::Binary => {
-                let mut message = Box::new(Fragmented::new(header.opcode == Opcode::Text));
+                let mut message = Fragmented::new(header.opcode == Opcode::Text);
                 message.append(payload)?;
-                self.fragmented = Some(message);
+                let fragmented = Some(message);
+                self.unfinished = Some(Box::new(Unfinished { fragmented, partial: None }));
                 return Ok(None);
             }
             Opcode::Continuation => {
-                let message =
-                    self.fragmented.as_mut().ok_or(DecodeFrameError::UnexpectedContinuation)?;
+                let Some(Unfinished { fragmented: Some(message), partial }) =
+                    self.unfinished.as_deref_mut()
+                else {
+                    return Err(DecodeFrameError::UnexpectedContinuation);
+                };
+                *partial = None;
                 message.append(payload)?;
                 if !header.is_final {
                     return Ok(None);
@@ -157,25 +212,26 @@ impl Decoder {
 
 impl Fragmented {
     const fn new(is_text: bool) -> Self {
-        Self { is_text, is_delivered: false, frame_count: 0, payload: Vec::new(), checked_len: 0 }
+        Self { is_text, is_delivered: false, small_count: 0, payload: Vec::new(), checked_len: 0 }
     }
 
     /// Adds a fragment. A text that is no UTF-8 is refused here, not only at its end, so that a
     /// client cannot go on sending what will be refused anyway.
     fn append(&mut self, fragment: &[u8]) -> Result<(), DecodeFrameError> {
-        self.frame_count = self.frame_count.saturating_add(1);
+        if fragment.len() < SMALL_FRAGMENT_BYTES {
+            self.small_count = self.small_count.saturating_add(1);
+        }
         self.payload.extend_from_slice(fragment);
         if !self.is_text {
             return Ok(());
         }
-        let unchecked = self.payload.get(self.checked_len..).unwrap_or_default();
-        let valid_len = match str::from_utf8(unchecked) {
-            Ok(text) => text.len(),
-            Err(cut) if cut.error_len().is_none() => cut.valid_up_to(),
-            Err(_) => return Err(DecodeFrameError::InvalidUtf8),
-        };
-        self.checked_len = self.checked_len.saturating_add(valid_len);
+        let cut_len = cut_character(self.unchecked())?.len();
+        self.checked_len = self.payload.len().saturating_sub(cut_len);
         Ok(())
+    }
+
+    fn unchecked(&self) -> &[u8] {
+        self.payload.get(self.checked_len..).unwrap_or_default()
     }
 
     fn deliver(&mut self) -> Result<Message<'_>, DecodeFrameError> {
@@ -203,6 +259,10 @@ enum HeaderRead {
 }
 
 impl Header {
+    const fn is_small(self) -> bool {
+        self.payload_len < SMALL_FRAGMENT_BYTES
+    }
+
     /// Reads a header up to its masking key (RFC 6455 §5.2), refusing it as early as possible.
     fn read(input: &[u8]) -> Result<HeaderRead, DecodeFrameError> {
         let Some((&[first, second], rest)) = input.split_first_chunk::<2>() else {
@@ -278,7 +338,7 @@ pub enum DecodeFrameError {
     /// The message has more bytes than we take.
     #[error("message is too large")]
     TooLarge,
-    /// The message has more than [`FRAGMENTS_MAX`] frames.
+    /// The message has more than [`SMALL_FRAGMENTS_MAX`] frames that are small.
     #[error("message has too many fragments")]
     TooManyFragments,
 }
@@ -304,7 +364,7 @@ impl DecodeFrameError {
 }
 
 /// Undoes the masking (RFC 6455 §5.3), in blocks that the compiler turns into wide operations.
-fn unmask(mask: [u8; MASK_BYTES], payload: &mut [u8]) {
+pub(super) fn unmask(mask: [u8; MASK_BYTES], payload: &mut [u8]) {
     let mask = [mask; 4];
     let (blocks, rest) = payload.as_chunks_mut::<16>();
     for block in blocks {

@@ -169,6 +169,24 @@ fn a_fragmented_message_gives_its_memory_back_with_the_next_call() {
 }
 
 #[test]
+fn a_text_that_arrives_in_part_costs_one_small_allocation() {
+    let mut input = frame(TEXT, &[b'x'; 5000]);
+    let len = input.len();
+
+    let allocated = measure(|| {
+        let mut decoder = Decoder::default();
+        for arrived in [100, 4000, len] {
+            assert!(decoder.decode(&mut input[..arrived], LIMIT).is_ok());
+        }
+        std::mem::forget(decoder);
+    });
+
+    assert_eq!(allocated.count_total, 1);
+    assert!(allocated.bytes_max < 200, "{}", allocated.bytes_max);
+    assert_eq!(allocated.bytes_current, 0);
+}
+
+#[test]
 fn a_header_that_promises_much_makes_nothing_grow() {
     let mut input = crate::client::header(0x82, LIMIT as u64);
 

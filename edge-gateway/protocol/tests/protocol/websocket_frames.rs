@@ -1,13 +1,13 @@
 //! One frame, or a few, and what exactly comes of them.
 
 use edge_protocol::websocket::{
-    DecodeFrameError, Decoded, Decoder, FRAGMENTS_MAX, Message, Opcode, PING_FRAME, close_frame,
-    frame_header_len, put_frame_header, put_pong,
+    DecodeFrameError, Decoded, Decoder, Message, Opcode, PING_FRAME, SMALL_FRAGMENT_BYTES,
+    SMALL_FRAGMENTS_MAX, close_frame, frame_header_len, put_frame_header, put_pong,
 };
 
 use crate::client::{
-    BINARY, CLOSE, CONTINUATION, LIMIT, MASK, PING, PONG, Seen, TEXT, fragment, frame, frame_with,
-    header, read_all,
+    BINARY, CLOSE, CONTINUATION, LIMIT, MASK, PING, PONG, Reader, Seen, TEXT, fragment, frame,
+    frame_with, header, read_all,
 };
 
 fn text(text: &str) -> Seen {
@@ -188,11 +188,50 @@ fn empty_fragments_cannot_keep_a_message_open_for_ever() {
         fragment(TEXT, b"").into_iter().chain(continuations).collect()
     };
 
-    let most = [fragments(FRAGMENTS_MAX - 1), frame(CONTINUATION, b"")].concat();
-    let too_many = [fragments(FRAGMENTS_MAX), frame(CONTINUATION, b"")].concat();
+    let most = [fragments(SMALL_FRAGMENTS_MAX - 1), frame(CONTINUATION, b"")].concat();
+    let too_many = [fragments(SMALL_FRAGMENTS_MAX), frame(CONTINUATION, b"")].concat();
 
     assert_eq!(read_all(&most, LIMIT), Ok(vec![text("")]));
     assert_eq!(read_all(&too_many, LIMIT), Err(DecodeFrameError::TooManyFragments));
+}
+
+#[test]
+fn fragments_that_are_not_small_are_bounded_by_the_limit_alone() {
+    let piece = [b'x'; SMALL_FRAGMENT_BYTES];
+    let count = 4 * SMALL_FRAGMENTS_MAX as usize;
+    let pieces = |fragment: &[u8]| -> Vec<u8> {
+        let continuations = (1..count).flat_map(|_| self::fragment(CONTINUATION, fragment));
+        self::fragment(TEXT, fragment).into_iter().chain(continuations).collect()
+    };
+
+    let whole = [pieces(&piece), frame(CONTINUATION, b"")].concat();
+    let smaller = pieces(&piece[1..]);
+
+    let message = "x".repeat(count * SMALL_FRAGMENT_BYTES);
+    assert_eq!(read_all(&whole, message.len()), Ok(vec![text(&message)]));
+    assert_eq!(read_all(&smaller, message.len()), Err(DecodeFrameError::TooManyFragments));
+}
+
+#[test]
+fn a_text_that_is_no_utf8_is_refused_before_its_frame_is_whole() {
+    let good = "\u{3ba}\u{1f6a}\u{1f388}".repeat(300).into_bytes();
+    // A fragment that ends within a character, and one that ends with it.
+    for split in [1, 2] {
+        let first = fragment(TEXT, &good[..split]);
+        let payload = [&good[split..], b"\xF4\x90", &[b'x'; 1000]].concat();
+        let input = [first, frame(CONTINUATION, &payload)].concat();
+        let bad_at = input.len() - 1001;
+
+        let mut reader = Reader::default();
+        for byte in &input[..bad_at] {
+            assert_eq!(reader.read(&[*byte], LIMIT), Ok(()));
+        }
+        assert_eq!(reader.read(&input[bad_at..=bad_at], LIMIT), Err(DecodeFrameError::InvalidUtf8));
+    }
+
+    let alone = frame(TEXT, &[&good[..], b"\xFF", &[b'x'; 1000]].concat());
+    let cut = &alone[..alone.len() - 1000];
+    assert_eq!(refusal(&[cut]), DecodeFrameError::InvalidUtf8);
 }
 
 #[test]
