@@ -1,4 +1,5 @@
 //! Packets of Engine.IO, protocol version 4: one per WebSocket frame, or many in the body of a request.
+//! [`v3`] has what differs in version 3.
 
 mod base64_text;
 mod heartbeat;
@@ -6,6 +7,7 @@ mod open_handshake;
 mod upgrade;
 
 pub mod payload;
+pub mod v3;
 
 pub use base64_text::{Base64Text, DecodeBase64Error};
 pub use heartbeat::{Beat, Heartbeat};

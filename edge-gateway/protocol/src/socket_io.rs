@@ -1,4 +1,5 @@
-//! Packets of Socket.IO, protocol version 5, and the namespaces of one session.
+//! Packets of Socket.IO, protocol version 5, and the namespaces of one session. [`v2`] has what
+//! differs for clients of Socket.IO 2.
 //!
 //! A packet is the text of an Engine.IO message:
 //!
@@ -18,6 +19,8 @@ mod decoder;
 mod encoder;
 mod placeholders;
 mod session;
+
+pub mod v2;
 
 pub use assembler::{AssembleError, Assembler, BinaryPacket};
 pub use decoder::{ATTACHMENTS_MAX, DecodePacketError, NAMESPACE_BYTES_MAX, Packet};

@@ -3,6 +3,8 @@
 //! The fuzz targets call them with what libFuzzer makes up, and a test of `edge-protocol` with the
 //! files of the corpus, so the two cannot drift apart.
 
+mod engine_io_v3;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use edge_protocol::engine_io::payload::{self, Payload};
@@ -15,6 +17,8 @@ use edge_protocol::websocket::{
     DecodeFrameError, Decoded, Decoder, Message, Opcode, put_frame_header,
 };
 use serde_json::value::RawValue;
+
+pub use engine_io_v3::engine_io_v3_payload;
 
 const PAYLOAD_BYTES_MAX: usize = 4096;
 

@@ -14,6 +14,11 @@ impl<'a> Base64Text<'a> {
         Self(text)
     }
 
+    /// Returns the text without its first character, if that is `first`.
+    pub(super) fn strip_prefix(self, first: char) -> Option<Self> {
+        self.0.strip_prefix(first).map(Self)
+    }
+
     /// Returns the bytes. The alphabet is the standard one (RFC 4648 §4), with padding. Line feeds
     /// are skipped: the Java client puts them after every 76 characters.
     ///
@@ -38,6 +43,20 @@ pub enum DecodeBase64Error {
     /// There are more bytes than we take.
     #[error("binary message is too large")]
     TooLarge,
+}
+
+/// Returns how many bytes [`put_encoded`] appends.
+pub(super) const fn encoded_len(bytes: &[u8]) -> usize {
+    bytes.len().div_ceil(3).saturating_mul(4)
+}
+
+/// Appends bytes as text.
+pub(super) fn put_encoded(out: &mut Vec<u8>, bytes: &[u8]) {
+    let text_at = out.len();
+    out.resize(text_at.saturating_add(encoded_len(bytes)), 0);
+    let text = out.get_mut(text_at..).unwrap_or_default();
+    let encoded = STANDARD.encode_slice(bytes, text);
+    debug_assert!(encoded.is_ok());
 }
 
 fn decode(text: &[u8], bytes_max: usize) -> Result<Bytes, DecodeBase64Error> {

@@ -32,6 +32,17 @@ impl Heartbeat {
         Self { due_at: later(now, interval), is_pong_awaited: false }
     }
 
+    /// Starts the heartbeat of a session in which the client pings, as in version 3: it is given up
+    /// when `patience` has passed without a ping, and never pinged.
+    pub fn of_pinging_client(now: Instant, patience: Duration) -> Self {
+        Self { due_at: later(now, patience), is_pong_awaited: true }
+    }
+
+    /// Takes note of a ping: the client may be silent for another `patience`.
+    pub fn handle_ping(&mut self, now: Instant, patience: Duration) {
+        self.due_at = later(now, patience);
+    }
+
     /// Returns when [`handle_timeout`](Self::handle_timeout) next has something to say.
     pub const fn due_at(&self) -> Instant {
         self.due_at
@@ -164,6 +175,24 @@ mod tests {
         heartbeat.handle_timeout(start + INTERVAL, TIMEOUT);
         heartbeat.postpone(start + INTERVAL, MOMENT);
         assert_eq!(heartbeat.due_at(), start + INTERVAL + TIMEOUT);
+    }
+
+    #[test]
+    fn a_client_that_pings_is_never_pinged_and_given_up_when_it_falls_silent() {
+        let start = Instant::now();
+        let patience = INTERVAL + TIMEOUT;
+        let mut heartbeat = Heartbeat::of_pinging_client(start, patience);
+
+        assert_eq!(heartbeat.handle_timeout(start + patience - MOMENT, TIMEOUT), None);
+        heartbeat.handle_ping(start + INTERVAL, patience);
+        assert_eq!(heartbeat.due_at(), start + INTERVAL + patience);
+        assert_eq!(heartbeat.handle_timeout(start + patience, TIMEOUT), None);
+        heartbeat.postpone(start + INTERVAL + patience, MOMENT);
+        assert_eq!(heartbeat.handle_timeout(start + INTERVAL + patience, TIMEOUT), None);
+        assert_eq!(
+            heartbeat.handle_timeout(start + INTERVAL + patience + MOMENT, TIMEOUT),
+            Some(Beat::GiveUp)
+        );
     }
 
     #[test]

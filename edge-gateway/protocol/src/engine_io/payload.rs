@@ -3,10 +3,7 @@
 //! What the server sends is made once, as WebSocket frames, whichever transport a client uses; a
 //! [`Payload`] takes the packets out of them.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
-use super::{DecodePacketError, Received, receive as receive_packet};
+use super::{DecodePacketError, Received, base64_text, receive as receive_packet};
 use crate::websocket::{Opcode, ServerFrames};
 
 const SEPARATOR: u8 = 0x1E;
@@ -106,9 +103,9 @@ pub enum PushFramesError {
     /// There is something else than whole, unmasked, unfragmented frames.
     #[error("frames are malformed")]
     Malformed,
-    /// A text frame is empty, or holds a U+001E, which would begin another packet. No JSON holds
+    /// A frame is empty, or is text with a U+001E, which would begin another packet. No JSON holds
     /// one; a business service that does not write JSON may.
-    #[error("text frame is not one packet")]
+    #[error("frame is not one packet")]
     NotOnePacket,
 }
 
@@ -122,7 +119,7 @@ impl Packet<'_> {
     fn len(self) -> usize {
         match self {
             Self::Text(text) => text.len(),
-            Self::Binary(bytes) => base64_len(bytes).saturating_add(1),
+            Self::Binary(bytes) => base64_text::encoded_len(bytes).saturating_add(1),
         }
     }
 
@@ -131,18 +128,10 @@ impl Packet<'_> {
             Self::Text(text) => out.extend_from_slice(text),
             Self::Binary(bytes) => {
                 out.push(b'b');
-                let text_at = out.len();
-                out.resize(text_at.saturating_add(base64_len(bytes)), 0);
-                let text = out.get_mut(text_at..).unwrap_or_default();
-                let encoded = STANDARD.encode_slice(bytes, text);
-                debug_assert!(encoded.is_ok());
+                base64_text::put_encoded(out, bytes);
             }
         }
     }
-}
-
-const fn base64_len(bytes: &[u8]) -> usize {
-    bytes.len().div_ceil(3).saturating_mul(4)
 }
 
 fn packets(frames: &[u8]) -> impl Iterator<Item = Result<Packet<'_>, PushFramesError>> {

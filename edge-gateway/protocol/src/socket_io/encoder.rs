@@ -135,7 +135,7 @@ fn type_pieces(
 }
 
 /// The main namespace goes without saying.
-fn namespace_pieces(namespace: &str) -> [Piece<'_>; 2] {
+pub(super) fn namespace_pieces(namespace: &str) -> [Piece<'_>; 2] {
     match namespace {
         "/" => [Piece::Raw(b""), Piece::Raw(b"")],
         path => [Piece::Raw(path.as_bytes()), Piece::Raw(b",")],

@@ -33,6 +33,11 @@ fn the_corpus_of_engine_io_payloads_holds() {
 }
 
 #[test]
+fn the_corpus_of_engine_io_v3_payloads_holds() {
+    replay("engine_io_v3_payload", fuzz::engine_io_v3_payload);
+}
+
+#[test]
 fn the_corpus_of_socket_io_packets_holds() {
     replay("socket_io_packet", fuzz::socket_io_packet);
 }

@@ -3,6 +3,7 @@
 
 mod allocations;
 mod client;
+mod engine_io_v3;
 mod fuzz_corpus;
 mod plain_json;
 mod polling;
