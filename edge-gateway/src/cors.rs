@@ -44,7 +44,7 @@ impl Cors {
         if !self.is_on() {
             return;
         }
-        answer.insert(header::VARY, HeaderValue::from_static("Origin"));
+        answer.append(header::VARY, HeaderValue::from_static("Origin"));
         let Some(origin) = origin.filter(|origin| self.allows(origin)) else { return };
         answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         answer.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));

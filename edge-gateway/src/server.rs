@@ -1,5 +1,6 @@
 //! One shard's client listener: HTTP until a connection is upgraded, then the shard's.
 
+mod content_coding;
 mod engine_io;
 mod patient;
 
@@ -23,7 +24,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use self::{engine_io::CutOff, patient::Patient};
+use self::{content_coding::ContentCoding, engine_io::CutOff, patient::Patient};
 use crate::{
     application::Application,
     connection::{self, Common, Connection},
@@ -127,7 +128,10 @@ impl Server {
             Ok(Asked::Preflight) if self.cors.is_on() => return Ok(self.preflight(&request)),
             Ok(Asked::Preflight) => refused(Refusal::EngineIo(EngineIoError::BadHandshakeMethod)),
             Ok(Asked::OpenPolling) => self.open_polling(&request),
-            Ok(Asked::Poll { session }) => self.poll(session).await?,
+            Ok(Asked::Poll { session }) => {
+                let coding = ContentCoding::accepted(request.headers());
+                self.poll(session, coding).await?
+            }
             Ok(Asked::Post { session }) => self.post(session, request).await?,
             Ok(Asked::Upgrade { accept, client }) => {
                 if let Client::Probe { session } = client
