@@ -6,7 +6,7 @@ use anyhow::Context;
 use auth_service::AuthService;
 use axum::{Router, http::Uri};
 use chat_service::ChatService;
-use edge_gateway::{DEFAULT_ROUTES, EdgeGateway, Route};
+use edge_gateway::EdgeGateway;
 use service_kit::{
     exit::Failure,
     ops::Readiness,
@@ -62,9 +62,7 @@ impl Services {
         let dev_tokens = issues_page_tokens.then(|| DevTokens::of(auth_url.clone()));
         let pages = page::router(settings.page.trace_ui, dev_tokens);
         settings.edge.auth_url.get_or_insert(auth_url);
-        if settings.edge.routes.is_empty() {
-            settings.edge.routes = chat_routes(&chat_url);
-        }
+        settings.edge.default_backend = Some(chat_url);
         let auth = Part::start("auth-service", STOP_TIMEOUT, |shutdown| auth.run(shutdown));
         let chat = Part::start("chat-service", STOP_TIMEOUT, |shutdown| chat.run(shutdown));
         let edge = start_edge(settings.edge, &tracing.edge, readiness, pages).await?;
@@ -102,13 +100,6 @@ async fn start_edge(
     let edge = EdgeGateway::bind(config, tracing.tracer(), readiness, pages).await?;
     tracing::info!(url = loopback_url(edge.local_addr()), "open this address in a browser");
     Ok(Part::start("edge-gateway", stop_timeout, |shutdown| edge.run(shutdown)))
-}
-
-/// The default routes, to where the chat service really is.
-fn chat_routes(chat_url: &Uri) -> Vec<Route> {
-    DEFAULT_ROUTES
-        .map(|(namespace, _)| Route { namespace: namespace.to_owned(), url: chat_url.clone() })
-        .into()
 }
 
 fn parse_url(url: &str) -> Result<Uri, Failure> {

@@ -79,7 +79,11 @@ fn collect(folder: &Path, files: &mut Vec<SourceFile>) {
         let entry = entry.unwrap();
         let kind = entry.file_type().unwrap();
         let name = entry.file_name();
-        if kind.is_dir() && !SKIPPED_FOLDERS.iter().any(|skipped| name == *skipped) {
+        // In a linked work tree `.git` is a file.
+        if SKIPPED_FOLDERS.iter().any(|skipped| name == *skipped) {
+            continue;
+        }
+        if kind.is_dir() {
             collect(&entry.path(), files);
         } else if kind.is_file() {
             // What is not text (an icon, say) has no lines to check.

@@ -42,6 +42,8 @@ pub(crate) struct BackendLink {
     /// Which life of the business service has our sockets; empty before the first.
     backend_id: String,
     attached: bool,
+    /// It wants to know which rooms a socket was in when it ends.
+    rooms_on_close: bool,
     /// Not yet in a frame.
     queued: VecDeque<EdgeEvent>,
     queued_bytes: usize,
@@ -102,6 +104,7 @@ impl BackendLink {
             namespaces,
             backend_id: String::new(),
             attached: false,
+            rooms_on_close: false,
             queued: VecDeque::new(),
             queued_bytes: 0,
             unacknowledged: VecDeque::new(),
@@ -124,6 +127,10 @@ impl BackendLink {
 
     pub(crate) fn is_attached(&self) -> bool {
         self.attached
+    }
+
+    pub(crate) fn wants_rooms_on_close(&self) -> bool {
+        self.rooms_on_close
     }
 
     /// Whether connections that talk to this business service should wait.
@@ -166,8 +173,8 @@ impl BackendLink {
         true
     }
 
-    pub(crate) fn socket_closed(&mut self, handle: u64, reason: &str) {
-        let closed = SocketClosed { reason: reason.to_owned() };
+    pub(crate) fn socket_closed(&mut self, handle: u64, reason: &str, rooms: Vec<String>) {
+        let closed = SocketClosed { reason: reason.to_owned(), rooms };
         self.push(event(handle, Kind::Closed(closed)));
     }
 
@@ -250,6 +257,7 @@ impl BackendLink {
         welcome.backend_id.clone_into(&mut self.backend_id);
         self.handed_out = 0;
         self.attached = true;
+        self.rooms_on_close = welcome.rooms_on_close;
         self.metrics.links_up.increment(1.0);
     }
 

@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
     str::FromStr,
     time::Duration,
 };
@@ -10,14 +11,19 @@ use std::{
 use http::Uri;
 use proto::MESSAGE_BYTES_MAX;
 
-use crate::cors::AllowedOrigin;
+use crate::{
+    cors::AllowedOrigin,
+    namespaces::{EventRate, NamespaceSettings, NamespacesFile, ReadNamespacesError},
+};
 
 /// Where the auth service is looked for unless `--edge-auth-url` says otherwise.
 pub const DEFAULT_AUTH_URL: &str = "http://127.0.0.1:50051";
 
-/// Which namespaces go where unless `--edge-route` says otherwise.
-pub const DEFAULT_ROUTES: [(&str, &str); 2] =
-    [("/", "http://127.0.0.1:50052"), ("/chat", "http://127.0.0.1:50052")];
+/// Where namespaces go unless they say otherwise: to the chat service.
+pub(crate) const DEFAULT_BACKEND_URL: &str = "http://127.0.0.1:50052";
+
+/// Which namespaces there are unless settings name some.
+const DEFAULT_NAMESPACES: [&str; 2] = ["/", "/chat"];
 
 /// Settings of the edge gateway. Each one is both a flag and an environment variable.
 #[derive(Debug, Clone, clap::Args)]
@@ -46,6 +52,19 @@ pub struct Config {
     #[arg(id = "edge-route", long = "edge-route", env = "EDGE_ROUTES", value_delimiter = ',')]
     #[arg(value_name = "NAMESPACE=URL")]
     pub routes: Vec<Route>,
+
+    /// File with the namespaces that have terms of their own: authentication, origins, limits, recovery.
+    #[arg(
+        id = "edge-namespaces-file",
+        long = "edge-namespaces-file",
+        env = "EDGE_NAMESPACES_FILE"
+    )]
+    #[arg(value_name = "FILE")]
+    pub namespaces_file: Option<PathBuf>,
+
+    /// Where namespaces go that do not say it themselves; the default one if none.
+    #[arg(skip)]
+    pub default_backend: Option<Uri>,
 
     /// Origin whose pages may use Engine.IO over HTTP from elsewhere; may be given several times, `*` for every origin
     /// [default: none].
@@ -136,35 +155,46 @@ impl FromStr for Route {
 
     fn from_str(text: &str) -> Result<Self, ParseRouteError> {
         let (namespace, url) = text.split_once('=').ok_or(ParseRouteError::NoUrl)?;
-        if !namespace.starts_with('/') || namespace.contains([',', '?']) {
+        if !is_namespace(namespace) {
             return Err(ParseRouteError::Namespace);
         }
-        let url: Uri = url.parse().map_err(|_| ParseRouteError::Url)?;
-        if url.scheme_str() != Some("http") || url.host().is_none() {
-            return Err(ParseRouteError::Url);
-        }
-        Ok(Self { namespace: namespace.to_owned(), url })
+        Ok(Self { namespace: namespace.to_owned(), url: parse_backend_url(url)? })
     }
 }
 
+pub(crate) fn is_namespace(name: &str) -> bool {
+    name.starts_with('/') && !name.contains([',', '?'])
+}
+
+pub(crate) fn parse_backend_url(text: &str) -> Result<Uri, ParseRouteError> {
+    let url: Uri = text.parse().map_err(|_| ParseRouteError::Url)?;
+    if url.scheme_str() != Some("http") || url.host().is_none() {
+        return Err(ParseRouteError::Url);
+    }
+    Ok(url)
+}
+
 /// Why settings do not go together.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
+    /// The file of namespaces is of no use.
+    #[error(transparent)]
+    Namespaces(#[from] ReadNamespacesError),
     /// A namespace has two routes.
-    #[error("EDGE_ROUTES names {namespace} twice")]
+    #[error("{namespace} has two routes")]
     DuplicateRoute {
         /// The namespace.
         namespace: String,
     },
     /// Plain JSON connections would enter a namespace that nobody answers for.
-    #[error("EDGE_WS_NAMESPACE is {namespace}, which EDGE_ROUTES does not name")]
+    #[error("EDGE_WS_NAMESPACE is {namespace}, which has no route")]
     UnroutedWsNamespace {
         /// The namespace.
         namespace: String,
     },
     /// More namespaces than the shard's index can number.
-    #[error("EDGE_ROUTES names more than {max} namespaces")]
-    TooManyRoutes {
+    #[error("there are more than {max} namespaces")]
+    TooManyNamespaces {
         /// The most that may be.
         max: usize,
     },
@@ -190,36 +220,46 @@ pub enum ConfigError {
     },
 }
 
-/// The most namespaces that routes may name.
-const ROUTES_MAX: usize = 256;
+/// The most namespaces there may be.
+const NAMESPACES_MAX: usize = 256;
 
 /// The largest message that a frame of a link holds beside its batch of 1 MiB.
 const PAYLOAD_BYTES_MAX: u32 = 3 * 1024 * 1024;
 const _: () = assert!(PAYLOAD_BYTES_MAX as usize + 1024 * 1024 <= MESSAGE_BYTES_MAX);
 
 impl Config {
-    /// The routes in force.
+    /// The namespaces in force.
     ///
     /// # Errors
     ///
     /// Says which settings do not go together.
-    pub fn validated_routes(&self) -> Result<Vec<Route>, ConfigError> {
-        let routes = if self.routes.is_empty() {
-            DEFAULT_ROUTES.iter().map(|(namespace, url)| default_route(namespace, url)).collect()
+    pub(crate) fn validated_namespaces(&self) -> Result<Vec<NamespaceSettings>, ConfigError> {
+        let default_backend = self.default_backend.clone();
+        let default_backend = default_backend.unwrap_or(Uri::from_static(DEFAULT_BACKEND_URL));
+        let file = self.namespaces_file.as_deref().map(NamespacesFile::read).transpose()?;
+        let routes = if self.routes.is_empty() && file.is_none() {
+            let route = |namespace: &str| Route {
+                namespace: namespace.to_owned(),
+                url: default_backend.clone(),
+            };
+            DEFAULT_NAMESPACES.map(route).into()
         } else {
             self.routes.clone()
         };
-        if routes.len() > ROUTES_MAX {
-            return Err(ConfigError::TooManyRoutes { max: ROUTES_MAX });
+        let rate =
+            EventRate { per_second: self.events_per_second.get(), burst: self.events_burst.get() };
+        let namespaces = file.unwrap_or_default().with_routes(&routes, &default_backend, rate)?;
+        if namespaces.len() > NAMESPACES_MAX {
+            return Err(ConfigError::TooManyNamespaces { max: NAMESPACES_MAX });
         }
-        for (index, route) in routes.iter().enumerate() {
-            if routes.iter().take(index).any(|other| other.namespace == route.namespace) {
-                return Err(ConfigError::DuplicateRoute { namespace: route.namespace.clone() });
-            }
-        }
-        if !routes.iter().any(|route| route.namespace == self.ws_namespace) {
+        if !namespaces.iter().any(|namespace| namespace.path == self.ws_namespace) {
             return Err(ConfigError::UnroutedWsNamespace { namespace: self.ws_namespace.clone() });
         }
+        self.validate_limits()?;
+        Ok(namespaces)
+    }
+
+    fn validate_limits(&self) -> Result<(), ConfigError> {
         if self.payload_bytes_max.get() > PAYLOAD_BYTES_MAX {
             return Err(ConfigError::PayloadTooLarge { max: PAYLOAD_BYTES_MAX });
         }
@@ -233,12 +273,8 @@ impl Config {
                 return Err(ConfigError::Zero { setting });
             }
         }
-        Ok(routes)
+        Ok(())
     }
-}
-
-fn default_route(namespace: &str, url: &'static str) -> Route {
-    Route { namespace: namespace.to_owned(), url: Uri::from_static(url) }
 }
 
 #[cfg(test)]
@@ -283,29 +319,26 @@ mod tests {
         let zero = config(&["--edge-ping-timeout=0s"]);
         let payload = config(&["--edge-payload-bytes-max=3145729"]);
 
+        assert_eq!(twice.validated_namespaces().unwrap_err().to_string(), "/chat has two routes");
         assert_eq!(
-            twice.validated_routes().unwrap_err().to_string(),
-            "EDGE_ROUTES names /chat twice"
+            unrouted.validated_namespaces().unwrap_err().to_string(),
+            "EDGE_WS_NAMESPACE is /chat, which has no route"
         );
         assert_eq!(
-            unrouted.validated_routes().unwrap_err().to_string(),
-            "EDGE_WS_NAMESPACE is /chat, which EDGE_ROUTES does not name"
-        );
-        assert_eq!(
-            zero.validated_routes().unwrap_err().to_string(),
+            zero.validated_namespaces().unwrap_err().to_string(),
             "EDGE_PING_TIMEOUT must not be zero"
         );
         assert_eq!(
-            payload.validated_routes().unwrap_err().to_string(),
+            payload.validated_namespaces().unwrap_err().to_string(),
             "EDGE_PAYLOAD_BYTES_MAX is more than 3145728, which is what links to business services carry"
         );
     }
 
     #[test]
     fn both_namespaces_go_to_the_chat_service_by_default() {
-        let routes = config(&[]).validated_routes().unwrap();
+        let routes = config(&[]).validated_namespaces().unwrap();
 
-        let named: Vec<_> = routes.iter().map(|route| route.namespace.as_str()).collect();
+        let named: Vec<_> = routes.iter().map(|one| one.path.as_str()).collect();
         assert_eq!(named, ["/", "/chat"]);
     }
 }

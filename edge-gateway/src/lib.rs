@@ -6,11 +6,13 @@
 mod application;
 mod auth;
 mod backend_link;
+mod client_handshake;
 mod close_reason;
 mod config;
 mod connection;
 mod cors;
 mod error_answer;
+mod namespaces;
 mod request;
 mod server;
 mod session_id;
@@ -37,8 +39,9 @@ use crate::{
 };
 pub use crate::{
     close_reason::CloseReason,
-    config::{Config, ConfigError, DEFAULT_AUTH_URL, DEFAULT_ROUTES, ParseRouteError, Route},
+    config::{Config, ConfigError, DEFAULT_AUTH_URL, ParseRouteError, Route},
     cors::AllowedOrigin,
+    namespaces::ReadNamespacesError,
 };
 
 /// How many connections may wait to be accepted.
@@ -135,8 +138,8 @@ impl EdgeGateway {
         readiness: Readiness,
         pages: axum::Router,
     ) -> Result<Self, BindError> {
-        let routes = match application {
-            Application::Services => config.validated_routes()?,
+        let namespaces = match application {
+            Application::Services => config.validated_namespaces()?,
             Application::Echo => Vec::new(),
         };
         let metrics_handle = install_metrics()?;
@@ -165,7 +168,7 @@ impl EdgeGateway {
                 mailbox,
                 mailboxes: mailboxes.clone(),
                 config: config.clone(),
-                routes: routes.clone(),
+                namespaces: namespaces.clone(),
                 tracer: tracer.clone(),
                 pages: pages.clone(),
                 edge_id: Arc::clone(&edge_id),

@@ -2,7 +2,6 @@
 
 use edge_protocol::websocket::Handshake;
 use http::{HeaderMap, Method, Request, StatusCode, Version, header};
-use service_kit::trace::TraceParent;
 
 use crate::{application::Application, session_id::SessionId};
 
@@ -115,11 +114,6 @@ pub(crate) fn classify<B>(
         return upgrade(request, Client::PlainJson { token }, Refusal::NotWebSocket);
     }
     Ok(Asked::Page)
-}
-
-/// The trace that a client wants its connects to belong to.
-pub(crate) fn traceparent(headers: &HeaderMap) -> Option<TraceParent> {
-    TraceParent::parse(headers.get("traceparent")?.to_str().ok()?)
 }
 
 fn check_host<B>(request: &Request<B>) -> Result<(), Refusal> {

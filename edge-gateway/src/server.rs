@@ -4,7 +4,7 @@ mod content_coding;
 mod engine_io;
 mod patient;
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::RefCell, net::IpAddr, rc::Rc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use edge_protocol::{
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use service_kit::{shutdown::Shutdown, trace::TraceParent};
+use service_kit::shutdown::Shutdown;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
@@ -27,6 +27,7 @@ use tower::ServiceExt;
 use self::{content_coding::ContentCoding, engine_io::CutOff, patient::Patient};
 use crate::{
     application::Application,
+    client_handshake::{ClientHandshake, Policy},
     connection::{self, Common, Connection},
     cors::Cors,
     request::{self, Asked, Client, EngineIoError, Refusal},
@@ -54,6 +55,7 @@ pub(crate) struct Server {
     pub(crate) pages: axum::Router,
     pub(crate) open: Open,
     pub(crate) cors: Rc<Cors>,
+    pub(crate) policy: Rc<Policy>,
     pub(crate) mailboxes: Mailboxes,
     pub(crate) shard_number: u8,
 }
@@ -73,8 +75,8 @@ impl Server {
         loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => {
-                        tasks.spawn_local(self.clone().serve(stream));
+                    Ok((stream, peer)) => {
+                        tasks.spawn_local(self.clone().serve(stream, peer.ip()));
                     }
                     Err(error) => {
                         self.common.metrics.accept_errors.increment(1);
@@ -89,20 +91,20 @@ impl Server {
     }
 
     /// Serves one TCP connection to its end.
-    async fn serve(self, stream: TcpStream) {
+    async fn serve(self, stream: TcpStream, peer: IpAddr) {
         // Boxed: needed for a moment, and far larger than what a connection needs for the rest of its life.
-        if let Some(adopted) = Box::pin(self.serve_http(stream)).await {
+        if let Some(adopted) = Box::pin(self.serve_http(stream, peer)).await {
             let Adopted { connection, shard, key, early, flow } = adopted;
             connection::run(connection, shard, key, early, flow).await;
         }
     }
 
     /// Serves HTTP until the connection ends or is the shard's.
-    async fn serve_http(self, stream: TcpStream) -> Option<Adopted> {
+    async fn serve_http(self, stream: TcpStream, peer: IpAddr) -> Option<Adopted> {
         // Without it small frames wait for the client's delayed acknowledgement. A socket that refuses is about to fail.
         stream.set_nodelay(true).ok()?;
         let slot = Rc::new(RefCell::new(None));
-        let service = service_fn(|request| self.clone().answer(request, Rc::clone(&slot)));
+        let service = service_fn(|request| self.clone().answer(request, peer, Rc::clone(&slot)));
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
@@ -120,6 +122,7 @@ impl Server {
     async fn answer(
         self,
         mut request: Request<Incoming>,
+        peer: IpAddr,
         slot: Rc<RefCell<Option<Upgrade>>>,
     ) -> Result<Response<Body>, CutOff> {
         let origin = request.headers().get(header::ORIGIN).cloned();
@@ -127,7 +130,7 @@ impl Server {
             Ok(Asked::Page) => return Ok(self.page(request).await),
             Ok(Asked::Preflight) if self.cors.is_on() => return Ok(self.preflight(&request)),
             Ok(Asked::Preflight) => refused(Refusal::EngineIo(EngineIoError::BadHandshakeMethod)),
-            Ok(Asked::OpenPolling) => self.open_polling(&request),
+            Ok(Asked::OpenPolling) => self.open_polling(&request, peer),
             Ok(Asked::Poll { session }) => {
                 let coding = ContentCoding::accepted(request.headers());
                 self.poll(session, coding).await?
@@ -139,9 +142,9 @@ impl Server {
                 {
                     return Ok(refused(Refusal::EngineIo(error)));
                 }
-                let traceparent = request::traceparent(request.headers());
+                let handshake = self.policy.keep(request.uri(), request.headers(), peer);
                 let on_upgrade = hyper::upgrade::on(&mut request);
-                *slot.borrow_mut() = Some(Upgrade { on_upgrade, client, traceparent });
+                *slot.borrow_mut() = Some(Upgrade { on_upgrade, client, handshake });
                 return Ok(switching_protocols(&accept));
             }
             Err(refusal) => refused(refusal),
@@ -183,15 +186,13 @@ impl Server {
         let connection = Rc::new(Connection::websocket(stream, Rc::clone(&self.common)));
         let (key, flow) = {
             let mut shard = self.shard.borrow_mut();
-            let key = shard.adopt(&connection, wire, session, upgrade.traceparent);
+            let key = shard.adopt(&connection, wire, session, upgrade.handshake);
             if let Some(session) = session {
                 shard.send(key, self.open.frame(session));
             }
             let flow = match upgrade.client {
-                Client::PlainJson { token: Some(token) } => shard.verify_json(key, Some(token)),
-                Client::PlainJson { token: None } | Client::SocketIo | Client::Probe { .. } => {
-                    Flow::Continue
-                }
+                Client::PlainJson { token } => shard.json_opened(key, token),
+                Client::SocketIo | Client::Probe { .. } => Flow::Continue,
             };
             (key, flow)
         };
@@ -213,7 +214,7 @@ struct Adopted {
 struct Upgrade {
     on_upgrade: OnUpgrade,
     client: Client,
-    traceparent: Option<TraceParent>,
+    handshake: ClientHandshake,
 }
 
 impl Open {

@@ -29,24 +29,25 @@ use edge_protocol::{
     socket_io::{Assembler, Session},
 };
 use foldhash::fast::FixedState;
-use service_kit::trace::{TraceParent, Tracer};
+use service_kit::trace::Tracer;
 use slab::Slab;
 
-pub(crate) use self::wheel::TICK;
 use self::{
     acks::ClientAcks,
     acks::ServerAcks,
-    rate::Rate,
     rooms::Rooms,
     sessions::Sessions,
     verifications::Verifications,
     wheel::{Tick, Wheel},
 };
+pub(crate) use self::{rate::Rate, wheel::TICK};
 use crate::{
     application::Application,
     backend_link::BackendLink,
+    client_handshake::{ClientHandshake, Origin},
     close_reason::CloseReason,
     connection::{Common, Connection, Sent},
+    namespaces::NamespaceSettings,
     session_id::SessionId,
     socket::{Socket, Stage},
 };
@@ -103,8 +104,18 @@ pub(crate) enum Flow {
 /// A namespace that clients may enter.
 #[derive(Debug)]
 pub(crate) struct Namespace {
-    pub(crate) path: String,
+    pub(crate) settings: NamespaceSettings,
     pub(crate) link: LinkKey,
+    /// Whose pages may enter; none if all may.
+    pub(crate) origins: Option<Vec<Origin>>,
+}
+
+impl Namespace {
+    /// Whether a client that came from there may enter.
+    pub(crate) fn admits(&self, origin: Origin) -> bool {
+        origin == Origin::None
+            || self.origins.as_ref().is_none_or(|origins| origins.contains(&origin))
+    }
 }
 
 /// The settings a shard needs, parsed and checked.
@@ -178,8 +189,7 @@ pub(crate) struct Entry {
     /// When the wheel should name it next.
     next_visit: Tick,
     pub(crate) rate: Rate,
-    /// What the client sent in its handshake, for the spans of its connects.
-    pub(crate) traceparent: Option<Box<TraceParent>>,
+    pub(crate) handshake: ClientHandshake,
 }
 
 /// One core's part of the edge.
@@ -265,7 +275,7 @@ impl Shard {
         connection: &Rc<Connection>,
         wire: Wire,
         session: Option<SessionId>,
-        traceparent: Option<TraceParent>,
+        handshake: ClientHandshake,
     ) -> ConnectionKey {
         let now = Instant::now();
         self.next_serial = self.next_serial.wrapping_add(1);
@@ -283,7 +293,7 @@ impl Shard {
             expires_at: None,
             next_visit: self.wheel.tick_at(connect_by),
             rate: Rate::new(now),
-            traceparent: traceparent.map(Box::new),
+            handshake,
         };
         let index = self.connections.insert(entry);
         let key = ConnectionKey {
@@ -310,12 +320,14 @@ impl Shard {
     }
 
     pub(crate) fn namespace(&self, path: &str) -> Option<NamespaceKey> {
-        let index = self.namespaces.iter().position(|namespace| namespace.path == path)?;
+        let index = self.namespaces.iter().position(|namespace| namespace.settings.path == path)?;
         Some(NamespaceKey(u32::try_from(index).ok()?))
     }
 
     pub(crate) fn path_of(&self, namespace: NamespaceKey) -> String {
-        self.namespaces.get(namespace.index()).map_or_else(String::new, |one| one.path.clone())
+        self.namespaces
+            .get(namespace.index())
+            .map_or_else(String::new, |one| one.settings.path.clone())
     }
 
     pub(crate) fn link_of(&mut self, namespace: NamespaceKey) -> Option<&mut BackendLink> {
@@ -335,6 +347,7 @@ impl Shard {
 
     /// Ends a socket and tells its business service.
     pub(crate) fn remove_socket(&mut self, key: SocketKey, reason: &'static str) {
+        let rooms = self.rooms_wanted_of(key);
         let Some(socket) = self.drop_socket(key) else { return };
         if let Some(link) = self.link_of(socket.namespace) {
             let unheard_of = match socket.stage {
@@ -342,9 +355,20 @@ impl Shard {
                 Stage::Live => false,
             };
             if !unheard_of {
-                link.socket_closed(socket.handle, reason);
+                link.socket_closed(socket.handle, reason, rooms);
             }
         }
+    }
+
+    /// The rooms a socket is in, where its business service wants to know them when it ends.
+    fn rooms_wanted_of(&self, key: SocketKey) -> Vec<String> {
+        let namespace = self.sockets.get(key.index()).map(|socket| socket.namespace);
+        let namespace = namespace.and_then(|namespace| self.namespaces.get(namespace.index()));
+        let link = namespace.and_then(|namespace| self.links.get(namespace.link.0));
+        if !link.is_some_and(BackendLink::wants_rooms_on_close) {
+            return Vec::new();
+        }
+        self.rooms.rooms_of(key).map(|(room, _)| room.to_owned()).collect()
     }
 
     /// Ends a socket that its business service does not know or want.

@@ -15,9 +15,11 @@ use crate::{
     application::Application,
     auth::TokenVerifier,
     backend_link::{BackendLink, driver},
-    config::{Config, DEFAULT_AUTH_URL, Route},
+    client_handshake::Policy,
+    config::{Config, DEFAULT_AUTH_URL},
     connection::Common,
     cors::Cors,
+    namespaces::NamespaceSettings,
     server::{Open, Server},
     session_id,
     shard::{
@@ -43,7 +45,7 @@ pub(crate) struct ShardThread {
     pub(crate) mailbox: Mailbox,
     pub(crate) mailboxes: Mailboxes,
     pub(crate) config: Config,
-    pub(crate) routes: Vec<Route>,
+    pub(crate) namespaces: Vec<NamespaceSettings>,
     pub(crate) tracer: Tracer,
     pub(crate) pages: axum::Router,
     pub(crate) edge_id: Arc<str>,
@@ -64,13 +66,14 @@ impl ShardThread {
         let outbox_bytes_max = to_usize(self.config.outbox_bytes_max);
         let common =
             Rc::new(Common::new(payload_bytes_max, outbox_bytes_max, self.metrics.clone()));
-        let (namespaces, urls) = routing(&self.routes);
+        let policy = Policy::of(&self.namespaces);
+        let (namespaces, urls) = routing(self.namespaces, &policy);
         let auth_url = self.config.auth_url.clone();
         let verifier = TokenVerifier::new(auth_url.unwrap_or(Uri::from_static(DEFAULT_AUTH_URL)));
         let links = links(&namespaces, urls.len(), &self.edge_id, &self.metrics);
         let ws_namespace = namespaces
             .iter()
-            .position(|namespace| namespace.path == self.config.ws_namespace)
+            .position(|namespace| namespace.settings.path == self.config.ws_namespace)
             .and_then(|index| u32::try_from(index).ok())
             .map_or(NamespaceKey::FIRST, NamespaceKey::new);
         let shard: SharedShard = Rc::new_cyclic(|shard| {
@@ -109,6 +112,7 @@ impl ShardThread {
             pages: self.pages,
             open,
             cors: Rc::new(Cors::new(self.config.cors_origins)),
+            policy: Rc::new(policy),
             mailboxes: self.mailboxes,
             shard_number: self.number,
         };
@@ -144,17 +148,18 @@ async fn tick(shard: SharedShard, chat_link: Condition) {
 }
 
 /// The namespaces, and the business services they go to: one link for each, however many namespaces it has.
-fn routing(routes: &[Route]) -> (Vec<Namespace>, Vec<Uri>) {
+fn routing(namespaces: Vec<NamespaceSettings>, policy: &Policy) -> (Vec<Namespace>, Vec<Uri>) {
     let mut urls: Vec<Uri> = Vec::new();
-    let namespaces = routes
-        .iter()
-        .map(|route| {
-            let known = urls.iter().position(|url| *url == route.url);
+    let namespaces = namespaces
+        .into_iter()
+        .map(|settings| {
+            let known = urls.iter().position(|url| *url == settings.backend);
             let link = known.unwrap_or_else(|| {
-                urls.push(route.url.clone());
+                urls.push(settings.backend.clone());
                 urls.len() - 1
             });
-            Namespace { path: route.namespace.clone(), link: LinkKey(link) }
+            let origins = policy.allowed_origins(&settings);
+            Namespace { settings, link: LinkKey(link), origins }
         })
         .collect();
     (namespaces, urls)
@@ -170,7 +175,7 @@ fn links(
     (0..count)
         .map(|index| {
             let carried = namespaces.iter().filter(|one| one.link == LinkKey(index));
-            let paths = carried.map(|one| one.path.clone()).collect();
+            let paths = carried.map(|one| one.settings.path.clone()).collect();
             BackendLink::new(Rc::clone(&edge_id), session_id::random(), paths, metrics.clone())
         })
         .collect()

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use service_kit::trace::Span;
 
-use crate::shard::{ConnectionKey, NamespaceKey};
+use crate::shard::{ConnectionKey, NamespaceKey, Rate};
 
 /// Who a socket belongs to, as the auth service said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +26,10 @@ pub(crate) struct Socket {
     pub(crate) handle: u64,
     /// What other clients may call it.
     pub(crate) public_id: Box<str>,
-    pub(crate) identity: Rc<Identity>,
+    /// None in a namespace that takes clients without a token.
+    pub(crate) identity: Option<Rc<Identity>>,
+    /// Its allowance, where the namespace has one of its own.
+    pub(crate) rate: Option<Box<Rate>>,
     pub(crate) stage: Stage,
 }
 
@@ -34,7 +37,11 @@ pub(crate) struct Socket {
 #[derive(Debug)]
 pub(crate) enum Stage {
     /// Its business service has been asked. The span ends with the answer.
-    Opening { span: Option<Box<Span>> },
+    Opening {
+        span: Option<Box<Span>>,
+        /// What the client said as it asked, for a business service that must be asked again: JSON text, or empty.
+        auth: Bytes,
+    },
     /// It was let in.
     Live,
 }

@@ -128,11 +128,8 @@ struct Attached {
 impl Attached {
     fn answer(&mut self, frame: EdgeFrame) -> BackendFrame {
         self.received = self.received.max(frame.seq);
-        let welcome = frame.hello.map(|_| Welcome {
-            backend_id: "echo".to_owned(),
-            resumed: false,
-            received: 0,
-        });
+        let welcome =
+            frame.hello.map(|_| Welcome { backend_id: "echo".to_owned(), ..Welcome::default() });
         let mut instructions = Vec::new();
         for event in frame.events {
             self.seen.lock().unwrap().push(event.clone());
@@ -196,7 +193,9 @@ impl Attached {
             }
             "log" => vec![self.logged(&room, &args)],
             "ask" => vec![self.question(socket, &args)],
-            "throw me out" => vec![instruction::Kind::Disconnect(Disconnect { sockets })],
+            "throw me out" => {
+                vec![instruction::Kind::Disconnect(Disconnect { sockets, ..Disconnect::default() })]
+            }
             "close" => vec![instruction::Kind::Close(Close { sockets })],
             name => panic!("no such event: {name}"),
         };
@@ -247,7 +246,13 @@ fn opened_instructions(socket: u64, opened: &SocketOpened) -> Vec<instruction::K
             let data = r#"{"why":"full"}"#.into();
             vec![instruction::Kind::Refuse(Refuse { socket, message: "No entry".to_owned(), data })]
         }
-        BANNED => vec![accept, instruction::Kind::Disconnect(Disconnect { sockets: vec![socket] })],
+        BANNED => vec![
+            accept,
+            instruction::Kind::Disconnect(Disconnect {
+                sockets: vec![socket],
+                ..Disconnect::default()
+            }),
+        ],
         _ => vec![accept],
     }
 }

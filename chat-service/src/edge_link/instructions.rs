@@ -47,6 +47,11 @@ impl Instructions {
         self.push(Kind::Accept(wire::Accept { socket: socket.handle }));
     }
 
+    pub(crate) fn refuse(&mut self, socket: u64, message: &str, data: &'static [u8]) {
+        let (message, data) = (message.to_owned(), data.into());
+        self.push(Kind::Refuse(wire::Refuse { socket, message, data }));
+    }
+
     pub(crate) fn close(&mut self, socket: u64) {
         self.push(Kind::Close(wire::Close { sockets: vec![socket] }));
     }

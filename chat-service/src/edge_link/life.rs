@@ -185,6 +185,10 @@ impl Life {
                     }
                 }
             }
+            EventKind::Unidentified => {
+                let mut ticket = self.outbox.ticket(seq, Instructions::default());
+                ticket.instructions.refuse(handle, "Unauthorized", br#"{"code":"unauthorized"}"#);
+            }
             EventKind::AllAnnounced => {
                 drop(self.outbox.ticket(seq, Instructions::default()));
                 self.end_announcements(&settings.workers, planned);

@@ -195,7 +195,7 @@ impl Link {
         }
         let received = self.life.as_ref().map_or(0, |life| life.received);
         let backend_id = self.links.settings().backend_id.clone();
-        let welcome = wire::Welcome { backend_id, resumed, received };
+        let welcome = wire::Welcome { backend_id, resumed, received, rooms_on_close: false };
         // The stream is new: it has room.
         if let Some(permit) = outbound.try_reserve() {
             permit.send(wire::BackendFrame { welcome: Some(welcome), ..Default::default() });

@@ -249,6 +249,7 @@ pub(crate) fn opened(
                 position: (*position).to_owned(),
             })
             .collect(),
+        handshake: None,
     };
     EdgeEvent { socket, traceparent: String::new(), kind: Some(Kind::Opened(kind)) }
 }
@@ -260,7 +261,7 @@ pub(crate) fn all_announced() -> EdgeEvent {
 }
 
 pub(crate) fn closed(socket: u64) -> EdgeEvent {
-    let kind = SocketClosed { reason: "transport_closed".to_owned() };
+    let kind = SocketClosed { reason: "transport_closed".to_owned(), rooms: Vec::new() };
     EdgeEvent { socket, traceparent: String::new(), kind: Some(Kind::Closed(kind)) }
 }
 

@@ -1,11 +1,29 @@
 //! What clients ask for, and what they and others are told.
 
-use proto::edge::v1::{Instruction, instruction::Kind};
+use proto::edge::v1::{Instruction, edge_event, instruction::Kind};
 
 use crate::{
     edge::{Edge, event, event_until, opened},
     running::Running,
 };
+
+#[tokio::test]
+async fn nobody_is_let_in_without_a_name() {
+    let service = Running::start().await;
+    let mut edge = service.edge("one").await;
+
+    let mut nameless = opened(1, "/chat", "ann", None);
+    if let Some(edge_event::Kind::Opened(opened)) = &mut nameless.kind {
+        opened.identity = None;
+    }
+    edge.send(vec![nameless]).await;
+
+    let Some(Kind::Refuse(refuse)) = edge.next_instruction().await.kind else {
+        panic!("it is refused")
+    };
+    assert_eq!((refuse.socket, refuse.message.as_str()), (1, "Unauthorized"));
+    edge.open(2, "bob").await;
+}
 
 #[tokio::test]
 async fn a_message_reaches_every_member_once_and_its_ack_comes_after() {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use proto::{
     auth::v1::Identity as WireIdentity,
-    edge::v1::{EdgeEvent, Membership, SocketOpened, edge_event::Kind},
+    edge::v1::{EdgeEvent, Handshake, SocketOpened, edge_event::Kind},
 };
 
 use crate::socket::Identity;
@@ -15,20 +15,18 @@ const EVENT_OVERHEAD_BYTES: usize = 128;
 pub(crate) fn opened(
     namespace: &str,
     public_id: &str,
-    identity: &Identity,
-    memberships: Option<Vec<Membership>>,
+    identity: Option<&Identity>,
 ) -> SocketOpened {
     SocketOpened {
         namespace: namespace.to_owned(),
         socket_id: public_id.to_owned(),
-        identity: Some(WireIdentity {
+        identity: identity.map(|identity| WireIdentity {
             subject: identity.subject.as_ref().to_owned(),
             issuer: identity.issuer.as_ref().to_owned(),
             profile: identity.profile.clone(),
             expires_at_unix_ms: identity.expires_at_unix_ms,
         }),
-        announced: memberships.is_some(),
-        memberships: memberships.unwrap_or_default(),
+        ..SocketOpened::default()
     }
 }
 
@@ -59,8 +57,16 @@ pub(super) fn event_bytes(event: &EdgeEvent) -> usize {
             let memberships = opened.memberships.iter();
             memberships.map(|one| one.room.len() + one.position.len()).sum::<usize>()
                 + opened.identity.as_ref().map_or(0, |identity| identity.profile.len())
+                + opened.handshake.as_ref().map_or(0, handshake_bytes)
         }
-        Some(Kind::Closed(_) | Kind::AckFinished(_) | Kind::AllAnnounced(_)) | None => 0,
+        Some(Kind::Closed(closed)) => closed.rooms.iter().map(String::len).sum(),
+        Some(Kind::AckFinished(_) | Kind::AllAnnounced(_)) | None => 0,
     };
     contents + EVENT_OVERHEAD_BYTES
+}
+
+fn handshake_bytes(handshake: &Handshake) -> usize {
+    let fields = handshake.query.iter().chain(&handshake.headers);
+    let fields: usize = fields.map(|field| field.name.len() + field.value.len()).sum();
+    handshake.auth.len() + handshake.address.len() + fields
 }

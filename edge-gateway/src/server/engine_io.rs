@@ -1,5 +1,7 @@
 //! The HTTP side of Engine.IO: opening a session over long-polling, polls, posts, and preflights.
 
+use std::net::IpAddr;
+
 use axum::body::Body;
 use bytes::Bytes;
 use flate2::Compression;
@@ -11,7 +13,7 @@ use tokio::{sync::oneshot, task};
 use super::{Server, content_coding::ContentCoding};
 use crate::{
     connection::Connection,
-    request::{self, EngineIoError},
+    request::EngineIoError,
     session_id::SessionId,
     shard::Wire,
     transport::{
@@ -38,12 +40,12 @@ pub(crate) struct CutOff;
 
 impl Server {
     /// Opens a session that begins on long-polling, on this shard.
-    pub(super) fn open_polling(&self, request: &Request<Incoming>) -> Response<Body> {
+    pub(super) fn open_polling(&self, request: &Request<Incoming>, peer: IpAddr) -> Response<Body> {
         let session = SessionId::random(self.shard_number);
         let connection = Connection::polling(self.common.clone()).into();
         let wire = Wire::SocketIo(edge_protocol::socket_io::Session::new());
-        let traceparent = request::traceparent(request.headers());
-        self.shard.borrow_mut().adopt(&connection, wire, Some(session), traceparent);
+        let handshake = self.policy.keep(request.uri(), request.headers(), peer);
+        self.shard.borrow_mut().adopt(&connection, wire, Some(session), handshake);
         let packet = self.open.packet(session, &["websocket"]);
         let mut response = answer(StatusCode::OK, TEXT, packet.into());
         response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);

@@ -58,16 +58,23 @@ impl Shard {
     }
 
     fn announcement(&self, index: usize, socket: &Socket) -> EdgeEvent {
-        let path = self.namespaces.get(socket.namespace.index()).map_or("", |one| &one.path);
-        let memberships = match socket.stage {
-            Stage::Opening { .. } => None,
-            Stage::Live => Some(self.memberships(index)),
-        };
-        let traceparent = match &socket.stage {
-            Stage::Opening { span } => service_kit::trace::traceparent_of(span.as_deref()),
-            Stage::Live => String::new(),
-        };
-        let opened = backend_link::opened(path, &socket.public_id, &socket.identity, memberships);
+        let settings = self.namespaces.get(socket.namespace.index()).map(|one| &one.settings);
+        let path = settings.map_or("", |settings| &settings.path);
+        let mut opened = backend_link::opened(path, &socket.public_id, socket.identity.as_deref());
+        let mut traceparent = String::new();
+        match &socket.stage {
+            Stage::Opening { span, auth } => {
+                traceparent = service_kit::trace::traceparent_of(span.as_deref());
+                let entry = self.connections.get(socket.connection.index as usize);
+                opened.handshake = entry.zip(settings).map(|(entry, settings)| {
+                    entry.handshake.for_backend(&settings.handshake, auth.clone())
+                });
+            }
+            Stage::Live => {
+                opened.announced = true;
+                opened.memberships = self.memberships(index);
+            }
+        }
         EdgeEvent { socket: socket.handle, traceparent, kind: Some(Kind::Opened(opened)) }
     }
 

@@ -20,7 +20,8 @@ impl Shard {
         match &ack.json_id {
             Some(id) => self.send_json_answer(connection, id, args, attachments),
             None => {
-                let Some(path) = self.namespaces.get(namespace).map(|one| &one.path) else {
+                let Some(path) = self.namespaces.get(namespace).map(|one| &one.settings.path)
+                else {
                     return;
                 };
                 match socket_io::encode_ack_frames(path, *ack_id, args, attachments) {
@@ -44,7 +45,9 @@ impl Shard {
             }
             // Refused before anything waited for it.
             let Some((connection, namespace)) = self.live_socket(handle) else { return };
-            let Some(path) = self.namespaces.get(namespace).map(|one| &one.path) else { return };
+            let Some(path) = self.namespaces.get(namespace).map(|one| &one.settings.path) else {
+                return;
+            };
             if let Ok(frame) =
                 socket_io::encode_ack_frame(path, ack_id, answer.ack_args().as_bytes())
             {
@@ -59,7 +62,8 @@ impl Shard {
                 self.send_json_event(connection, "exception", args.as_bytes())
             }
             Some(Wire::SocketIo(_)) => {
-                let Some(path) = self.namespaces.get(namespace).map(|one| &one.path) else {
+                let Some(path) = self.namespaces.get(namespace).map(|one| &one.settings.path)
+                else {
                     return;
                 };
                 if let Ok(frame) =

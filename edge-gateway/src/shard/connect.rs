@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use edge_protocol::{plain_json::Request, socket_io};
 use serde::Deserialize;
 use service_kit::{
@@ -13,13 +14,16 @@ use service_kit::{
 };
 
 use super::{
-    ConnectionKey, Flow, JsonStage, NamespaceKey, Shard, SocketKey, Wire, verifications::Connect,
+    ConnectionKey, Flow, JsonStage, NamespaceKey, Shard, SocketKey, Wire, rate::Rate,
+    verifications::Connect,
 };
 use crate::{
     auth::VerifyTokenError,
     backend_link,
+    client_handshake::without_token,
     close_reason::CloseReason,
     error_answer::ErrorAnswer,
+    namespaces::Authentication,
     request::TOKEN_BYTES_MAX,
     session_id,
     socket::{Identity, Socket, Stage},
@@ -53,10 +57,31 @@ impl Shard {
             self.send(key, socket_io::encode_connect_error_frame(path, "Invalid namespace", None));
             return self.flow(key);
         };
-        match self.verify(key, namespace, auth.and_then(Auth::token)) {
+        if !self.admits(key, namespace) {
+            self.common.metrics.connected("origin_not_allowed");
+            self.forget_namespace(key, path);
+            let data = Some(&b"{\"code\":\"origin_not_allowed\"}"[..]);
+            self.send(key, socket_io::encode_connect_error_frame(path, "Forbidden", data));
+            return self.flow(key);
+        }
+        match self.enter(key, namespace, auth.and_then(Auth::token), auth) {
             Flow::Continue => self.wait_for_room(key, namespace),
             flow @ (Flow::Pause | Flow::Closed) => flow,
         }
+    }
+
+    fn admits(&mut self, key: ConnectionKey, namespace: NamespaceKey) -> bool {
+        let origin = self.entry(key).map(|entry| entry.handshake.origin).unwrap_or_default();
+        self.namespaces.get(namespace.index()).is_some_and(|one| one.admits(origin))
+    }
+
+    /// Begins with a plain JSON client: with the token of its handshake, or without one where none is needed. All others
+    /// are waited for.
+    pub(crate) fn json_opened(&mut self, key: ConnectionKey, token: Option<String>) -> Flow {
+        if token.is_none() && self.authentication_of(self.ws_namespace) == Authentication::Token {
+            return Flow::Continue;
+        }
+        self.enter_json(key, token, None)
     }
 
     /// The first message of a plain JSON client must bring its token.
@@ -71,39 +96,62 @@ impl Shard {
         if let Some(Wire::PlainJson(session)) = self.entry(key).map(|entry| &mut entry.wire) {
             session.auth_id = auth_id;
         }
-        self.verify_json(key, token)
+        self.enter_json(key, token, auth)
     }
 
-    /// Lets in a plain JSON client by the token of its handshake or of its first message. Until it is in, it is not read.
-    pub(crate) fn verify_json(&mut self, key: ConnectionKey, token: Option<String>) -> Flow {
+    /// Lets in a plain JSON client. Until it is in, it is not read.
+    fn enter_json(
+        &mut self,
+        key: ConnectionKey,
+        token: Option<String>,
+        auth: Option<&str>,
+    ) -> Flow {
         if let Some(Wire::PlainJson(session)) = self.entry(key).map(|entry| &mut entry.wire) {
             session.stage = JsonStage::Verifying;
         }
-        match self.verify(key, self.ws_namespace, token) {
+        if !self.admits(key, self.ws_namespace) {
+            self.common.metrics.connected("origin_not_allowed");
+            self.answer_auth(key, &ErrorAnswer::refused());
+            return self.closed(key, CloseReason::TokenRejected);
+        }
+        match self.enter(key, self.ws_namespace, token, auth) {
             Flow::Continue => self.pause(key),
             flow @ (Flow::Pause | Flow::Closed) => flow,
         }
     }
 
-    fn verify(
+    fn authentication_of(&self, namespace: NamespaceKey) -> Authentication {
+        let namespace = self.namespaces.get(namespace.index());
+        namespace.map_or(Authentication::Token, |one| one.settings.authentication)
+    }
+
+    /// Finds out who the client is, unless the business service does that, and then asks the business service.
+    fn enter(
         &mut self,
         key: ConnectionKey,
         namespace: NamespaceKey,
         token: Option<String>,
+        auth: Option<&str>,
     ) -> Flow {
         let Some(entry) = self.entry(key) else { return Flow::Closed };
-        let parent = entry.traceparent.as_deref().copied();
+        let parent = entry.handshake.traceparent.as_deref().copied();
         let mut span = self.tracer.start(telemetry::SPAN_CONNECT, SpanKind::Server, parent);
         if let (Some(span), Some(namespace)) = (&mut span, self.namespaces.get(namespace.index())) {
             span.set("messaging.system", "sockeye");
-            span.set("messaging.destination.name", namespace.path.clone());
+            span.set("messaging.destination.name", namespace.settings.path.clone());
         }
         let span = span.map(Box::new);
-        match token {
-            Some(token) => {
-                self.verifications.start(Connect { connection: key, namespace, token, span });
+        match (self.authentication_of(namespace), token) {
+            (Authentication::Token, Some(token)) => {
+                let auth = auth.map(without_token).unwrap_or_default();
+                let connect = Connect { connection: key, namespace, token, auth, span };
+                self.verifications.start(connect);
             }
-            None => self.reject(key, namespace, span),
+            (Authentication::Token, None) => self.reject(key, namespace, span),
+            (Authentication::None, _) => {
+                let auth = auth.map(|auth| Bytes::copy_from_slice(auth.as_bytes()));
+                self.open((key, namespace), None, auth.unwrap_or_default(), span);
+            }
         }
         self.flow(key)
     }
@@ -114,12 +162,12 @@ impl Shard {
         outcome: Result<Identity, VerifyTokenError>,
     ) {
         let is_wanted = self.verifications.finished(&connect);
-        let Connect { connection, namespace, span, .. } = connect;
+        let Connect { connection, namespace, auth, span, .. } = connect;
         if !is_wanted {
             return finish(span, "withdrawn");
         }
         match outcome {
-            Ok(identity) => self.open(connection, namespace, identity, span),
+            Ok(identity) => self.open((connection, namespace), Some(identity), auth, span),
             Err(VerifyTokenError::Rejected) => self.reject(connection, namespace, span),
             Err(VerifyTokenError::Unavailable) => self.cannot_verify(connection, namespace, span),
         }
@@ -128,27 +176,35 @@ impl Shard {
     /// Asks the namespace's business service to let the client in.
     fn open(
         &mut self,
-        key: ConnectionKey,
-        namespace: NamespaceKey,
-        identity: Identity,
+        (key, namespace): (ConnectionKey, NamespaceKey),
+        identity: Option<Identity>,
+        auth: Bytes,
         span: Option<Box<Span>>,
     ) {
-        let path = self.path_of(namespace);
-        let traceparent = traceparent_of(span.as_deref());
-        let public_id: Box<str> = session_id::random().into();
-        let opened = backend_link::opened(&path, &public_id, &identity, None);
-        let identity = Rc::new(identity);
-        let stage = Stage::Opening { span };
-
-        if self.entry(key).is_none() {
+        let Some(terms) = self.namespaces.get(namespace.index()).map(|one| &one.settings) else {
+            return;
+        };
+        let Some(entry) = self.connections.get(key.index as usize) else { return };
+        if entry.serial != key.serial {
             return;
         }
+        let path = terms.path.clone();
+        let rate = terms.events.map(|_| Box::new(Rate::new(Instant::now())));
+        let handshake = entry.handshake.for_backend(&terms.handshake, auth.clone());
+        let traceparent = traceparent_of(span.as_deref());
+        let public_id: Box<str> = session_id::random().into();
+        let mut opened = backend_link::opened(&path, &public_id, identity.as_ref());
+        opened.handshake = Some(handshake);
+        let identity = identity.map(Rc::new);
+        let stage = Stage::Opening { span, auth };
+
         let socket = self.insert_socket(|handle| Socket {
             connection: key,
             namespace,
             handle,
             public_id,
             identity,
+            rate,
             stage,
         });
         let is_wanted = self.entry(key).is_some_and(|entry| match &mut entry.wire {
@@ -173,15 +229,16 @@ impl Shard {
     pub(crate) fn accepted(&mut self, handle: u64) {
         let Some(key) = self.socket_by_handle(handle) else { return };
         let Some(socket) = self.sockets.get_mut(key.index()) else { return };
-        let Stage::Opening { span } = std::mem::replace(&mut socket.stage, Stage::Live) else {
+        let Stage::Opening { span, .. } = std::mem::replace(&mut socket.stage, Stage::Live) else {
             return self.common.metrics.drops.bad_instruction.increment(1);
         };
         let (connection, namespace) = (socket.connection, socket.namespace);
-        let (identity, public_id) = (Rc::clone(&socket.identity), socket.public_id.clone());
+        let (identity, public_id) = (socket.identity.clone(), socket.public_id.clone());
         finish(span, "accepted");
         self.common.metrics.connected("accepted");
-        self.rooms.enter(namespace, key, &identity.subject);
+        self.rooms.enter(namespace, key, identity.as_deref().map(|identity| &*identity.subject));
         self.greet(connection, namespace, key, &public_id);
+        let Some(identity) = identity else { return };
 
         let lifetime = identity.expires_at_unix_ms.saturating_sub(clock::unix_ms());
         // Farther ahead than a clock can tell is as good as never.
@@ -222,7 +279,7 @@ impl Shard {
     pub(crate) fn refused(&mut self, handle: u64, message: &str, data: &[u8]) {
         let Some(key) = self.socket_by_handle(handle) else { return };
         let Some(socket) = self.sockets.get_mut(key.index()) else { return };
-        let Stage::Opening { span } = &mut socket.stage else {
+        let Stage::Opening { span, .. } = &mut socket.stage else {
             return self.common.metrics.drops.bad_instruction.increment(1);
         };
         finish(span.take(), "refused");
@@ -297,8 +354,9 @@ impl Shard {
         self.answer_json(key, id.as_deref(), answer);
     }
 
-    /// Takes a socket out of its namespace because its business service says so. Its connection stays.
-    pub(crate) fn disconnected(&mut self, key: SocketKey) {
+    /// Takes a socket out of its namespace because its business service says so, and has its connection closed too if that
+    /// is asked for.
+    pub(crate) fn disconnected(&mut self, key: SocketKey, close_connection: bool) {
         let Some(socket) = self.sockets.get(key.index()) else { return };
         let (connection, namespace) = (socket.connection, socket.namespace);
         let path = self.path_of(namespace);
@@ -307,6 +365,9 @@ impl Shard {
             Some(Wire::SocketIo(_)) => {
                 self.forget_namespace(connection, &path);
                 self.send(connection, socket_io::encode_disconnect_frame(&path));
+                if close_connection {
+                    self.close(connection, CloseReason::ClosedByBackend);
+                }
             }
             // Its one namespace is all that a plain JSON connection is for.
             Some(Wire::PlainJson(_)) => self.close(connection, CloseReason::DisconnectedByBackend),

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     application::Application, backend_link::json_list, close_reason::CloseReason,
-    error_answer::ErrorAnswer, telemetry,
+    error_answer::ErrorAnswer, namespaces::EventRate, telemetry,
 };
 
 /// An event as a client sent it.
@@ -219,9 +219,26 @@ impl Shard {
         entry.map_or(Allowance::Exhausted, |entry| entry.rate.take(now, per_second, burst))
     }
 
+    /// From the socket's own allowance where its namespace has one, else from its connection's.
+    fn take_event_allowance(
+        &mut self,
+        key: ConnectionKey,
+        socket: SocketKey,
+        now: Instant,
+    ) -> Allowance {
+        let own = self.sockets.get_mut(socket.index()).and_then(|socket| {
+            let namespace = self.namespaces.get(socket.namespace.index())?;
+            Some((socket.rate.as_mut()?, namespace.settings.events?))
+        });
+        match own {
+            Some((rate, EventRate { per_second, burst })) => rate.take(now, per_second, burst),
+            None => self.take_allowance(key, now),
+        }
+    }
+
     fn event(&mut self, key: ConnectionKey, event: &Event<'_>) -> Flow {
         let now = Instant::now();
-        match self.take_allowance(key, now) {
+        match self.take_event_allowance(key, event.socket, now) {
             Allowance::Granted => {}
             Allowance::Refused { retry_after } => return self.refuse(key, event, retry_after),
             Allowance::Exhausted => return self.closed(key, CloseReason::RateLimited),
@@ -234,7 +251,7 @@ impl Shard {
             span.set("messaging.system", "sockeye");
             span.set("messaging.operation.type", "receive");
             span.set("messaging.operation.name", "receive");
-            span.set("messaging.destination.name", namespace.path.clone());
+            span.set("messaging.destination.name", namespace.settings.path.clone());
             span.set("sockeye.event", event.name.to_owned());
         }
 

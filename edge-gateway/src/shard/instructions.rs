@@ -51,7 +51,7 @@ impl Shard {
             Some(Kind::Acknowledge(ack)) => self.acknowledge(&ack),
             Some(Kind::Disconnect(disconnect)) => {
                 for socket in self.live_sockets(&disconnect.sockets) {
-                    self.disconnected(socket);
+                    self.disconnected(socket, disconnect.close_connection);
                 }
             }
             Some(Kind::Close(close)) => {

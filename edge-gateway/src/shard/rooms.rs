@@ -21,7 +21,7 @@ pub(crate) struct Rooms {
     apart: HashMap<(u32, SocketKey), String, FixedState>,
 }
 
-/// A socket is always in its namespace's and its user's group, so rooms start at the third.
+/// A socket is always in its namespace's group and, where it has one, in its user's, so rooms start at the third.
 type Memberships = SmallVec<[Membership; 3]>;
 
 type NameMap = HashMap<Rc<str>, u32, FixedState>;
@@ -74,12 +74,18 @@ impl Rooms {
     }
 
     /// Takes in a socket that was let into its namespace.
-    pub(crate) fn enter(&mut self, namespace: NamespaceKey, socket: SocketKey, subject: &str) {
+    pub(crate) fn enter(
+        &mut self,
+        namespace: NamespaceKey,
+        socket: SocketKey,
+        subject: Option<&str>,
+    ) {
         if self.memberships.len() <= socket.index() {
             self.memberships.resize_with(socket.index() + 1, SmallVec::new);
         }
         let Some(names) = self.namespaces.get_mut(namespace.index()) else { return };
         let everyone = names.everyone;
+        let Some(subject) = subject else { return self.add(everyone, socket) };
         let user = match names.users.get(subject) {
             Some(user) => *user,
             None => {
@@ -281,7 +287,7 @@ mod tests {
     fn three_in_a_room() -> Rooms {
         let mut rooms = Rooms::new(2);
         for index in 0..3 {
-            rooms.enter(CHAT, socket(index), if index == 2 { "bob" } else { "alice" });
+            rooms.enter(CHAT, socket(index), Some(if index == 2 { "bob" } else { "alice" }));
             rooms.join(CHAT, socket(index), "lobby", "p1");
         }
         rooms
@@ -296,6 +302,19 @@ mod tests {
         assert_eq!(rooms.everyone(CHAT).len(), 3);
         assert!(rooms.in_room(NamespaceKey(0), "lobby").is_empty());
         assert!(rooms.in_room(CHAT, "attic").is_empty());
+    }
+
+    #[test]
+    fn a_socket_of_no_user_is_in_its_namespace_all_the_same() {
+        let mut rooms = Rooms::new(2);
+
+        rooms.enter(CHAT, socket(0), None);
+        rooms.join(CHAT, socket(0), "lobby", "");
+
+        assert_eq!(rooms.everyone(CHAT), [socket(0)]);
+        assert_eq!(rooms.in_room(CHAT, "lobby"), [socket(0)]);
+        rooms.remove(socket(0));
+        assert!(rooms.everyone(CHAT).is_empty());
     }
 
     #[test]
@@ -355,7 +374,7 @@ mod tests {
     fn a_newcomer_does_not_move_the_others() {
         let mut rooms = three_in_a_room();
 
-        rooms.enter(CHAT, socket(3), "dan");
+        rooms.enter(CHAT, socket(3), Some("dan"));
         rooms.join(CHAT, socket(3), "lobby", "p9");
 
         assert_eq!(rooms.rooms_of(socket(0)).collect::<Vec<_>>(), [("lobby", "p1")]);

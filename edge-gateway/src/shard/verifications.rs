@@ -2,6 +2,7 @@
 
 use std::{cell::RefCell, collections::HashMap, rc::Weak, time::Instant};
 
+use bytes::Bytes;
 use foldhash::fast::FixedState;
 use service_kit::trace::Span;
 use tokio::task::JoinSet;
@@ -15,6 +16,8 @@ pub(crate) struct Connect {
     pub(super) connection: ConnectionKey,
     pub(super) namespace: NamespaceKey,
     pub(super) token: String,
+    /// What else the client said as it asked: JSON text of an object, or empty.
+    pub(super) auth: Bytes,
     pub(super) span: Option<Box<Span>>,
 }
 

@@ -276,6 +276,7 @@ mod tests {
     use crate::{
         application::Application,
         auth::TokenVerifier,
+        client_handshake::ClientHandshake,
         connection::Common,
         shard::{Limits, NamespaceKey, Parts, Shard, Wire, verifications::Verifications},
         telemetry::Metrics,
@@ -310,7 +311,7 @@ mod tests {
         });
         let session = SessionId::random(0);
         let wire = Wire::SocketIo(Session::new());
-        shard.borrow_mut().adopt(&connection, wire, Some(session), None);
+        shard.borrow_mut().adopt(&connection, wire, Some(session), ClientHandshake::default());
         (shard, session)
     }
 

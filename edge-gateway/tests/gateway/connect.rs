@@ -116,7 +116,9 @@ async fn a_backend_may_disconnect_sockets_and_close_connections() {
     let (edge, mut stream) = Edge::attached(&[]).await;
     let (mut client, socket) = edge.in_chat(&mut stream, "alice").await;
 
-    stream.instruct([Kind::Disconnect(Disconnect { sockets: vec![socket] })]).await;
+    stream
+        .instruct([Kind::Disconnect(Disconnect { sockets: vec![socket], ..Disconnect::default() })])
+        .await;
     assert_eq!(client.text().await, "41/chat,");
     assert_eq!(stream.closed().await, (socket, "server_disconnect".to_owned()));
 

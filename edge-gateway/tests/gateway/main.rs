@@ -8,5 +8,6 @@ mod delivery;
 mod echo;
 mod limits;
 mod link;
+mod namespaces;
 mod polling;
 mod support;

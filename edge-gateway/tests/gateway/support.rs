@@ -164,7 +164,7 @@ impl EdgeLink for Scripted {
 impl Stream {
     /// Answers the hello as a business service that starts with nothing.
     pub(crate) async fn welcome(self, backend_id: &str) -> Self {
-        let welcome = Welcome { backend_id: backend_id.to_owned(), resumed: false, received: 0 };
+        let welcome = Welcome { backend_id: backend_id.to_owned(), ..Welcome::default() };
         self.send_frame(BackendFrame { welcome: Some(welcome), ..BackendFrame::default() }).await;
         self
     }
@@ -172,7 +172,7 @@ impl Stream {
     /// Answers the hello as one that has everything up to `received`.
     pub(crate) async fn resume(mut self, received: u64, sent: u64) -> Self {
         let backend_id = self.hello.backend_id.clone();
-        let welcome = Welcome { backend_id, resumed: true, received };
+        let welcome = Welcome { backend_id, resumed: true, received, ..Welcome::default() };
         self.received = received;
         self.sent = sent;
         self.all_announced = true;
@@ -375,10 +375,17 @@ impl Edge {
 
     /// A plain JSON connection with its token in the handshake.
     pub(crate) async fn websocket_as(&self, path: &str, token: &str) -> Client {
+        self.websocket_with(path, &[("authorization", &format!("Bearer {token}"))]).await
+    }
+
+    /// A connection whose handshake has these headers too.
+    pub(crate) async fn websocket_with(&self, path: &str, headers: &[(&str, &str)]) -> Client {
         let url = format!("ws://{}{path}", self.address);
         let mut request = url.into_client_request().unwrap();
-        let value = format!("Bearer {token}").parse().unwrap();
-        request.headers_mut().insert("authorization", value);
+        for (name, value) in headers {
+            let name: http::HeaderName = name.parse().unwrap();
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
         Client::upgraded(request).await
     }
 
