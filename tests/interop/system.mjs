@@ -142,6 +142,11 @@ function named({ clients, ops, services }) {
     url: `http://${clients}`,
     opsUrl: `http://${ops}`,
     ready: () => eventually("the edge is ready", isReady),
+    /** What the edge's metrics say of one series. */
+    count: async (series) => {
+      const text = await (await fetch(`http://${ops}/metrics`)).text();
+      return Number(text.split("\n").find((line) => line.startsWith(`${series} `))?.split(" ")[1] ?? 0);
+    },
     stop: async () => {
       for (const service of services) await service.stop();
     },

@@ -1,4 +1,4 @@
-// The stock socket.io-client on each transport, across the upgrade, and with binary data.
+// The stock socket.io-client across the upgrade, and at the end of an edge that it polls.
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
@@ -34,20 +34,6 @@ describe("the stock client's transports", () => {
     return socket;
   }
 
-  for (const transports of [["polling"], ["websocket"], DEFAULTS]) {
-    test(`chats over ${transports.join(" and ")}`, async () => {
-      const alice = await enter("alice", { transports });
-      const bob = await enter("bob");
-      await ask(alice, "join", "lobby");
-      await ask(bob, "join", "lobby");
-      const heard = [next(alice, "message"), next(bob, "message")];
-
-      await ask(alice, "message", { room: "lobby", text: transports.join() });
-
-      for (const [message] of await Promise.all(heard)) assert.equal(message.text, transports.join());
-    });
-  }
-
   test("loses, doubles and reorders nothing across the upgrade", async () => {
     for (let round = 0; round < 5; round += 1) {
       const socket = await enter("alice", { transports: DEFAULTS, namespace: backend.namespace });
@@ -63,31 +49,6 @@ describe("the stock client's transports", () => {
       assert.equal(await ask(socket, "echo", "after"), "after");
     }
   });
-
-  test("stays on long-polling through several pings", async () => {
-    const socket = await enter("alice", { transports: ["polling"] });
-    for (let pings = 0; pings < 5; pings += 1) await next(socket.io.engine, "heartbeat");
-
-    assert.equal((await ask(socket, "join", "lobby")).room, "lobby");
-  });
-
-  for (const transports of [["polling"], ["websocket"], DEFAULTS]) {
-    test(`carries binary data over ${transports.join(" and ")}`, async () => {
-      const alice = await enter("alice", { transports, namespace: backend.namespace });
-      const heard = next(alice, "from one");
-      const bytes = Buffer.from([0, 1, 2, 253, 254, 255]);
-      const big = Buffer.alloc(100_000, 7);
-
-      const answer = await ask(alice, "echo", { file: bytes, nested: [{ big }] });
-      assert.deepEqual(Buffer.from(answer.file), bytes);
-      assert.deepEqual(Buffer.from(answer.nested[0].big), big);
-      alice.emit("to all", "file", bytes);
-
-      const [name, file] = await heard;
-      assert.equal(name, "file");
-      assert.deepEqual(Buffer.from(file), bytes);
-    });
-  }
 
   test("tells a client on long-polling that the edge is being stopped", async () => {
     const own = await startThreeProcesses();

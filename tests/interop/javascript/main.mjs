@@ -1,0 +1,11 @@
+// A socket.io-client in a process of its own; its package is the argument.
+
+import { createInterface } from "node:readline";
+
+import { createClient } from "./client.mjs";
+
+const { io } = await import(process.argv[2]);
+const carryOut = createClient(io, (record) => console.log(JSON.stringify(record)));
+
+for await (const line of createInterface({ input: process.stdin })) carryOut(JSON.parse(line));
+process.exit();
