@@ -4,8 +4,12 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message;
 
-const CONTRACTS: [&str; 3] =
-    ["sockeye/edge/v1/edge.proto", "sockeye/auth/v1/auth.proto", "sockeye/chat/v1/chat.proto"];
+const CONTRACTS: [&str; 4] = [
+    "sockeye/edge/v1/edge.proto",
+    "sockeye/auth/v1/auth.proto",
+    "sockeye/chat/v1/chat.proto",
+    "sockeye/peer/v1/peer.proto",
+];
 
 fn main() -> anyhow::Result<()> {
     println!("cargo::rerun-if-changed=sockeye");

@@ -14,6 +14,7 @@ use proto::MESSAGE_BYTES_MAX;
 use crate::{
     cors::AllowedOrigin,
     namespaces::{EventRate, NamespaceSettings, NamespacesFile, ReadNamespacesError},
+    peers::PeerAddress,
 };
 
 /// Where the auth service is looked for unless `--edge-auth-url` says otherwise.
@@ -38,6 +39,22 @@ pub struct Config {
     #[arg(id = "edge-ops-listen", long = "edge-ops-listen", env = "EDGE_OPS_LISTEN")]
     #[arg(value_name = "ADDR", default_value = "127.0.0.1:3001")]
     pub ops_listen: SocketAddr,
+
+    /// This edge's number among the edges of its cluster, which is part of its sessions' ids.
+    #[arg(id = "edge-number", long = "edge-number", env = "EDGE_NUMBER", value_name = "NUMBER")]
+    #[arg(default_value = "0")]
+    pub number: u16,
+
+    /// Address for the other edges of the cluster; only they should reach it [default: none].
+    #[arg(id = "edge-peer-listen", long = "edge-peer-listen", env = "EDGE_PEER_LISTEN")]
+    #[arg(value_name = "ADDR")]
+    pub peer_listen: Option<SocketAddr>,
+
+    /// Another edge of the cluster and its address for edges; may be given several times, and may name this edge too, so
+    /// that all can have the same list [default: none].
+    #[arg(id = "edge-peer", long = "edge-peer", env = "EDGE_PEERS", value_delimiter = ',')]
+    #[arg(value_name = "NUMBER=URL")]
+    pub peers: Vec<PeerAddress>,
 
     /// How many shards share the client connections [default: one for each core].
     #[arg(id = "edge-shards", long = "edge-shards", env = "EDGE_SHARDS", value_name = "COUNT")]
@@ -212,6 +229,17 @@ pub enum ConfigError {
         /// The most that may be.
         max: usize,
     },
+    /// An edge has two addresses.
+    #[error("EDGE_PEERS names edge {number} twice")]
+    DuplicatePeer {
+        /// The edge's number.
+        number: u16,
+    },
+    /// Sessions of other edges can be reached from here, but not the other way round.
+    #[error(
+        "EDGE_PEERS names other edges, but EDGE_PEER_LISTEN, where they would reach this one, is not set"
+    )]
+    NoPeerListener,
     /// A duration that must not be zero is.
     #[error("{setting} must not be zero")]
     Zero {
@@ -275,6 +303,25 @@ impl Config {
         }
         Ok(())
     }
+
+    /// The other edges.
+    ///
+    /// # Errors
+    ///
+    /// Says which settings do not go together.
+    pub fn validated_peers(&self) -> Result<Vec<PeerAddress>, ConfigError> {
+        for (index, peer) in self.peers.iter().enumerate() {
+            if self.peers.iter().take(index).any(|other| other.number == peer.number) {
+                return Err(ConfigError::DuplicatePeer { number: peer.number });
+            }
+        }
+        let others = self.peers.iter().filter(|peer| peer.number != self.number);
+        let others: Vec<_> = others.cloned().collect();
+        if !others.is_empty() && self.peer_listen.is_none() {
+            return Err(ConfigError::NoPeerListener);
+        }
+        Ok(others)
+    }
 }
 
 #[cfg(test)]
@@ -332,6 +379,20 @@ mod tests {
             payload.validated_namespaces().unwrap_err().to_string(),
             "EDGE_PAYLOAD_BYTES_MAX is more than 3145728, which is what links to business services carry"
         );
+    }
+
+    #[test]
+    fn the_same_list_of_edges_does_for_all_of_them() {
+        let list = "--edge-peer=0=http://a:1,1=http://b:1,2=http://c:1";
+        let peers = |flags: &[&str]| config(flags).validated_peers();
+
+        let others = peers(&[list, "--edge-number=1", "--edge-peer-listen=127.0.0.1:0"]).unwrap();
+
+        assert_eq!(others.iter().map(|peer| peer.number).collect::<Vec<_>>(), [0, 2]);
+        assert!(peers(&["--edge-peer=0=http://a:1"]).unwrap().is_empty());
+        assert!(matches!(peers(&[list]), Err(ConfigError::NoPeerListener)));
+        let twice = peers(&[list, "--edge-peer=2=http://d:1"]);
+        assert!(matches!(twice, Err(ConfigError::DuplicatePeer { number: 2 })), "{twice:?}");
     }
 
     #[test]

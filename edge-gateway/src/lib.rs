@@ -13,6 +13,7 @@ mod connection;
 mod cors;
 mod error_answer;
 mod namespaces;
+mod peers;
 mod request;
 mod server;
 mod session_id;
@@ -34,14 +35,14 @@ use service_kit::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
-    application::Application, shard_thread::ShardThread, telemetry::Metrics,
-    transport::mailbox::Mailboxes,
+    application::Application, peers::Cluster, shard_thread::ShardThread, telemetry::Metrics,
 };
 pub use crate::{
     close_reason::CloseReason,
     config::{Config, ConfigError, DEFAULT_AUTH_URL, ParseRouteError, Route},
     cors::AllowedOrigin,
     namespaces::ReadNamespacesError,
+    peers::{ParsePeerError, PeerAddress},
 };
 
 /// How many connections may wait to be accepted.
@@ -55,6 +56,7 @@ const SHARDS_MAX: usize = 256;
 pub struct EdgeGateway {
     local_addr: SocketAddr,
     shards: Vec<ShardThread>,
+    cluster: Cluster,
     ops: OpsServer,
 }
 
@@ -157,7 +159,8 @@ impl EdgeGateway {
 
         let edge_id: Arc<str> = session_id::random().into();
         let metrics = Metrics::new();
-        let (mailboxes, boxes) = Mailboxes::new(count);
+        let bound = Cluster::bind(&config, count, metrics.clone()).await?;
+        let (cluster, mailboxes, boxes) = bound;
         let shards = (0..=u8::MAX)
             .zip(listeners)
             .zip(boxes)
@@ -176,7 +179,7 @@ impl EdgeGateway {
                 chat_link: readiness.condition("backend_links"),
             })
             .collect();
-        Ok(Self { local_addr, shards, ops })
+        Ok(Self { local_addr, shards, cluster, ops })
     }
 
     /// Where clients connect.
@@ -191,6 +194,12 @@ impl EdgeGateway {
         self.ops.local_addr()
     }
 
+    /// Where the other edges of the cluster connect, if they may.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.cluster.local_addr()
+    }
+
     /// Serves clients until shutdown is asked for and the connections are drained.
     ///
     /// # Errors
@@ -199,8 +208,13 @@ impl EdgeGateway {
     pub async fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
         let (ops_trigger, ops_shutdown) = Shutdown::new();
         let ops = tokio::spawn(self.ops.run(ops_shutdown));
+        let (shards_trigger, shards_ended) = Shutdown::new();
+        let cluster = self.cluster.run(shutdown.clone(), shards_ended);
+        let cluster = tokio::spawn(cluster);
         let shards = self.shards.into_iter().map(|shard| |shutdown| shard.run(shutdown));
         let outcome = threads::run("shard", shards, shutdown).await;
+        shards_trigger.trigger();
+        cluster.await.map_err(|_| RunError::Panicked)?;
         // Operators can watch the drain to its end.
         ops_trigger.trigger();
         ops.await.map_err(|_| RunError::Panicked)?;

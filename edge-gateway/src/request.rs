@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn long_polling_is_told_from_its_upgrade() {
-        let session = SessionId::random(0);
+        let session = SessionId::random(0, 0);
         let ours = |method, transport, headers: &[_]| {
             let uri = format!("/socket.io/?EIO=4&transport={transport}&sid={session}");
             classify(&request(method, &uri, headers))

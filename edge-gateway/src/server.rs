@@ -57,6 +57,7 @@ pub(crate) struct Server {
     pub(crate) cors: Rc<Cors>,
     pub(crate) policy: Rc<Policy>,
     pub(crate) mailboxes: Mailboxes,
+    pub(crate) edge_number: u16,
     pub(crate) shard_number: u8,
 }
 
@@ -150,6 +151,11 @@ impl Server {
             Err(refusal) => refused(refusal),
         };
         self.cors.mark(origin.as_ref(), response.headers_mut());
+        if self.shard.borrow().draining {
+            // The next request may find another edge, which has the session or knows who has.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
         Ok(response)
     }
 
@@ -178,7 +184,7 @@ impl Server {
                 return None;
             }
             Client::SocketIo => {
-                let session = SessionId::random(self.shard_number);
+                let session = SessionId::random(self.edge_number, self.shard_number);
                 (Wire::SocketIo(Session::new()), Some(session))
             }
             Client::PlainJson { .. } => (Wire::PlainJson(JsonSession::default()), None),

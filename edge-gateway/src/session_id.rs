@@ -1,30 +1,47 @@
 //! Unguessable names for sessions, sockets and links.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::Bytes;
 
 /// 144 bits: a whole number of base64 characters.
 const BYTES: usize = 18;
 
-/// The name of an Engine.IO session, known to its client and the edge only. It tells which shard has the session.
+/// The name of an Engine.IO session, known to its client and the cluster's edges only. It tells which shard of which edge
+/// has the session: two bytes for the edge's number, one for the shard, 120 random bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SessionId([u8; BYTES]);
 
 impl SessionId {
-    /// A fresh name for a session of this shard, with 136 random bits.
-    pub(crate) fn random(shard: u8) -> Self {
+    /// A fresh name for a session of this shard.
+    pub(crate) fn random(edge: u16, shard: u8) -> Self {
         let mut bytes = random_bytes();
-        bytes[0] = shard;
+        [bytes[0], bytes[1]] = edge.to_be_bytes();
+        bytes[2] = shard;
         Self(bytes)
     }
 
     /// The name that a client gives; none if it cannot be one of ours.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok().map(Self)
+        Self::from_bytes(&URL_SAFE_NO_PAD.decode(text).ok()?)
     }
 
-    /// The shard that has the session, if it exists.
+    /// The name that another edge gives.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    pub(crate) fn to_bytes(self) -> Bytes {
+        Bytes::copy_from_slice(&self.0)
+    }
+
+    /// The number of the edge that has the session, if it exists.
+    pub(crate) fn edge(self) -> u16 {
+        u16::from_be_bytes([self.0[0], self.0[1]])
+    }
+
+    /// The shard of that edge.
     pub(crate) fn shard(self) -> usize {
-        self.0[0].into()
+        self.0[2].into()
     }
 }
 
@@ -66,10 +83,11 @@ mod tests {
 
     #[test]
     fn a_session_is_found_by_what_its_client_says() {
-        let id = SessionId::random(3);
+        let id = SessionId::random(258, 3);
 
         assert_eq!(SessionId::parse(&id.to_string()), Some(id));
-        assert_eq!(id.shard(), 3);
+        assert_eq!(SessionId::from_bytes(&id.to_bytes()), Some(id));
+        assert_eq!((id.edge(), id.shard()), (258, 3));
         for other in ["", "__proto__", "constructor", "x", &"A".repeat(25), &"é".repeat(12)] {
             assert_eq!(SessionId::parse(other), None, "{other}");
         }

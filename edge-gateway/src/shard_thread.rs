@@ -114,6 +114,7 @@ impl ShardThread {
             cors: Rc::new(Cors::new(self.config.cors_origins)),
             policy: Rc::new(policy),
             mailboxes: self.mailboxes,
+            edge_number: self.config.number,
             shard_number: self.number,
         };
         let mut connections = tokio::select! {
@@ -193,6 +194,6 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-fn to_usize(number: NonZeroU32) -> usize {
+pub(crate) fn to_usize(number: NonZeroU32) -> usize {
     usize::try_from(number.get()).unwrap_or(usize::MAX)
 }

@@ -27,6 +27,8 @@ const AUTH_SECONDS: &str = "sockeye_edge_auth_seconds";
 const LINK_SECONDS: &str = "sockeye_edge_link_seconds";
 const LINKS_UP: &str = "sockeye_edge_links_up";
 const ACCEPT_ERRORS: &str = "sockeye_edge_accept_errors_total";
+const FORWARDS: &str = "sockeye_edge_forwards_total";
+const TUNNELS: &str = "sockeye_edge_tunnels";
 
 /// Handles of the metrics that a shard writes, made once.
 #[derive(Debug, Clone)]
@@ -42,6 +44,23 @@ pub(crate) struct Metrics {
     pub(crate) links_up: Gauge,
     pub(crate) accept_errors: Counter,
     pub(crate) drops: Drops,
+    pub(crate) forwards: Forwards,
+    pub(crate) tunnels: Gauge,
+}
+
+/// Requests for sessions of other edges, by what became of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Forwards {
+    /// The other edge has answered, whatever it was.
+    pub(crate) answered: Counter,
+    /// The client hung up before; the other edge was told.
+    pub(crate) hung_up: Counter,
+    /// The id names an edge that is not configured: a client's invention, or a setting that is missing.
+    pub(crate) unknown_edge: Counter,
+    /// The other edge could not be asked, or did not answer.
+    pub(crate) unreachable: Counter,
+    /// Whoever was asked is another edge than the settings say.
+    pub(crate) misrouted: Counter,
 }
 
 /// What was not delivered or not passed on, by reason.
@@ -64,6 +83,7 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         describe();
         let drop = |reason: &'static str| counter!(DROPS, "reason" => reason);
+        let forward = |outcome: &'static str| counter!(FORWARDS, "outcome" => outcome);
         Self {
             connections: gauge!(CONNECTIONS),
             sockets: gauge!(SOCKETS),
@@ -82,6 +102,14 @@ impl Metrics {
                 unexpected_ack: drop("unexpected_ack"),
                 bad_instruction: drop("bad_instruction"),
             },
+            forwards: Forwards {
+                answered: forward("answered"),
+                hung_up: forward("hung_up"),
+                unknown_edge: forward("unknown_edge"),
+                unreachable: forward("unreachable"),
+                misrouted: forward("misrouted"),
+            },
+            tunnels: gauge!(TUNNELS),
         }
     }
 
@@ -114,6 +142,8 @@ fn describe() {
     );
     describe_gauge!(LINKS_UP, "Links to business services that are attached.");
     describe_counter!(ACCEPT_ERRORS, "Connections that could not be accepted.");
+    describe_counter!(FORWARDS, "Requests for sessions of other edges, by outcome.");
+    describe_gauge!(TUNNELS, "WebSockets that are carried to other edges.");
 }
 
 /// What a gauge of bytes is moved by.

@@ -44,6 +44,12 @@ fn wrong_settings_end_the_process_with_the_code_that_says_so() {
         (&["--no-such-flag"][..], 64, "--no-such-flag"),
         (&["--edge-route=chat"], 64, "a route is NAMESPACE=URL"),
         (&["--edge-ws-namespace=/other"], 78, "EDGE_WS_NAMESPACE is /other"),
+        (&["--edge-peer=1=edge-1:3002"], 64, "the URL needs http://, a host and a port"),
+        (
+            &["--edge-peer=1=http://a:1"],
+            78,
+            "EDGE_PEER_LISTEN, where they would reach this one, is not set",
+        ),
         (&["--edge-ping-interval=0s"], 78, "EDGE_PING_INTERVAL must not be zero"),
     ];
     for (flags, code, text) in cases {

@@ -27,6 +27,14 @@ pub mod edge {
     }
 }
 
+/// What the edges of one cluster ask of each other.
+pub mod peer {
+    /// Package `sockeye.peer.v1`.
+    pub mod v1 {
+        tonic::include_proto!("sockeye.peer.v1");
+    }
+}
+
 /// All contracts as an encoded `FileDescriptorSet`, for gRPC server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 

@@ -41,7 +41,7 @@ pub(crate) struct CutOff;
 impl Server {
     /// Opens a session that begins on long-polling, on this shard.
     pub(super) fn open_polling(&self, request: &Request<Incoming>, peer: IpAddr) -> Response<Body> {
-        let session = SessionId::random(self.shard_number);
+        let session = SessionId::random(self.edge_number, self.shard_number);
         let connection = Connection::polling(self.common.clone()).into();
         let wire = Wire::SocketIo(edge_protocol::socket_io::Session::new());
         let handshake = self.policy.keep(request.uri(), request.headers(), peer);

@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn a_session_that_was_closed_waits_for_a_poll_for_so_long() {
         let mut sessions = Sessions::default();
-        let (told, not_told) = (SessionId::random(0), SessionId::random(0));
+        let (told, not_told) = (SessionId::random(0, 0), SessionId::random(0, 0));
 
         sessions.close(told, connection(), CloseReason::ShuttingDown);
         sessions.close(not_told, connection(), CloseReason::PingTimeout);
@@ -143,12 +143,12 @@ mod tests {
     #[test]
     fn a_flood_of_closed_sessions_takes_up_no_more_than_so_much() {
         let mut sessions = Sessions::default();
-        let first = SessionId::random(0);
+        let first = SessionId::random(0, 0);
         let connection = connection();
 
         sessions.close(first, Rc::clone(&connection), CloseReason::ShuttingDown);
         for _ in 0..CLOSED_MAX {
-            let session = SessionId::random(0);
+            let session = SessionId::random(0, 0);
             sessions.close(session, Rc::clone(&connection), CloseReason::ShuttingDown);
         }
 

@@ -1,8 +1,9 @@
-//! How a request reaches the shard that has its session: any shard may have accepted it.
+//! How a request reaches the shard that has its session: any shard of any edge may have accepted it.
 
-use std::{net::TcpStream, rc::Rc, sync::Arc};
+use std::{collections::HashMap, net::TcpStream, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
+use metrics::Counter;
 use service_kit::shutdown::Shutdown;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -10,12 +11,13 @@ use tokio::{
 };
 
 use super::{
+    leave::{self, Left},
     polling::{self, Answer, Post},
     probe,
 };
 use crate::{session_id::SessionId, shard::SharedShard};
 
-/// How many requests may wait for one shard. When it is full, those who bring more wait.
+/// How many requests may wait for one shard, or for one other edge. When it is full, those who bring more wait.
 const MAIL_MAX: usize = 1024;
 
 /// A request for a session, on its way to the shard that has it.
@@ -28,6 +30,8 @@ pub(crate) enum Mail {
     Ask { session: SessionId, reply: oneshot::Sender<Option<Answer>> },
     /// A WebSocket that wants to take it over, with what the client has sent already.
     Probe { session: SessionId, stream: TcpStream, early: Bytes },
+    /// Another edge can no longer bring its requests.
+    Leave { session: SessionId, left: Left },
 }
 
 impl Mail {
@@ -36,36 +40,78 @@ impl Mail {
             Self::Poll { session, .. }
             | Self::Post { session, .. }
             | Self::Ask { session, .. }
-            | Self::Probe { session, .. } => *session,
+            | Self::Probe { session, .. }
+            | Self::Leave { session, .. } => *session,
         }
     }
 }
 
-/// The ways to all shards of this edge.
+/// The ways to all shards of this edge, and to the other edges.
 #[derive(Debug, Clone)]
-pub(crate) struct Mailboxes(Arc<[mpsc::Sender<Mail>]>);
+pub(crate) struct Mailboxes {
+    edge: u16,
+    shards: Arc<[Sender]>,
+    peers: Arc<HashMap<u16, Sender>>,
+    /// Counts what is for none of them.
+    unknown_edge: Counter,
+}
 
-/// One shard's mail.
+/// Puts mail into one mailbox.
+#[derive(Debug, Clone)]
+pub(crate) struct Sender(mpsc::Sender<Mail>);
+
+/// The mail for one shard, or for another edge.
 #[derive(Debug)]
 pub(crate) struct Mailbox(mpsc::Receiver<Mail>);
 
-/// There is no such shard, or it has ended.
+/// There is no such shard or edge, or it has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoShard;
 
+/// A mailbox, and what fills it.
+pub(crate) fn mailbox() -> (Sender, Mailbox) {
+    let (sender, receiver) = mpsc::channel(MAIL_MAX);
+    (Sender(sender), Mailbox(receiver))
+}
+
+impl Mailbox {
+    /// The next request; none once nobody is left to bring any.
+    pub(crate) async fn next(&mut self) -> Option<Mail> {
+        self.0.recv().await
+    }
+}
+
 impl Mailboxes {
-    pub(crate) fn new(shards: usize) -> (Self, Vec<Mailbox>) {
-        let (senders, receivers): (Vec<_>, Vec<_>) = (0..shards)
-            .map(|_| mpsc::channel(MAIL_MAX))
-            .map(|(to, from)| (to, Mailbox(from)))
-            .unzip();
-        (Self(senders.into()), receivers)
+    /// The ways from the edge with this number.
+    pub(crate) fn new(
+        edge: u16,
+        shards: usize,
+        peers: HashMap<u16, Sender>,
+        unknown_edge: Counter,
+    ) -> (Self, Vec<Mailbox>) {
+        let (senders, mailboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| mailbox()).unzip();
+        let (shards, peers) = (senders.into(), Arc::new(peers));
+        (Self { edge, shards, peers, unknown_edge }, mailboxes)
     }
 
-    /// Brings a request to its shard.
+    /// The ways to the shards of this edge only.
+    pub(crate) fn of_this_edge(&self) -> Self {
+        Self { peers: Arc::default(), ..self.clone() }
+    }
+
+    /// Brings a request to its shard, or on its way to its edge.
     pub(crate) async fn send(&self, mail: Mail) -> Result<(), NoShard> {
-        let shard = self.0.get(mail.session().shard()).ok_or(NoShard)?;
-        shard.send(mail).await.map_err(|_| NoShard)
+        let session = mail.session();
+        let Sender(to) = if session.edge() == self.edge {
+            self.shards.get(session.shard()).ok_or(NoShard)?
+        } else {
+            let peer = self.peers.get(&session.edge());
+            peer.ok_or_else(|| {
+                self.unknown_edge.increment(1);
+                NoShard
+            })?
+        };
+        to.send(mail).await.map_err(|_| NoShard)
     }
 }
 
@@ -88,6 +134,7 @@ pub(crate) async fn serve(shard: SharedShard, Mailbox(mut mail): Mailbox, draine
                 Some(Mail::Probe { session, stream, early }) => {
                     tasks.spawn_local(probe::run(Rc::clone(&shard), session, stream, early));
                 }
+                Some(Mail::Leave { session, left }) => leave::leave(&shard, session, left),
                 None => break,
             },
             _ = tasks.join_next(), if !tasks.is_empty() => {}

@@ -33,6 +33,8 @@ pub(crate) struct Polling {
     pub(crate) has_successor: Cell<bool>,
     /// It has asked, so polls must end.
     pub(crate) is_probed: Cell<bool>,
+    /// The edge that holds the poll is being stopped, so it must end.
+    is_let_go: Cell<bool>,
     closed: Cell<Option<CloseReason>>,
     /// Wakes the poll that waits.
     pub(crate) poll: Notify,
@@ -72,6 +74,12 @@ impl Polling {
     pub(crate) fn close(&self, reason: CloseReason) {
         self.closed.set(Some(reason));
         self.post.notify_one();
+    }
+
+    /// Ends the poll that waits, or the next one.
+    pub(crate) fn let_go(&self) {
+        self.is_let_go.set(true);
+        self.poll.notify_one();
     }
 
     /// Waits until no post is under way.
@@ -143,9 +151,10 @@ async fn next_payload(connection: &Connection) -> Vec<u8> {
         for frames in connection.take_waiting() {
             push(&mut payload, &frames);
         }
+        let must_end = polling.is_let_go.take() || polling.is_probed.get();
         if let Some(last) = polling.last_packet() {
             push(&mut payload, &last);
-        } else if payload.is_empty() && polling.is_probed.get() {
+        } else if payload.is_empty() && must_end {
             push(&mut payload, &NOOP_TEXT_FRAME);
         }
         if !payload.is_empty() {
@@ -309,7 +318,7 @@ mod tests {
             };
             RefCell::new(Shard::new(parts, Instant::now()))
         });
-        let session = SessionId::random(0);
+        let session = SessionId::random(0, 0);
         let wire = Wire::SocketIo(Session::new());
         shard.borrow_mut().adopt(&connection, wire, Some(session), ClientHandshake::default());
         (shard, session)

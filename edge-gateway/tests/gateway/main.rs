@@ -9,5 +9,6 @@ mod echo;
 mod limits;
 mod link;
 mod namespaces;
+mod peers;
 mod polling;
 mod support;

@@ -270,6 +270,8 @@ impl Stream {
 pub(crate) struct Edge {
     pub(crate) address: SocketAddr,
     pub(crate) ops: SocketAddr,
+    /// Where other edges connect.
+    pub(crate) peers: Option<SocketAddr>,
     pub(crate) auth: FakeAuth,
     streams: mpsc::Receiver<Stream>,
     shutdown: ShutdownTrigger,
@@ -318,11 +320,11 @@ impl Edge {
         let pages = axum::Router::new();
         let edge = EdgeGateway::bind(config, Tracer::disabled(), Readiness::new(), pages);
         let edge = edge.await.unwrap();
-        let (address, ops) = (edge.local_addr(), edge.ops_addr());
+        let (address, ops, peers) = (edge.local_addr(), edge.ops_addr(), edge.peer_addr());
         let (trigger, shutdown) = Shutdown::new();
         let running = tokio::spawn(async move { edge.run(shutdown).await.unwrap() });
         let servers = vec![auth_server, backend];
-        Self { address, ops, auth, streams, shutdown: trigger, running, _servers: servers }
+        Self { address, ops, peers, auth, streams, shutdown: trigger, running, _servers: servers }
     }
 
     /// The next stream that the edge opens, before its welcome.

@@ -1,0 +1,110 @@
+//! Turns what sessions answer into messages between edges, and back.
+
+use proto::peer::v1::{self as wire, PollingAnswer, PollingOutcome, post_part::Part};
+
+use crate::transport::{
+    leave::Left,
+    polling::{Answer, Post},
+};
+
+/// Another edge said something that this one does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("another edge's message makes no sense")]
+pub(super) struct UnknownMessage;
+
+pub(super) fn to_wire(answer: Answer) -> PollingAnswer {
+    let (outcome, payload) = match answer {
+        Answer::Payload(payload) => (PollingOutcome::Payload, payload),
+        Answer::Taken => (PollingOutcome::Taken, Vec::new()),
+        Answer::OutOfPlace => (PollingOutcome::OutOfPlace, Vec::new()),
+        Answer::TooLarge => (PollingOutcome::TooLarge, Vec::new()),
+        Answer::UnknownSession => (PollingOutcome::UnknownSession, Vec::new()),
+        Answer::OtherTransport => (PollingOutcome::OtherTransport, Vec::new()),
+    };
+    PollingAnswer { outcome: outcome.into(), payload: payload.into() }
+}
+
+pub(super) fn from_wire(answer: PollingAnswer) -> Result<Answer, UnknownMessage> {
+    match answer.outcome() {
+        PollingOutcome::Payload => Ok(Answer::Payload(answer.payload.into())),
+        PollingOutcome::Taken => Ok(Answer::Taken),
+        PollingOutcome::OutOfPlace => Ok(Answer::OutOfPlace),
+        PollingOutcome::TooLarge => Ok(Answer::TooLarge),
+        PollingOutcome::UnknownSession => Ok(Answer::UnknownSession),
+        PollingOutcome::OtherTransport => Ok(Answer::OtherTransport),
+        PollingOutcome::Unspecified => Err(UnknownMessage),
+    }
+}
+
+pub(super) fn post_to_wire(post: Post) -> Part {
+    match post {
+        Post::Payload(body) => Part::Body(body),
+        Post::TooLarge => Part::Unreadable(wire::Unreadable::TooLarge.into()),
+        Post::NotText => Part::Unreadable(wire::Unreadable::NotText.into()),
+    }
+}
+
+/// What a post brings. `bytes_max` holds here too, in case the other edge's settings are different.
+pub(super) fn post_from_wire(part: Part, bytes_max: usize) -> Result<Post, UnknownMessage> {
+    match part {
+        Part::Body(body) if body.len() > bytes_max => Ok(Post::TooLarge),
+        Part::Body(body) => Ok(Post::Payload(body)),
+        Part::Unreadable(why) => match wire::Unreadable::try_from(why) {
+            Ok(wire::Unreadable::TooLarge) => Ok(Post::TooLarge),
+            Ok(wire::Unreadable::NotText) => Ok(Post::NotText),
+            Ok(wire::Unreadable::Unspecified) | Err(_) => Err(UnknownMessage),
+        },
+        Part::Session(_) => Err(UnknownMessage),
+    }
+}
+
+pub(super) fn left_to_wire(left: Left) -> wire::Left {
+    match left {
+        Left::Poll => wire::Left::Poll,
+        Left::WebSocket => wire::Left::Websocket,
+        Left::LostAnswer => wire::Left::LostAnswer,
+    }
+}
+
+pub(super) fn left_from_wire(left: wire::Left) -> Result<Left, UnknownMessage> {
+    match left {
+        wire::Left::Poll => Ok(Left::Poll),
+        wire::Left::Websocket => Ok(Left::WebSocket),
+        wire::Left::LostAnswer => Ok(Left::LostAnswer),
+        wire::Left::Unspecified => Err(UnknownMessage),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_arrives_as_it_was_sent() {
+        let all = || {
+            [
+                Answer::Payload(b"42[\"a\"]".to_vec()),
+                Answer::Taken,
+                Answer::OutOfPlace,
+                Answer::TooLarge,
+                Answer::UnknownSession,
+                Answer::OtherTransport,
+            ]
+        };
+        for (sent, expected) in all().into_iter().zip(all()) {
+            assert_eq!(from_wire(to_wire(sent)), Ok(expected));
+        }
+        assert_eq!(from_wire(PollingAnswer::default()), Err(UnknownMessage));
+    }
+
+    #[test]
+    fn a_body_is_held_to_the_limit_of_the_edge_that_takes_it() {
+        let posted = |part| post_from_wire(part, 2);
+
+        assert!(matches!(posted(Part::Body("ab".into())), Ok(Post::Payload(body)) if body == "ab"));
+        assert!(matches!(posted(Part::Body("abc".into())), Ok(Post::TooLarge)));
+        assert!(matches!(posted(post_to_wire(Post::TooLarge)), Ok(Post::TooLarge)));
+        assert!(matches!(posted(post_to_wire(Post::NotText)), Ok(Post::NotText)));
+        assert!(matches!(posted(Part::Unreadable(0)), Err(UnknownMessage)));
+    }
+}

@@ -1,0 +1,282 @@
+//! Brings the requests of sessions that one other edge has to that edge, and its answers back.
+
+use std::{convert::Infallible, future, io, pin::pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use metrics::Counter;
+use proto::peer::v1::{
+    AskUpgradeRequest, LeaveRequest, PollRequest, PollingAnswer, PostPart, post_part::Part,
+};
+use service_kit::shutdown::Shutdown;
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status};
+
+use super::{
+    PeerAddress, answers,
+    connection::{ConnectError, PeerConnection},
+    tunnel,
+};
+use crate::{
+    session_id::SessionId,
+    telemetry::Metrics,
+    transport::{
+        leave::Left,
+        mailbox::{Mail, Mailbox},
+        polling::{Answer, Post},
+    },
+};
+
+/// How long a call may take that waits for nobody.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long requests may take to end once no shard brings any more.
+const LAST_CALLS: Duration = Duration::from_secs(3);
+
+/// The way to one other edge, shared by all requests on it.
+#[derive(Debug, Clone)]
+pub(super) struct Forwarder {
+    connection: Arc<PeerConnection>,
+    metrics: Metrics,
+    timing: Timing,
+    shutdown: Shutdown,
+}
+
+/// How long what is carried to another edge may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timing {
+    /// To take what is written to it. Whoever takes longer has missed a ping.
+    pub(super) stall: Duration,
+    /// What WebSockets are sent away over when this edge is stopped.
+    pub(super) drain: Duration,
+}
+
+/// Why there is no answer.
+enum CallError {
+    /// To none of the call's fault: there is none to give, and the client's connection is to be cut.
+    Cut,
+    Unreachable,
+    Misrouted,
+}
+
+impl Forwarder {
+    pub(super) fn new(
+        address: PeerAddress,
+        metrics: Metrics,
+        timing: Timing,
+        shutdown: Shutdown,
+    ) -> Self {
+        Self { connection: Arc::new(PeerConnection::new(address)), metrics, timing, shutdown }
+    }
+
+    /// Runs until no shard is left to bring requests, and then until the last of them have ended.
+    pub(super) async fn run(self, mut mail: Mailbox) {
+        let mut requests = JoinSet::new();
+        loop {
+            tokio::select! {
+                received = mail.next() => match received {
+                    Some(mail) => {
+                        requests.spawn(self.clone().bring(mail));
+                    }
+                    None => break,
+                },
+                _ = requests.join_next(), if !requests.is_empty() => {}
+            }
+        }
+        let rest = async { while requests.join_next().await.is_some() {} };
+        // They are the clients' to end, and each ends by itself: this is for what is stuck.
+        if time::timeout(self.timing.drain.saturating_add(LAST_CALLS), rest).await.is_err() {
+            tracing::debug!("requests for another edge were cut at the end of the drain");
+        }
+    }
+
+    async fn bring(self, mail: Mail) {
+        match mail {
+            Mail::Poll { session, reply } => self.poll(session, reply).await,
+            Mail::Post { session, body, reply } => self.post(session, body, reply).await,
+            Mail::Ask { session, reply } => {
+                // Whoever asked may have hung up.
+                reply.send(self.ask_upgrade(session).await).ok();
+            }
+            Mail::Probe { session, stream, early } => {
+                if let Err(error) = self.carry(session, stream, early).await {
+                    tracing::debug!(%error, "tunnel to another edge ended");
+                }
+            }
+            Mail::Leave { session, left } => self.leave(session, left).await,
+        }
+    }
+
+    async fn poll(&self, session: SessionId, mut reply: oneshot::Sender<Answer>) {
+        let request = PollRequest { session: session.to_bytes() };
+        let call = async {
+            let mut client = self.connection.client().await?;
+            Ok::<_, CallError>(client.poll(request).await?.into_inner())
+        };
+        let answered = tokio::select! {
+            answered = call => answered,
+            // Dropping the call tells the other edge.
+            () = reply.closed() => {
+                self.metrics.forwards.hung_up.increment(1);
+                return;
+            }
+            never = self.let_go(session) => match never {},
+        };
+        let Some(answer) = self.outcome(answered) else { return };
+        if matches!(reply.send(answer), Err(Answer::Payload(_))) {
+            self.leave(session, Left::LostAnswer).await;
+        }
+    }
+
+    /// Once this edge is being stopped, has the poll answered, so that the client brings the next one to another edge.
+    async fn let_go(&self, session: SessionId) -> Infallible {
+        self.shutdown.requested().await;
+        self.leave(session, Left::Poll).await;
+        future::pending().await
+    }
+
+    async fn post(
+        &self,
+        session: SessionId,
+        body: oneshot::Receiver<Post>,
+        reply: oneshot::Sender<Answer>,
+    ) {
+        let (parts, stream) = mpsc::channel(2);
+        let part = |part| PostPart { part: Some(part) };
+        let bring_body = async {
+            // The stream ends with its receiver, and without a body where the client has hung up.
+            parts.send(part(Part::Session(session.to_bytes()))).await.ok();
+            if let Ok(post) = body.await {
+                parts.send(part(answers::post_to_wire(post))).await.ok();
+            }
+            drop(parts);
+        };
+        let call = async {
+            let mut client = self.connection.client().await?;
+            Ok::<_, CallError>(client.post(ReceiverStream::new(stream)).await?.into_inner())
+        };
+        let mut call = pin!(call);
+        let answered = tokio::select! {
+            // An answer may come before the body.
+            answered = &mut call => answered,
+            () = bring_body => call.await,
+        };
+        if let Some(answer) = self.outcome(answered) {
+            // A client that has hung up meanwhile needs none.
+            reply.send(answer).ok();
+        }
+    }
+
+    async fn ask_upgrade(&self, session: SessionId) -> Option<Answer> {
+        let request = AskUpgradeRequest { session: session.to_bytes() };
+        let call = async {
+            let mut client = self.connection.client().await?;
+            Ok::<_, CallError>(client.ask_upgrade(request).await?.into_inner())
+        };
+        match time::timeout(CALL_TIMEOUT, call).await.unwrap_or(Err(CallError::Unreachable)) {
+            Ok(answer) => {
+                let refusal = answer.refusal();
+                let refusal = PollingAnswer { outcome: refusal.into(), payload: Bytes::new() };
+                self.metrics.forwards.answered.increment(1);
+                // None is no refusal.
+                answers::from_wire(refusal).ok()
+            }
+            Err(error) => Some(self.failed(&error).unwrap_or(Answer::UnknownSession)),
+        }
+    }
+
+    async fn leave(&self, session: SessionId, left: Left) {
+        let left = answers::left_to_wire(left).into();
+        let request = LeaveRequest { session: session.to_bytes(), left };
+        let call = async {
+            let mut client = self.connection.client().await?;
+            client.leave(request).await?;
+            Ok::<_, CallError>(())
+        };
+        // Without it the session ends less gracefully.
+        time::timeout(CALL_TIMEOUT, call).await.ok();
+    }
+
+    /// Carries a WebSocket to the session that it is to take over.
+    async fn carry(
+        &self,
+        session: SessionId,
+        client: std::net::TcpStream,
+        early: Bytes,
+    ) -> io::Result<()> {
+        let client = TcpStream::from_std(client)?;
+        let opened = tunnel::open(&self.connection, session);
+        let (peer, answered_early) = time::timeout(CALL_TIMEOUT, opened).await??;
+        self.metrics.tunnels.increment(1.0);
+        let ends = ((&client, early.as_ref()), (&peer, answered_early.as_ref()));
+        let carried = tokio::select! {
+            carried = tunnel::carry(ends.0, ends.1, self.timing.stall) => carried,
+            () = self.send_away(session) => Ok(()),
+        };
+        self.metrics.tunnels.decrement(1.0);
+        carried
+    }
+
+    /// Once this edge is being stopped, has the session closed, at some time of the drain: clients do not come back all at
+    /// once. Returns when the time to close is over.
+    async fn send_away(&self, session: SessionId) {
+        self.shutdown.requested().await;
+        time::sleep(part_of(self.timing.drain)).await;
+        self.leave(session, Left::WebSocket).await;
+        time::sleep(tunnel::CLOSE_DEADLINE).await;
+    }
+
+    fn outcome(&self, answered: Result<PollingAnswer, CallError>) -> Option<Answer> {
+        match answered
+            .and_then(|answer| answers::from_wire(answer).map_err(|_| CallError::Misrouted))
+        {
+            Ok(answer) => {
+                self.metrics.forwards.answered.increment(1);
+                Some(answer)
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    /// Counts a failure, and returns what the client is told: it begins anew soonest when its session is unknown.
+    fn failed(&self, error: &CallError) -> Option<Answer> {
+        let forwards = &self.metrics.forwards;
+        let (counter, answer): (&Counter, _) = match error {
+            CallError::Cut => (&forwards.answered, None),
+            CallError::Unreachable => (&forwards.unreachable, Some(Answer::UnknownSession)),
+            CallError::Misrouted => (&forwards.misrouted, Some(Answer::UnknownSession)),
+        };
+        counter.increment(1);
+        answer
+    }
+}
+
+impl From<ConnectError> for CallError {
+    fn from(_: ConnectError) -> Self {
+        // Logged by the connection, once for each outage.
+        Self::Unreachable
+    }
+}
+
+impl From<Status> for CallError {
+    fn from(status: Status) -> Self {
+        if status.code() == Code::Aborted {
+            Self::Cut
+        } else if status.code() == Code::FailedPrecondition {
+            Self::Misrouted
+        } else {
+            Self::Unreachable
+        }
+    }
+}
+
+/// Some part of `duration`.
+fn part_of(duration: Duration) -> Duration {
+    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
+    duration.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}

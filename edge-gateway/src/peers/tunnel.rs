@@ -1,0 +1,108 @@
+//! A connection between two edges that carries a client's WebSocket.
+
+use std::{io, pin::pin, time::Duration};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, task, time};
+
+use super::{TUNNEL_PATH, TUNNEL_PROTOCOL, connection::PeerConnection};
+use crate::session_id::SessionId;
+
+/// How long one side may go on after the other has ended.
+pub(super) const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
+
+/// How much is carried at once. A tunnel that is idle has no buffer.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// Opens a tunnel to a session; returns what came right behind the answer, too.
+pub(super) async fn open(
+    connection: &PeerConnection,
+    session: SessionId,
+) -> io::Result<(TcpStream, Bytes)> {
+    let stream = TokioIo::new(connection.dial().await?);
+    let (mut sender, http) = http1::handshake(stream).await.map_err(io::Error::other)?;
+    let request = Request::get(format!("{TUNNEL_PATH}{session}"))
+        .header(header::HOST, connection.host())
+        .header(header::CONNECTION, "upgrade")
+        .header(header::UPGRADE, TUNNEL_PROTOCOL)
+        .body(Body::empty())
+        .map_err(io::Error::other)?;
+    let upgraded = async {
+        let response = sender.send_request(request).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(None);
+        }
+        hyper::upgrade::on(response).await.map(Some)
+    };
+    let http = async {
+        // Its end is the upgrade, or an error that the other branch finds as well.
+        http.with_upgrades().await.ok();
+        std::future::pending().await
+    };
+    let upgraded = tokio::select! {
+        upgraded = upgraded => upgraded.map_err(io::Error::other)?,
+        never = http => match never {},
+    };
+    let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+    let parts = upgraded.ok_or_else(refused)?.downcast::<TokioIo<TcpStream>>();
+    let parts = parts.map_err(|_| refused())?;
+    Ok((parts.io.into_inner(), parts.read_buf))
+}
+
+/// Copies between two connections until both directions have ended: an end is passed on, and what still comes from the other
+/// side has some time. Each side is given with what has been read of it already.
+pub(super) async fn carry(
+    (client, from_client): (&TcpStream, &[u8]),
+    (peer, from_peer): (&TcpStream, &[u8]),
+    stall: Duration,
+) -> io::Result<()> {
+    let mut up = pin!(copy(client, from_client, peer, stall));
+    let mut down = pin!(copy(peer, from_peer, client, stall));
+    tokio::select! {
+        ended = &mut up => {
+            ended?;
+            time::timeout(CLOSE_DEADLINE, down).await?
+        }
+        ended = &mut down => {
+            ended?;
+            time::timeout(CLOSE_DEADLINE, up).await?
+        }
+    }
+}
+
+async fn copy(from: &TcpStream, early: &[u8], to: &TcpStream, stall: Duration) -> io::Result<()> {
+    write(to, early, stall).await?;
+    loop {
+        from.readable().await?;
+        let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+        match from.try_read_buf(&mut chunk) {
+            Ok(0) => {
+                socket2::SockRef::from(to).shutdown(std::net::Shutdown::Write)?;
+                return Ok(());
+            }
+            Ok(_) => write(to, &chunk, stall).await?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        // A side that goes on sending must not keep others from their turn.
+        task::coop::consume_budget().await;
+    }
+}
+
+/// Writes all. Nothing more is read of the other side meanwhile, so that side is slowed as well.
+async fn write(to: &TcpStream, mut bytes: &[u8], stall: Duration) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match to.try_write(bytes) {
+            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                time::timeout(stall, to.writable()).await??;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
