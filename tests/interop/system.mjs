@@ -4,6 +4,7 @@ import { spawn } from "node:child_process";
 import { createHmac } from "node:crypto";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
+import { createServer } from "node:net";
 import path from "node:path";
 import { createInterface } from "node:readline";
 
@@ -22,6 +23,17 @@ function ownHost() {
   if (process.platform !== "linux") return "127.0.0.1";
   hostsGivenOut = (hostsGivenOut % 250) + 1;
   return `127.${(process.pid >> 8) & 127 | 128}.${process.pid & 255}.${hostsGivenOut}`;
+}
+
+/** A free address that others must know before their process is started. */
+async function ownAddress() {
+  const host = ownHost();
+  const server = createServer().listen(0, host);
+  await once(server, "listening");
+  const { port } = server.address();
+  server.close();
+  await once(server, "close");
+  return `${host}:${port}`;
 }
 
 /** Waits until `probe` returns something that is neither undefined, null nor false, and returns it. */
@@ -95,27 +107,58 @@ class Service {
   }
 }
 
-/** Edge gateway, chat service and auth service, each in its own process. */
-export async function startThreeProcesses({ edge = [] } = {}) {
+/** The services behind an edge, and what tells the edge of them. */
+async function startBehindEdges() {
   const auth = await new Service("auth-service", [`--auth-listen=${ownHost()}:0`], { AUTH_HS256_SECRET: SECRET }).start();
   const chat = await new Service("chat-service", [`--chat-listen=${ownHost()}:0`]).start();
   const authAddress = await auth.stayAt("--auth-listen", "auth-service", "grpc");
   const chatAddress = await chat.stayAt("--chat-listen", "chat-service", "grpc");
-  const host = ownHost();
-  const gateway = await new Service("edge-gateway", [
-    `--edge-listen=${host}:0`,
-    `--edge-ops-listen=${host}:0`,
+  const flags = [
     "--edge-drain-timeout=300ms",
     `--edge-auth-url=http://${authAddress}`,
     `--edge-route=/=http://${chatAddress}`,
     `--edge-route=/chat=http://${chatAddress}`,
-    ...edge,
-  ]).start();
-  const clients = await gateway.stayAt("--edge-listen", "edge-gateway", "clients");
-  const ops = await gateway.stayAt("--edge-ops-listen", "edge-gateway", "ops");
-  const system = { auth, chat, edge: gateway, ...named({ clients, ops, services: [gateway, chat, auth] }) };
+  ];
+  return { auth, chat, flags };
+}
+
+async function startEdge(flags) {
+  const host = ownHost();
+  const edge = await new Service("edge-gateway", [`--edge-listen=${host}:0`, `--edge-ops-listen=${host}:0`, ...flags]).start();
+  const clients = await edge.stayAt("--edge-listen", "edge-gateway", "clients");
+  const ops = await edge.stayAt("--edge-ops-listen", "edge-gateway", "ops");
+  return { edge, clients, ops };
+}
+
+/** Edge gateway, chat service and auth service, each in its own process. */
+export async function startThreeProcesses({ edge: flags = [] } = {}) {
+  const { auth, chat, flags: fixed } = await startBehindEdges();
+  const { edge, clients, ops } = await startEdge([...fixed, ...flags]);
+  const system = { auth, chat, edge, ...named({ clients, ops, services: [edge, chat, auth] }) };
   await system.ready();
   return system;
+}
+
+/** Two edges that know each other, in front of one chat service and one auth service. */
+export async function startTwoEdges({ edge: flags = [] } = {}) {
+  const { auth, chat, flags: fixed } = await startBehindEdges();
+  const addresses = [await ownAddress(), await ownAddress()];
+  const peers = addresses.map((address, number) => `--edge-peer=${number}=http://${address}`);
+  const edges = [];
+  for (const [number, address] of addresses.entries()) {
+    const own = [`--edge-number=${number}`, `--edge-peer-listen=${address}`, ...peers];
+    const { edge, clients, ops } = await startEdge([...fixed, ...own, ...flags]);
+    edges.push({ service: edge, ...named({ clients, ops, services: [edge] }) });
+  }
+  const behind = [chat, auth];
+  for (const edge of edges) await edge.ready();
+  return {
+    edges,
+    stop: async () => {
+      for (const edge of edges) await edge.stop();
+      for (const service of behind) await service.stop();
+    },
+  };
 }
 
 /** The all-in-one. It makes its own secret unless it is given one, and then issues tokens. */
