@@ -10,6 +10,7 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { createInterface } from "node:readline";
 
 import { read, write } from "./javascript/bytes.mjs";
@@ -94,6 +95,7 @@ class RemoteSocket {
 
 /** A client that is a program. */
 export function startProgram(command, args) {
+  if (!existsSync(command)) throw new Error(`${command} is not there: run \`./test interop\``);
   const program = spawn(command, args, { stdio: ["pipe", "pipe", "inherit"] });
   const driver = new Driver(
     (message) => program.stdin.write(`${JSON.stringify(message)}\n`),

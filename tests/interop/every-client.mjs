@@ -81,32 +81,26 @@ const TESTS = {
     assert.deepEqual(await alice.heard("thanks"), ["answer", { question: BYTES }]);
   },
 
-  async "is not let in with a wrong token, and does not try again"({ connect, enterGame, rejected }) {
+  async "is not let in with a wrong token, and does not try again"({ connect, enterGame, rejected, timePasses }) {
     const before = await rejected();
 
     const mallory = connect("mallory", { credentials: "wrong" });
 
     const { message, data } = await mallory.saw("refused");
     assert.deepEqual({ message, data }, { message: "Unauthorized", data: { code: "unauthorized" } });
-    // A client that comes back waits no longer than one that tries again.
-    const alice = await enterGame("alice");
-    for (let round = 0; round < 3; round += 1) {
-      alice.emit("drop me");
-      await alice.heard("welcome");
-    }
+    await enterGame("alice");
+    await timePasses();
     assert.equal(await rejected(), before + 1);
   },
 
-  async "does not come back when it is disconnected"({ enterGame }) {
-    const [alice, bob] = [await enterGame("alice"), await enterGame("bob")];
+  async "does not come back when it is disconnected"({ enterGame, timePasses }) {
+    const alice = await enterGame("alice");
+    await enterGame("bob");
 
     alice.emit("kick me");
 
     await alice.saw("disconnected");
-    for (let round = 0; round < 3; round += 1) {
-      bob.emit("drop me");
-      await bob.heard("welcome");
-    }
+    await timePasses();
     assert.deepEqual(alice.records, []);
   },
 
@@ -206,6 +200,11 @@ export function testClient(name, { start, edge = [], cannot = {} }) {
           return socket;
         },
         peer: async (subject, options) => keep(await connected(system, subject, options)),
+        /** Longer than any client waits before it tries again: it answers some pings. */
+        async timePasses() {
+          const { sent } = wire;
+          await eventually("pings are answered", () => wire.sent >= sent + 5);
+        },
         rejected: () => system.count('sockeye_edge_connects_total{outcome="rejected"}'),
       };
     };

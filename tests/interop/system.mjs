@@ -11,6 +11,8 @@ import { createInterface } from "node:readline";
 export const DEADLINE_MS = 30_000;
 const POLL_MS = 20;
 const BIN_DIR = process.env.SOCKEYE_BIN_DIR ?? path.join(import.meta.dirname, "../../target/debug");
+/** Where `./test` puts what is neither ours nor npm's. */
+export const TOOLS_DIR = process.env.SOCKEYE_TOOLS_DIR ?? path.join(import.meta.dirname, "../../target/tools");
 const SECRET = "only-for-tests-0123456789-abcdefghij";
 
 let hostsGivenOut = 0;
