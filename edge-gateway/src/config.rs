@@ -1,6 +1,7 @@
 //! Settings of the edge gateway.
 
 use std::{
+    io,
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
     path::PathBuf,
@@ -88,6 +89,12 @@ pub struct Config {
     #[arg(id = "edge-cors-origin", long = "edge-cors-origin", env = "EDGE_CORS_ORIGINS")]
     #[arg(value_delimiter = ',', value_name = "ORIGIN")]
     pub cors_origins: Vec<AllowedOrigin>,
+
+    /// The folder `dist` of socket.io-client, for browsers to load the client from `/socket.io/socket.io.js` and its
+    /// siblings [default: none].
+    #[arg(id = "edge-client-bundle", long = "edge-client-bundle", env = "EDGE_CLIENT_BUNDLE")]
+    #[arg(value_name = "DIR")]
+    pub client_bundle: Option<PathBuf>,
 
     /// The namespace that plain JSON connections on `/ws` enter.
     #[arg(id = "edge-ws-namespace", long = "edge-ws-namespace", env = "EDGE_WS_NAMESPACE")]
@@ -240,6 +247,14 @@ pub enum ConfigError {
         "EDGE_PEERS names other edges, but EDGE_PEER_LISTEN, where they would reach this one, is not set"
     )]
     NoPeerListener,
+    /// A file of the client's bundle cannot be read.
+    #[error("EDGE_CLIENT_BUNDLE needs {}, which cannot be read: {kind}", file.display())]
+    ClientBundle {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        kind: io::ErrorKind,
+    },
     /// A duration that must not be zero is.
     #[error("{setting} must not be zero")]
     Zero {

@@ -35,7 +35,8 @@ use service_kit::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
-    application::Application, peers::Cluster, shard_thread::ShardThread, telemetry::Metrics,
+    application::Application, peers::Cluster, server::client_bundle::ClientBundle,
+    shard_thread::ShardThread, telemetry::Metrics,
 };
 pub use crate::{
     close_reason::CloseReason,
@@ -144,6 +145,10 @@ impl EdgeGateway {
             Application::Services => config.validated_namespaces()?,
             Application::Echo => Vec::new(),
         };
+        let client_bundle = match &config.client_bundle {
+            Some(folder) => Some(Arc::new(ClientBundle::load(folder)?)),
+            None => None,
+        };
         let metrics_handle = install_metrics()?;
         let count = config.shards.map_or_else(cores, NonZeroUsize::get);
         if count > SHARDS_MAX {
@@ -174,6 +179,7 @@ impl EdgeGateway {
                 namespaces: namespaces.clone(),
                 tracer: tracer.clone(),
                 pages: pages.clone(),
+                client_bundle: client_bundle.clone(),
                 edge_id: Arc::clone(&edge_id),
                 metrics: metrics.clone(),
                 chat_link: readiness.condition("backend_links"),

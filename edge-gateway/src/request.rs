@@ -3,14 +3,18 @@
 use edge_protocol::websocket::Handshake;
 use http::{HeaderMap, Method, Request, StatusCode, Version, header};
 
-use crate::{application::Application, session_id::SessionId};
+use crate::{
+    application::Application,
+    server::client_bundle::{ClientBundle, ClientFile},
+    session_id::SessionId,
+};
 
 /// Longest token, as with the auth service.
 pub(crate) const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
 /// A request that the edge itself answers; all others are for the pages.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum Asked<'a> {
     /// Upgrade to a WebSocket that speaks this. `accept` proves that we do.
     Upgrade { accept: String, client: Client },
     /// A session over long-polling.
@@ -19,6 +23,8 @@ pub(crate) enum Asked {
     Poll { session: SessionId },
     /// Packets for a session.
     Post { session: SessionId },
+    /// A file of the client's own bundle.
+    ClientFile(&'a ClientFile),
     /// Whether a page of another origin may ask for something.
     Preflight,
     /// Something that is not ours.
@@ -97,13 +103,19 @@ impl Refusal {
 }
 
 /// Decides what a request asks for.
-pub(crate) fn classify<B>(
+pub(crate) fn classify<'a, B>(
     request: &Request<B>,
     application: Application,
-) -> Result<Asked, Refusal> {
+    bundle: Option<&'a ClientBundle>,
+) -> Result<Asked<'a>, Refusal> {
     check_host(request)?;
     let path = request.uri().path();
-    if path.starts_with(application.engine_io_path()) {
+    if let Some(name) = path.strip_prefix(application.engine_io_path()) {
+        if matches!(*request.method(), Method::GET | Method::HEAD)
+            && let Some(file) = bundle.and_then(|bundle| bundle.file(name))
+        {
+            return Ok(Asked::ClientFile(file));
+        }
         if request.method() == Method::OPTIONS {
             return Ok(Asked::Preflight);
         }
@@ -123,7 +135,7 @@ fn check_host<B>(request: &Request<B>) -> Result<(), Refusal> {
 }
 
 /// In the order of the reference server: transport, session, method, upgrade, version.
-fn classify_engine_io<B>(request: &Request<B>) -> Result<Asked, Refusal> {
+fn classify_engine_io<B>(request: &Request<B>) -> Result<Asked<'static>, Refusal> {
     let query = request.uri().query().unwrap_or_default();
     let is_upgrade = request.headers().contains_key(header::UPGRADE);
     let is_polling = match parameter(query, "transport") {
@@ -159,7 +171,11 @@ fn classify_engine_io<B>(request: &Request<B>) -> Result<Asked, Refusal> {
     }
 }
 
-fn upgrade<B>(request: &Request<B>, client: Client, otherwise: Refusal) -> Result<Asked, Refusal> {
+fn upgrade<B>(
+    request: &Request<B>,
+    client: Client,
+    otherwise: Refusal,
+) -> Result<Asked<'static>, Refusal> {
     let headers = request.headers();
     let has_body = headers.contains_key(header::TRANSFER_ENCODING)
         || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
@@ -214,8 +230,8 @@ mod tests {
         builder.body(()).unwrap()
     }
 
-    fn classify(request: &Request<()>) -> Result<Asked, Refusal> {
-        super::classify(request, Application::Services)
+    fn classify(request: &Request<()>) -> Result<Asked<'static>, Refusal> {
+        super::classify(request, Application::Services, None)
     }
 
     const UPGRADE: [(&str, &str); 5] = [

@@ -1,10 +1,11 @@
 //! One shard's client listener: HTTP until a connection is upgraded, then the shard's.
 
+pub(crate) mod client_bundle;
 mod content_coding;
 mod engine_io;
 mod patient;
 
-use std::{cell::RefCell, net::IpAddr, rc::Rc, time::Duration};
+use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -24,7 +25,9 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use self::{content_coding::ContentCoding, engine_io::CutOff, patient::Patient};
+use self::{
+    client_bundle::ClientBundle, content_coding::ContentCoding, engine_io::CutOff, patient::Patient,
+};
 use crate::{
     application::Application,
     client_handshake::{ClientHandshake, Policy},
@@ -54,6 +57,7 @@ pub(crate) struct Server {
     pub(crate) common: Rc<Common>,
     pub(crate) pages: axum::Router,
     pub(crate) open: Open,
+    pub(crate) client_bundle: Option<Arc<ClientBundle>>,
     pub(crate) cors: Rc<Cors>,
     pub(crate) policy: Rc<Policy>,
     pub(crate) mailboxes: Mailboxes,
@@ -127,8 +131,10 @@ impl Server {
         slot: Rc<RefCell<Option<Upgrade>>>,
     ) -> Result<Response<Body>, CutOff> {
         let origin = request.headers().get(header::ORIGIN).cloned();
-        let mut response = match request::classify(&request, self.application) {
+        let bundle = self.client_bundle.as_deref();
+        let mut response = match request::classify(&request, self.application, bundle) {
             Ok(Asked::Page) => return Ok(self.page(request).await),
+            Ok(Asked::ClientFile(file)) => file.answer(request.headers()),
             Ok(Asked::Preflight) if self.cors.is_on() => return Ok(self.preflight(&request)),
             Ok(Asked::Preflight) => refused(Refusal::EngineIo(EngineIoError::BadHandshakeMethod)),
             Ok(Asked::OpenPolling) => self.open_polling(&request, peer),

@@ -20,7 +20,7 @@ use crate::{
     connection::Common,
     cors::Cors,
     namespaces::NamespaceSettings,
-    server::{Open, Server},
+    server::{Open, Server, client_bundle::ClientBundle},
     session_id,
     shard::{
         Limits, LinkKey, Namespace, NamespaceKey, Parts, Shard, SharedShard, TICK, drain,
@@ -48,6 +48,7 @@ pub(crate) struct ShardThread {
     pub(crate) namespaces: Vec<NamespaceSettings>,
     pub(crate) tracer: Tracer,
     pub(crate) pages: axum::Router,
+    pub(crate) client_bundle: Option<Arc<ClientBundle>>,
     pub(crate) edge_id: Arc<str>,
     pub(crate) metrics: Metrics,
     pub(crate) chat_link: Condition,
@@ -71,11 +72,7 @@ impl ShardThread {
         let auth_url = self.config.auth_url.clone();
         let verifier = TokenVerifier::new(auth_url.unwrap_or(Uri::from_static(DEFAULT_AUTH_URL)));
         let links = links(&namespaces, urls.len(), &self.edge_id, &self.metrics);
-        let ws_namespace = namespaces
-            .iter()
-            .position(|namespace| namespace.settings.path == self.config.ws_namespace)
-            .and_then(|index| u32::try_from(index).ok())
-            .map_or(NamespaceKey::FIRST, NamespaceKey::new);
+        let ws_namespace = find(&namespaces, &self.config.ws_namespace);
         let shard: SharedShard = Rc::new_cyclic(|shard| {
             let parts = Parts {
                 application: self.application,
@@ -111,6 +108,7 @@ impl ShardThread {
             common,
             pages: self.pages,
             open,
+            client_bundle: self.client_bundle,
             cors: Rc::new(Cors::new(self.config.cors_origins)),
             policy: Rc::new(policy),
             mailboxes: self.mailboxes,
@@ -164,6 +162,14 @@ fn routing(namespaces: Vec<NamespaceSettings>, policy: &Policy) -> (Vec<Namespac
         })
         .collect();
     (namespaces, urls)
+}
+
+fn find(namespaces: &[Namespace], path: &str) -> NamespaceKey {
+    namespaces
+        .iter()
+        .position(|namespace| namespace.settings.path == path)
+        .and_then(|index| u32::try_from(index).ok())
+        .map_or(NamespaceKey::FIRST, NamespaceKey::new)
 }
 
 fn links(
