@@ -119,16 +119,20 @@ impl Forwarder {
             Ok::<_, CallError>(client.poll(request).await?.into_inner())
         };
         let answered = tokio::select! {
-            answered = call => answered,
-            // Dropping the call tells the other edge.
-            () = reply.closed() => {
-                self.metrics.forwards.hung_up.increment(1);
-                return;
-            }
+            answered = call => Some(answered),
+            () = reply.closed() => None,
             never = self.let_go(session) => match never {},
         };
-        let Some(answer) = self.outcome(answered) else { return };
-        if matches!(reply.send(answer), Err(Answer::Payload(_))) {
+        let has_hung_up = match answered {
+            Some(answered) => match self.outcome(answered) {
+                Some(answer) => matches!(reply.send(answer), Err(Answer::Payload(_))),
+                None => false,
+            },
+            None => true,
+        };
+        if has_hung_up {
+            self.metrics.forwards.hung_up.increment(1);
+            // The call is cancelled, but its answer may have been on its way, and the packets cannot be given again.
             self.leave(session, Left::LostAnswer).await;
         }
     }
@@ -279,4 +283,31 @@ impl From<Status> for CallError {
 fn part_of(duration: Duration) -> Duration {
     let random = getrandom::u32().unwrap_or(u32::MAX / 2);
     duration.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_edge_that_accepts_and_says_nothing_is_given_up() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let authority = silent.local_addr().unwrap().to_string().parse().unwrap();
+        let timing = Timing { stall: CALL_TIMEOUT, drain: CALL_TIMEOUT };
+        let address = PeerAddress { number: 2, authority };
+        let (_trigger, shutdown) = Shutdown::new();
+        let forwarder = Forwarder::new(address, Metrics::new(), timing, shutdown);
+        let session = SessionId::random(2, 0);
+        // Connected before time jumps.
+        forwarder.connection.client().await.map(drop).unwrap();
+        time::pause();
+
+        let (reply, answered) = oneshot::channel();
+        forwarder.poll(session, reply).await;
+
+        assert_eq!(answered.await, Ok(Answer::UnknownSession));
+        assert_eq!(forwarder.ask_upgrade(session).await, Some(Answer::UnknownSession));
+    }
 }

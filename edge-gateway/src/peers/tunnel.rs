@@ -106,3 +106,83 @@ async fn write(to: &TcpStream, mut bytes: &[u8], stall: Duration) -> io::Result<
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// Two ends of a connection.
+    async fn connection() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connected = TcpStream::connect(listener.local_addr().unwrap());
+        let (one, accepted) = tokio::join!(connected, listener.accept());
+        (one.unwrap(), accepted.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn bytes_go_both_ways_and_an_end_is_passed_on() {
+        let ((mut client, near), (far, mut owner)) = (connection().await, connection().await);
+        let talk = async {
+            let mut heard = [0; 8];
+            owner.read_exact(&mut heard).await.unwrap();
+            assert_eq!(&heard, b"early up");
+            client.write_all(b" and the rest").await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut rest = String::new();
+            owner.read_to_string(&mut rest).await.unwrap();
+            assert_eq!(rest, " and the rest");
+            // The other direction goes on.
+            owner.write_all(b" and an answer").await.unwrap();
+            owner.shutdown().await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert_eq!(answer, "early down and an answer");
+        };
+
+        let (carried, ()) =
+            tokio::join!(carry((&near, b"early up"), (&far, b"early down"), LONG), talk);
+
+        carried.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_side_that_takes_nothing_stops_the_other_and_is_given_up() {
+        let ((client, near), (far, owner)) = (connection().await, connection().await);
+        let chunk = [0; CHUNK_BYTES];
+        let fill = async {
+            // Waits for ever once all buffers between are full: what the kernel holds, and one chunk.
+            loop {
+                owner.writable().await.unwrap();
+                owner.try_write(&chunk).ok();
+            }
+        };
+
+        let stall = Duration::from_millis(100);
+        let carried = tokio::select! {
+            carried = carry((&near, b""), (&far, b""), stall) => carried,
+            never = fill => never,
+        };
+
+        assert_eq!(carried.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(client);
+    }
+
+    #[tokio::test]
+    async fn a_side_that_stays_after_the_other_has_ended_has_some_time_and_no_more() {
+        let ((client, near), (far, owner)) = (connection().await, connection().await);
+        time::pause();
+
+        drop(owner);
+        let carried = carry((&near, b""), (&far, b""), LONG).await;
+
+        assert_eq!(carried.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(client);
+    }
+}

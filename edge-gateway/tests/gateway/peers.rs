@@ -1,20 +1,21 @@
 //! Two edges of a cluster: requests that arrive at the one for sessions that the other has.
 
+mod listener;
+mod upgrade;
+
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use proto::edge::v1::{Acknowledge, Audience, Emit, instruction::Kind};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     time::{self, Instant},
 };
 
 use crate::support::{
-    Client, DEADLINE, Edge, Stream, get,
-    poller::{Poller, bad_request, ok, respond, unknown_session},
-    within,
+    DEADLINE, Edge, Stream, get,
+    poller::{Poller, ok, respond, unknown_session},
 };
 
 const OWNER: [&str; 2] = ["--edge-number=2", "--edge-peer-listen=127.0.0.1:0"];
@@ -147,6 +148,23 @@ async fn many_aborted_polls_do_not_cost_others_theirs() {
 }
 
 #[tokio::test]
+async fn however_many_polls_wait_a_post_gets_through() {
+    let pair = Pair::start(&[]).await;
+    let mut waiting = Vec::new();
+    for _ in 0..300 {
+        let session = Poller::open(&pair.owner).await.session;
+        waiting.push(Poller::of(&pair.other, &session).begin("GET", "", 0).await);
+    }
+
+    let client = Poller::open(&pair.owner).await;
+    let elsewhere = Poller::of(&pair.other, &client.session);
+    assert_eq!(elsewhere.post("3").await, ok());
+    for poll in &waiting {
+        assert!(poll.try_read(&mut [0]).is_err(), "nobody has been answered");
+    }
+}
+
+#[tokio::test]
 async fn a_post_that_is_too_large_is_judged_at_another_edge_as_well() {
     let mut pair = Pair::start(&["--edge-payload-bytes-max=1000"]).await;
     let (_, _, elsewhere) = pair.client().await;
@@ -271,75 +289,6 @@ async fn pages_are_told_once_that_they_may_read_an_answer_of_another_edge() {
 }
 
 #[tokio::test]
-async fn an_upgrade_at_another_edge_takes_everything_along() {
-    let mut pair = Pair::start(&[]).await;
-    let (client, socket, elsewhere) = pair.client().await;
-    elsewhere.post("42/chat,1[\"a\"]\x1e42/chat,2[\"b\"]").await;
-    let mut websocket = elsewhere.websocket().await;
-
-    let (poll, ()) = tokio::join!(client.get(), async {
-        websocket.send("2probe").await;
-        assert_eq!(websocket.text().await, "3probe");
-    });
-    assert_eq!(poll, (200, "6".to_owned()), "the poll makes room");
-    let text = "x".repeat(500_000);
-    let instructions =
-        [ack(socket, 1, "[1]".to_owned()), emit(socket, "big", format!("[\"{text}\"]"))];
-    pair.stream.instruct(instructions).await;
-    websocket.send("5").await;
-    assert_eq!(websocket.text().await, "43/chat,1[1]");
-    assert_eq!(websocket.text().await, format!("42/chat,[\"big\",\"{text}\"]"));
-
-    pair.stream.instruct([ack(socket, 2, "[2]".to_owned())]).await;
-    assert_eq!(websocket.text().await, "43/chat,2[2]");
-    websocket.send(&format!("42/chat,[\"{}\",\"{text}\"]", "over")).await;
-    for name in ["a", "b", "over"] {
-        assert_eq!(pair.stream.event().await.1.name, name);
-    }
-    assert_eq!(elsewhere.get().await, bad_request());
-    assert!(tunnels(&pair.other).await >= 1.0);
-
-    websocket.stream.close(None).await.unwrap();
-    assert_eq!(pair.stream.closed().await, (socket, "closed_by_client".to_owned()));
-    assert_eq!(websocket.close_code().await, Some(1000));
-}
-
-#[tokio::test]
-async fn an_owner_ends_a_websocket_at_another_edge_in_good_order() {
-    let mut pair = Pair::start(&[]).await;
-    let (_, socket, elsewhere) = pair.client().await;
-    let mut websocket = upgraded(&elsewhere).await;
-
-    let close = proto::edge::v1::Close { sockets: vec![socket] };
-    pair.stream.instruct([Kind::Close(close)]).await;
-
-    assert_eq!(websocket.close_code().await, Some(4007));
-}
-
-#[tokio::test]
-async fn a_client_that_vanishes_behind_another_edge_is_noticed() {
-    let mut pair = Pair::start(&[]).await;
-    let (_, socket, elsewhere) = pair.client().await;
-    let websocket = upgraded(&elsewhere).await;
-
-    drop(websocket);
-
-    assert_eq!(pair.stream.closed().await, (socket, "transport_closed".to_owned()));
-}
-
-#[tokio::test]
-async fn a_second_websocket_at_another_edge_is_closed() {
-    let mut pair = Pair::start(&[]).await;
-    let (client, _, elsewhere) = pair.client().await;
-    let _first = upgraded(&client).await;
-
-    let mut second = elsewhere.websocket().await;
-    second.send("2probe").await;
-
-    assert_eq!(second.close_code().await, None);
-}
-
-#[tokio::test]
 async fn an_edge_that_is_stopped_gives_back_the_polls_it_held() {
     let mut pair = Pair::start(&[]).await;
     let (client, socket, elsewhere) = pair.client().await;
@@ -361,56 +310,4 @@ async fn an_edge_that_is_stopped_gives_back_the_polls_it_held() {
 
     pair.stream.instruct([emit(socket, "still here", "[]".to_owned())]).await;
     assert_eq!(client.get().await, (200, r#"42/chat,["still here"]"#.to_owned()));
-}
-
-#[tokio::test]
-async fn an_edge_that_is_stopped_has_the_websockets_closed_that_it_carried() {
-    let mut pair = Pair::start(&["--edge-drain-timeout=100ms"]).await;
-    let (_, socket, elsewhere) = pair.client().await;
-    let mut websocket = upgraded(&elsewhere).await;
-
-    pair.other.stop();
-
-    assert_eq!(websocket.close_code().await, Some(4000));
-    assert_eq!(pair.stream.closed().await, (socket, "shutting_down".to_owned()));
-    pair.other.stopped().await;
-}
-
-#[tokio::test]
-async fn only_a_session_of_this_edge_is_led_to_by_a_tunnel() {
-    let (owner, _stream) = Edge::attached(&OWNER).await;
-    let address = owner.peers.unwrap();
-    let ask = async |path: &str, upgrade: &str| {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n");
-        stream.write_all(format!("{head}Upgrade: {upgrade}\r\n\r\n").as_bytes()).await.unwrap();
-        let mut status = [0; 12];
-        within("an answer", stream.read_exact(&mut status)).await.unwrap();
-        String::from_utf8(status.to_vec()).unwrap()
-    };
-
-    let ours = format!("/tunnel/{}", forged_id(2));
-    assert_eq!(ask(&ours, "sockeye-tunnel").await, "HTTP/1.1 101");
-    assert_eq!(ask(&ours, "websocket").await, "HTTP/1.1 400");
-    let foreign = format!("/tunnel/{}", forged_id(1));
-    assert_eq!(ask(&foreign, "sockeye-tunnel").await, "HTTP/1.1 400");
-    assert_eq!(ask("/tunnel/", "sockeye-tunnel").await, "HTTP/1.1 400");
-}
-
-/// The WebSocket that has taken a session over.
-async fn upgraded(client: &Poller) -> Client {
-    let mut websocket = client.websocket().await;
-    websocket.send("2probe").await;
-    assert_eq!(websocket.text().await, "3probe");
-    websocket.send("5").await;
-    // What follows the upgrade is answered by the session.
-    websocket.send("40/nope,").await;
-    assert_eq!(websocket.text().await, r#"44/nope,{"message":"Invalid namespace"}"#);
-    websocket
-}
-
-async fn tunnels(edge: &Edge) -> f64 {
-    let metrics = get(edge.ops, "/metrics").await;
-    let line = metrics.lines().find_map(|line| line.strip_prefix("sockeye_edge_tunnels "));
-    line.unwrap().parse().unwrap()
 }
