@@ -165,7 +165,13 @@ impl Connection {
     /// one that broke the rules and may never poll.
     pub(crate) fn close(&self, reason: CloseReason) {
         let may_never_poll = self.polling_state().is_some()
-            && matches!(reason, CloseReason::RateLimited | CloseReason::ProtocolViolation);
+            && matches!(
+                reason,
+                CloseReason::RateLimited
+                    | CloseReason::MalformedPacket
+                    | CloseReason::PayloadTooLarge
+                    | CloseReason::ProtocolViolation
+            );
         if (reason == CloseReason::SlowConsumer || may_never_poll)
             && let Some(outbox) = &mut *self.outbox.borrow_mut()
         {

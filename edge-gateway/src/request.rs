@@ -1,7 +1,7 @@
 //! What a client's HTTP request asks of the edge, and what is wrong with it.
 
 use edge_protocol::websocket::Handshake;
-use http::{HeaderMap, Method, Request, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header};
 
 use crate::{
     application::Application,
@@ -53,6 +53,8 @@ pub(crate) enum Refusal {
     Host,
     /// An Engine.IO request that cannot be served, with the reference server's code.
     EngineIo(EngineIoError),
+    /// As [`EngineIo`](Self::EngineIo), of a WebSocket handshake.
+    Upgrade(EngineIoError),
     /// A request to `/ws` that is no WebSocket handshake.
     NotWebSocket,
     /// RFC 6455 §4.4: only version 13.
@@ -70,6 +72,17 @@ pub(crate) enum EngineIoError {
 }
 
 impl EngineIoError {
+    /// What a WebSocket client is answered.
+    pub(crate) const fn message(self) -> &'static str {
+        match self {
+            Self::TransportUnknown => "Transport unknown",
+            Self::SessionIdUnknown => "Session ID unknown",
+            Self::BadHandshakeMethod => "Bad handshake method",
+            Self::BadRequest => "Bad request",
+            Self::UnsupportedProtocolVersion => "Unsupported protocol version",
+        }
+    }
+
     /// The body of the answer, byte for byte that of the reference server.
     pub(crate) const fn body(self) -> &'static str {
         match self {
@@ -87,7 +100,7 @@ impl EngineIoError {
 impl Refusal {
     pub(crate) const fn status(self) -> StatusCode {
         match self {
-            Self::Host | Self::EngineIo(_) => StatusCode::BAD_REQUEST,
+            Self::Host | Self::EngineIo(_) | Self::Upgrade(_) => StatusCode::BAD_REQUEST,
             Self::NotWebSocket | Self::Version => StatusCode::UPGRADE_REQUIRED,
         }
     }
@@ -96,6 +109,7 @@ impl Refusal {
         match self {
             Self::Host => "exactly one host header is required\n",
             Self::EngineIo(error) => error.body(),
+            Self::Upgrade(error) => error.message(),
             Self::NotWebSocket => "this path takes websocket connections\n",
             Self::Version => "websocket version 13 is required\n",
         }
@@ -134,31 +148,41 @@ fn check_host<B>(request: &Request<B>) -> Result<(), Refusal> {
     if has_one { Ok(()) } else { Err(Refusal::Host) }
 }
 
+/// The first subprotocol that a client offers. Where none is selected, a browser that offers some gives the connection up.
+pub(crate) fn first_subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
+    let offered = headers.get(header::SEC_WEBSOCKET_PROTOCOL)?.to_str().ok()?;
+    let first = offered.split(',').next()?.trim();
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let is_valid = !first.is_empty() && first.bytes().all(is_token);
+    HeaderValue::from_str(first).ok().filter(|_| is_valid)
+}
+
 /// In the order of the reference server: transport, session, method, upgrade, version.
 fn classify_engine_io<B>(request: &Request<B>) -> Result<Asked<'static>, Refusal> {
     let query = request.uri().query().unwrap_or_default();
     let is_upgrade = request.headers().contains_key(header::UPGRADE);
+    let refusal = if is_upgrade { Refusal::Upgrade } else { Refusal::EngineIo };
     let is_polling = match parameter(query, "transport") {
         Some("polling") => true,
         Some("websocket") => false,
-        _ => return Err(Refusal::EngineIo(EngineIoError::TransportUnknown)),
+        _ => return Err(refusal(EngineIoError::TransportUnknown)),
     };
     let session = match parameter(query, "sid").map(SessionId::parse) {
         None => None,
         Some(Some(session)) => Some(session),
-        Some(None) => return Err(Refusal::EngineIo(EngineIoError::SessionIdUnknown)),
+        Some(None) => return Err(refusal(EngineIoError::SessionIdUnknown)),
     };
     if session.is_none() && request.method() != Method::GET {
-        return Err(Refusal::EngineIo(EngineIoError::BadHandshakeMethod));
+        return Err(refusal(EngineIoError::BadHandshakeMethod));
     }
     if is_polling == is_upgrade {
-        return Err(Refusal::EngineIo(EngineIoError::BadRequest));
+        return Err(refusal(EngineIoError::BadRequest));
     }
     // Also for a session: going on with another revision would be read wrongly.
     if parameter(query, "EIO") != Some("4") {
-        return Err(Refusal::EngineIo(EngineIoError::UnsupportedProtocolVersion));
+        return Err(refusal(EngineIoError::UnsupportedProtocolVersion));
     }
-    let not_websocket = Refusal::EngineIo(EngineIoError::BadRequest);
+    let not_websocket = refusal(EngineIoError::BadRequest);
     match (session, request.method()) {
         (None, _) if is_polling => Ok(Asked::OpenPolling),
         (None, _) => upgrade(request, Client::SocketIo, not_websocket),
@@ -271,7 +295,7 @@ mod tests {
         ];
         for (method, uri, error) in cases {
             let asked = classify(&request(method, uri, &UPGRADE));
-            assert_eq!(asked, Err(Refusal::EngineIo(error)), "{method} {uri}");
+            assert_eq!(asked, Err(Refusal::Upgrade(error)), "{method} {uri}");
         }
         let plain = request("GET", "/socket.io/?EIO=4&transport=websocket", &[("host", "a")]);
         assert_eq!(classify(&plain), Err(Refusal::EngineIo(BadRequest)));

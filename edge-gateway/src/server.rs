@@ -147,12 +147,13 @@ impl Server {
                 if let Client::Probe { session } = client
                     && let Err(error) = self.may_probe(session).await
                 {
-                    return Ok(refused(Refusal::EngineIo(error)));
+                    return Ok(refused(Refusal::Upgrade(error)));
                 }
                 let handshake = self.policy.keep(request.uri(), request.headers(), peer);
+                let subprotocol = request::first_subprotocol(request.headers());
                 let on_upgrade = hyper::upgrade::on(&mut request);
                 *slot.borrow_mut() = Some(Upgrade { on_upgrade, client, handshake });
-                return Ok(switching_protocols(&accept));
+                return Ok(switching_protocols(&accept, subprotocol));
             }
             Err(refusal) => refused(refusal),
         };
@@ -251,7 +252,7 @@ impl Open {
     }
 }
 
-fn switching_protocols(accept: &str) -> Response<Body> {
+fn switching_protocols(accept: &str, subprotocol: Option<HeaderValue>) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -259,6 +260,9 @@ fn switching_protocols(accept: &str) -> Response<Body> {
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     if let Ok(accept) = HeaderValue::from_str(accept) {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    if let Some(subprotocol) = subprotocol {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
     }
     response
 }
@@ -270,6 +274,7 @@ fn refused(refusal: Refusal) -> Response<Body> {
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     let content_type = match refusal {
         Refusal::EngineIo(_) => "application/json",
+        Refusal::Upgrade(_) => "text/html",
         Refusal::Host | Refusal::NotWebSocket | Refusal::Version => "text/plain; charset=utf-8",
     };
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -108,7 +108,15 @@ impl Shard {
             }
             Ok(Received::Ignored) => Flow::Continue,
             Ok(Received::Closed) => self.closed(key, CloseReason::ClosedByClient),
-            Err(_) => self.closed(key, CloseReason::MalformedPacket),
+            Err(_) => {
+                // Whoever does not speak Engine.IO is not told so in it.
+                let session = self.entry(key).and_then(|entry| entry.session);
+                self.close(key, CloseReason::MalformedPacket);
+                if let Some(session) = session {
+                    self.forget_session(session);
+                }
+                Flow::Closed
+            }
         }
     }
 

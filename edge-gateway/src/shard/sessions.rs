@@ -68,8 +68,8 @@ impl Sessions {
     }
 }
 
-/// Whether the client is to be told of the end, as with the reference server: not where it went away, was silent, or sent
-/// what cannot be read. One that closed may have a poll under way that has not arrived.
+/// Whether the client is to be told of the end, as with the reference server: not where it went away or was silent. One that
+/// closed may have a poll under way that has not arrived.
 fn is_told(reason: CloseReason) -> bool {
     match reason {
         CloseReason::ShuttingDown
@@ -82,14 +82,14 @@ fn is_told(reason: CloseReason) -> bool {
         | CloseReason::Unavailable
         | CloseReason::ClosedByClient
         | CloseReason::TokenRejected
+        | CloseReason::MalformedPacket
+        | CloseReason::PayloadTooLarge
         | CloseReason::ProtocolViolation => true,
         CloseReason::PingTimeout
         | CloseReason::TransportClosed
         | CloseReason::BadFrame
         | CloseReason::BadText
-        | CloseReason::TooManyFragments
-        | CloseReason::PayloadTooLarge
-        | CloseReason::MalformedPacket => false,
+        | CloseReason::TooManyFragments => false,
     }
 }
 

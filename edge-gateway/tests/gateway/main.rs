@@ -12,4 +12,5 @@ mod link;
 mod namespaces;
 mod peers;
 mod polling;
+mod reference_answers;
 mod support;

@@ -76,7 +76,7 @@ impl Poller {
             .unwrap()
     }
 
-    fn path(&self, transport: &str) -> String {
+    pub(crate) fn path(&self, transport: &str) -> String {
         let sid = if self.session.is_empty() { "" } else { "&sid=" };
         format!("{}{transport}{sid}{}", self.endpoint, self.session)
     }
