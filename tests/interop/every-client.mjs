@@ -52,19 +52,12 @@ const TESTS = {
     assert.deepEqual(await alice.heard("thanks"), ["answer", "what", { is: "this" }]);
   },
 
-  async "sends and gets bytes"({ enterGame, peer, game }) {
-    const alice = await enterGame("alice");
-    const bob = await peer("bob", { namespace: game });
+  async "sends and gets bytes"(stage) {
+    await exchange(BYTES, stage);
+  },
 
-    for (const [sent, from] of [[BYTES, "alice"], [MANY_BYTES, "alice"], [BYTES, "bob"], [MANY_BYTES, "bob"]]) {
-      const heardByBob = next(bob, "from one");
-      if (from === "alice") alice.emit("to all", sent);
-      else bob.emit("to all", sent);
-
-      assert.deepEqual(await alice.heard("from one"), [sent]);
-      const [bytes] = await heardByBob;
-      assert.deepEqual(Uint8Array.from(bytes), sent);
-    }
+  async "sends and gets many bytes"(stage) {
+    await exchange(MANY_BYTES, stage);
   },
 
   async "asks and is answered with bytes"({ enterGame }) {
@@ -142,6 +135,20 @@ const TESTS = {
     assert.deepEqual(alice.records.filter(({ saw }) => saw !== "event"), []);
   },
 };
+
+/** Sends bytes to everyone, first as the client and then as another. */
+async function exchange(bytes, { enterGame, peer, game }) {
+  const alice = await enterGame("alice");
+  const bob = await peer("bob", { namespace: game });
+
+  for (const sender of [alice, bob]) {
+    const heardByBob = next(bob, "from one");
+    sender.emit("to all", bytes);
+
+    assert.deepEqual(await alice.heard("from one"), [bytes]);
+    assert.deepEqual(Uint8Array.from((await heardByBob)[0]), bytes);
+  }
+}
 
 /**
  * Tests a client. `start` returns its driver; `cannot` has the reason for each test that is beyond this client, by its
