@@ -90,6 +90,10 @@ pub struct Config {
     #[arg(value_delimiter = ',', value_name = "ORIGIN")]
     pub cors_origins: Vec<AllowedOrigin>,
 
+    /// Lets in clients of Socket.IO 2, which speak Engine.IO 3 and bring their token in the URL.
+    #[arg(id = "edge-allow-eio3", long = "edge-allow-eio3", env = "EDGE_ALLOW_EIO3")]
+    pub allow_eio3: bool,
+
     /// The folder `dist` of socket.io-client, for browsers to load the client from `/socket.io/socket.io.js` and its
     /// siblings [default: none].
     #[arg(id = "edge-client-bundle", long = "edge-client-bundle", env = "EDGE_CLIENT_BUNDLE")]

@@ -17,7 +17,7 @@ use crate::{
     close_reason::CloseReason,
     shard::outbox::{Outbox, SLICES_MAX},
     telemetry::{Metrics, as_f64},
-    transport::polling::Polling,
+    transport::{payload::PayloadForm, polling::Polling},
 };
 
 /// How much is read at once, into one buffer that all connections of a shard take turns with.
@@ -87,8 +87,8 @@ impl Connection {
     }
 
     /// A connection without a socket, until it is upgraded.
-    pub(crate) fn polling(common: Rc<Common>) -> Self {
-        Self::new(OnceCell::new(), Some(Box::default()), common)
+    pub(crate) fn polling(common: Rc<Common>, form: PayloadForm) -> Self {
+        Self::new(OnceCell::new(), Some(Box::new(Polling::new(form))), common)
     }
 
     fn new(stream: OnceCell<TcpStream>, polling: Option<Box<Polling>>, common: Rc<Common>) -> Self {

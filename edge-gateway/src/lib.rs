@@ -13,6 +13,7 @@ mod connection;
 mod cors;
 mod error_answer;
 mod namespaces;
+mod older_handshake;
 mod peers;
 mod request;
 mod server;

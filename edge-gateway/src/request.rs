@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header}
 
 use crate::{
     application::Application,
+    older_handshake::OlderHandshake,
     server::client_bundle::{ClientBundle, ClientFile},
     session_id::SessionId,
 };
@@ -17,8 +18,8 @@ pub(crate) const TOKEN_BYTES_MAX: usize = 8 * 1024;
 pub(crate) enum Asked<'a> {
     /// Upgrade to a WebSocket that speaks this. `accept` proves that we do.
     Upgrade { accept: String, client: Client },
-    /// A session over long-polling.
-    OpenPolling,
+    /// A session over long-polling; with what its client says if that speaks Engine.IO 3.
+    OpenPolling { older: Option<OlderHandshake> },
     /// The next packets of a session.
     Poll { session: SessionId },
     /// Packets for a session.
@@ -34,15 +35,12 @@ pub(crate) enum Asked<'a> {
 /// What a client speaks, with what its handshake said.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Client {
-    SocketIo,
+    /// With what it says if it speaks Engine.IO 3.
+    SocketIo { older: Option<OlderHandshake> },
     /// A Socket.IO client whose session began on long-polling.
-    Probe {
-        session: SessionId,
-    },
+    Probe { session: SessionId },
     /// With the token of its `Authorization` header.
-    PlainJson {
-        token: Option<String>,
-    },
+    PlainJson { token: Option<String> },
 }
 
 /// Why a request is refused. The connection is closed with it: a client that means something else by its bytes than we do
@@ -120,6 +118,7 @@ impl Refusal {
 pub(crate) fn classify<'a, B>(
     request: &Request<B>,
     application: Application,
+    allows_eio3: bool,
     bundle: Option<&'a ClientBundle>,
 ) -> Result<Asked<'a>, Refusal> {
     check_host(request)?;
@@ -133,7 +132,7 @@ pub(crate) fn classify<'a, B>(
         if request.method() == Method::OPTIONS {
             return Ok(Asked::Preflight);
         }
-        return classify_engine_io(request);
+        return classify_engine_io(request, allows_eio3);
     }
     if path == application.websocket_path() {
         let token = bearer_token(request.headers());
@@ -158,7 +157,10 @@ pub(crate) fn first_subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// In the order of the reference server: transport, session, method, upgrade, version.
-fn classify_engine_io<B>(request: &Request<B>) -> Result<Asked<'static>, Refusal> {
+fn classify_engine_io<B>(
+    request: &Request<B>,
+    allows_eio3: bool,
+) -> Result<Asked<'static>, Refusal> {
     let query = request.uri().query().unwrap_or_default();
     let is_upgrade = request.headers().contains_key(header::UPGRADE);
     let refusal = if is_upgrade { Refusal::Upgrade } else { Refusal::EngineIo };
@@ -179,13 +181,16 @@ fn classify_engine_io<B>(request: &Request<B>) -> Result<Asked<'static>, Refusal
         return Err(refusal(EngineIoError::BadRequest));
     }
     // Also for a session: going on with another revision would be read wrongly.
-    if parameter(query, "EIO") != Some("4") {
-        return Err(refusal(EngineIoError::UnsupportedProtocolVersion));
-    }
+    let older = match parameter(query, "EIO") {
+        Some("4") => None,
+        // As with the reference server, a client that does not say speaks 3.
+        Some("3") | None if allows_eio3 => Some(OlderHandshake::of_query(query)),
+        Some(_) | None => return Err(refusal(EngineIoError::UnsupportedProtocolVersion)),
+    };
     let not_websocket = refusal(EngineIoError::BadRequest);
     match (session, request.method()) {
-        (None, _) if is_polling => Ok(Asked::OpenPolling),
-        (None, _) => upgrade(request, Client::SocketIo, not_websocket),
+        (None, _) if is_polling => Ok(Asked::OpenPolling { older }),
+        (None, _) => upgrade(request, Client::SocketIo { older }, not_websocket),
         (Some(session), _) if is_upgrade => {
             upgrade(request, Client::Probe { session }, not_websocket)
         }
@@ -255,7 +260,7 @@ mod tests {
     }
 
     fn classify(request: &Request<()>) -> Result<Asked<'static>, Refusal> {
-        super::classify(request, Application::Services, None)
+        super::classify(request, Application::Services, false, None)
     }
 
     const UPGRADE: [(&str, &str); 5] = [
@@ -273,7 +278,7 @@ mod tests {
 
         // RFC 6455 §1.3 gives the proof for this key.
         let accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned();
-        assert_eq!(asked, Ok(Asked::Upgrade { accept, client: Client::SocketIo }));
+        assert_eq!(asked, Ok(Asked::Upgrade { accept, client: Client::SocketIo { older: None } }));
     }
 
     #[test]
@@ -291,6 +296,7 @@ mod tests {
             ("GET", "/socket.io/?EIO=4&transport=polling", BadRequest),
             ("POST", "/socket.io/?EIO=4&transport=websocket", BadHandshakeMethod),
             ("GET", "/socket.io/?EIO=3&transport=websocket", UnsupportedProtocolVersion),
+            ("GET", "/socket.io/?EIO=3&transport=websocket&token=x", UnsupportedProtocolVersion),
             ("GET", "/socket.io/?transport=websocket", UnsupportedProtocolVersion),
         ];
         for (method, uri, error) in cases {
@@ -311,7 +317,7 @@ mod tests {
         let host = [("host", "a")];
 
         let open = request("GET", "/socket.io/?EIO=4&transport=polling&t=x&b64=1", &host);
-        assert_eq!(classify(&open), Ok(Asked::OpenPolling));
+        assert_eq!(classify(&open), Ok(Asked::OpenPolling { older: None }));
         assert_eq!(ours("GET", "polling", &host), Ok(Asked::Poll { session }));
         assert_eq!(ours("POST", "polling", &host), Ok(Asked::Post { session }));
         assert_eq!(
@@ -320,6 +326,31 @@ mod tests {
         );
         let probe = ours("GET", "websocket", &UPGRADE).unwrap();
         assert!(matches!(probe, Asked::Upgrade { client: Client::Probe { .. }, .. }), "{probe:?}");
+    }
+
+    #[test]
+    fn engine_io_3_is_told_from_4_where_it_is_allowed() {
+        let session = SessionId::random(0, 0);
+        let host = [("host", "a")];
+        let asked = |uri: &str, headers: &[_]| {
+            super::classify(&request("GET", uri, headers), Application::Services, true, None)
+        };
+        let older = Some(OlderHandshake::of_query("EIO=3&token=a.b&b64=1"));
+
+        let opened = asked("/socket.io/?token=a.b&EIO=3&transport=polling&b64=1", &host);
+        assert_eq!(opened, Ok(Asked::OpenPolling { older }));
+        let unsaid = asked("/socket.io/?transport=polling", &host);
+        let older = Some(OlderHandshake::of_query(""));
+        assert_eq!(unsaid, Ok(Asked::OpenPolling { older }));
+        let newer = asked("/socket.io/?EIO=4&token=a.b&transport=polling", &host);
+        assert_eq!(newer, Ok(Asked::OpenPolling { older: None }));
+        let other = asked("/socket.io/?EIO=2&transport=polling", &host);
+        let unsupported = EngineIoError::UnsupportedProtocolVersion;
+        assert_eq!(other, Err(Refusal::EngineIo(unsupported)));
+        let probe =
+            asked(&format!("/socket.io/?EIO=3&transport=websocket&sid={session}"), &UPGRADE);
+        let Ok(Asked::Upgrade { client, .. }) = probe else { panic!("{probe:?}") };
+        assert_eq!(client, Client::Probe { session });
     }
 
     #[test]

@@ -11,7 +11,6 @@ use axum::body::Body;
 use bytes::Bytes;
 use edge_protocol::{
     engine_io::OpenHandshake,
-    socket_io::Session,
     websocket::{Opcode, put_frame_header},
 };
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -53,6 +52,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) application: Application,
+    pub(crate) allows_eio3: bool,
     pub(crate) shard: SharedShard,
     pub(crate) common: Rc<Common>,
     pub(crate) pages: axum::Router,
@@ -131,13 +131,14 @@ impl Server {
         slot: Rc<RefCell<Option<Upgrade>>>,
     ) -> Result<Response<Body>, CutOff> {
         let origin = request.headers().get(header::ORIGIN).cloned();
-        let bundle = self.client_bundle.as_deref();
-        let mut response = match request::classify(&request, self.application, bundle) {
+        let (allows_eio3, bundle) = (self.allows_eio3, self.client_bundle.as_deref());
+        let asked = request::classify(&request, self.application, allows_eio3, bundle);
+        let mut response = match asked {
             Ok(Asked::Page) => return Ok(self.page(request).await),
             Ok(Asked::ClientFile(file)) => file.answer(request.headers()),
             Ok(Asked::Preflight) if self.cors.is_on() => return Ok(self.preflight(&request)),
             Ok(Asked::Preflight) => refused(Refusal::EngineIo(EngineIoError::BadHandshakeMethod)),
-            Ok(Asked::OpenPolling) => self.open_polling(&request, peer),
+            Ok(Asked::OpenPolling { older }) => self.open_polling(&request, peer, older),
             Ok(Asked::Poll { session }) => {
                 let coding = ContentCoding::accepted(request.headers());
                 self.poll(session, coding).await?
@@ -182,30 +183,29 @@ impl Server {
         let upgraded = upgrade.on_upgrade.await.ok()?;
         let parts = upgraded.downcast::<TokioIo<Patient<TcpStream>>>().ok()?;
         let (stream, early) = (parts.io.into_inner().into_inner(), parts.read_buf);
-        let (wire, session) = match &upgrade.client {
+        let (wire, session, token) = match upgrade.client {
             Client::Probe { session } => {
                 let stream = stream.into_std().ok()?;
                 // A shard that has ended has no session to take over.
-                let session = *session;
                 self.mailboxes.send(Mail::Probe { session, stream, early }).await.ok();
                 return None;
             }
-            Client::SocketIo => {
+            Client::SocketIo { older } => {
                 let session = SessionId::random(self.edge_number, self.shard_number);
-                (Wire::SocketIo(Session::new()), Some(session))
+                (Wire::socket_io(older), Some(session), None)
             }
-            Client::PlainJson { .. } => (Wire::PlainJson(JsonSession::default()), None),
+            Client::PlainJson { token } => (Wire::PlainJson(JsonSession::default()), None, token),
         };
         let connection = Rc::new(Connection::websocket(stream, Rc::clone(&self.common)));
         let (key, flow) = {
             let mut shard = self.shard.borrow_mut();
             let key = shard.adopt(&connection, wire, session, upgrade.handshake);
-            if let Some(session) = session {
-                shard.send(key, self.open.frame(session));
-            }
-            let flow = match upgrade.client {
-                Client::PlainJson { token } => shard.json_opened(key, token),
-                Client::SocketIo | Client::Probe { .. } => Flow::Continue,
+            let flow = match session {
+                Some(session) => {
+                    shard.send(key, self.open.frame(session, &[]));
+                    shard.enter_main_namespace(key)
+                }
+                None => shard.json_opened(key, token),
             };
             (key, flow)
         };
@@ -232,7 +232,7 @@ struct Upgrade {
 
 impl Open {
     /// The packet that opens a session.
-    fn packet(self, session: SessionId, upgrades: &[&str]) -> String {
+    fn frame(self, session: SessionId, upgrades: &[&str]) -> Vec<u8> {
         let packet = OpenHandshake {
             sid: &session.to_string(),
             upgrades,
@@ -240,11 +240,7 @@ impl Open {
             ping_timeout: self.ping_timeout,
             payload_bytes_max: self.payload_bytes_max,
         };
-        packet.encode()
-    }
-
-    fn frame(self, session: SessionId) -> Vec<u8> {
-        let packet = self.packet(session, &[]);
+        let packet = packet.encode();
         let mut frame = Vec::with_capacity(packet.len() + 4);
         put_frame_header(&mut frame, Opcode::Text, packet.len());
         frame.extend_from_slice(packet.as_bytes());

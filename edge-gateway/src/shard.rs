@@ -14,8 +14,10 @@ pub(crate) mod outbox;
 mod rate;
 mod rooms;
 mod sessions;
+mod socket_io_2;
 pub(crate) mod verifications;
 mod wheel;
+mod wire;
 
 use std::{
     cell::RefCell,
@@ -24,10 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edge_protocol::{
-    engine_io::Heartbeat,
-    socket_io::{Assembler, Session},
-};
+use edge_protocol::{engine_io::Heartbeat, socket_io::Assembler};
 use foldhash::fast::FixedState;
 use service_kit::trace::Tracer;
 use slab::Slab;
@@ -40,7 +39,11 @@ use self::{
     verifications::Verifications,
     wheel::{Tick, Wheel},
 };
-pub(crate) use self::{rate::Rate, wheel::TICK};
+pub(crate) use self::{
+    rate::Rate,
+    wheel::TICK,
+    wire::{JsonSession, JsonStage, Wire},
+};
 use crate::{
     application::Application,
     backend_link::BackendLink,
@@ -130,41 +133,10 @@ pub(crate) struct Limits {
     pub(crate) drain_timeout: Duration,
 }
 
-/// What a client speaks, with what belongs to only that.
-#[derive(Debug)]
-pub(crate) enum Wire {
-    SocketIo(Session<SocketKey>),
-    PlainJson(JsonSession),
-}
-
-/// A plain JSON connection: one socket, in the namespace that the settings name.
-#[derive(Debug, Default)]
-pub(crate) struct JsonSession {
-    pub(crate) stage: JsonStage,
-    /// The `id` that asked for authentication, to be answered: JSON text.
-    pub(crate) auth_id: Option<Box<[u8]>>,
-    /// Numbers the requests that carry an `id`; the link knows them by this.
-    pub(crate) next_ack_id: u64,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum JsonStage {
-    /// No token yet.
-    #[default]
-    Anonymous,
-    /// The token is being verified. Nothing is read until the client is let in.
-    Verifying,
-    /// The business service has been asked.
-    Opening(SocketKey),
-    Live(SocketKey),
-}
-
-impl JsonStage {
-    fn socket(self) -> Option<SocketKey> {
-        match self {
-            Self::Anonymous | Self::Verifying => None,
-            Self::Opening(socket) | Self::Live(socket) => Some(socket),
-        }
+impl Limits {
+    /// How long a client that pings by itself may be silent.
+    fn ping_patience(&self) -> Duration {
+        self.ping_interval.saturating_add(self.ping_timeout)
     }
 }
 
@@ -284,10 +256,10 @@ impl Shard {
             serial: self.next_serial,
             session,
             connection: Rc::clone(connection),
+            heartbeat: wire.heartbeat(now, &self.limits),
             wire,
             assembler: Assembler::default(),
             assembling_since: None,
-            heartbeat: Heartbeat::new(now, self.limits.ping_interval),
             paused: false,
             connect_by: Some(connect_by),
             expires_at: None,
@@ -389,6 +361,7 @@ impl Shard {
         let entry = self.connections.remove(key.index as usize);
         let sockets: smallvec::SmallVec<[SocketKey; 4]> = match &entry.wire {
             Wire::SocketIo(session) => session.sockets().collect(),
+            Wire::SocketIo2(client) => client.session.sockets().collect(),
             Wire::PlainJson(session) => session.stage.socket().into_iter().collect(),
         };
         for socket in sockets {

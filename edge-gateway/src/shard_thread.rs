@@ -108,6 +108,7 @@ impl ShardThread {
             common,
             pages: self.pages,
             open,
+            allows_eio3: self.config.allow_eio3,
             client_bundle: self.client_bundle,
             cors: Rc::new(Cors::new(self.config.cors_origins)),
             policy: Rc::new(policy),

@@ -2,5 +2,6 @@
 
 pub(crate) mod leave;
 pub(crate) mod mailbox;
+pub(crate) mod payload;
 pub(crate) mod polling;
 pub(crate) mod probe;

@@ -1,5 +1,6 @@
 //! Turns what sessions answer into messages between edges, and back.
 
+use edge_protocol::engine_io::v3::payload::Body;
 use proto::peer::v1::{self as wire, PollingAnswer, PollingOutcome, post_part::Part};
 
 use crate::transport::{
@@ -14,7 +15,8 @@ pub(super) struct UnknownMessage;
 
 pub(super) fn to_wire(answer: Answer) -> PollingAnswer {
     let (outcome, payload) = match answer {
-        Answer::Payload(payload) => (PollingOutcome::Payload, payload),
+        Answer::Payload(Body::Text(payload)) => (PollingOutcome::Payload, payload),
+        Answer::Payload(Body::Binary(payload)) => (PollingOutcome::BinaryPayload, payload),
         Answer::Taken => (PollingOutcome::Taken, Vec::new()),
         Answer::OutOfPlace => (PollingOutcome::OutOfPlace, Vec::new()),
         Answer::TooLarge => (PollingOutcome::TooLarge, Vec::new()),
@@ -26,7 +28,8 @@ pub(super) fn to_wire(answer: Answer) -> PollingAnswer {
 
 pub(super) fn from_wire(answer: PollingAnswer) -> Result<Answer, UnknownMessage> {
     match answer.outcome() {
-        PollingOutcome::Payload => Ok(Answer::Payload(answer.payload.into())),
+        PollingOutcome::Payload => Ok(Answer::Payload(Body::Text(answer.payload.into()))),
+        PollingOutcome::BinaryPayload => Ok(Answer::Payload(Body::Binary(answer.payload.into()))),
         PollingOutcome::Taken => Ok(Answer::Taken),
         PollingOutcome::OutOfPlace => Ok(Answer::OutOfPlace),
         PollingOutcome::TooLarge => Ok(Answer::TooLarge),
@@ -38,7 +41,8 @@ pub(super) fn from_wire(answer: PollingAnswer) -> Result<Answer, UnknownMessage>
 
 pub(super) fn post_to_wire(post: Post) -> Part {
     match post {
-        Post::Payload(body) => Part::Body(body),
+        Post::Text(body) => Part::Body(body),
+        Post::Binary(body) => Part::BinaryBody(body),
         Post::TooLarge => Part::Unreadable(wire::Unreadable::TooLarge.into()),
         Post::NotText => Part::Unreadable(wire::Unreadable::NotText.into()),
     }
@@ -47,8 +51,9 @@ pub(super) fn post_to_wire(post: Post) -> Part {
 /// What a post brings. `bytes_max` holds here too, in case the other edge's settings are different.
 pub(super) fn post_from_wire(part: Part, bytes_max: usize) -> Result<Post, UnknownMessage> {
     match part {
-        Part::Body(body) if body.len() > bytes_max => Ok(Post::TooLarge),
-        Part::Body(body) => Ok(Post::Payload(body)),
+        Part::Body(body) | Part::BinaryBody(body) if body.len() > bytes_max => Ok(Post::TooLarge),
+        Part::Body(body) => Ok(Post::Text(body)),
+        Part::BinaryBody(body) => Ok(Post::Binary(body)),
         Part::Unreadable(why) => match wire::Unreadable::try_from(why) {
             Ok(wire::Unreadable::TooLarge) => Ok(Post::TooLarge),
             Ok(wire::Unreadable::NotText) => Ok(Post::NotText),
@@ -83,7 +88,8 @@ mod tests {
     fn an_answer_arrives_as_it_was_sent() {
         let all = || {
             [
-                Answer::Payload(b"42[\"a\"]".to_vec()),
+                Answer::Payload(Body::Text(b"42[\"a\"]".to_vec())),
+                Answer::Payload(Body::Binary(b"\x01\x02\xff\x04\x01".to_vec())),
                 Answer::Taken,
                 Answer::OutOfPlace,
                 Answer::TooLarge,
@@ -101,7 +107,10 @@ mod tests {
     fn a_body_is_held_to_the_limit_of_the_edge_that_takes_it() {
         let posted = |part| post_from_wire(part, 2);
 
-        assert!(matches!(posted(Part::Body("ab".into())), Ok(Post::Payload(body)) if body == "ab"));
+        assert!(matches!(posted(Part::Body("ab".into())), Ok(Post::Text(body)) if body == "ab"));
+        let binary = posted(post_to_wire(Post::Binary("ab".into())));
+        assert!(matches!(binary, Ok(Post::Binary(body)) if body == "ab"));
+        assert!(matches!(posted(Part::BinaryBody("abc".into())), Ok(Post::TooLarge)));
         assert!(matches!(posted(Part::Body("abc".into())), Ok(Post::TooLarge)));
         assert!(matches!(posted(post_to_wire(Post::TooLarge)), Ok(Post::TooLarge)));
         assert!(matches!(posted(post_to_wire(Post::NotText)), Ok(Post::NotText)));

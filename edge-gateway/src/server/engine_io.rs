@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use axum::body::Body;
 use bytes::Bytes;
+use edge_protocol::engine_io::v3::payload::Body as PayloadBody;
 use flate2::Compression;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -13,16 +14,19 @@ use tokio::{sync::oneshot, task};
 use super::{Server, content_coding::ContentCoding};
 use crate::{
     connection::Connection,
+    older_handshake::OlderHandshake,
     request::EngineIoError,
     session_id::SessionId,
     shard::Wire,
     transport::{
         mailbox::{Mail, NoShard},
+        payload::PayloadForm,
         polling::{Answer, Post},
     },
 };
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=UTF-8");
+const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const HTML: HeaderValue = HeaderValue::from_static("text/html");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -40,16 +44,24 @@ pub(crate) struct CutOff;
 
 impl Server {
     /// Opens a session that begins on long-polling, on this shard.
-    pub(super) fn open_polling(&self, request: &Request<Incoming>, peer: IpAddr) -> Response<Body> {
+    pub(super) fn open_polling(
+        &self,
+        request: &Request<Incoming>,
+        peer: IpAddr,
+        older: Option<OlderHandshake>,
+    ) -> Response<Body> {
         let session = SessionId::random(self.edge_number, self.shard_number);
-        let connection = Connection::polling(self.common.clone()).into();
-        let wire = Wire::SocketIo(edge_protocol::socket_io::Session::new());
+        let form = if older.is_some() { PayloadForm::V3 } else { PayloadForm::V4 };
+        let connection = Connection::polling(self.common.clone(), form).into();
         let handshake = self.policy.keep(request.uri(), request.headers(), peer);
-        self.shard.borrow_mut().adopt(&connection, wire, Some(session), handshake);
-        let packet = self.open.packet(session, &["websocket"]);
-        let mut response = answer(StatusCode::OK, TEXT, packet.into());
-        response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
-        response
+        {
+            let mut shard = self.shard.borrow_mut();
+            let wire = Wire::socket_io(older);
+            let key = shard.adopt(&connection, wire, Some(session), handshake);
+            shard.enter_main_namespace(key);
+        }
+        let frame = self.open.frame(session, &["websocket"]);
+        polling_answer(Answer::Payload(form.body(&[frame.into()])))
     }
 
     /// Holds a poll until there is something to say.
@@ -61,7 +73,7 @@ impl Server {
         let (reply, answered) = oneshot::channel();
         let sent = self.mailboxes.send(Mail::Poll { session, reply }).await;
         let mut answer = received(sent, answered).await?;
-        if let Answer::Payload(payload) = &mut answer
+        if let Answer::Payload(PayloadBody::Text(payload)) = &mut answer
             && payload.len() >= COMPRESSED_BYTES_MIN
         {
             return Ok(large_payload(std::mem::take(payload).into(), coding).await);
@@ -83,7 +95,7 @@ impl Server {
         let posted = tokio::select! {
             // There is no such session, or this post is out of place: its body is of no interest.
             answer = &mut answered => return Ok(polling_answer(answer?)),
-            posted = read(request, self.common.payload_bytes_max) => posted,
+            posted = self.read(request) => posted,
         };
         let is_too_large = matches!(posted, Ok(Post::TooLarge));
         match posted {
@@ -114,6 +126,20 @@ impl Server {
         }
     }
 
+    async fn read(&self, request: Request<Incoming>) -> Result<Post, CutOff> {
+        let is_binary = request.headers().get(header::CONTENT_TYPE) == Some(&OCTETS);
+        if is_binary && !self.allows_eio3 {
+            return Ok(Post::NotText);
+        }
+        let bytes_max = self.common.payload_bytes_max;
+        match Limited::new(request.into_body(), bytes_max).collect().await {
+            Ok(body) if is_binary => Ok(Post::Binary(body.to_bytes())),
+            Ok(body) => Ok(Post::Text(body.to_bytes())),
+            Err(error) if error.is::<LengthLimitError>() => Ok(Post::TooLarge),
+            Err(_) => Err(CutOff),
+        }
+    }
+
     pub(super) fn preflight(&self, request: &Request<Incoming>) -> Response<Body> {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
@@ -129,18 +155,6 @@ async fn received(
     match sent {
         Ok(()) => answered.await.map_err(|_| CutOff),
         Err(NoShard) => Ok(Answer::UnknownSession),
-    }
-}
-
-async fn read(request: Request<Incoming>, bytes_max: usize) -> Result<Post, CutOff> {
-    let content_type = request.headers().get(header::CONTENT_TYPE);
-    if content_type.is_some_and(|content_type| content_type == "application/octet-stream") {
-        return Ok(Post::NotText);
-    }
-    match Limited::new(request.into_body(), bytes_max).collect().await {
-        Ok(body) => Ok(Post::Payload(body.to_bytes())),
-        Err(error) if error.is::<LengthLimitError>() => Ok(Post::TooLarge),
-        Err(_) => Err(CutOff),
     }
 }
 
@@ -179,7 +193,11 @@ async fn compress(coding: ContentCoding, payload: Bytes) -> Option<Vec<u8>> {
 fn polling_answer(outcome: Answer) -> Response<Body> {
     match outcome {
         Answer::Payload(payload) => {
-            let mut response = answer(StatusCode::OK, TEXT, payload.into());
+            let (content_type, payload) = match payload {
+                PayloadBody::Text(payload) => (TEXT, payload),
+                PayloadBody::Binary(payload) => (OCTETS, payload),
+            };
+            let mut response = answer(StatusCode::OK, content_type, payload.into());
             response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
             response
         }

@@ -25,7 +25,8 @@ impl Shard {
                     return;
                 };
                 match socket_io::encode_ack_frames(path, *ack_id, args, attachments) {
-                    Ok(frames) => self.send(connection, frames),
+                    Ok(frames) if attachments.is_empty() => self.send(connection, frames),
+                    Ok(frames) => self.send_with_bytes(connection, frames),
                     Err(_) => self.common.metrics.drops.bad_instruction.increment(1),
                 }
             }
@@ -61,7 +62,7 @@ impl Shard {
             Some(Wire::PlainJson(_)) => {
                 self.send_json_event(connection, "exception", args.as_bytes())
             }
-            Some(Wire::SocketIo(_)) => {
+            Some(Wire::SocketIo(_) | Wire::SocketIo2(_)) => {
                 let Some(path) = self.namespaces.get(namespace).map(|one| &one.settings.path)
                 else {
                     return;

@@ -6,7 +6,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use edge_protocol::{plain_json::Request, socket_io};
+use edge_protocol::{
+    plain_json::Request,
+    socket_io::{self, v2},
+};
 use serde::Deserialize;
 use service_kit::{
     clock,
@@ -61,7 +64,7 @@ impl Shard {
             self.common.metrics.connected("origin_not_allowed");
             self.forget_namespace(key, path);
             let data = Some(&b"{\"code\":\"origin_not_allowed\"}"[..]);
-            self.send(key, socket_io::encode_connect_error_frame(path, "Forbidden", data));
+            self.send_connect_error(key, path, "Forbidden", data);
             return self.flow(key);
         }
         match self.enter(key, namespace, auth.and_then(Auth::token), auth) {
@@ -120,7 +123,7 @@ impl Shard {
         }
     }
 
-    fn authentication_of(&self, namespace: NamespaceKey) -> Authentication {
+    pub(super) fn authentication_of(&self, namespace: NamespaceKey) -> Authentication {
         let namespace = self.namespaces.get(namespace.index());
         namespace.map_or(Authentication::Token, |one| one.settings.authentication)
     }
@@ -190,7 +193,11 @@ impl Shard {
         }
         let path = terms.path.clone();
         let rate = terms.events.map(|_| Box::new(Rate::new(Instant::now())));
-        let handshake = entry.handshake.for_backend(&terms.handshake, auth.clone());
+        let mut handshake = entry.handshake.for_backend(&terms.handshake, auth.clone());
+        if identity.is_some() {
+            // Where a Socket.IO 2 client has its token, which is for the edge and the auth service alone.
+            handshake.query.retain(|field| field.name != "token");
+        }
         let traceparent = traceparent_of(span.as_deref());
         let public_id: Box<str> = session_id::random().into();
         let mut opened = backend_link::opened(&path, &public_id, identity.as_ref());
@@ -209,6 +216,7 @@ impl Shard {
         });
         let is_wanted = self.entry(key).is_some_and(|entry| match &mut entry.wire {
             Wire::SocketIo(session) => session.opening(&path, socket),
+            Wire::SocketIo2(client) => client.session.opening(&path, socket),
             Wire::PlainJson(session) => {
                 session.stage = JsonStage::Opening(socket);
                 true
@@ -262,6 +270,10 @@ impl Shard {
                 session.connected(&path, socket);
                 self.send(connection, socket_io::encode_connect_frame(&path, public_id));
             }
+            Wire::SocketIo2(client) => {
+                client.session.connected(&path, socket);
+                self.send(connection, v2::encode_connect_frame(&path));
+            }
             Wire::PlainJson(session) => {
                 session.stage = JsonStage::Live(socket);
                 let auth_id = session.auth_id.take();
@@ -289,9 +301,9 @@ impl Shard {
         self.forget_namespace(connection, &path);
         self.drop_socket(key);
         match self.entry(connection).map(|entry| &entry.wire) {
-            Some(Wire::SocketIo(_)) => {
+            Some(Wire::SocketIo(_) | Wire::SocketIo2(_)) => {
                 let data = Some(data).filter(|data| !data.is_empty());
-                self.send(connection, socket_io::encode_connect_error_frame(&path, message, data));
+                self.send_connect_error(connection, &path, message, data);
             }
             Some(Wire::PlainJson(_)) => {
                 self.answer_auth(connection, &ErrorAnswer::refused());
@@ -307,10 +319,10 @@ impl Shard {
         self.common.metrics.connected("rejected");
         let path = self.path_of(namespace);
         match self.entry(key).map(|entry| &entry.wire) {
-            Some(Wire::SocketIo(_)) => {
+            Some(Wire::SocketIo(_) | Wire::SocketIo2(_)) => {
                 self.forget_namespace(key, &path);
                 let data = Some(&b"{\"code\":\"unauthorized\"}"[..]);
-                self.send(key, socket_io::encode_connect_error_frame(&path, "Unauthorized", data));
+                self.send_connect_error(key, &path, "Unauthorized", data);
             }
             Some(Wire::PlainJson(_)) => {
                 self.answer_auth(key, &ErrorAnswer::unauthorized());
@@ -331,13 +343,17 @@ impl Shard {
         finish(span, "unavailable");
         self.common.metrics.connected("unavailable");
         let path = self.path_of(namespace);
+        let session = self.entry(key).and_then(|entry| entry.wire.session_mut());
+        let has_sockets = session.is_some_and(|session| session.sockets().next().is_some());
         match self.entry(key).map(|entry| &entry.wire) {
-            Some(Wire::SocketIo(session)) if session.sockets().next().is_some() => {
+            Some(Wire::SocketIo(_) | Wire::SocketIo2(_)) if has_sockets => {
                 self.forget_namespace(key, &path);
                 let data = Some(&b"{\"code\":\"unavailable\",\"retryable\":true}"[..]);
-                self.send(key, socket_io::encode_connect_error_frame(&path, "Unavailable", data));
+                self.send_connect_error(key, &path, "Unavailable", data);
             }
-            Some(Wire::SocketIo(_)) => self.close(key, CloseReason::Unavailable),
+            Some(Wire::SocketIo(_) | Wire::SocketIo2(_)) => {
+                self.close(key, CloseReason::Unavailable)
+            }
             Some(Wire::PlainJson(_)) => {
                 self.answer_auth(key, &ErrorAnswer::unavailable());
                 self.close(key, CloseReason::Unavailable);
@@ -349,7 +365,7 @@ impl Shard {
     fn answer_auth(&mut self, key: ConnectionKey, answer: &ErrorAnswer) {
         let id = match self.entry(key).map(|entry| &mut entry.wire) {
             Some(Wire::PlainJson(session)) => session.auth_id.take(),
-            Some(Wire::SocketIo(_)) | None => None,
+            Some(Wire::SocketIo(_) | Wire::SocketIo2(_)) | None => None,
         };
         self.answer_json(key, id.as_deref(), answer);
     }
@@ -362,7 +378,7 @@ impl Shard {
         let path = self.path_of(namespace);
         self.remove_socket(key, "server_disconnect");
         match self.entry(connection).map(|entry| &entry.wire) {
-            Some(Wire::SocketIo(_)) => {
+            Some(Wire::SocketIo(_) | Wire::SocketIo2(_)) => {
                 self.forget_namespace(connection, &path);
                 self.send(connection, socket_io::encode_disconnect_frame(&path));
                 if close_connection {
@@ -376,7 +392,7 @@ impl Shard {
     }
 
     fn forget_namespace(&mut self, key: ConnectionKey, path: &str) {
-        if let Some(Wire::SocketIo(session)) = self.entry(key).map(|entry| &mut entry.wire) {
+        if let Some(session) = self.entry(key).and_then(|entry| entry.wire.session_mut()) {
             session.refused(path);
         }
     }

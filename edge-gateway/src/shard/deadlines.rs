@@ -19,6 +19,15 @@ impl Shard {
         self.schedule_sooner(key);
     }
 
+    /// The client has pinged, which only those of Engine.IO 3 do.
+    pub(super) fn ping_received(&mut self, key: ConnectionKey, now: Instant) {
+        let patience = self.limits.ping_patience();
+        if let Some(entry) = self.entry(key) {
+            // The wheel names the connection too early now, and is told then.
+            entry.heartbeat.handle_ping(now, patience);
+        }
+    }
+
     /// A packet waits for its attachments from `now` on.
     pub(crate) fn assembling(&mut self, key: ConnectionKey, now: Instant) {
         if let Some(entry) = self.entry(key) {
@@ -74,7 +83,7 @@ impl Shard {
             entry.heartbeat.postpone(soon, interval);
         }
         let ping: &[u8] = match entry.wire {
-            Wire::SocketIo(_) => &PING_TEXT_FRAME,
+            Wire::SocketIo(_) | Wire::SocketIo2(_) => &PING_TEXT_FRAME,
             Wire::PlainJson(_) => &PING_FRAME,
         };
         match entry.heartbeat.handle_timeout(soon, timeout) {

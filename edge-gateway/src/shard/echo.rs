@@ -30,7 +30,11 @@ impl Shard {
         for part in parts {
             frame.extend_from_slice(part);
         }
-        self.send(key, frame);
+        if opcode == Opcode::Binary {
+            self.send_with_bytes(key, frame);
+        } else {
+            self.send(key, frame);
+        }
         self.flow(key)
     }
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use edge_protocol::{
+    engine_io::v3::BinaryForm,
     plain_json,
     socket_io::{self, EncodeError},
 };
@@ -60,6 +61,8 @@ struct Encoded<'a> {
     emit: &'a Emit,
     ack_id: Option<u64>,
     socket_io: Option<Bytes>,
+    /// With bytes, as Engine.IO 3 has them.
+    older: [Option<Bytes>; 2],
     plain_json: Option<Bytes>,
 }
 
@@ -77,6 +80,24 @@ impl Encoded<'_> {
             self.socket_io = Some(frames.into());
         }
         self.socket_io.as_ref().ok_or(EncodeError::NotAnArray)
+    }
+
+    /// Only bytes differ for older clients.
+    fn socket_io_2(&mut self, form: BinaryForm) -> Result<&Bytes, EncodeError> {
+        if self.emit.attachments.is_empty() {
+            return self.socket_io();
+        }
+        self.socket_io()?;
+        let [bytes, base64] = &mut self.older;
+        let older = match form {
+            BinaryForm::Bytes => bytes,
+            BinaryForm::Base64 => base64,
+        };
+        if older.is_none() {
+            let rewritten = self.socket_io.as_ref().map(|frames| form.rewrite(frames));
+            *older = rewritten.and_then(Result::ok).map(Bytes::from);
+        }
+        older.as_ref().ok_or(EncodeError::NotAnArray)
     }
 
     fn plain_json(&mut self) -> Result<&Bytes, EncodeError> {
@@ -167,6 +188,7 @@ impl Shard {
             emit,
             ack_id,
             socket_io: None,
+            older: [None, None],
             plain_json: None,
         };
         // Without exceptions and overlaps, as with most emits, there is nothing to note.
@@ -229,15 +251,16 @@ impl Shard {
         let entry = entry.filter(|entry| entry.serial == socket.connection.serial);
         let Some(entry) = entry else { return Ok(()) };
         let volatile = encoded.emit.volatile;
-        let frame = match entry.wire {
+        let frame = match &entry.wire {
             Wire::SocketIo(_) => encoded.socket_io()?,
+            Wire::SocketIo2(client) => encoded.socket_io_2(client.handshake.binary_form)?,
             Wire::PlainJson(_) => encoded.plain_json()?,
         };
         match entry.connection.send(frame, volatile) {
             Sent::Accepted => {
                 outcome.recipients += 1;
                 // Plain JSON has no form for it, so such a client is not waited for.
-                if encoded.ack_id.is_some() && matches!(entry.wire, Wire::SocketIo(_)) {
+                if encoded.ack_id.is_some() && !matches!(entry.wire, Wire::PlainJson(_)) {
                     outcome.asked.push(key);
                 }
             }

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use edge_protocol::{
-    engine_io::{self, Received},
+    engine_io::{self, Received, v3},
     plain_json::Request,
-    socket_io::{self, Action, AssembleError, Packet},
+    socket_io::{Action, AssembleError, Packet},
     websocket::{Message, Opcode, put_pong},
 };
 use proto::edge::v1::{ClientEvent, EdgeEvent, edge_event::Kind};
@@ -61,6 +61,7 @@ impl Shard {
     fn receive_text(&mut self, key: ConnectionKey, text: &str) -> Flow {
         match self.entry(key).map(|entry| &entry.wire) {
             Some(Wire::SocketIo(_)) => self.receive_engine_io(key, engine_io::receive(text)),
+            Some(Wire::SocketIo2(_)) => self.receive_engine_io_3(key, v3::receive(text)),
             Some(Wire::PlainJson(_)) => match self.application {
                 Application::Services => self.receive_json(key, text),
                 Application::Echo => self.echo_frame(key, Opcode::Text, text.as_bytes()),
@@ -70,11 +71,13 @@ impl Shard {
     }
 
     fn receive_binary(&mut self, key: ConnectionKey, bytes: &[u8]) -> Flow {
-        if self.application == Application::Echo {
-            return self.echo_frame(key, Opcode::Binary, bytes);
-        }
+        let application = self.application;
         match self.entry(key).map(|entry| &entry.wire) {
-            Some(Wire::SocketIo(_)) => self.receive_attachment(key, Bytes::copy_from_slice(bytes)),
+            Some(Wire::SocketIo(_)) => self.receive_bytes(key, Bytes::copy_from_slice(bytes)),
+            Some(Wire::SocketIo2(_)) => self.receive_engine_io_3(key, v3::receive_binary(bytes)),
+            Some(Wire::PlainJson(_)) if application == Application::Echo => {
+                self.echo_frame(key, Opcode::Binary, bytes)
+            }
             // Plain JSON clients may put their JSON into binary frames, as with NestJS's adapter.
             Some(Wire::PlainJson(_)) => match str::from_utf8(bytes) {
                 Ok(text) => self.receive_json(key, text),
@@ -95,32 +98,31 @@ impl Shard {
                 Application::Services => self.receive_socket_io(key, packet),
                 Application::Echo => self.echo_packet(key, packet),
             },
-            Ok(Received::Binary(base64)) => {
-                match (base64.decode(self.common.payload_bytes_max), self.application) {
-                    (Ok(bytes), Application::Services) => self.receive_attachment(key, bytes),
-                    (Ok(bytes), Application::Echo) => self.echo_frame(key, Opcode::Binary, &bytes),
-                    (Err(_), _) => self.closed(key, CloseReason::MalformedPacket),
-                }
-            }
+            Ok(Received::Binary(base64)) => match base64.decode(self.common.payload_bytes_max) {
+                Ok(bytes) => self.receive_bytes(key, bytes),
+                Err(_) => self.closed(key, CloseReason::MalformedPacket),
+            },
             Ok(Received::Pong) => {
                 self.pong_received(key, Instant::now());
                 Flow::Continue
             }
             Ok(Received::Ignored) => Flow::Continue,
             Ok(Received::Closed) => self.closed(key, CloseReason::ClosedByClient),
-            Err(_) => {
-                // Whoever does not speak Engine.IO is not told so in it.
-                let session = self.entry(key).and_then(|entry| entry.session);
-                self.close(key, CloseReason::MalformedPacket);
-                if let Some(session) = session {
-                    self.forget_session(session);
-                }
-                Flow::Closed
-            }
+            Err(_) => self.closed_untold(key),
         }
     }
 
-    fn receive_socket_io(&mut self, key: ConnectionKey, text: &str) -> Flow {
+    /// Closes a session whose client does not speak Engine.IO, and so is not told in it.
+    pub(super) fn closed_untold(&mut self, key: ConnectionKey) -> Flow {
+        let session = self.entry(key).and_then(|entry| entry.session);
+        self.close(key, CloseReason::MalformedPacket);
+        if let Some(session) = session {
+            self.forget_session(session);
+        }
+        Flow::Closed
+    }
+
+    pub(super) fn receive_socket_io(&mut self, key: ConnectionKey, text: &str) -> Flow {
         let payload_bytes_max = self.common.payload_bytes_max;
         let Some(entry) = self.entry(key) else { return Flow::Closed };
         match entry.assembler.text(text, payload_bytes_max) {
@@ -131,6 +133,14 @@ impl Shard {
                 self.handle_packet(key, packet)
             }
             Err(error) => self.closed(key, reason_of(error)),
+        }
+    }
+
+    /// Handles bytes that an Engine.IO packet has brought.
+    pub(super) fn receive_bytes(&mut self, key: ConnectionKey, bytes: Bytes) -> Flow {
+        match self.application {
+            Application::Services => self.receive_attachment(key, bytes),
+            Application::Echo => self.echo_frame(key, Opcode::Binary, &bytes),
         }
     }
 
@@ -147,14 +157,14 @@ impl Shard {
         }
     }
 
-    fn handle_packet(&mut self, key: ConnectionKey, packet: Packet<'_>) -> Flow {
+    pub(super) fn handle_packet(&mut self, key: ConnectionKey, packet: Packet<'_>) -> Flow {
         if let Packet::Disconnect { namespace } = &packet
             && let Some(namespace) = self.namespace(namespace)
         {
             self.verifications.withdraw(key, namespace);
         }
         let Some(entry) = self.entry(key) else { return Flow::Closed };
-        let Wire::SocketIo(session) = &mut entry.wire else { return Flow::Closed };
+        let Some(session) = entry.wire.session_mut() else { return Flow::Closed };
         let Ok(action) = session.handle(packet) else {
             return self.closed(key, CloseReason::ProtocolViolation);
         };
@@ -163,7 +173,7 @@ impl Shard {
             Action::TooManyNamespaces { namespace } => {
                 let data = Some(&b"{\"code\":\"namespace_limit\"}"[..]);
                 let message = "Too many namespaces";
-                self.send(key, socket_io::encode_connect_error_frame(namespace, message, data));
+                self.send_connect_error(key, namespace, message, data);
                 self.flow(key)
             }
             Action::Event { socket, ack_id, name, args, attachments } => {

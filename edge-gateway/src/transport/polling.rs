@@ -4,8 +4,8 @@ use std::{cell::Cell, rc::Rc};
 
 use bytes::Bytes;
 use edge_protocol::engine_io::{
-    NOOP_TEXT_FRAME,
-    payload::{self, Payload},
+    NOOP_TEXT_FRAME, payload,
+    v3::{self, payload::Body},
 };
 use tokio::{
     sync::{Notify, oneshot},
@@ -16,15 +16,17 @@ use crate::{
     close_reason::CloseReason,
     connection::Connection,
     session_id::SessionId,
-    shard::{ConnectionKey, Flow, SharedShard},
+    shard::{ConnectionKey, Flow, Shard, SharedShard},
+    transport::payload::PayloadForm,
 };
 
 /// Tells a client that its session is over: the packet `1` as a WebSocket frame, the form in which all packets wait.
-const CLOSE_TEXT_FRAME: [u8; 3] = [0x81, 1, b'1'];
+static CLOSE_TEXT_FRAME: [u8; 3] = [0x81, 1, b'1'];
 
 /// How a session on long-polling stands.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Polling {
+    form: PayloadForm,
     /// A poll waits.
     pub(crate) is_polled: Cell<bool>,
     /// A post is being received.
@@ -48,7 +50,7 @@ pub(crate) struct Polling {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// A poll's packets.
-    Payload(Vec<u8>),
+    Payload(Body),
     /// A post was taken.
     Taken,
     /// The request is out of place, and the session is closed.
@@ -63,13 +65,30 @@ pub(crate) enum Answer {
 
 /// What a post brings.
 pub(crate) enum Post {
-    Payload(Bytes),
-    TooLarge,
+    Text(Bytes),
     /// `application/octet-stream`, which only Engine.IO 3 knows.
+    Binary(Bytes),
+    TooLarge,
+    /// Also that, where Engine.IO 3 is not allowed.
     NotText,
 }
 
 impl Polling {
+    pub(crate) fn new(form: PayloadForm) -> Self {
+        Self {
+            form,
+            is_polled: Cell::default(),
+            is_posted: Cell::default(),
+            has_successor: Cell::default(),
+            is_probed: Cell::default(),
+            is_let_go: Cell::default(),
+            closed: Cell::default(),
+            poll: Notify::new(),
+            post: Notify::new(),
+            posted: Notify::new(),
+        }
+    }
+
     /// Notes why the session ends, for the poll that tells the client.
     pub(crate) fn close(&self, reason: CloseReason) {
         self.closed.set(Some(reason));
@@ -90,10 +109,10 @@ impl Polling {
     }
 
     /// The last packet of a session that ends.
-    fn last_packet(&self) -> Option<[u8; 3]> {
+    fn last_packet(&self) -> Option<Bytes> {
         // A client that asked for it only waits for its poll to end.
         let is_asked_for = self.closed.get()? == CloseReason::ClosedByClient;
-        Some(if is_asked_for { NOOP_TEXT_FRAME } else { CLOSE_TEXT_FRAME })
+        Some(Bytes::from_static(if is_asked_for { &NOOP_TEXT_FRAME } else { &CLOSE_TEXT_FRAME }))
     }
 }
 
@@ -103,8 +122,8 @@ pub(crate) async fn poll(
     session: SessionId,
     mut reply: oneshot::Sender<Answer>,
 ) {
-    let connection = match begin_poll(&shard, session) {
-        Ok(connection) => connection,
+    let (connection, form) = match begin_poll(&shard, session) {
+        Ok(begun) => begun,
         Err(answer) => {
             // A client that has hung up meanwhile needs none.
             reply.send(answer).ok();
@@ -112,7 +131,7 @@ pub(crate) async fn poll(
         }
     };
     let payload = tokio::select! {
-        payload = next_payload(&connection) => Some(payload),
+        payload = next_payload(&connection, form) => Some(payload),
         () = reply.closed() => None,
     };
     if connection.is_closing() {
@@ -128,7 +147,10 @@ pub(crate) async fn poll(
     }
 }
 
-fn begin_poll(shard: &SharedShard, session: SessionId) -> Result<Rc<Connection>, Answer> {
+fn begin_poll(
+    shard: &SharedShard,
+    session: SessionId,
+) -> Result<(Rc<Connection>, PayloadForm), Answer> {
     let (connection, _) = shard.borrow().session(session).ok_or(Answer::UnknownSession)?;
     let polling = connection.polling_state().ok_or(Answer::OtherTransport)?;
     if polling.is_polled.replace(true) {
@@ -136,37 +158,31 @@ fn begin_poll(shard: &SharedShard, session: SessionId) -> Result<Rc<Connection>,
         shard.borrow_mut().abandon(session, CloseReason::ProtocolViolation);
         return Err(Answer::OutOfPlace);
     }
-    Ok(connection)
+    let form = polling.form;
+    Ok((connection, form))
 }
 
 /// Waits until there is something to say, and takes all of it.
-async fn next_payload(connection: &Connection) -> Vec<u8> {
+async fn next_payload(connection: &Connection, form: PayloadForm) -> Body {
+    let noop = || Bytes::from_static(&NOOP_TEXT_FRAME);
     loop {
-        let mut payload = Payload::new();
         let Some(polling) = connection.polling_state() else {
             // An upgrade has overtaken this poll: what waits goes to the WebSocket.
-            push(&mut payload, &NOOP_TEXT_FRAME);
-            return payload.into_body();
+            return form.body(&[noop()]);
         };
-        for frames in connection.take_waiting() {
-            push(&mut payload, &frames);
-        }
+        let mut frames = connection.take_waiting();
         let must_end = polling.is_let_go.take() || polling.is_probed.get();
         if let Some(last) = polling.last_packet() {
-            push(&mut payload, &last);
-        } else if payload.is_empty() && must_end {
-            push(&mut payload, &NOOP_TEXT_FRAME);
+            frames.push(last);
+        } else if frames.is_empty() && must_end {
+            frames.push(noop());
         }
-        if !payload.is_empty() {
-            return payload.into_body();
+        let body = form.body(&frames);
+        // Frames may all be such that they cannot be put into a body.
+        if !body.is_empty() {
+            return body;
         }
         polling.poll.notified().await;
-    }
-}
-
-fn push(payload: &mut Payload, frames: &[u8]) {
-    if let Err(error) = payload.push(frames) {
-        tracing::warn!(%error, "a business service sent what cannot be put into a poll's answer");
     }
 }
 
@@ -222,12 +238,28 @@ async fn receive(
         () = closed(connection, polling) => return None,
     };
     match posted {
-        Ok(Post::Payload(body)) => {
-            receive_packets(shard, connection, key, &body).await;
+        Ok(Post::Text(body)) => {
+            match polling.form {
+                PayloadForm::V4 => {
+                    let packets = payload::receive(&body);
+                    let receive = Shard::receive_engine_io;
+                    receive_packets(shard, connection, key, packets, receive).await;
+                }
+                PayloadForm::V3 => {
+                    let packets = v3::payload::receive(&body);
+                    let receive = Shard::receive_engine_io_3;
+                    receive_packets(shard, connection, key, packets, receive).await;
+                }
+            }
+            Some(Answer::Taken)
+        }
+        Ok(Post::Binary(body)) if polling.form == PayloadForm::V3 => {
+            let packets = v3::payload::receive_binary(&body);
+            receive_packets(shard, connection, key, packets, Shard::receive_engine_io_3).await;
             Some(Answer::Taken)
         }
         Ok(Post::TooLarge) => Some(Answer::TooLarge),
-        Ok(Post::NotText) => {
+        Ok(Post::Binary(_) | Post::NotText) => {
             shard.borrow_mut().abandon(session, CloseReason::MalformedPacket);
             Some(Answer::OutOfPlace)
         }
@@ -238,14 +270,15 @@ async fn receive(
     }
 }
 
-async fn receive_packets(
+async fn receive_packets<R>(
     shard: &SharedShard,
     connection: &Connection,
     key: ConnectionKey,
-    body: &[u8],
+    packets: impl Iterator<Item = R>,
+    receive: impl Fn(&mut Shard, ConnectionKey, R) -> Flow,
 ) {
-    for received in payload::receive(body) {
-        let flow = shard.borrow_mut().receive_engine_io(key, received);
+    for received in packets {
+        let flow = receive(&mut shard.borrow_mut(), key, received);
         match flow {
             // However many packets there are, they must not keep the shard from its other work.
             Flow::Continue => task::coop::consume_budget().await,
@@ -287,7 +320,7 @@ mod tests {
         auth::TokenVerifier,
         client_handshake::ClientHandshake,
         connection::Common,
-        shard::{Limits, NamespaceKey, Parts, Shard, Wire, verifications::Verifications},
+        shard::{Limits, NamespaceKey, Parts, Wire, verifications::Verifications},
         telemetry::Metrics,
     };
 
@@ -331,10 +364,14 @@ mod tests {
         Connection::websocket(tokio::net::TcpStream::from_std(stream).unwrap(), common)
     }
 
+    fn polling(common: Rc<Common>) -> Connection {
+        Connection::polling(common, PayloadForm::V4)
+    }
+
     #[tokio::test]
     async fn whoever_hangs_up_on_a_poll_ends_only_a_session_that_polls() {
         for (connection, lives_on) in
-            [(on_a_websocket as fn(Rc<Common>) -> Connection, true), (Connection::polling, false)]
+            [(on_a_websocket as fn(Rc<Common>) -> Connection, true), (polling, false)]
         {
             let (shard, session) = shard_with(connection);
             let (reply, client) = oneshot::channel();

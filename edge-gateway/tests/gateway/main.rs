@@ -7,6 +7,7 @@ mod compression;
 mod connect;
 mod delivery;
 mod echo;
+mod engine_io_3;
 mod limits;
 mod link;
 mod namespaces;

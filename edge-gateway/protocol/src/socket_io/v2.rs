@@ -7,24 +7,29 @@ use super::NAMESPACE_BYTES_MAX;
 use super::encoder::namespace_pieces;
 use crate::text_frame::{Piece, text_frame};
 
-/// A CONNECT with a query, `0/chat?token=x`.
+/// The CONNECT of such a client, `0/chat` or `0/chat?token=x`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConnectWithQuery<'a> {
+pub struct Connect<'a> {
     /// The namespace, at most [`NAMESPACE_BYTES_MAX`] long.
     pub namespace: &'a str,
-    /// The query, with its percent-encoding and without its question mark. It may be as long as the
-    /// message.
+    /// The query, with its percent-encoding and without its question mark; empty where there is
+    /// none. It may be as long as the message.
     pub query: &'a str,
 }
 
-impl<'a> ConnectWithQuery<'a> {
-    /// Decodes the text of an Engine.IO message; `None` if it is not such a packet. All others are
-    /// as in protocol version 5.
+impl<'a> Connect<'a> {
+    /// Decodes the text of an Engine.IO message; `None` if it is no such packet. All others are as
+    /// in protocol version 5.
     pub fn decode(text: &'a str) -> Option<Self> {
-        let rest = text.strip_prefix('0').filter(|rest| rest.starts_with('/'))?;
+        let rest = text.strip_prefix('0')?;
+        if rest.is_empty() {
+            return Some(Self { namespace: "/", query: "" });
+        }
         let (path, payload) = rest.split_once(',').unwrap_or((rest, ""));
-        let (namespace, query) = path.split_once('?')?;
-        let is_ours = payload.is_empty() && namespace.len() <= NAMESPACE_BYTES_MAX;
+        let (namespace, query) = path.split_once('?').unwrap_or((path, ""));
+        let is_ours = namespace.starts_with('/')
+            && namespace.len() <= NAMESPACE_BYTES_MAX
+            && payload.is_empty();
         is_ours.then_some(Self { namespace, query })
     }
 }

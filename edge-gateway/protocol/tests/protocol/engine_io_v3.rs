@@ -8,7 +8,7 @@ use edge_protocol::engine_io::v3::{
     BinaryForm, MalformedFrames, PONG_TEXT_FRAME, ReceiveError, Received,
 };
 use edge_protocol::engine_io::{Base64Text, DecodePacketError, NOOP_TEXT_FRAME, PING_TEXT_FRAME};
-use edge_protocol::socket_io::v2::{self, ConnectWithQuery};
+use edge_protocol::socket_io::v2::{self, Connect};
 use edge_protocol::socket_io::{NAMESPACE_BYTES_MAX, encode_event_frame, encode_event_frames};
 use edge_protocol::websocket::{Opcode, PING_FRAME, close_frame, put_frame_header};
 use proptest::prelude::*;
@@ -166,8 +166,8 @@ fn what_is_no_packet_of_the_server_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn connect_carries_a_query() {
-    let connect = |namespace, query| Some(ConnectWithQuery { namespace, query });
+fn connect_may_carry_a_query() {
+    let connect = |namespace, query| Some(Connect { namespace, query });
     let long = format!("/{}", "x".repeat(NAMESPACE_BYTES_MAX - 1));
     let cases = [
         ("0/chat?token=t%20k%2B%2F%3D,".to_owned(), connect("/chat", "token=t%20k%2B%2F%3D")),
@@ -176,7 +176,9 @@ fn connect_carries_a_query() {
         ("0/?a,".to_owned(), connect("/", "a")),
         (format!("0{long}?{long},"), connect(long.as_str(), long.as_str())),
         (format!("0{long}x?a,"), None),
-        ("0/chat,".to_owned(), None),
+        ("0/chat,".to_owned(), connect("/chat", "")),
+        ("0/chat".to_owned(), connect("/chat", "")),
+        ("0".to_owned(), connect("/", "")),
         ("0/chat?a,{\"token\":1}".to_owned(), None),
         ("0?a".to_owned(), None),
         ("2/chat?a,[\"b\"]".to_owned(), None),
@@ -184,7 +186,7 @@ fn connect_carries_a_query() {
     ];
 
     for (text, expected) in &cases {
-        assert_eq!(ConnectWithQuery::decode(text), *expected, "{text:?}");
+        assert_eq!(Connect::decode(text), *expected, "{text:?}");
     }
 }
 

@@ -146,6 +146,15 @@ pub enum Body {
     Binary(Vec<u8>),
 }
 
+impl Body {
+    /// Returns whether there is no packet in it.
+    pub const fn is_empty(&self) -> bool {
+        match self {
+            Self::Text(body) | Self::Binary(body) => body.is_empty(),
+        }
+    }
+}
+
 impl<'a> Payload<'a> {
     /// Returns a payload without a packet.
     pub const fn new() -> Self {
