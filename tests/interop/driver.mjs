@@ -93,9 +93,9 @@ class RemoteSocket {
   }
 }
 
-/** A client that is a program. */
-export function startProgram(command, args) {
-  if (!existsSync(command)) throw new Error(`${command} is not there: run \`./test interop\``);
+/** A client that is a program. It needs a file that `./test` makes. */
+export function startProgram(command, args, { needs = command } = {}) {
+  if (!existsSync(needs)) throw new Error(`${needs} is not there: run \`./test interop\``);
   const program = spawn(command, args, { stdio: ["pipe", "pipe", "inherit"] });
   const driver = new Driver(
     (message) => program.stdin.write(`${JSON.stringify(message)}\n`),
