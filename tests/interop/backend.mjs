@@ -1,10 +1,7 @@
-// A business service in JavaScript, written from the public contract: no state, no resume.
+// A business service in JavaScript with one namespace.
 
-import { loadPackageDefinition, Server, ServerCredentials } from "@grpc/grpc-js";
-import { loadSync } from "@grpc/proto-loader";
-import path from "node:path";
+import { serveEdges } from "./edge-link.mjs";
 
-const CONTRACTS = path.join(import.meta.dirname, "../../proto");
 const NAMESPACE = "/game";
 const ASK_TIMEOUT_MS = 5000;
 
@@ -49,39 +46,12 @@ const emitTo = (socket, event, { args, attachments }) => ({
   emit: { audience: { namespace: NAMESPACE, sockets: [socket] }, event, args, attachments },
 });
 
-/** Attaches a link: a stream of one shard. `links` has a function for each that sends instructions. */
-function attach(stream, links) {
-  const askers = new Map();
-  let received = "0";
-  let sent = 0;
-  const send = (instructions, welcome = null) => {
-    stream.write({ seq: instructions.length > 0 ? (sent += 1) : 0, ack: received, welcome, instructions });
-  };
-  links.add(send);
-  const toAll = (instruction) => links.forEach((sendOver) => sendOver([instruction]));
-  stream.on("data", ({ seq, hello, events }) => {
-    received = seq ?? received;
-    const instructions = events.flatMap((event) =>
-      instructionsFor(event, askers, toAll).map((instruction) => ({ traceparent: event.traceparent, ...instruction })),
-    );
-    send(instructions, hello ? { backend_id: "javascript", resumed: false } : null);
-  });
-  stream.on("error", () => links.delete(send));
-  stream.on("end", () => {
-    links.delete(send);
-    stream.end();
-  });
-}
-
 /** Starts the service: where to route its namespace to, and how to stop it. */
 export async function startBackend() {
-  const definition = loadSync("sockeye/edge/v1/edge.proto", { includeDirs: [CONTRACTS], arrays: true, keepCase: true, longs: String });
-  const { sockeye } = loadPackageDefinition(definition);
-  const links = new Set();
-  const server = new Server();
-  server.addService(sockeye.edge.v1.EdgeLink.service, { Attach: (stream) => attach(stream, links) });
-  const port = await new Promise((resolve, reject) => {
-    server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) => (error ? reject(error) : resolve(bound)));
+  const service = await serveEdges((link, everyLink) => {
+    const askers = new Map();
+    const toAll = (instruction) => everyLink((one) => one.instruct(instruction));
+    return (event) => instructionsFor(event, askers, toAll).forEach((instruction) => link.instruct(instruction));
   });
-  return { namespace: NAMESPACE, url: `http://127.0.0.1:${port}`, stop: () => server.forceShutdown() };
+  return { namespace: NAMESPACE, ...service };
 }

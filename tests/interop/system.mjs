@@ -124,9 +124,10 @@ async function startBehindEdges() {
   return { auth, chat, flags };
 }
 
-async function startEdge(flags) {
+async function startEdge(flags, listen) {
   const host = ownHost();
-  const edge = await new Service("edge-gateway", [`--edge-listen=${host}:0`, `--edge-ops-listen=${host}:0`, ...flags]).start();
+  const addresses = [`--edge-listen=${listen ?? `${host}:0`}`, `--edge-ops-listen=${host}:0`];
+  const edge = await new Service("edge-gateway", [...addresses, ...flags]).start();
   const clients = await edge.stayAt("--edge-listen", "edge-gateway", "clients");
   const ops = await edge.stayAt("--edge-ops-listen", "edge-gateway", "ops");
   return { edge, clients, ops };
@@ -161,6 +162,14 @@ export async function startTwoEdges({ edge: flags = [] } = {}) {
       for (const service of behind) await service.stop();
     },
   };
+}
+
+/** An edge by itself, for business services that its flags name. */
+export async function startEdgeAlone({ listen, flags }) {
+  const { edge, clients, ops } = await startEdge(["--edge-drain-timeout=300ms", ...flags], listen);
+  const system = { edge, ...named({ clients, ops, services: [edge] }) };
+  await system.ready();
+  return system;
 }
 
 /** The all-in-one. It makes its own secret unless it is given one, and then issues tokens. */
