@@ -3,6 +3,7 @@
 pub(crate) mod client_bundle;
 mod content_coding;
 mod engine_io;
+mod large_payload;
 mod patient;
 
 use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc, time::Duration};

@@ -5,13 +5,16 @@ use std::net::IpAddr;
 use axum::body::Body;
 use bytes::Bytes;
 use edge_protocol::engine_io::v3::payload::Body as PayloadBody;
-use flate2::Compression;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use tokio::{sync::oneshot, task};
+use tokio::sync::oneshot;
 
-use super::{Server, content_coding::ContentCoding};
+use super::{
+    Server,
+    content_coding::ContentCoding,
+    large_payload::{LARGE_BYTES_MIN, Taken, large_payload},
+};
 use crate::{
     connection::Connection,
     older_handshake::OlderHandshake,
@@ -29,13 +32,6 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=UTF-8");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const HTML: HeaderValue = HeaderValue::from_static("text/html");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
-
-/// Smallest answer to a poll that is compressed, as with the reference server.
-const COMPRESSED_BYTES_MIN: usize = 1024;
-
-/// Largest one that is compressed on the shard's own thread, which takes a fraction of a millisecond.
-const COMPRESSED_INLINE_BYTES_MAX: usize = 32 * 1024;
 
 /// A client's connection has to be cut: another request of the same session was in the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -72,13 +68,14 @@ impl Server {
     ) -> Result<Response<Body>, CutOff> {
         let (reply, answered) = oneshot::channel();
         let sent = self.mailboxes.send(Mail::Poll { session, reply }).await;
-        let mut answer = received(sent, answered).await?;
-        if let Answer::Payload(PayloadBody::Text(payload)) = &mut answer
-            && payload.len() >= COMPRESSED_BYTES_MIN
-        {
-            return Ok(large_payload(std::mem::take(payload).into(), coding).await);
+        let answer = received(sent, answered).await?;
+        let Answer::Payload(payload) = answer else { return Ok(polling_answer(answer)) };
+        let (content_type, payload) = typed(payload);
+        if payload.len() < LARGE_BYTES_MIN {
+            return Ok(payload_answer(content_type, payload));
         }
-        Ok(polling_answer(answer))
+        let taken = Taken::new(session, &self.mailboxes);
+        Ok(large_payload(content_type, payload, coding, taken).await)
     }
 
     /// Takes a post.
@@ -158,54 +155,13 @@ async fn received(
     }
 }
 
-/// Answers a poll with enough to be worth compressing.
-async fn large_payload(payload: Bytes, coding: Option<ContentCoding>) -> Response<Body> {
-    let encoded = match coding {
-        Some(coding) => compress(coding, payload.clone()).await.map(|encoded| (coding, encoded)),
-        None => None,
-    };
-    let mut response = match encoded {
-        Some((coding, encoded)) => {
-            let mut response = answer(StatusCode::OK, TEXT, encoded.into());
-            response.headers_mut().insert(header::CONTENT_ENCODING, coding.name());
-            response
-        }
-        None => answer(StatusCode::OK, TEXT, payload),
-    };
-    let headers = response.headers_mut();
-    headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-    headers.insert(header::CACHE_CONTROL, NO_STORE);
-    response
-}
-
-/// Returns nothing where there is nothing to be gained.
-async fn compress(coding: ContentCoding, payload: Bytes) -> Option<Vec<u8>> {
-    let payload_len = payload.len();
-    let encode = move || coding.encode(Compression::fast(), &payload);
-    let encoded = if payload_len <= COMPRESSED_INLINE_BYTES_MAX {
-        encode()
-    } else {
-        task::spawn_blocking(encode).await.ok()?
-    };
-    encoded.ok().filter(|encoded| encoded.len() < payload_len)
-}
-
 fn polling_answer(outcome: Answer) -> Response<Body> {
     match outcome {
         Answer::Payload(payload) => {
-            let (content_type, payload) = match payload {
-                PayloadBody::Text(payload) => (TEXT, payload),
-                PayloadBody::Binary(payload) => (OCTETS, payload),
-            };
-            let mut response = answer(StatusCode::OK, content_type, payload.into());
-            response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
-            response
+            let (content_type, payload) = typed(payload);
+            payload_answer(content_type, payload)
         }
-        Answer::Taken => {
-            let mut response = answer(StatusCode::OK, HTML, Bytes::from_static(b"ok"));
-            response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
-            response
-        }
+        Answer::Taken => payload_answer(HTML, Bytes::from_static(b"ok")),
         Answer::OutOfPlace => empty(StatusCode::BAD_REQUEST),
         Answer::TooLarge => empty(StatusCode::PAYLOAD_TOO_LARGE),
         Answer::UnknownSession => error(EngineIoError::SessionIdUnknown),
@@ -216,6 +172,21 @@ fn polling_answer(outcome: Answer) -> Response<Body> {
 /// The answer of the reference server to a request that is refused.
 pub(super) fn error(error: EngineIoError) -> Response<Body> {
     answer(StatusCode::BAD_REQUEST, JSON, Bytes::from_static(error.body().as_bytes()))
+}
+
+fn typed(payload: PayloadBody) -> (HeaderValue, Bytes) {
+    match payload {
+        PayloadBody::Text(payload) => (TEXT, payload.into()),
+        PayloadBody::Binary(payload) => (OCTETS, payload.into()),
+    }
+}
+
+/// An answer that nobody is to keep.
+pub(super) fn payload_answer(content_type: HeaderValue, payload: Bytes) -> Response<Body> {
+    let mut response = answer(StatusCode::OK, content_type, payload);
+    let no_store = HeaderValue::from_static("no-store");
+    response.headers_mut().insert(header::CACHE_CONTROL, no_store);
+    response
 }
 
 fn empty(status: StatusCode) -> Response<Body> {

@@ -101,17 +101,27 @@ impl Mailboxes {
 
     /// Brings a request to its shard, or on its way to its edge.
     pub(crate) async fn send(&self, mail: Mail) -> Result<(), NoShard> {
-        let session = mail.session();
-        let Sender(to) = if session.edge() == self.edge {
-            self.shards.get(session.shard()).ok_or(NoShard)?
-        } else {
-            let peer = self.peers.get(&session.edge());
-            peer.ok_or_else(|| {
-                self.unknown_edge.increment(1);
-                NoShard
-            })?
-        };
+        let Sender(to) = self.way(mail.session())?;
         to.send(mail).await.map_err(|_| NoShard)
+    }
+
+    /// As [`send`](Self::send), for who cannot wait. What finds its mailbox full is lost.
+    pub(crate) fn send_now(&self, mail: Mail) {
+        if let Ok(Sender(to)) = self.way(mail.session())
+            && to.try_send(mail).is_err()
+        {
+            tracing::warn!("a shard with a full mailbox was not told of an answer that is lost");
+        }
+    }
+
+    fn way(&self, session: SessionId) -> Result<&Sender, NoShard> {
+        if session.edge() == self.edge {
+            return self.shards.get(session.shard()).ok_or(NoShard);
+        }
+        self.peers.get(&session.edge()).ok_or_else(|| {
+            self.unknown_edge.increment(1);
+            NoShard
+        })
     }
 }
 
