@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use edge_protocol::plain_json::DecodeMessageError;
+
 /// An error as a client sees it: the answer to an event that asked for one, or an `exception`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ErrorAnswer {
@@ -47,13 +49,8 @@ impl ErrorAnswer {
     }
 
     /// A plain JSON message that is not one.
-    pub(crate) fn bad_request() -> Self {
-        Self {
-            code: "bad_request",
-            message: "a message is a JSON object with a string `event`, and optionally `data` and `id`",
-            retryable: false,
-            retry_after: None,
-        }
+    pub(crate) fn bad_request(error: DecodeMessageError) -> Self {
+        Self { code: "bad_request", message: problem(error), retryable: false, retry_after: None }
     }
 
     /// A business service refused a plain JSON client.
@@ -88,6 +85,27 @@ impl ErrorAnswer {
     }
 }
 
+fn problem(error: DecodeMessageError) -> &'static str {
+    match error {
+        DecodeMessageError::NotJson => "the message is not JSON",
+        DecodeMessageError::NotAnObject => "a message is a JSON object",
+        DecodeMessageError::MissingEvent => {
+            "a message has an `event`, or answers one with `id` and `data` or `error`"
+        }
+        DecodeMessageError::BadEvent => "`event` is a string",
+        DecodeMessageError::EventTooLong => "`event` has at most 256 bytes",
+        DecodeMessageError::BadId => "`id` is a string or a number",
+        DecodeMessageError::IdTooLong => "`id` has at most 128 bytes",
+        DecodeMessageError::BadPlaceholder => "a placeholder has the number of an attachment",
+        DecodeMessageError::BadAttachmentCount => "`attachments` is a number from 0 to 10",
+        DecodeMessageError::AttachmentMissing => {
+            "binary frames follow at once, as many as `attachments` says"
+        }
+        DecodeMessageError::AttachmentUnexpected => "no message has announced a binary frame",
+        DecodeMessageError::TooLarge => "the message is too large with its attachments",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,7 +128,7 @@ mod tests {
             ErrorAnswer::unavailable(),
             ErrorAnswer::rate_limited(Duration::ZERO),
             ErrorAnswer::unauthorized(),
-            ErrorAnswer::bad_request(),
+            ErrorAnswer::bad_request(DecodeMessageError::MissingEvent),
             ErrorAnswer::refused(),
         ];
         for answer in all {

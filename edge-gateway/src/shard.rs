@@ -11,6 +11,7 @@ mod fan_out;
 mod inbound;
 mod instructions;
 pub(crate) mod outbox;
+mod plain_json;
 mod rate;
 mod rooms;
 mod sessions;

@@ -13,6 +13,7 @@ mod link;
 mod operations;
 mod readme;
 mod reflection;
+mod resume;
 mod rooms;
 mod slow_backend;
 mod slow_consumer;

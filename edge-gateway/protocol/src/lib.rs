@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!  bytes ─► websocket::Decoder ─► text ─┬─► engine_io::receive ─► socket_io::Assembler ─► socket_io::Session
-//!                                       └─► plain_json::Request
+//!                                       └─► plain_json::Assembler
 //!  body of a POST ─► engine_io::payload::receive ─► as after engine_io::receive
 //!
 //!  bytes ◄────────────────────── whole frames ◄── socket_io::encode_*, plain_json::encode_*
@@ -32,6 +32,7 @@
 mod args;
 mod event_name;
 mod json;
+mod placeholders;
 mod text_frame;
 
 pub mod engine_io;

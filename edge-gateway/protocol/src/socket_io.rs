@@ -17,7 +17,6 @@
 mod assembler;
 mod decoder;
 mod encoder;
-mod placeholders;
 mod session;
 
 pub mod v2;

@@ -1,10 +1,7 @@
 //! Answers to clients, in the form of what each of them speaks.
 
 use bytes::Bytes;
-use edge_protocol::{
-    plain_json, socket_io,
-    websocket::{Opcode, put_frame_header},
-};
+use edge_protocol::{plain_json, socket_io};
 use proto::edge::v1::Acknowledge;
 
 use super::{ConnectionKey, Shard, Wire};
@@ -17,19 +14,22 @@ impl Shard {
         let Some(ack) = self.client_acks.take((*handle, *ack_id)) else { return };
         self.common.metrics.link_seconds.record(ack.asked_at.elapsed());
         let Some((connection, namespace)) = self.live_socket(*handle) else { return };
-        match &ack.json_id {
-            Some(id) => self.send_json_answer(connection, id, args, attachments),
-            None => {
-                let Some(path) = self.namespaces.get(namespace).map(|one| &one.settings.path)
-                else {
-                    return;
-                };
-                match socket_io::encode_ack_frames(path, *ack_id, args, attachments) {
-                    Ok(frames) if attachments.is_empty() => self.send(connection, frames),
-                    Ok(frames) => self.send_with_bytes(connection, frames),
-                    Err(_) => self.common.metrics.drops.bad_instruction.increment(1),
-                }
-            }
+        let Some(path) = self.namespaces.get(namespace).map(|one| &one.settings.path) else {
+            return;
+        };
+        let encode = |args: &[u8], attachments: &[Bytes]| match &ack.json_id {
+            Some(id) => plain_json::encode_answer_frames(id, args, attachments),
+            None => socket_io::encode_ack_frames(path, *ack_id, args, attachments),
+        };
+        let frames = encode(args, attachments).or_else(|_| {
+            self.common.metrics.drops.bad_instruction.increment(1);
+            // An answer that cannot be passed on is none, but the client waits for one.
+            encode(ErrorAnswer::unavailable().ack_args().as_bytes(), &[])
+        });
+        match frames {
+            Ok(frames) if attachments.is_empty() => self.send(connection, frames),
+            Ok(frames) => self.send_with_bytes(connection, frames),
+            Err(_) => {}
         }
     }
 
@@ -97,17 +97,14 @@ impl Shard {
         args: &[u8],
         attachments: &[Bytes],
     ) {
-        match plain_json::encode_answer_frame(id, args) {
-            Ok(mut frames) => {
-                put_attachments(&mut frames, attachments);
-                self.send(key, frames);
-            }
+        match plain_json::encode_answer_frames(id, args, attachments) {
+            Ok(frames) => self.send(key, frames),
             Err(_) => self.common.metrics.drops.bad_instruction.increment(1),
         }
     }
 
     pub(crate) fn send_json_event(&mut self, key: ConnectionKey, event: &str, args: &[u8]) {
-        match plain_json::encode_event_frame(event, args) {
+        match plain_json::encode_event_frames(event, args, None, &[]) {
             Ok(frame) => self.send(key, frame),
             Err(_) => self.common.metrics.drops.bad_instruction.increment(1),
         }
@@ -116,13 +113,5 @@ impl Shard {
     fn live_socket(&self, handle: u64) -> Option<(ConnectionKey, usize)> {
         let socket = self.sockets.get(self.socket_by_handle(handle)?.index())?;
         matches!(socket.stage, Stage::Live).then_some((socket.connection, socket.namespace.index()))
-    }
-}
-
-/// A plain JSON client gets attachments as binary frames right behind the text that has their placeholders.
-pub(crate) fn put_attachments(frames: &mut Vec<u8>, attachments: &[Bytes]) {
-    for attachment in attachments {
-        put_frame_header(frames, Opcode::Binary, attachment.len());
-        frames.extend_from_slice(attachment);
     }
 }

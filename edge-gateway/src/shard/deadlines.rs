@@ -75,7 +75,7 @@ impl Shard {
             return self.close(key, CloseReason::TokenExpired);
         }
         if entry.assembling_since.is_some_and(|at| now.duration_since(at) >= timeout) {
-            return self.close(key, CloseReason::MalformedPacket);
+            return self.attachments_overdue(key);
         }
         // Heartbeats are early by up to a tick rather than late: a client counts on the interval and the timeout too.
         let soon = now + TICK;

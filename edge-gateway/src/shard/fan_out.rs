@@ -12,10 +12,7 @@ use proto::edge::v1::{AckRequest, Audience, Emit};
 use service_kit::trace::{SpanKind, TraceParent};
 use smallvec::SmallVec;
 
-use super::{
-    ConnectionKey, LinkKey, NamespaceKey, Shard, SocketKey, Wire, acks::ServerAck,
-    answers::put_attachments,
-};
+use super::{ConnectionKey, LinkKey, NamespaceKey, Shard, SocketKey, Wire, acks::ServerAck};
 use crate::{close_reason::CloseReason, connection::Sent, socket::Stage, telemetry};
 
 /// How long clients may take to acknowledge, unless the business service says otherwise, and at most.
@@ -102,8 +99,8 @@ impl Encoded<'_> {
 
     fn plain_json(&mut self) -> Result<&Bytes, EncodeError> {
         if self.plain_json.is_none() {
-            let mut frames = plain_json::encode_event_frame(&self.emit.event, &self.emit.args)?;
-            put_attachments(&mut frames, &self.emit.attachments);
+            let Emit { event, args, attachments, .. } = self.emit;
+            let frames = plain_json::encode_event_frames(event, args, self.ack_id, attachments)?;
             self.plain_json = Some(frames.into());
         }
         self.plain_json.as_ref().ok_or(EncodeError::NotAnArray)
@@ -259,8 +256,7 @@ impl Shard {
         match entry.connection.send(frame, volatile) {
             Sent::Accepted => {
                 outcome.recipients += 1;
-                // Plain JSON has no form for it, so such a client is not waited for.
-                if encoded.ack_id.is_some() && !matches!(entry.wire, Wire::PlainJson(_)) {
+                if encoded.ack_id.is_some() {
                     outcome.asked.push(key);
                 }
             }

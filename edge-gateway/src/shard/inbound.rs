@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use edge_protocol::{
     engine_io::{self, Received, v3},
-    plain_json::Request,
     socket_io::{Action, AssembleError, Packet},
     websocket::{Message, Opcode, put_pong},
 };
@@ -16,8 +15,7 @@ use service_kit::{
 };
 
 use super::{
-    ConnectionKey, Flow, JsonSession, JsonStage, NamespaceKey, Shard, SocketKey, Wire,
-    acks::ClientAck, rate::Allowance,
+    ConnectionKey, Flow, NamespaceKey, Shard, SocketKey, Wire, acks::ClientAck, rate::Allowance,
 };
 use crate::{
     application::Application, backend_link::json_list, close_reason::CloseReason,
@@ -25,15 +23,15 @@ use crate::{
 };
 
 /// An event as a client sent it.
-struct Event<'a> {
-    socket: SocketKey,
-    name: &'a str,
+pub(super) struct Event<'a> {
+    pub(super) socket: SocketKey,
+    pub(super) name: &'a str,
     /// The elements of a JSON list.
-    args: &'a str,
-    ack_id: Option<u64>,
+    pub(super) args: &'a str,
+    pub(super) ack_id: Option<u64>,
     /// What a plain JSON client calls its request: JSON text.
-    json_id: Option<&'a str>,
-    attachments: &'a [Bytes],
+    pub(super) json_id: Option<&'a str>,
+    pub(super) attachments: &'a [Bytes],
 }
 
 impl Shard {
@@ -78,11 +76,7 @@ impl Shard {
             Some(Wire::PlainJson(_)) if application == Application::Echo => {
                 self.echo_frame(key, Opcode::Binary, bytes)
             }
-            // Plain JSON clients may put their JSON into binary frames, as with NestJS's adapter.
-            Some(Wire::PlainJson(_)) => match str::from_utf8(bytes) {
-                Ok(text) => self.receive_json(key, text),
-                Err(_) => self.closed(key, CloseReason::BadText),
-            },
+            Some(Wire::PlainJson(_)) => self.receive_json_binary(key, bytes),
             None => Flow::Closed,
         }
     }
@@ -194,44 +188,7 @@ impl Shard {
         }
     }
 
-    fn receive_json(&mut self, key: ConnectionKey, text: &str) -> Flow {
-        let Ok(request) = Request::decode(text) else { return self.bad_request(key) };
-        let Some(Wire::PlainJson(session)) = self.entry(key).map(|entry| &mut entry.wire) else {
-            return Flow::Closed;
-        };
-        let JsonSession { stage: JsonStage::Live(socket), next_ack_id, .. } = session else {
-            return self.json_auth_requested(key, &request);
-        };
-        let (socket, ack_id) = (*socket, *next_ack_id);
-        *next_ack_id += 1;
-        self.event(
-            key,
-            &Event {
-                socket,
-                name: &request.event,
-                args: request.data.unwrap_or_default(),
-                ack_id: request.id.map(|_| ack_id),
-                json_id: request.id,
-                attachments: &[],
-            },
-        )
-    }
-
-    /// What cannot be read counts as an event: a client that sends nothing else is not free of limits.
-    fn bad_request(&mut self, key: ConnectionKey) -> Flow {
-        let answer = match self.take_allowance(key, Instant::now()) {
-            Allowance::Granted => ErrorAnswer::bad_request(),
-            Allowance::Refused { retry_after } => {
-                self.common.metrics.drops.rate_limited.increment(1);
-                ErrorAnswer::rate_limited(retry_after)
-            }
-            Allowance::Exhausted => return self.closed(key, CloseReason::RateLimited),
-        };
-        self.answer_json(key, None, &answer);
-        self.flow(key)
-    }
-
-    fn take_allowance(&mut self, key: ConnectionKey, now: Instant) -> Allowance {
+    pub(super) fn take_allowance(&mut self, key: ConnectionKey, now: Instant) -> Allowance {
         let (per_second, burst) = (self.limits.events_per_second, self.limits.events_burst);
         let entry = self.entry(key);
         entry.map_or(Allowance::Exhausted, |entry| entry.rate.take(now, per_second, burst))
@@ -254,7 +211,7 @@ impl Shard {
         }
     }
 
-    fn event(&mut self, key: ConnectionKey, event: &Event<'_>) -> Flow {
+    pub(super) fn event(&mut self, key: ConnectionKey, event: &Event<'_>) -> Flow {
         let now = Instant::now();
         match self.take_event_allowance(key, event.socket, now) {
             Allowance::Granted => {}

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use edge_protocol::{engine_io::Heartbeat, socket_io::Session};
+use edge_protocol::{engine_io::Heartbeat, plain_json, socket_io::Session};
 
 use super::{Limits, SocketKey, socket_io_2::OlderClient};
 use crate::older_handshake::OlderHandshake;
@@ -47,6 +47,8 @@ pub(crate) struct JsonSession {
     pub(crate) stage: JsonStage,
     /// The `id` that asked for authentication, to be answered: JSON text.
     pub(crate) auth_id: Option<Box<[u8]>>,
+    /// Takes in messages, and keeps the one whose attachments are under way.
+    pub(crate) assembler: plain_json::Assembler,
     /// Numbers the requests that carry an `id`; the link knows them by this.
     pub(crate) next_ack_id: u64,
 }

@@ -109,7 +109,7 @@ async fn binary_parts_travel_beside_the_json_both_ways() {
     assert_eq!([client.binary().await, client.binary().await], ["zero", "one"]);
     assert_eq!(client.text().await, format!("462-/chat,7[{args}]"));
     assert_eq!([client.binary().await, client.binary().await], ["zero", "one"]);
-    assert_eq!(json.text().await, format!(r#"{{"event":"back","data":[{args}]}}"#));
+    assert_eq!(json.text().await, format!(r#"{{"event":"back","data":[{args}],"attachments":2}}"#));
     assert_eq!([json.binary().await, json.binary().await], ["zero", "one"]);
 }
 

@@ -12,6 +12,7 @@ mod limits;
 mod link;
 mod namespaces;
 mod peers;
+mod plain_json;
 mod polling;
 mod reference_answers;
 mod support;

@@ -108,6 +108,11 @@ impl JsonClient {
         }
     }
 
+    /// Closes the connection from this side.
+    pub(crate) async fn close(self) {
+        self.socket.close().await;
+    }
+
     /// Reads to the end of the connection. Returns what came before it, and the close code.
     pub(crate) async fn closed(&mut self) -> (Vec<Value>, Option<u16>) {
         let mut messages = Vec::from(std::mem::take(&mut self.unread));

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use edge_protocol::engine_io::payload::{self, Payload};
 use edge_protocol::engine_io::{self, Probe, Received};
-use edge_protocol::plain_json::{self, Request};
+use edge_protocol::plain_json;
 use edge_protocol::socket_io::{
     self, ATTACHMENTS_MAX, Assembler, BinaryPacket, DecodePacketError, Packet,
 };
@@ -235,28 +235,63 @@ fn takes_another_turn(packet: &BinaryPacket) {
     assert_eq!(again.as_ref(), Some(packet));
 }
 
-/// A request is JSON, and so are the parts of it that are passed on.
-pub fn plain_json_request(data: &[u8]) {
-    if let Ok(text) = str::from_utf8(data) {
-        match Request::decode(text) {
-            Ok(Request { event: _, data, id }) => {
-                assert!(is_json(text));
-                assert!(data.is_none_or(is_json));
-                assert!(id.is_none_or(is_json));
+/// The input is frames with U+001E between them: binary after a `b`, otherwise text. What is taken is
+/// JSON and so are the parts that are passed on; no message exceeds the limit with its attachments.
+pub fn plain_json_message(data: &[u8]) {
+    let mut assembler = plain_json::Assembler::default();
+    let mut bytes_taken = 0;
+    for frame in data.split(|&byte| byte == 0x1E) {
+        if let Some(attachment) = frame.strip_prefix(b"b") {
+            bytes_taken += attachment.len();
+            match assembler.binary(attachment.to_vec().into()) {
+                Ok(Some(message)) => {
+                    assert!(assembler.is_idle() && bytes_taken <= PAYLOAD_BYTES_MAX);
+                    check_plain_json(&message.message());
+                }
+                Ok(None) => {}
+                Err(_) => assert!(assembler.is_idle()),
             }
-            Err(plain_json::DecodeRequestError::NotJson) => assert!(!is_json(text)),
-            Err(_) => assert!(is_json(text)),
+        } else if let Ok(text) = str::from_utf8(frame) {
+            let was_idle = assembler.is_idle();
+            bytes_taken = text.len();
+            match assembler.text(text, PAYLOAD_BYTES_MAX) {
+                Ok(message) => {
+                    assert!(was_idle && is_json(text));
+                    check_plain_json(&message);
+                }
+                Err(refusal) => {
+                    assert!(refusal.id.is_none_or(|id| is_json(&id)));
+                    let is_not_json = refusal.error == plain_json::DecodeMessageError::NotJson;
+                    assert!(!was_idle || is_not_json != is_json(text));
+                }
+            }
         }
     }
 
     // The input as the arguments of a backend, which are no more to be trusted.
-    for frame in
-        [plain_json::encode_event_frame("event", data), plain_json::encode_answer_frame(b"7", data)]
-    {
+    for frame in [
+        plain_json::encode_event_frames("event", data, Some(1), &[]),
+        plain_json::encode_answer_frames(b"7", data, &[]),
+    ] {
         let (Ok(frame), Ok(text)) = (frame, str::from_utf8(data)) else { continue };
         if is_json(text) {
             assert!(is_json(text_of_frame(&frame)));
         }
+    }
+}
+
+fn check_plain_json(message: &plain_json::Message<'_>) {
+    match message {
+        plain_json::Message::Request(request) => {
+            assert!(request.data.is_none_or(is_json));
+            assert!(request.id.is_none_or(is_json));
+            assert!(request.attachments.len() <= ATTACHMENTS_MAX);
+        }
+        plain_json::Message::Answer(answer) => {
+            assert!(is_json(&answer.arg));
+            assert!(answer.attachments.len() <= ATTACHMENTS_MAX);
+        }
+        plain_json::Message::Incomplete { id } => assert!(id.is_none_or(is_json)),
     }
 }
 

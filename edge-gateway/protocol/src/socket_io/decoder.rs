@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::placeholders;
 use crate::event_name::{self, BadName, EVENT_NAME_BYTES_MAX};
 use crate::json::{Cursor, NotJson};
+use crate::placeholders::{self, BadPlaceholder};
 
 /// Longest namespace, with its slash and its query.
 pub const NAMESPACE_BYTES_MAX: usize = 512;
@@ -200,6 +200,12 @@ pub enum DecodePacketError {
 impl From<NotJson> for DecodePacketError {
     fn from(_: NotJson) -> Self {
         Self::BadPayload
+    }
+}
+
+impl From<BadPlaceholder> for DecodePacketError {
+    fn from(_: BadPlaceholder) -> Self {
+        Self::BadPlaceholder
     }
 }
 

@@ -6,6 +6,7 @@ mod client;
 mod engine_io_v3;
 mod fuzz_corpus;
 mod plain_json;
+mod plain_json_binary;
 mod polling;
 mod socket_io_binary;
 mod socket_io_binary_streams;

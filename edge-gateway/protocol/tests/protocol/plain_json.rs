@@ -3,16 +3,20 @@
 use std::borrow::Cow;
 
 use edge_protocol::plain_json::{
-    DecodeRequestError, EVENT_NAME_BYTES_MAX, EncodeError, ID_BYTES_MAX, Request,
-    encode_answer_frame, encode_event_frame,
+    Answer, Assembler, DecodeMessageError, EVENT_NAME_BYTES_MAX, EncodeError, ID_BYTES_MAX,
+    Message, Refusal, Request, encode_answer_frames, encode_event_frames,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::client::server_text;
+use crate::client::{LIMIT, server_text};
 
-fn request<'a>(event: &'a str, data: Option<&'a str>, id: Option<&'a str>) -> Request<'a> {
-    Request { event: Cow::Borrowed(event), data, id }
+fn decode(text: &str) -> Result<Message<'_>, Refusal<'_>> {
+    Assembler::default().text(text, LIMIT)
+}
+
+fn request<'a>(event: &'a str, data: Option<&'a str>, id: Option<&'a str>) -> Message<'a> {
+    Message::Request(Request { event: Cow::Borrowed(event), data, id, attachments: &[] })
 }
 
 #[test]
@@ -34,7 +38,7 @@ fn requests_are_decoded() {
     ];
 
     for (text, expected) in cases {
-        assert_eq!(Request::decode(text), Ok(expected), "{text}");
+        assert_eq!(decode(text), Ok(expected), "{text}");
     }
 }
 
@@ -45,42 +49,115 @@ fn what_is_no_request_is_refused_with_its_reason() {
     let long_id = format!(r#"{{"event":"a","id":"{}"}}"#, "n".repeat(ID_BYTES_MAX - 1));
     let long_number = format!(r#"{{"event":"a","id":{}}}"#, "1".repeat(ID_BYTES_MAX + 1));
     let cases = [
-        ("", DecodeRequestError::NotJson),
-        ("hello", DecodeRequestError::NotJson),
-        ("{", DecodeRequestError::NotJson),
-        (r#"{"event":"a""#, DecodeRequestError::NotJson),
-        (r#"{"event":"a"}}"#, DecodeRequestError::NotJson),
-        (r#"{"event":"a",}"#, DecodeRequestError::NotJson),
-        (r#"{"event" "a"}"#, DecodeRequestError::NotJson),
-        (r#"{event:"a"}"#, DecodeRequestError::NotJson),
-        (r#"{"event":"a","data":[1}"#, DecodeRequestError::NotJson),
-        ("[", DecodeRequestError::NotJson),
-        ("1 2", DecodeRequestError::NotJson),
-        ("null", DecodeRequestError::NotAnObject),
-        ("1", DecodeRequestError::NotAnObject),
-        (r#""x""#, DecodeRequestError::NotAnObject),
-        (r#"[{"event":"a"}]"#, DecodeRequestError::NotAnObject),
-        ("{}", DecodeRequestError::MissingEvent),
-        (r#"{"data":1}"#, DecodeRequestError::MissingEvent),
-        (r#"{"Event":"a"}"#, DecodeRequestError::MissingEvent),
-        (r#"{"event":null}"#, DecodeRequestError::BadEvent),
-        (r#"{"event":1}"#, DecodeRequestError::BadEvent),
-        (r#"{"event":["a"]}"#, DecodeRequestError::BadEvent),
-        (r#"{"event":"a","event":1}"#, DecodeRequestError::BadEvent),
-        (r#"{"event":"\ud800"}"#, DecodeRequestError::BadEvent),
-        (&long_name, DecodeRequestError::EventTooLong),
-        (&long_escaped, DecodeRequestError::EventTooLong),
-        (r#"{"event":"a","id":null}"#, DecodeRequestError::BadId),
-        (r#"{"event":"a","id":true}"#, DecodeRequestError::BadId),
-        (r#"{"event":"a","id":{}}"#, DecodeRequestError::BadId),
-        (r#"{"event":"a","id":[1]}"#, DecodeRequestError::BadId),
-        (&long_id, DecodeRequestError::IdTooLong),
-        (&long_number, DecodeRequestError::IdTooLong),
+        ("", DecodeMessageError::NotJson),
+        ("hello", DecodeMessageError::NotJson),
+        ("{", DecodeMessageError::NotJson),
+        (r#"{"event":"a""#, DecodeMessageError::NotJson),
+        (r#"{"event":"a"}}"#, DecodeMessageError::NotJson),
+        (r#"{"event":"a",}"#, DecodeMessageError::NotJson),
+        (r#"{"event" "a"}"#, DecodeMessageError::NotJson),
+        (r#"{event:"a"}"#, DecodeMessageError::NotJson),
+        (r#"{"event":"a","data":[1}"#, DecodeMessageError::NotJson),
+        ("[", DecodeMessageError::NotJson),
+        ("1 2", DecodeMessageError::NotJson),
+        ("null", DecodeMessageError::NotAnObject),
+        ("1", DecodeMessageError::NotAnObject),
+        (r#""x""#, DecodeMessageError::NotAnObject),
+        (r#"[{"event":"a"}]"#, DecodeMessageError::NotAnObject),
+        ("{}", DecodeMessageError::MissingEvent),
+        (r#"{"data":1}"#, DecodeMessageError::MissingEvent),
+        (r#"{"Event":"a"}"#, DecodeMessageError::MissingEvent),
+        (r#"{"event":null}"#, DecodeMessageError::BadEvent),
+        (r#"{"event":1}"#, DecodeMessageError::BadEvent),
+        (r#"{"event":["a"]}"#, DecodeMessageError::BadEvent),
+        (r#"{"event":"a","event":1}"#, DecodeMessageError::BadEvent),
+        (r#"{"event":"\ud800"}"#, DecodeMessageError::BadEvent),
+        (&long_name, DecodeMessageError::EventTooLong),
+        (&long_escaped, DecodeMessageError::EventTooLong),
+        (r#"{"event":"a","id":null}"#, DecodeMessageError::BadId),
+        (r#"{"event":"a","id":true}"#, DecodeMessageError::BadId),
+        (r#"{"event":"a","id":{}}"#, DecodeMessageError::BadId),
+        (r#"{"event":"a","id":[1]}"#, DecodeMessageError::BadId),
+        (&long_id, DecodeMessageError::IdTooLong),
+        (&long_number, DecodeMessageError::IdTooLong),
     ];
 
     for (text, error) in cases {
-        assert_eq!(Request::decode(text), Err(error), "{text}");
+        assert_eq!(decode(text).unwrap_err().error, error, "{text}");
     }
+}
+
+#[test]
+fn answers_to_our_events_are_told_from_requests() {
+    let cases = [
+        (r#"{"id":7,"data":{"a":1}}"#, 7, r#"{"a":1}"#),
+        (r#"{"data":null,"id":0}"#, 0, "null"),
+        (r#"{"id":7,"error":{"code":"x"}}"#, 7, r#"{"error":{"code":"x"}}"#),
+        (r#"{"id":7,"data":1,"error":"x"}"#, 7, r#"{"error":"x"}"#),
+        (r#"{"id":7,"data":1,"error":null}"#, 7, "1"),
+        (r#"{"id":18446744073709551615,"data":1}"#, u64::MAX, "1"),
+    ];
+
+    for (text, id, arg) in cases {
+        let answer = Answer { id, arg: Cow::Borrowed(arg), attachments: &[] };
+        assert_eq!(decode(text), Ok(Message::Answer(answer)), "{text}");
+    }
+}
+
+#[test]
+fn a_refusal_has_the_id_of_the_request_if_that_can_be_read() {
+    let cases = [
+        (r#"{"id":7}"#, Some("7"), DecodeMessageError::MissingEvent),
+        (r#"{"id":7,"error":null}"#, Some("7"), DecodeMessageError::MissingEvent),
+        (r#"{"id":"x","data":1}"#, Some(r#""x""#), DecodeMessageError::MissingEvent),
+        (r#"{"id":-7,"data":1}"#, Some("-7"), DecodeMessageError::MissingEvent),
+        (r#"{"id":7.0,"data":1}"#, Some("7.0"), DecodeMessageError::MissingEvent),
+        (
+            r#"{"id":18446744073709551616,"data":1}"#,
+            Some("18446744073709551616"),
+            DecodeMessageError::MissingEvent,
+        ),
+        (r#"{"event":5,"id":7}"#, Some("7"), DecodeMessageError::BadEvent),
+        (
+            r#"{"event":"a","id":7,"attachments":11}"#,
+            Some("7"),
+            DecodeMessageError::BadAttachmentCount,
+        ),
+        (
+            r#"{"event":"a","id":7,"attachments":-1}"#,
+            Some("7"),
+            DecodeMessageError::BadAttachmentCount,
+        ),
+        (
+            r#"{"event":"a","id":7,"attachments":"1"}"#,
+            Some("7"),
+            DecodeMessageError::BadAttachmentCount,
+        ),
+        (
+            r#"{"event":"a","id":7,"attachments":null}"#,
+            Some("7"),
+            DecodeMessageError::BadAttachmentCount,
+        ),
+        (r#"{"event":"a","id":{}}"#, None, DecodeMessageError::BadId),
+        (r#"{"event":"a","id":7}}"#, None, DecodeMessageError::NotJson),
+        // The id of an answer is one of ours, and would name another request of the client.
+        (r#"{"data":1,"id":7,"attachments":11}"#, None, DecodeMessageError::BadAttachmentCount),
+    ];
+
+    for (text, id, error) in cases {
+        let refusal = Refusal { id: id.map(Cow::Borrowed), error };
+        assert_eq!(decode(text), Err(refusal), "{text}");
+    }
+}
+
+#[test]
+fn an_event_that_asks_has_an_id_of_ours() {
+    let asking = |args: &str| {
+        server_text(encode_event_frames("a", args.as_bytes(), Some(u64::MAX), &[]).unwrap())
+    };
+
+    assert_eq!(asking("[]"), r#"{"event":"a","id":18446744073709551615}"#);
+    assert_eq!(asking("[1]"), r#"{"event":"a","data":1,"id":18446744073709551615}"#);
 }
 
 #[test]
@@ -89,10 +166,10 @@ fn names_and_ids_may_be_as_long_as_their_bounds() {
     let id = format!("\"{}\"", "n".repeat(ID_BYTES_MAX - 2));
 
     let text = format!(r#"{{"event":"{name}","id":{id}}}"#);
-    assert_eq!(Request::decode(&text), Ok(request(&name, None, Some(&id))));
+    assert_eq!(decode(&text), Ok(request(&name, None, Some(&id))));
 
     let text = format!(r#"{{"event":"{}"}}"#, r"\u006e".repeat(EVENT_NAME_BYTES_MAX));
-    assert_eq!(Request::decode(&text), Ok(request(&name, None, None)));
+    assert_eq!(decode(&text), Ok(request(&name, None, None)));
 }
 
 #[test]
@@ -100,7 +177,7 @@ fn data_passes_as_the_client_wrote_it() {
     let deep = "[".repeat(100_000) + &"]".repeat(100_000);
     for data in ["1e400", r#""\ud800""#, r#"{"a":1, "a":2}"#, "12345678901234567890", &deep] {
         let text = format!(r#"{{"event":"a","data":{data}}}"#);
-        assert_eq!(Request::decode(&text), Ok(request("a", Some(data), None)));
+        assert_eq!(decode(&text), Ok(request("a", Some(data), None)));
     }
 }
 
@@ -116,9 +193,15 @@ fn events_carry_their_arguments_as_data() {
     ];
 
     for (args, expected) in cases {
-        assert_eq!(server_text(encode_event_frame("a", args.as_bytes()).unwrap()), expected);
+        assert_eq!(
+            server_text(encode_event_frames("a", args.as_bytes(), None, &[]).unwrap()),
+            expected
+        );
     }
-    assert_eq!(server_text(encode_event_frame("\"\n", b"[]").unwrap()), r#"{"event":"\"\n"}"#);
+    assert_eq!(
+        server_text(encode_event_frames("\"\n", b"[]", None, &[]).unwrap()),
+        r#"{"event":"\"\n"}"#
+    );
 }
 
 #[test]
@@ -141,11 +224,11 @@ fn an_answer_is_data_or_an_error() {
     ];
 
     for (args, expected) in cases {
-        let frame = encode_answer_frame(b"7", args.as_bytes()).unwrap();
+        let frame = encode_answer_frames(b"7", args.as_bytes(), &[]).unwrap();
         assert_eq!(server_text(frame), expected, "{args}");
     }
     assert_eq!(
-        server_text(encode_answer_frame(br#""x""#, b"[1]").unwrap()),
+        server_text(encode_answer_frames(br#""x""#, b"[1]", &[]).unwrap()),
         r#"{"id":"x","data":1}"#
     );
 }
@@ -153,8 +236,11 @@ fn an_answer_is_data_or_an_error() {
 #[test]
 fn arguments_must_be_an_array() {
     for args in ["", "1", "{}", "[", "[x]", "[1 2]"] {
-        assert_eq!(encode_event_frame("a", args.as_bytes()), Err(EncodeError::NotAnArray));
-        assert_eq!(encode_answer_frame(b"1", args.as_bytes()), Err(EncodeError::NotAnArray));
+        assert_eq!(
+            encode_event_frames("a", args.as_bytes(), None, &[]),
+            Err(EncodeError::NotAnArray)
+        );
+        assert_eq!(encode_answer_frames(b"1", args.as_bytes(), &[]), Err(EncodeError::NotAnArray));
     }
 }
 
@@ -178,7 +264,7 @@ proptest! {
         }
         let text = sent.to_string();
 
-        let request = Request::decode(&text).unwrap();
+        let Ok(Message::Request(request)) = decode(&text) else { panic!("{text}") };
 
         let parse = |raw: Option<&str>| raw.map(|raw| serde_json::from_str::<Value>(raw).unwrap());
         prop_assert_eq!(request.event.as_ref(), &event);
@@ -191,7 +277,7 @@ proptest! {
         event in any::<String>(),
         args in prop::collection::vec(any::<String>(), 0..4),
     ) {
-        let frame = encode_event_frame(&event, json!(args).to_string().as_bytes()).unwrap();
+        let frame = encode_event_frames(&event, json!(args).to_string().as_bytes(), None, &[]).unwrap();
 
         let read: Value = serde_json::from_str(&server_text(frame)).unwrap();
         let expected = match args.as_slice() {
@@ -204,13 +290,13 @@ proptest! {
 
     #[test]
     fn arbitrary_text_never_panics(text in any::<String>(), args in prop::collection::vec(any::<u8>(), 0..40)) {
-        let _decoded = Request::decode(&text);
-        let _encoded = encode_answer_frame(b"1", &args);
-        let _encoded = encode_answer_frame(b"1", &[b"[", &args[..], b"]"].concat());
+        let _decoded = decode(&text);
+        let _encoded = encode_answer_frames(b"1", &args, &[]);
+        let _encoded = encode_answer_frames(b"1", &[b"[", &args[..], b"]"].concat(), &[]);
     }
 
     #[test]
     fn nearly_a_request_never_panics(text in "\\{(\"(event|data|id|\\\\u0065)\":?[\\[\\]{}\",:0-9a-z\\\\ é]{0,8},?){0,4}\\}?") {
-        let _decoded = Request::decode(&text);
+        let _decoded = decode(&text);
     }
 }

@@ -1,12 +1,21 @@
-//! Checks that the placeholders of a binary packet stand for its attachments.
+//! Checks that the placeholders in JSON stand for attachments.
 
 use smallvec::SmallVec;
 
-use super::DecodePacketError;
-use crate::json::Cursor;
+use crate::json::{Cursor, NotJson};
 
 /// Brackets that can be open at once before the check needs the heap.
 const DEPTH_INLINE: usize = 64;
+
+/// A placeholder stands for none of the attachments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BadPlaceholder;
+
+impl From<NotJson> for BadPlaceholder {
+    fn from(_: NotJson) -> Self {
+        Self
+    }
+}
 
 /// The member of an object whose value is next.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,9 +49,9 @@ impl Open {
     }
 }
 
-/// Checks every `{"_placeholder":true,"num":…}` in `elements`, the JSON text of the elements of an
-/// array. An attachment may be used several times or not at all.
-pub(super) fn check(elements: &str, attachment_count: usize) -> Result<(), DecodePacketError> {
+/// Checks every `{"_placeholder":true,"num":…}` in `elements`, the JSON text of a value or of the
+/// elements of an array. An attachment may be used several times or not at all.
+pub(crate) fn check(elements: &str, attachment_count: usize) -> Result<(), BadPlaceholder> {
     let mut open: SmallVec<[Open; DEPTH_INLINE]> = SmallVec::new();
     let mut cursor = Cursor::new(elements.as_bytes());
     let note = |open: &mut [Open], scalar: &str| {
@@ -61,7 +70,7 @@ pub(super) fn check(elements: &str, attachment_count: usize) -> Result<(), Decod
                 cursor.expect(next)?;
                 if open.pop().is_some_and(|closed| closed.is_placeholder && !closed.is_num_in_range)
                 {
-                    return Err(DecodePacketError::BadPlaceholder);
+                    return Err(BadPlaceholder);
                 }
             }
             b',' => cursor.expect(next)?,
@@ -146,7 +155,7 @@ mod tests {
         ];
 
         for elements in elements {
-            assert_eq!(check(elements, 2), Err(DecodePacketError::BadPlaceholder), "{elements}");
+            assert_eq!(check(elements, 2), Err(BadPlaceholder), "{elements}");
         }
     }
 
@@ -159,6 +168,6 @@ mod tests {
         };
 
         assert_eq!(check(&nested(0), 1), Ok(()));
-        assert_eq!(check(&nested(1), 1), Err(DecodePacketError::BadPlaceholder));
+        assert_eq!(check(&nested(1), 1), Err(BadPlaceholder));
     }
 }
