@@ -97,18 +97,19 @@ impl Forwarder {
 
     async fn bring(self, mail: Mail) {
         match mail {
-            Mail::Poll { session, reply } => self.poll(session, reply).await,
-            Mail::Post { session, body, reply } => self.post(session, body, reply).await,
+            // Boxed, all but what lasts longest: a WebSocket's task must not be as large as a call.
+            Mail::Poll { session, reply } => Box::pin(self.poll(session, reply)).await,
+            Mail::Post { session, body, reply } => Box::pin(self.post(session, body, reply)).await,
             Mail::Ask { session, reply } => {
                 // Whoever asked may have hung up.
-                reply.send(self.ask_upgrade(session).await).ok();
+                reply.send(Box::pin(self.ask_upgrade(session)).await).ok();
             }
             Mail::Probe { session, stream, early } => {
                 if let Err(error) = self.carry(session, stream, early).await {
                     tracing::debug!(%error, "tunnel to another edge ended");
                 }
             }
-            Mail::Leave { session, left } => self.leave(session, left).await,
+            Mail::Leave { session, left } => Box::pin(self.leave(session, left)).await,
         }
     }
 
@@ -215,11 +216,13 @@ impl Forwarder {
     ) -> io::Result<()> {
         let client = TcpStream::from_std(client)?;
         let opened = tunnel::open(&self.connection, session);
-        let (peer, answered_early) = time::timeout(CALL_TIMEOUT, opened).await??;
+        let (peer, answered) = Box::pin(time::timeout(CALL_TIMEOUT, opened)).await??;
+        // Copied: each would keep the whole buffer that hyper has read into, for as long as the tunnel lives.
+        let begun = (early.to_vec(), answered.to_vec());
+        drop((early, answered));
         self.metrics.tunnels.increment(1.0);
-        let ends = ((&client, early.as_ref()), (&peer, answered_early.as_ref()));
         let carried = tokio::select! {
-            carried = tunnel::carry(ends.0, ends.1, self.timing.stall) => carried,
+            carried = tunnel::carry((&client, begun.0), (&peer, begun.1), self.timing.stall) => carried,
             () = self.send_away(session) => Ok(()),
         };
         self.metrics.tunnels.decrement(1.0);
@@ -231,7 +234,7 @@ impl Forwarder {
     async fn send_away(&self, session: SessionId) {
         self.shutdown.requested().await;
         time::sleep(part_of(self.timing.drain)).await;
-        self.leave(session, Left::WebSocket).await;
+        Box::pin(self.leave(session, Left::WebSocket)).await;
         time::sleep(tunnel::CLOSE_DEADLINE).await;
     }
 

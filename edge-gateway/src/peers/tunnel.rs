@@ -56,8 +56,8 @@ pub(super) async fn open(
 /// Copies between two connections until both directions have ended: an end is passed on, and what still comes from the other
 /// side has some time. Each side is given with what has been read of it already.
 pub(super) async fn carry(
-    (client, from_client): (&TcpStream, &[u8]),
-    (peer, from_peer): (&TcpStream, &[u8]),
+    (client, from_client): (&TcpStream, Vec<u8>),
+    (peer, from_peer): (&TcpStream, Vec<u8>),
     stall: Duration,
 ) -> io::Result<()> {
     let mut up = pin!(copy(client, from_client, peer, stall));
@@ -74,8 +74,9 @@ pub(super) async fn carry(
     }
 }
 
-async fn copy(from: &TcpStream, early: &[u8], to: &TcpStream, stall: Duration) -> io::Result<()> {
-    write(to, early, stall).await?;
+async fn copy(from: &TcpStream, early: Vec<u8>, to: &TcpStream, stall: Duration) -> io::Result<()> {
+    write(to, &early, stall).await?;
+    drop(early);
     loop {
         from.readable().await?;
         let mut chunk = Vec::with_capacity(CHUNK_BYTES);
@@ -146,8 +147,10 @@ mod tests {
             assert_eq!(answer, "early down and an answer");
         };
 
-        let (carried, ()) =
-            tokio::join!(carry((&near, b"early up"), (&far, b"early down"), LONG), talk);
+        let (carried, ()) = tokio::join!(
+            carry((&near, b"early up".to_vec()), (&far, b"early down".to_vec()), LONG),
+            talk
+        );
 
         carried.unwrap();
     }
@@ -166,7 +169,7 @@ mod tests {
 
         let stall = Duration::from_millis(100);
         let carried = tokio::select! {
-            carried = carry((&near, b""), (&far, b""), stall) => carried,
+            carried = carry((&near, Vec::new()), (&far, Vec::new()), stall) => carried,
             never = fill => never,
         };
 
@@ -180,7 +183,7 @@ mod tests {
         time::pause();
 
         drop(owner);
-        let carried = carry((&near, b""), (&far, b""), LONG).await;
+        let carried = carry((&near, Vec::new()), (&far, Vec::new()), LONG).await;
 
         assert_eq!(carried.unwrap_err().kind(), io::ErrorKind::TimedOut);
         drop(client);
