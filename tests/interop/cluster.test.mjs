@@ -6,7 +6,7 @@ import { after, afterEach, before, describe, test } from "node:test";
 import { startBackend } from "./backend.mjs";
 import { startBalancer } from "./balancer.mjs";
 import { ask, connected, next } from "./clients.mjs";
-import { eventually, startTwoEdges } from "./system.mjs";
+import { eventually, startTwoEdges, token } from "./system.mjs";
 
 const MESSAGES = 300;
 const DEFAULTS = ["polling", "websocket"];
@@ -21,7 +21,7 @@ describe("two edges without a sticky load balancer", () => {
     backend = await startBackend();
     const route = `--edge-route=${backend.namespace}=${backend.url}`;
     const limits = ["--edge-events-per-second=2000", "--edge-events-burst=4000"];
-    system = await startTwoEdges({ edge: [route, "--edge-shards=2", "--edge-ping-interval=300ms", ...limits] });
+    system = await startTwoEdges({ edge: [route, "--edge-allow-eio3", "--edge-shards=2", "--edge-ping-interval=300ms", ...limits] });
     balancer = await startBalancer(system.edges.map((edge) => edge.address));
   });
   after(async () => {
@@ -91,6 +91,29 @@ describe("two edges without a sticky load balancer", () => {
     for (const socket of sockets) await next(socket.io.engine, "heartbeat");
     const big = Buffer.alloc(600_000, 7);
     for (const socket of sockets) assert.deepEqual(Buffer.from(await ask(socket, "echo", big)), big);
+  });
+
+  test("brings bodies of bytes, as clients of Socket.IO 2 send and get them", async () => {
+    const [first, second] = system.edges;
+    const query = `EIO=3&transport=polling&token=${token("alice")}`;
+    const opened = await (await fetch(`http://${first.address}/socket.io/?${query}`)).text();
+    const { sid } = JSON.parse(opened.slice(opened.indexOf("{")));
+    const there = (options) => fetch(`http://${second.address}/socket.io/?${query}&sid=${sid}`, options);
+    /** A text and one attachment of three bytes, each behind its length: a digit a byte, then 255. */
+    const body = (text) => Buffer.from([0, ...String(text.length).split("").map(Number), 255, ...Buffer.from(text), 1, 4, 255, 4, 1, 2, 255]);
+    await there({ method: "POST", body: "8:40/game," });
+    let heard = "";
+    while (!heard.includes("welcome")) heard += await (await there()).text();
+
+    const sent = body('451-/game,1["echo",{"_placeholder":true,"num":0}]');
+    const headers = { "content-type": "application/octet-stream" };
+    const posted = await there({ method: "POST", headers, body: sent });
+    const answer = await there();
+
+    assert.equal(await posted.text(), "ok");
+    assert.equal(answer.headers.get("content-type"), "application/octet-stream");
+    const expected = body('461-/game,1[{"_placeholder":true,"num":0}]');
+    assert.deepEqual(Buffer.from(await answer.arrayBuffer()), expected);
   });
 
   test("keeps the sessions of an edge while another one is stopped and started again", async () => {

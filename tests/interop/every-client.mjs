@@ -10,6 +10,7 @@ import { startWire } from "./wire.mjs";
 
 const BYTES = Uint8Array.from([0, 1, 2, 253, 254, 255]);
 const MANY_BYTES = new Uint8Array(100_000).fill(7);
+const REFUSAL = { message: "Unauthorized", data: { code: "unauthorized" } };
 const VALUES = [1.5, "é 😀", { list: [null, true] }, "", 0, false, null];
 
 /** Each gets a `client` to begin with, and what else there is. */
@@ -74,16 +75,16 @@ const TESTS = {
     assert.deepEqual(await alice.heard("thanks"), ["answer", { question: BYTES }]);
   },
 
-  async "is not let in with a wrong token, and does not try again"({ connect, enterGame, rejected, timePasses }) {
+  async "is not let in with a wrong token, and does not try again"({ connect, enterGame, rejected, refusal, namespacesEntered, timePasses }) {
     const before = await rejected();
 
     const mallory = connect("mallory", { credentials: "wrong" });
 
     const { message, data } = await mallory.saw("refused");
-    assert.deepEqual({ message, data }, { message: "Unauthorized", data: { code: "unauthorized" } });
+    assert.deepEqual({ message, data }, refusal);
     await enterGame("alice");
     await timePasses();
-    assert.equal(await rejected(), before + 1);
+    assert.equal(await rejected(), before + namespacesEntered);
   },
 
   async "does not come back when it is disconnected"({ enterGame, timePasses }) {
@@ -152,9 +153,10 @@ async function exchange(bytes, { enterGame, peer, game }) {
 
 /**
  * Tests a client. `start` returns its driver; `cannot` has the reason for each test that is beyond this client, by its
- * name, or by its name and transports: "asks over polling".
+ * name, or by its name and transports: "asks over polling". A wrong token shows it the `refusal`, once for each namespace
+ * that it enters.
  */
-export function testClient(name, { start, edge = [], cannot = {} }) {
+export function testClient(name, { start, edge = [], cannot = {}, refusal = REFUSAL, namespacesEntered = 1 }) {
   describe(name, () => {
     const open = [];
     let backend;
@@ -192,6 +194,8 @@ export function testClient(name, { start, edge = [], cannot = {} }) {
         system,
         wire,
         transports,
+        refusal,
+        namespacesEntered,
         connect,
         game: backend.namespace,
         room: `room ${(rooms += 1)}`,

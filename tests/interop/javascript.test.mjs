@@ -1,4 +1,4 @@
-// The JavaScript clients: the newest, in Node and in Chromium, and the last of 3.x.
+// The JavaScript clients: the newest and the last of 2.x, in Node and in Chromium, and the last of 3.x.
 
 import { createRequire } from "node:module";
 import path from "node:path";
@@ -9,11 +9,14 @@ import { testClient } from "./every-client.mjs";
 
 const { resolve } = createRequire(import.meta.url);
 const DRIVER = path.join(import.meta.dirname, "javascript");
-const BUNDLE = path.join(path.dirname(resolve("socket.io-client/package.json")), "dist/socket.io.js");
+const bundle = (name) => path.join(path.dirname(resolve(`${name}/package.json`)), "dist/socket.io.js");
 const ORIGIN = "http://shop.example";
 
+/** They enter the main namespace unasked, and are told the data of a refusal alone. */
+const VERSION_2 = { edge: ["--edge-allow-eio3"], refusal: { message: undefined, data: { code: "unauthorized" } }, namespacesEntered: 2 };
+
 /** A page of another origin than the edge's, with the client's own bundle in it. */
-async function startPage() {
+async function startPage(name) {
   const browser = await launch();
   const { page } = await openTab(browser);
   await page.route(`${ORIGIN}/`, (route) => route.fulfill({ contentType: "text/html", body: "<!doctype html>" }));
@@ -32,7 +35,7 @@ async function startPage() {
   );
   await page.exposeFunction("report", (record) => driver.accept(record));
   await page.goto(`${ORIGIN}/`);
-  await page.addScriptTag({ path: BUNDLE });
+  await page.addScriptTag({ path: bundle(name) });
   await page.evaluate(async () => {
     const { createClient } = await import("/client.mjs");
     window.carryOut = createClient(window.io, window.report);
@@ -40,10 +43,17 @@ async function startPage() {
   return driver;
 }
 
-testClient("socket.io-client 4 in Chromium", { start: startPage, edge: [`--edge-cors-origin=${ORIGIN}`] });
+for (const [version, name, { edge = [], ...terms }] of [[4, "socket.io-client", {}], [2, "socket.io-client-2", VERSION_2]]) {
+  testClient(`socket.io-client ${version} in Chromium`, {
+    ...terms,
+    start: () => startPage(name),
+    edge: [`--edge-cors-origin=${ORIGIN}`, ...edge],
+  });
+}
 
-for (const [version, name] of [[4, "socket.io-client"], [3, "socket.io-client-3"]]) {
+for (const [version, name, terms] of [[4, "socket.io-client", {}], [3, "socket.io-client-3", {}], [2, "socket.io-client-2", VERSION_2]]) {
   testClient(`socket.io-client ${version} in Node`, {
+    ...terms,
     start: () => startProgram(process.execPath, [path.join(DRIVER, "main.mjs"), name]),
   });
 }

@@ -1,4 +1,4 @@
-// The stock client of Socket.IO 2, which speaks Engine.IO 3, with the setting that lets it in.
+// What only a client of Socket.IO 2 does, with the setting that lets it in. What all clients do is in every-client.mjs.
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
@@ -6,16 +6,10 @@ import { after, afterEach, before, describe, test } from "node:test";
 import ioOf2 from "socket.io-client-2";
 
 import { startBackend } from "./backend.mjs";
-import { ask as askOf4, connect as connectOf4, connected as connectedOf4, next } from "./clients.mjs";
+import { connect as connectOf4, connected as connectedOf4, next } from "./clients.mjs";
 import { DEADLINE_MS, eventually, startThreeProcesses, token } from "./system.mjs";
 
 const WEBSOCKET = { transports: ["websocket"] };
-const WAYS = {
-  "long-polling": { transports: ["polling"] },
-  WebSocket: WEBSOCKET,
-  "long-polling and then WebSocket": { transports: ["polling", "websocket"] },
-  "WebSocket without bytes": { ...WEBSOCKET, forceBase64: true },
-};
 const RECONNECTION = { reconnectionDelay: 50, reconnectionDelayMax: 500 };
 
 /** Asks and waits for the one value of the answer. */
@@ -29,7 +23,7 @@ function ask(socket, event, ...data) {
   });
 }
 
-describe("the stock client of Socket.IO 2", () => {
+describe("a client of Socket.IO 2", () => {
   let backend;
   let system;
   const open = [];
@@ -67,59 +61,33 @@ describe("the stock client of Socket.IO 2", () => {
     return socket;
   }
 
-  for (const [way, options] of Object.entries(WAYS)) {
-    test(`chats over ${way}`, async () => {
-      const room = `room for ${way} 😀`;
-      const alice = await connected("alice", options);
-      const bob = await connectedNew("bob");
-      const { members } = await ask(alice, "join", room);
-      await askOf4(bob, "join", room);
-      const text = `é 😀 … from ${way}`;
-      const heard = [next(alice, "message"), next(bob, "message")];
+  test("is sent no bytes where it says that it cannot take them, and others of the same room are", async () => {
+    const alice = await connected("alice", { forceBase64: true, namespace: backend.namespace });
+    const carol = await connected("carol", { namespace: backend.namespace });
+    const bob = await connectedNew("bob", { namespace: backend.namespace });
+    const bytes = Buffer.from([0, 1, 4, 253, 254, 255]);
+    const big = Buffer.alloc(100_000, 7);
+    const frames = [];
+    alice.io.engine.transport.ws.addEventListener("message", ({ data }) => frames.push(typeof data));
+    alice.on("question", (question, answer) => answer(question, bytes));
 
-      const answer = await ask(alice, "message", { room, text });
+    const echoed = await ask(alice, "echo", { file: bytes, nested: [{ big }], text: "é😀" });
+    const thanks = next(alice, "thanks");
+    alice.emit("quiz", big);
+    const answered = await thanks;
+    const heard = [alice, carol, bob].map((socket) => next(socket, "from one"));
+    alice.emit("to all", bytes, big, "and text");
 
-      assert.deepEqual(members, [{ id: "alice", name: "alice" }]);
-      assert.equal(typeof answer.position, "string");
-      for (const [message] of await Promise.all(heard)) assert.equal(message.text, text);
-    });
-
-    test(`carries binary data and acks both ways over ${way}`, async () => {
-      const alice = await connected("alice", { ...options, namespace: backend.namespace });
-      const bob = await connectedNew("bob", { namespace: backend.namespace });
-      const bytes = Buffer.from([0, 1, 4, 253, 254, 255]);
-      const big = Buffer.alloc(100_000, 7);
-      alice.on("question", (question, answer) => answer(question, bytes));
-
-      const echoed = await ask(alice, "echo", { file: bytes, nested: [{ big }], text: "é😀" });
-      assert.deepEqual(Buffer.from(echoed.file), bytes);
-      assert.deepEqual(Buffer.from(echoed.nested[0].big), big);
-      assert.equal(echoed.text, "é😀");
-      const thanks = next(alice, "thanks");
-      alice.emit("quiz", big);
-      assert.deepEqual((await thanks).map((part) => Buffer.from(part)), [big, bytes]);
-      const heard = [next(alice, "from one"), next(bob, "from one")];
-      alice.emit("to all", bytes, big, "and text");
-      for (const [first, second, text] of await Promise.all(heard)) {
-        assert.deepEqual([Buffer.from(first), Buffer.from(second), text], [bytes, big, "and text"]);
-      }
-    });
-
-    test(`stays for several of its own pings over ${way}`, async () => {
-      const alice = await connected("alice", options);
-      let isHere = true;
-      alice.on("disconnect", () => (isHere = false));
-
-      for (let pings = 0; pings < 5; pings += 1) await next(alice, "pong");
-
-      assert.ok(isHere);
-      assert.equal((await ask(alice, "join", "pings")).room, "pings");
-    });
-  }
+    assert.deepEqual([Buffer.from(echoed.file), Buffer.from(echoed.nested[0].big), echoed.text], [bytes, big, "é😀"]);
+    assert.deepEqual(answered.map((part) => Buffer.from(part)), [big, bytes]);
+    for (const [first, second, text] of await Promise.all(heard)) {
+      assert.deepEqual([Buffer.from(first), Buffer.from(second), text], [bytes, big, "and text"]);
+    }
+    assert.deepEqual([...new Set(frames)], ["string"]);
+  });
 
   test("loses, doubles and reorders nothing across the upgrade", async () => {
-    const options = { ...WAYS["long-polling and then WebSocket"], namespace: backend.namespace };
-    const socket = await connected("alice", options);
+    const socket = await connected("alice", { transports: ["polling", "websocket"], namespace: backend.namespace });
     const answers = [];
 
     for (let number = 0; number < 80; number += 1) {
@@ -175,29 +143,6 @@ describe("the stock client of Socket.IO 2", () => {
     }
     const cheater = connect("cheater", { namespace: backend.namespace });
     assert.deepEqual(await next(cheater, "error"), [{ until: "2030" }]);
-  });
-
-  for (const [way, options] of Object.entries(WAYS)) {
-    test(`comes back after the edge has cut its connection, over ${way}`, async () => {
-      const alice = await connected("alice", { ...options, namespace: backend.namespace });
-      const [gone, back] = [next(alice, "disconnect"), next(alice, "reconnect")];
-
-      alice.emit("drop me");
-
-      assert.deepEqual(await gone, ["transport close"]);
-      await back;
-      await next(alice, "connect");
-      assert.equal(await ask(alice, "echo", "still here"), "still here");
-    });
-  }
-
-  test("is taken out of a namespace", async () => {
-    const alice = await connected("alice", { namespace: backend.namespace });
-    const gone = next(alice, "disconnect");
-
-    alice.emit("kick me");
-
-    assert.deepEqual(await gone, ["io server disconnect"]);
   });
 
   test("shows its token to no log", async () => {

@@ -8,7 +8,7 @@ use proto::edge::v1::{
     instruction::Kind,
 };
 
-use crate::support::{Client, Edge, Stream, poller};
+use crate::support::{Client, Edge, Stream, echo::Echo, poller};
 
 const ALLOWED: &str = "--edge-allow-eio3";
 const WEBSOCKET: &str = "/socket.io/?EIO=3&transport=websocket";
@@ -281,4 +281,18 @@ async fn a_pong_or_bytes_of_version_4_close_the_connection() {
 
         assert_eq!(client.close_code().await, Some(4500));
     }
+}
+
+#[tokio::test]
+async fn nothing_is_said_of_a_main_namespace_that_has_no_route() {
+    let echo = Echo::start(&[ALLOWED]).await;
+    let mut client =
+        Client::connect(echo.address, "/engine.io/?EIO=3&transport=websocket&token=x").await;
+    assert!(client.text().await.starts_with("0{"));
+
+    client.send("4hello").await;
+    client.send_binary(b"\x04\x01\x02\x03\x04").await;
+
+    assert_eq!(client.text().await, "4hello");
+    assert_eq!(client.binary().await, &b"\x04\x01\x02\x03\x04"[..]);
 }

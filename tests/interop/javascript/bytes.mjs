@@ -1,8 +1,8 @@
 // Bytes inside JSON: `{"$bytes": "<base64>"}`, at any depth. For Node and for pages.
 
-/** A copy of what came as JSON, with bytes where they are written. */
-export const read = (value) =>
-  map(value, ({ $bytes }) => ($bytes === undefined ? undefined : Uint8Array.from(atob($bytes), (letter) => letter.charCodeAt(0))));
+/** A copy of what came as JSON, with bytes where they are written, as `form` makes them of an array. */
+export const read = (value, form = (bytes) => bytes) =>
+  map(value, ({ $bytes }) => ($bytes === undefined ? undefined : form(Uint8Array.from(atob($bytes), (letter) => letter.charCodeAt(0)))));
 
 /** A copy that can become JSON. */
 export const write = (value) =>
