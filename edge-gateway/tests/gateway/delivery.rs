@@ -1,7 +1,7 @@
 //! Events in, instructions out: who gets what, in which order.
 
 use proto::edge::v1::{
-    Accept, AckRequest, Acknowledge, Audience, Close, Emit, Join, Leave, edge_event,
+    Accept, AckRequest, Acknowledge, Audience, Close, Disconnect, Emit, Join, Leave, edge_event,
     instruction::Kind,
 };
 
@@ -77,6 +77,33 @@ async fn events_and_acks_keep_the_clients_own_json() {
     stream.instruct([Kind::Emit(back), Kind::Acknowledge(ack)]).await;
     assert_eq!(client.text().await, format!(r#"42/chat,["back",{args}]"#));
     assert_eq!(client.text().await, format!("43/chat,7[{args}]"));
+}
+
+#[tokio::test]
+async fn a_number_is_a_name_like_any_other() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let (mut client, socket) = edge.in_chat(&mut stream, "alice").await;
+
+    client.send("42/chat,[7,1]").await;
+    assert_eq!(stream.event().await.1.name, "7");
+    stream.instruct([emit(only(socket), "7", "[1]")]).await;
+
+    assert_eq!(client.text().await, r#"42/chat,["7",1]"#);
+}
+
+#[tokio::test]
+async fn what_means_nothing_in_javascript_is_something_here() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let (mut client, socket) = edge.in_chat(&mut stream, "alice").await;
+    let args = r#"null,false,0,"",[],{}"#;
+
+    client.send(&format!(r#"42/chat,0["",{args}]"#)).await;
+    let (_, event) = stream.event().await;
+    assert_eq!((event.name.as_str(), event.ack_id), ("", Some(0)));
+    let ack = Acknowledge { socket, ack_id: 0, args: event.args, ..Acknowledge::default() };
+    stream.instruct([Kind::Acknowledge(ack)]).await;
+
+    assert_eq!(client.text().await, format!("43/chat,0[{args}]"));
 }
 
 #[tokio::test]
@@ -240,6 +267,39 @@ async fn a_backend_learns_who_acknowledged() {
     };
     assert_eq!((finished.tag, finished.asked, finished.answered), (77, 2, 1));
     assert_eq!(stream.closed().await.0, bob);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_the_ack_of_who_has_left() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let (mut a, alice) = edge.in_chat(&mut stream, "alice").await;
+    let (mut b, bob) = edge.in_chat(&mut stream, "bob").await;
+    let (mut c, carol) = edge.in_chat(&mut stream, "carol").await;
+    let ask = Emit {
+        audience: Some(Audience { everyone: true, ..chat() }),
+        event: "ready?".to_owned(),
+        args: "[]".into(),
+        ask: Some(AckRequest { tag: 8, timeout_ms: 60_000 }),
+        ..Emit::default()
+    };
+    stream.instruct([Kind::Emit(ask)]).await;
+    let id = ack_id(&a.text().await);
+    b.text().await;
+    c.text().await;
+
+    a.send(&format!("43/chat,{id}[]")).await;
+    assert_eq!(stream.next().await.socket, alice);
+    b.send("41/chat,").await;
+    assert_eq!(stream.closed().await, (bob, "client_disconnect".to_owned()));
+    let disconnect = Disconnect { sockets: vec![carol], close_connection: false };
+    stream.instruct([Kind::Disconnect(disconnect)]).await;
+
+    let finished = stream.next().await;
+    let Some(edge_event::Kind::AckFinished(finished)) = finished.kind else {
+        panic!("{finished:?}")
+    };
+    assert_eq!((finished.tag, finished.asked, finished.answered), (8, 3, 1));
+    assert_eq!(stream.closed().await, (carol, "server_disconnect".to_owned()));
 }
 
 #[tokio::test]

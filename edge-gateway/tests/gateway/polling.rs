@@ -1,8 +1,10 @@
 //! Sessions on HTTP long-polling, and their way to a WebSocket.
 
+use std::pin::pin;
+
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use proto::edge::v1::{Accept, Acknowledge, edge_event, instruction::Kind};
+use proto::edge::v1::{Accept, Acknowledge, Audience, Emit, edge_event, instruction::Kind};
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -46,6 +48,38 @@ async fn binary_parts_are_base64_on_long_polling() {
 
     let answer = format!("461-/chat,1[{placeholder}]\x1ebAQIDBA==");
     assert_eq!(client.get().await, (200, answer));
+}
+
+#[tokio::test]
+async fn a_volatile_event_is_for_who_is_polling() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let client = Poller::open(&edge).await;
+    let socket = client.enter_chat(&mut stream).await;
+    let emit = |event: &str, volatile| {
+        let chat = Audience { namespace: "/chat".to_owned(), ..Audience::default() };
+        Kind::Emit(Emit {
+            audience: Some(Audience { sockets: vec![socket], ..chat }),
+            event: event.to_owned(),
+            args: "[]".into(),
+            volatile,
+            ..Emit::default()
+        })
+    };
+
+    stream.instruct([emit("too early", true), emit("kept", false), emit("behind it", true)]).await;
+    stream.read_until(|stream| stream.acknowledged == stream.sent).await;
+    assert_eq!(client.get().await, (200, r#"42/chat,["kept"]"#.to_owned()));
+
+    // Until the poll has arrived.
+    let mut poll = pin!(client.get());
+    let (status, body) = loop {
+        stream.instruct([emit("in time", true)]).await;
+        tokio::select! {
+            answer = &mut poll => break answer,
+            () = stream.read_until(|stream| stream.acknowledged == stream.sent) => {}
+        }
+    };
+    assert_eq!((status, body.as_str()), (200, r#"42/chat,["in time"]"#));
 }
 
 #[tokio::test]
