@@ -1,4 +1,4 @@
-// Plays a transcript of the reference server to the edge, with a business service behind it that does what the reference's
+// Plays transcripts of the reference server to the edge, with a business service behind it that does what the reference's
 // handlers do. Each difference has a reason, here and in docs/PROTOCOL.md.
 
 import assert from "node:assert/strict";
@@ -7,6 +7,7 @@ import path from "node:path";
 import { after, before, describe, test } from "node:test";
 
 import { chat, chatToken } from "./profiles/chat.mjs";
+import { sioV5 } from "./profiles/sio-v5.mjs";
 import { startProfile } from "./profiles/start.mjs";
 import { eventually } from "./system.mjs";
 import { openPolling, openWebSocket } from "./transcripts/connection.mjs";
@@ -42,7 +43,7 @@ const [BROKEN_PROTOCOL, BY_SERVICE] = Object.values(CLOSES);
 const LAST = "/last";
 const TOKENS = { token: chatToken("alice"), expired: chatToken("alice", { lifetimeSeconds: -10 }) };
 
-const transcript = readTranscript("chat.txt", Object.fromEntries(Object.entries(DIVERGENCES).map(([line, { here }]) => [line, here])));
+const here = Object.fromEntries(Object.entries(DIVERGENCES).map(([line, { here }]) => [line, here]));
 
 const write = (frame) => frame.replace(/<(token|expired)>/, (_, name) => TOKENS[name]).replace("<U+2028>", "\u2028");
 
@@ -79,39 +80,50 @@ async function play(session, { line, sent, received, end }, ids) {
   assert.ok(codes.includes(session.code), `${line}: ${session.code}`);
 }
 
+/** Plays the connections of a section, each after `enter`. */
+async function playAll(system, { title, connections }, enter) {
+  const open = title.includes("long-polling") ? openPolling : openWebSocket;
+  for (const exchanges of connections) {
+    const session = await open(system);
+    if (enter) {
+      await session.send([write(enter)]);
+      await eventually("the welcome", () => session.heard.length === 2);
+      session.heard.splice(0);
+    }
+    const ids = new Map();
+    for (const exchange of exchanges) await play(session, exchange, ids);
+    await session.close();
+  }
+}
+
 describe("the reference server's answers", () => {
   const systems = [];
-  const start = async (refuse) => {
-    const { namespaces, ...profile } = chat({ refuse });
+  const start = async ({ namespaces, ...profile }) => {
     const last = { enter: (socket) => socket.accept(), event() {} };
     systems.push(await startProfile({ ...profile, namespaces: { ...namespaces, [LAST]: last } }));
     return systems.at(-1);
   };
-  let inside;
-  let atEntrance;
+  let refusingInside;
+  let refusingAtEntrance;
+  let echoing;
 
   before(async () => {
-    [inside, atEntrance] = [await start("disconnect"), await start("error")];
+    refusingInside = await start(chat({ refuse: "disconnect" }));
+    refusingAtEntrance = await start(chat({ refuse: "error" }));
+    // Without the heartbeats of the suite, which are faster than a busy machine.
+    echoing = await start({ ...sioV5(), edge: [] });
   });
   after(async () => {
     for (const system of systems) await system.stop();
   });
 
-  for (const { title, connections } of transcript) {
-    test(title, async () => {
-      const open = title.includes("long-polling") ? openPolling : openWebSocket;
-      for (const exchanges of connections) {
-        const session = await open(title.includes("refused at it") ? atEntrance : inside);
-        const ids = new Map();
-        if (title.includes("; inside")) {
-          await session.send([write('40/chat,{"token":"<token>"}')]);
-          await eventually("the welcome", () => session.heard.length === 2);
-          session.heard.splice(0);
-        }
-        for (const exchange of exchanges) await play(session, exchange, ids);
-        await session.close();
-      }
-    });
+  for (const section of readTranscript("chat.txt", here)) {
+    const { title } = section;
+    const enter = title.includes("; inside") ? '40/chat,{"token":"<token>"}' : null;
+    test(`chat: ${title}`, () => playAll(title.includes("refused at it") ? refusingAtEntrance : refusingInside, section, enter));
+  }
+  for (const section of readTranscript("sio-v5.txt", {})) {
+    test(`sio-v5: ${section.title}`, () => playAll(echoing, section, null));
   }
 
   test("differ only where the documentation says so", () => {

@@ -1,0 +1,137 @@
+// The stock client and the business service that its own suite needs: each thing that the suite has a server do.
+
+import assert from "node:assert/strict";
+import { after, afterEach, before, describe, test } from "node:test";
+
+import { io } from "socket.io-client";
+
+import { ask, next } from "./clients.mjs";
+import { sioClient } from "./profiles/sio-client.mjs";
+import { startProfile } from "./profiles/start.mjs";
+
+const BYTES = Buffer.from("asdfasdf");
+const MIXED = { hello: "lol", message: BYTES, goodbye: "gotcha" };
+const TEXTS = ["てすと", "Я Б Г Д Ж Й", "Ä ä Ü ü ß", "utf8 — string", "utf8 — string"];
+
+/** What is emitted, and the events that come of it. */
+const CONVERSATIONS = [
+  { sent: [["hi"]], heard: [["hi"]] },
+  { sent: [["false"]], heard: [["false", false]] },
+  { sent: [["getUtf8"]], heard: TEXTS.map((text) => ["takeUtf8", text]) },
+  { sent: [["doge"]], heard: [["doge", BYTES]] },
+  { sent: [["getbin"]], heard: [["takebin", BYTES]] },
+  { sent: [["buffa", BYTES]], heard: [["buffack"]] },
+  { sent: [["jsonbuff", MIXED]], heard: [["jsonbuff-ack"]] },
+  { sent: [["abuff1", BYTES], ["abuff2", "second"]], heard: [["abuff2-ack"]] },
+  { sent: [["blob", BYTES]], heard: [["back"]] },
+  { sent: [["jsonblob", MIXED]], heard: [["jsonblob-ack"]] },
+  { sent: [["blob1", BYTES], ["blob2", "second"], ["blob3", BYTES]], heard: [["blob3-ack"]] },
+  { sent: [["buffa", "no bytes"], ["abuff2", "second"], ["unknown"]], heard: [] },
+];
+
+describe("the stock client", () => {
+  const open = [];
+  let system;
+
+  before(async () => {
+    system = await startProfile(sioClient());
+  });
+  after(() => system?.stop());
+  afterEach(() => {
+    for (const socket of open.splice(0)) socket.close();
+  });
+
+  function enter(namespace = "/", options = {}) {
+    const socket = io(`${system.url}${namespace}`, { forceNew: true, ...options });
+    open.push(socket);
+    return socket;
+  }
+
+  for (const transports of [["websocket"], ["polling", "websocket"]]) {
+    test(`talks over ${transports.join(" and ")}`, async () => {
+      const socket = enter("/", { transports });
+      const events = [];
+      socket.onAny((...event) => events.push(event));
+
+      for (const { sent, heard } of CONVERSATIONS) {
+        for (const event of sent) socket.emit(...event);
+        await ask(socket, "echo", "the last");
+        assert.deepEqual(events.splice(0), heard, sent[0][0]);
+      }
+    });
+  }
+
+  test("gets back whatever it asks with", async () => {
+    const socket = enter();
+
+    for (const value of [null, false, 0, "", [], { a: [BYTES] }, "text"]) {
+      assert.deepEqual(await ask(socket, "echo", value), value);
+    }
+    assert.ok(Date.now() - Date.parse(await ask(socket, "getAckDate")) < 60_000);
+  });
+
+  test("is asked, and its answer is heard", async () => {
+    const socket = enter();
+    socket.on("ack", (answer) => answer(5, { test: true }));
+    const heard = next(socket, "got it");
+
+    socket.emit("ack");
+
+    await heard;
+  });
+
+  test("gets dates as text", async () => {
+    const socket = enter();
+    const heard = [next(socket, "takeDate"), next(socket, "takeDateObj")];
+
+    socket.emit("getDate");
+    socket.emit("getDateObj");
+
+    const [[date], [{ date: within }]] = await Promise.all(heard);
+    for (const text of [date, within]) assert.match(text, /^\d{4}-\d\d-\d\dT[\d:.]+Z$/);
+  });
+
+  test("is told what it said of itself, decoded", async () => {
+    const socket = enter("/abc", { query: { e: "f", "&a": "&=?a" }, auth: { a: "b", c: "d" } });
+
+    const [{ query, auth, address }] = await next(socket, "handshake");
+
+    assert.deepEqual([query.e, query["&a"], query.EIO, query.a], ["f", "&=?a", "4", undefined]);
+    assert.deepEqual([auth, address], [{ a: "b", c: "d" }, "127.0.0.1"]);
+  });
+
+  test("is in several namespaces under a name of its own in each", async () => {
+    const main = enter();
+    const foo = main.io.socket("/foo");
+    open.push(foo);
+
+    const [inMain, inFoo] = [await ask(main, "getId"), await ask(foo, "getId")];
+
+    assert.deepEqual([inMain, inFoo], [main.id, foo.id]);
+    assert.notEqual(inMain, inFoo);
+    assert.notEqual(inMain, main.io.engine.id);
+  });
+
+  test("is refused where nobody may enter, or with a query that is not wanted", async () => {
+    const refused = [next(enter("/no"), "connect_error"), next(enter("/", { query: { fail: "true" } }), "connect_error")];
+
+    const [[inNo], [inMain]] = await Promise.all(refused);
+
+    assert.equal(inNo.message, "Auth failed (custom namespace)");
+    assert.equal(inMain.message, "Auth failed (main namespace)");
+  });
+
+  test("leaves and comes back, in its namespace or with its connection", async () => {
+    const socket = enter();
+    await next(socket, "connect");
+    const before = socket.id;
+
+    await Promise.all([next(socket, "connect"), socket.disconnect().connect()]);
+    const after = socket.id;
+    socket.io.engine.close();
+    await next(socket, "connect");
+
+    assert.equal(new Set([before, after, socket.id]).size, 3);
+    assert.equal(await ask(socket, "echo", "back"), "back");
+  });
+});
