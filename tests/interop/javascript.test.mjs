@@ -1,4 +1,4 @@
-// The JavaScript clients: the newest and the last of 2.x, in Node and in Chromium, and the last of 3.x.
+// The JavaScript clients: the newest, and the last of 3.x and 2.x; in Node and in Chromium.
 
 import { createRequire } from "node:module";
 import path from "node:path";
@@ -43,17 +43,17 @@ async function startPage(name) {
   return driver;
 }
 
-for (const [version, name, { edge = [], ...terms }] of [[4, "socket.io-client", {}], [2, "socket.io-client-2", VERSION_2]]) {
+const CLIENTS = [[4, "socket.io-client", {}], [3, "socket.io-client-3", {}], [2, "socket.io-client-2", VERSION_2]];
+
+for (const [version, name, { edge = [], ...terms }] of CLIENTS) {
+  testClient(`socket.io-client ${version} in Node`, {
+    ...terms,
+    start: () => startProgram(process.execPath, [path.join(DRIVER, "main.mjs"), name]),
+    edge,
+  });
   testClient(`socket.io-client ${version} in Chromium`, {
     ...terms,
     start: () => startPage(name),
     edge: [`--edge-cors-origin=${ORIGIN}`, ...edge],
-  });
-}
-
-for (const [version, name, terms] of [[4, "socket.io-client", {}], [3, "socket.io-client-3", {}], [2, "socket.io-client-2", VERSION_2]]) {
-  testClient(`socket.io-client ${version} in Node`, {
-    ...terms,
-    start: () => startProgram(process.execPath, [path.join(DRIVER, "main.mjs"), name]),
   });
 }
