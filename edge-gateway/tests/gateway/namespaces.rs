@@ -8,7 +8,7 @@ use proto::edge::v1::{
 };
 use tempfile::NamedTempFile;
 
-use crate::support::{Edge, Stream};
+use crate::support::{Client, Edge, Stream};
 
 /// An edge whose namespaces `/` and `/chat` have these terms, with an attached stream.
 async fn edge_with(terms: &str, flags: &[&str]) -> (Edge, Stream) {
@@ -53,6 +53,33 @@ async fn where_a_token_is_needed_the_backend_does_not_see_it() {
 
     let auth = stream.opened().await.1.handshake.unwrap().auth;
     assert_eq!(auth, r#"{"device":"phone"}"#);
+}
+
+#[tokio::test]
+async fn a_client_of_socket_io_2_says_in_queries_what_others_say_in_auth() {
+    let terms = "[namespace.'/']\nauthentication = 'none'\n[namespace.'/chat']\nhandshake = { query = true }";
+    let (edge, mut stream) = edge_with(terms, &["--edge-allow-eio3"]).await;
+    let path = "/socket.io/?EIO=3&transport=websocket&token=ok%3Aalice&device=phone";
+    let mut client = Client::connect(edge.address, path).await;
+    client.text().await;
+
+    let main = stream.opened().await.1;
+    client.send("40/chat?page=a%20b,").await;
+    let chat = stream.opened().await.1;
+    client.send("41").await;
+    stream.closed().await;
+    client.send("40/?token=mine").await;
+    let again = stream.opened().await.1;
+
+    // Whoever needs no token is given none that was meant for others.
+    assert_eq!((main.identity, main.handshake), (None, Some(Handshake::default())));
+    assert_eq!(chat.identity.unwrap().subject, "alice");
+    let handshake = chat.handshake.unwrap();
+    assert_eq!(handshake.auth, r#"{"page":"a b"}"#);
+    let field = |name: &str, value: &str| Field { name: name.to_owned(), value: value.to_owned() };
+    let query = [field("EIO", "3"), field("transport", "websocket"), field("device", "phone")];
+    assert_eq!(handshake.query, query);
+    assert_eq!(again.handshake.unwrap().auth, r#"{"token":"mine"}"#);
 }
 
 #[tokio::test]
