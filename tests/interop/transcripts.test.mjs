@@ -80,16 +80,17 @@ async function play(session, { line, sent, received, end }, ids) {
   assert.ok(codes.includes(session.code), `${line}: ${session.code}`);
 }
 
-/** Plays the connections of a section, each after `enter`. */
-async function playAll(system, { title, connections }, enter) {
+async function enterChat(session) {
+  await session.send([write('40/chat,{"token":"<token>"}')]);
+  await eventually("the welcome", () => session.heard.length === 2);
+  session.heard.splice(0);
+}
+
+async function playAll(system, { title, connections }) {
   const open = title.includes("long-polling") ? openPolling : openWebSocket;
   for (const exchanges of connections) {
     const session = await open(system);
-    if (enter) {
-      await session.send([write(enter)]);
-      await eventually("the welcome", () => session.heard.length === 2);
-      session.heard.splice(0);
-    }
+    if (title.includes("; inside")) await enterChat(session);
     const ids = new Map();
     for (const exchange of exchanges) await play(session, exchange, ids);
     await session.close();
@@ -119,12 +120,24 @@ describe("the reference server's answers", () => {
 
   for (const section of readTranscript("chat.txt", here)) {
     const { title } = section;
-    const enter = title.includes("; inside") ? '40/chat,{"token":"<token>"}' : null;
-    test(`chat: ${title}`, () => playAll(title.includes("refused at it") ? refusingAtEntrance : refusingInside, section, enter));
+    test(`chat: ${title}`, () => playAll(title.includes("refused at it") ? refusingAtEntrance : refusingInside, section));
   }
   for (const section of readTranscript("sio-v5.txt", {})) {
-    test(`sio-v5: ${section.title}`, () => playAll(echoing, section, null));
+    test(`sio-v5: ${section.title}`, () => playAll(echoing, section));
   }
+
+  test("go on after nesting that ends the reference's process", async () => {
+    const nested = (depth) => "[".repeat(depth) + "]".repeat(depth);
+    const session = await openWebSocket(refusingInside);
+
+    await enterChat(session);
+    await session.send([`42/chat,1["echo",${nested(1000)}]`]);
+    await eventually("1000 arrays are echoed", () => session.heard.at(-1) === `43/chat,1[${nested(1000)}]`);
+    await session.send([`42/chat,2["echo",${nested(5000)}]`, '42/chat,3["echo",3]']);
+
+    await eventually("the next is echoed", () => session.heard.at(-1) === "43/chat,3[3]");
+    session.close();
+  });
 
   test("differ only where the documentation says so", () => {
     const protocol = readFileSync(path.join(import.meta.dirname, "../../docs/PROTOCOL.md"), "utf8");

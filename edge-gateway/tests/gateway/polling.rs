@@ -240,11 +240,14 @@ async fn a_websocket_that_says_something_else_is_closed_and_the_session_lives() 
     let client = Poller::open(&edge).await;
     client.enter_chat(&mut stream).await;
 
-    for frame in ["2", "2x", "3probe", "42/chat,[\"e\"]", ""] {
+    for frame in ["2", "2x", "3probe", "42/chat,[\"e\"]", "abc", ""] {
         let mut websocket = client.websocket().await;
         websocket.send(frame).await;
         websocket.close_code().await;
     }
+    let mut websocket = client.websocket().await;
+    websocket.send_binary(b"\x01").await;
+    websocket.close_code().await;
 
     client.post("42/chat,[\"alive\"]").await;
     assert_eq!(stream.event().await.1.name, "alive");
