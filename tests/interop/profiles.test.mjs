@@ -1,4 +1,5 @@
-// The stock client and the business service that its own suite needs: each thing that the suite has a server do.
+// The stock client and business services that do what a Socket.IO server's handlers do: those that the client's own suite
+// needs, and a chat.
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
@@ -6,6 +7,7 @@ import { after, afterEach, before, describe, test } from "node:test";
 import { io } from "socket.io-client";
 
 import { ask, next } from "./clients.mjs";
+import { chat, chatToken } from "./profiles/chat.mjs";
 import { sioClient } from "./profiles/sio-client.mjs";
 import { startProfile } from "./profiles/start.mjs";
 
@@ -29,7 +31,7 @@ const CONVERSATIONS = [
   { sent: [["buffa", "no bytes"], ["abuff2", "second"], ["unknown"]], heard: [] },
 ];
 
-describe("the stock client", () => {
+describe("the stock client and what its suite has a server do", () => {
   const open = [];
   let system;
 
@@ -133,5 +135,72 @@ describe("the stock client", () => {
 
     assert.equal(new Set([before, after, socket.id]).size, 3);
     assert.equal(await ask(socket, "echo", "back"), "back");
+  });
+});
+
+describe("the stock client and a chat", () => {
+  const open = [];
+  const systems = [];
+
+  after(async () => {
+    for (const system of systems) await system.stop();
+  });
+  afterEach(() => {
+    for (const socket of open.splice(0)) socket.close();
+  });
+
+  async function startChat(refuse) {
+    systems.push(await startProfile(chat({ refuse }), { flags: ["--edge-shards=3"] }));
+    return systems.at(-1);
+  }
+
+  function enter({ url }, token) {
+    const socket = io(`${url}/chat`, { forceNew: true, auth: { token } });
+    open.push(socket);
+    return socket;
+  }
+
+  test("hear one another in a room, on whatever shard they are", async () => {
+    const system = await startChat("disconnect");
+    const [alice, ...others] = ["alice", "bob", "carol", "dan", "eve"].map((name) => enter(system, chatToken(name)));
+    for (const socket of [alice, ...others]) {
+      assert.deepEqual(await ask(socket, "join", { room: "lobby" }), { ok: true, room: "lobby" });
+    }
+    const toAlice = [];
+    alice.on("message", ({ body }) => toAlice.push(body));
+    const heard = others.map((socket) => next(socket, "message"));
+
+    await ask(alice, "others", { room: "lobby", body: "to the others" });
+    const expected = { room: "lobby", from: "alice", body: "to the others" };
+    for (const [message] of await Promise.all(heard)) assert.deepEqual(message, expected);
+    const bytes = others.map((socket) => next(socket, "message"));
+    await ask(alice, "message", { room: "lobby", body: BYTES });
+    for (const [message] of await Promise.all(bytes)) assert.deepEqual(message, { ...expected, body: BYTES });
+
+    assert.deepEqual(toAlice, [BYTES]);
+  });
+
+  test("is let in and put out by a service that looks at the token late", async () => {
+    const system = await startChat("disconnect");
+    for (const token of [undefined, "bad", chatToken("alice", { lifetimeSeconds: -1 })]) {
+      const socket = enter(system, token);
+      const welcomed = [];
+      socket.on("welcome", (welcome) => welcomed.push(welcome));
+
+      const [, [reason]] = await Promise.all([next(socket, "connect"), next(socket, "disconnect")]);
+
+      assert.deepEqual([reason, socket.active, welcomed], ["io server disconnect", false, []]);
+    }
+  });
+
+  test("is refused by a service that looks at the token at once", async () => {
+    const system = await startChat("error");
+    for (const token of [undefined, "bad", chatToken("alice", { lifetimeSeconds: -1 })]) {
+      const socket = enter(system, token);
+
+      const [{ message, data }] = await next(socket, "connect_error");
+
+      assert.deepEqual([message, data, socket.active], ["Unauthorized", { code: "E_AUTH" }, false]);
+    }
   });
 });
