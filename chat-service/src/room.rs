@@ -12,12 +12,20 @@ use crate::{
 
 /// The sockets of a room, and the users behind them.
 ///
-/// Presence is a matter of users: one is present while at least one socket of its is in the room.
+/// Presence is a matter of users: one is present while at least one socket of its is in the room and not suspended.
 #[derive(Debug, Default)]
 pub(crate) struct Room {
-    links: HashMap<LinkKey, HashMap<u64, Arc<User>>>,
+    links: HashMap<LinkKey, HashMap<u64, Member>>,
+    /// Those who are present.
     users: BTreeMap<Arc<User>, usize>,
     socket_count: usize,
+}
+
+#[derive(Debug)]
+struct Member {
+    user: Arc<User>,
+    /// Its client is there. Without it the socket is still given everything, but nobody is there to be seen.
+    is_present: bool,
 }
 
 /// What came of letting a socket in.
@@ -48,21 +56,41 @@ impl Room {
         if sockets.contains_key(&socket.handle) {
             return Joined::Already;
         }
-        sockets.insert(socket.handle, Arc::clone(user));
+        let member = Member { user: Arc::clone(user), is_present: true };
+        sockets.insert(socket.handle, member);
         self.socket_count += 1;
+        self.note_present(user)
+    }
 
-        let sockets_of_user = self.users.entry(Arc::clone(user)).or_default();
-        *sockets_of_user += 1;
-        if *sockets_of_user == 1 { Joined::User } else { Joined::Socket }
+    /// A socket has lost its client for a while. It stays in the room.
+    pub(crate) fn handle_suspended(&mut self, socket: SocketKey) -> Left {
+        let Some(member) = self.member_mut(socket).filter(|member| member.is_present) else {
+            return Left::Never;
+        };
+        member.is_present = false;
+        let user = Arc::clone(&member.user);
+        self.note_absent(user)
+    }
+
+    /// A suspended socket has its client back; tells the user too.
+    pub(crate) fn handle_resumed(&mut self, socket: SocketKey) -> Option<(Joined, Arc<User>)> {
+        let member = self.member_mut(socket).filter(|member| !member.is_present)?;
+        member.is_present = true;
+        let user = Arc::clone(&member.user);
+        Some((self.note_present(&user), user))
+    }
+
+    fn member_mut(&mut self, socket: SocketKey) -> Option<&mut Member> {
+        self.links.get_mut(&socket.link)?.get_mut(&socket.handle)
     }
 
     pub(crate) fn handle_leave(&mut self, socket: SocketKey) -> Left {
         let Some(sockets) = self.links.get_mut(&socket.link) else { return Left::Never };
-        let Some(user) = sockets.remove(&socket.handle) else { return Left::Never };
+        let Some(member) = sockets.remove(&socket.handle) else { return Left::Never };
         if sockets.is_empty() {
             self.links.remove(&socket.link);
         }
-        self.forget_socket(user)
+        self.forget(member)
     }
 
     /// Takes a socket in that says it has been here all along. Its place in an earlier life of its link goes.
@@ -83,8 +111,8 @@ impl Room {
     pub(crate) fn handle_link_gone(&mut self, link: LinkKey) -> Vec<Arc<User>> {
         let sockets = self.links.remove(&link).unwrap_or_default();
         let mut gone = Vec::new();
-        for user in sockets.into_values() {
-            if let Left::User(user) = self.forget_socket(user) {
+        for member in sockets.into_values() {
+            if let Left::User(user) = self.forget(member) {
                 gone.push(user);
             }
         }
@@ -128,8 +156,18 @@ impl Room {
         self.links.iter().map(|(link, sockets)| (*link, sockets.len()))
     }
 
-    fn forget_socket(&mut self, user: Arc<User>) -> Left {
+    fn forget(&mut self, Member { user, is_present }: Member) -> Left {
         self.socket_count -= 1;
+        if is_present { self.note_absent(user) } else { Left::Socket }
+    }
+
+    fn note_present(&mut self, user: &Arc<User>) -> Joined {
+        let sockets_of_user = self.users.entry(Arc::clone(user)).or_default();
+        *sockets_of_user += 1;
+        if *sockets_of_user == 1 { Joined::User } else { Joined::Socket }
+    }
+
+    fn note_absent(&mut self, user: Arc<User>) -> Left {
         let Some(sockets_of_user) = self.users.get_mut(&user) else { return Left::Socket };
         *sockets_of_user -= 1;
         if *sockets_of_user > 0 {
@@ -192,6 +230,28 @@ mod tests {
         assert_eq!(room.socket_count(), 2);
         assert_eq!(room.handle_link_gone(LinkKey(1)), [bob]);
         assert!(room.contains(socket(2, 1)));
+    }
+
+    #[test]
+    fn a_suspended_socket_is_in_the_room_and_its_user_is_not_seen() {
+        let mut room = Room::default();
+        let ann = user("ann");
+        room.handle_join(socket(1, 1), &ann);
+
+        assert_eq!(room.handle_suspended(socket(1, 1)), Left::User(Arc::clone(&ann)));
+        assert_eq!(room.handle_suspended(socket(1, 1)), Left::Never);
+        assert_eq!((room.user_count(), room.socket_count()), (0, 1));
+        assert!(room.contains(socket(1, 1)));
+
+        assert_eq!(room.handle_resumed(socket(1, 1)), Some((Joined::User, Arc::clone(&ann))));
+        assert_eq!(room.handle_resumed(socket(1, 1)), None);
+        assert_eq!(room.user_count(), 1);
+
+        room.handle_join(socket(1, 2), &ann);
+        assert_eq!(room.handle_suspended(socket(1, 1)), Left::Socket);
+        assert_eq!(room.handle_leave(socket(1, 1)), Left::Socket);
+        assert_eq!(room.handle_leave(socket(1, 2)), Left::User(ann));
+        assert!(room.is_empty());
     }
 
     #[derive(Debug, Clone)]

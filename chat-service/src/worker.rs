@@ -17,8 +17,8 @@ use tokio::{
 
 use self::catch_up::Group;
 pub(crate) use self::command::{
-    CatchUp, Command, History, Presence, Present, Publish, Published, Query, Restore, RoomSummary,
-    Rooms,
+    Arrival, CatchUp, Command, History, Presence, Present, Publish, Published, Query, Restore,
+    RoomSummary, Rooms,
 };
 use crate::{
     edge_link::Outbox,
@@ -93,6 +93,11 @@ impl<L: RoomLog> Worker<L> {
             Command::Client(event, request) => self.handle_client(event, *request, now_ms).await,
             Command::Restore(restore) => self.handle_restore(*restore).await,
             Command::SocketClosed(ticket, socket) => self.handle_socket_closed(ticket, socket),
+            Command::SocketSuspended(ticket, socket) => self.handle_suspended(ticket, socket),
+            Command::SocketMoved(ticket, socket, room) => {
+                self.handle_moved(ticket, &socket, room).await;
+            }
+            Command::SocketResumed(ticket, socket) => self.handle_resumed(ticket, socket),
             Command::CatchUp(catch_up) => self.handle_catch_up(*catch_up, now_ms).await,
             Command::LinkGone(link) => self.handle_link_gone(link),
             Command::Query(query) => self.handle_query(*query, now_ms).await,

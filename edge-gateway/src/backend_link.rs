@@ -9,14 +9,15 @@ use std::{collections::VecDeque, rc::Rc};
 use bytes::Bytes;
 use proto::edge::v1::{
     AckFinished, AllAnnounced, ClientAck, ClientEvent, EdgeEvent, EdgeFrame, Hello, SocketClosed,
-    SocketOpened, Welcome, edge_event::Kind,
+    SocketOpened, SocketResumed, SocketSuspended, Welcome, edge_event::Kind,
 };
 use tokio::sync::Notify;
 
 pub(crate) use self::events::{bytes_of, json_list, opened};
-use self::events::{event, event_bytes};
+use self::events::{event, event_bytes, wire_identity};
 use crate::{
     shard::ConnectionKey,
+    socket::Identity,
     telemetry::{Metrics, as_f64},
 };
 
@@ -178,6 +179,16 @@ impl BackendLink {
         self.push(event(handle, Kind::Closed(closed)));
     }
 
+    pub(crate) fn socket_suspended(&mut self, handle: u64, reason: &str) {
+        let suspended = SocketSuspended { reason: reason.to_owned() };
+        self.push(event(handle, Kind::Suspended(suspended)));
+    }
+
+    pub(crate) fn socket_resumed(&mut self, handle: u64, identity: Option<&Identity>) {
+        let identity = identity.map(wire_identity);
+        self.push(event(handle, Kind::Resumed(SocketResumed { identity })));
+    }
+
     pub(crate) fn client_event(&mut self, handle: u64, traceparent: String, event: ClientEvent) {
         self.push(EdgeEvent { socket: handle, traceparent, kind: Some(Kind::Event(event)) });
     }
@@ -207,6 +218,13 @@ impl BackendLink {
         self.metrics.link_queue_bytes.increment(as_f64(bytes));
         self.queued.push_back(event);
         self.wake.notify_one();
+    }
+
+    /// Whether something about a socket has not been acknowledged. Once it is, every instruction that stems from before has
+    /// been carried out.
+    pub(crate) fn awaits_acknowledgement_of(&self, handle: u64) -> bool {
+        let sent = self.unacknowledged.iter().flat_map(|one| &one.frame.events);
+        sent.chain(&self.queued).any(|event| event.socket == handle)
     }
 
     // The stream.

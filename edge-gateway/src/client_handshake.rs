@@ -135,14 +135,14 @@ fn header_fields(headers: &HeaderMap, names: &[header::HeaderName]) -> Vec<Field
     named.collect()
 }
 
-/// Returns the JSON text of an `auth` without its token, which is for the edge and the auth service alone; empty if nothing
-/// is left.
-pub(crate) fn without_token(auth: &str) -> Bytes {
+/// Returns the JSON text of an `auth` without those members that are for the edge and the auth service alone; empty if
+/// nothing is left.
+pub(crate) fn without(secrets: &[&str], auth: &str) -> Bytes {
     let Ok(Members(members)) = serde_json::from_str::<Members<'_>>(auth) else {
         return Bytes::new();
     };
     let mut text = String::new();
-    for (name, value) in members.iter().filter(|(name, _)| name != "token") {
+    for (name, value) in members.iter().filter(|(name, _)| !secrets.contains(&&**name)) {
         text.push(if text.is_empty() { '{' } else { ',' });
         // A string always has a JSON text.
         text.push_str(&serde_json::to_string(name).unwrap_or_default());
@@ -198,6 +198,7 @@ mod tests {
             authentication: Authentication::None,
             origins: origins.map(|all| all.iter().map(|&one| one.to_owned()).collect()),
             events: None,
+            recovery: None,
             handshake,
         }
     }
@@ -275,10 +276,10 @@ mod tests {
             (r#"{}"#, ""),
             (r#"{"token":"t","b": 1e400,"a":"\u00e9"}"#, r#"{"b":1e400,"a":"\u00e9"}"#),
             (r#"{"a":[1, 2],"token":{"x":1},"token":2}"#, r#"{"a":[1, 2]}"#),
-            (r#"{"\u0074oken":"t","b":1}"#, r#"{"b":1}"#),
+            (r#"{"\u0074oken":"t","b":1,"pid":"p"}"#, r#"{"b":1}"#),
         ];
         for (auth, expected) in cases {
-            assert_eq!(without_token(auth), expected, "{auth}");
+            assert_eq!(without(&["token", "pid"], auth), expected, "{auth}");
         }
     }
 }

@@ -11,6 +11,8 @@ pub enum CloseReason {
     SlowConsumer,
     /// No pong came within the ping timeout.
     PingTimeout,
+    /// The client has come back on another connection before this one was known to be gone.
+    Replaced,
     /// The client did not enter a namespace in time.
     ConnectTimeout,
     /// The token that let the client in has expired.
@@ -45,10 +47,11 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All of them, for documentation and its tests.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::ShuttingDown,
         Self::SlowConsumer,
         Self::PingTimeout,
+        Self::Replaced,
         Self::ConnectTimeout,
         Self::TokenExpired,
         Self::RateLimited,
@@ -75,6 +78,7 @@ impl CloseReason {
             Self::PingTimeout => Some(4002),
             Self::ConnectTimeout => Some(4003),
             Self::TokenExpired => Some(4004),
+            Self::Replaced => Some(4005),
             Self::RateLimited => Some(4006),
             Self::ClosedByBackend => Some(4007),
             Self::DisconnectedByBackend => Some(4503),
@@ -91,6 +95,31 @@ impl CloseReason {
         }
     }
 
+    /// Whether the client may come back as if nothing had happened: it has done nothing wrong.
+    pub(crate) const fn may_recover(self) -> bool {
+        match self {
+            Self::ShuttingDown
+            | Self::SlowConsumer
+            | Self::PingTimeout
+            | Self::Replaced
+            | Self::TokenExpired
+            | Self::ClosedByBackend
+            | Self::ClosedByClient
+            | Self::TransportClosed => true,
+            Self::ConnectTimeout
+            | Self::RateLimited
+            | Self::DisconnectedByBackend
+            | Self::Unavailable
+            | Self::BadFrame
+            | Self::BadText
+            | Self::TooManyFragments
+            | Self::PayloadTooLarge
+            | Self::MalformedPacket
+            | Self::TokenRejected
+            | Self::ProtocolViolation => false,
+        }
+    }
+
     /// Name in metrics, logs and `SocketClosed.reason`.
     #[must_use]
     pub const fn label(self) -> &'static str {
@@ -100,6 +129,7 @@ impl CloseReason {
             Self::PingTimeout => "ping_timeout",
             Self::ConnectTimeout => "connect_timeout",
             Self::TokenExpired => "token_expired",
+            Self::Replaced => "replaced",
             Self::RateLimited => "rate_limited",
             Self::ClosedByBackend => "closed_by_backend",
             Self::DisconnectedByBackend => "disconnected_by_backend",

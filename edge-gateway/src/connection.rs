@@ -107,6 +107,11 @@ impl Connection {
         self.send_within(self.common.outbox_bytes_max, frame, volatile)
     }
 
+    /// Sends what a client missed while it was away, which has a bound of its own: the frames are shared with the log.
+    pub(crate) fn send_missed(&self, frame: &Bytes) {
+        self.send_within(usize::MAX, frame, false);
+    }
+
     fn send_within(&self, bytes_max: usize, frame: &Bytes, volatile: bool) -> Sent {
         let mut slot = self.outbox.borrow_mut();
         if let Some(outbox) = &mut *slot {

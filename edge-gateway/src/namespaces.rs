@@ -6,6 +6,7 @@ use std::{
     num::NonZeroU32,
     ops::Range,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use http::{HeaderName, Uri};
@@ -26,6 +27,8 @@ pub(crate) struct NamespaceSettings {
     /// What one socket may send; without it its connection's allowance counts.
     pub(crate) events: Option<EventRate>,
     pub(crate) handshake: HandshakeFields,
+    /// How long a socket that lost its connection may come back as if nothing had happened; none if it may not.
+    pub(crate) recovery: Option<Duration>,
 }
 
 /// Who says whether a client may enter.
@@ -99,7 +102,18 @@ pub enum ReadNamespacesError {
         /// The name.
         namespace: String,
     },
+    /// A recovery window is none.
+    #[error("{}: recovery of {namespace} must be more than nothing and at most an hour", path.display())]
+    Recovery {
+        /// The file.
+        path: PathBuf,
+        /// The namespace.
+        namespace: String,
+    },
 }
+
+/// Longest recovery window: events are kept in memory for so long.
+const RECOVERY_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// The file, as it is written.
 #[derive(Debug, Default, Deserialize)]
@@ -121,6 +135,8 @@ struct Entry {
     events_burst: Option<NonZeroU32>,
     #[serde(default)]
     handshake: HandshakeEntry,
+    #[serde(default, deserialize_with = "duration")]
+    recovery: Option<Duration>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -148,9 +164,12 @@ impl NamespacesFile {
             line: line_of(text, error.span()),
             message: error.message().to_owned(),
         })?;
-        for namespace in file.namespace.keys() {
-            if !is_namespace(namespace) {
-                let (path, namespace) = (path.to_owned(), namespace.clone());
+        for (namespace, entry) in &file.namespace {
+            let (path, namespace) = (path.to_owned(), namespace.clone());
+            if entry.recovery.is_some_and(|window| window.is_zero() || window > RECOVERY_MAX) {
+                return Err(ReadNamespacesError::Recovery { path, namespace });
+            }
+            if !is_namespace(&namespace) {
                 return Err(ReadNamespacesError::Name { path, namespace });
             }
         }
@@ -208,6 +227,7 @@ impl Entry {
                 burst: self.events_burst.map_or(default_rate.burst, NonZeroU32::get),
             }),
             handshake: HandshakeFields { query, address, headers },
+            recovery: self.recovery,
         }
     }
 }
@@ -220,6 +240,11 @@ fn line_of(text: &str, span: Option<Range<usize>>) -> usize {
 fn backend_url<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Uri>, D::Error> {
     let text = String::deserialize(value)?;
     parse_backend_url(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+fn duration<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(value)?;
+    humantime::parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
 fn header_names<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Vec<HeaderName>, D::Error> {
@@ -252,6 +277,7 @@ mod tests {
             authentication = "none"
             origins = ["https://game.example"]
             events_per_second = 5
+            recovery = "2m"
             handshake = { query = true, headers = ["User-Agent"] }
             [namespace."/chat"]
             "#,
@@ -265,6 +291,7 @@ mod tests {
         assert_eq!(game.authentication, Authentication::None);
         assert_eq!(game.origins.as_deref(), Some(&["https://game.example".to_owned()][..]));
         assert_eq!(game.events, Some(EventRate { per_second: 5, burst: 100 }));
+        assert_eq!((chat.recovery, game.recovery), (None, Some(Duration::from_secs(120))));
         assert!(game.handshake.query && !game.handshake.address);
         assert_eq!(game.handshake.headers, [http::header::USER_AGENT]);
     }
@@ -297,6 +324,9 @@ mod tests {
                 "[namespace.'/a']\nhandshake.headers = ['a b']",
                 "ns.toml:2: invalid HTTP header name",
             ),
+            ("[namespace.'/a']\n\nrecovery = 'soon'", "ns.toml:3: "),
+            ("[namespace.'/a']\nrecovery = '0s'", "ns.toml: recovery of /a must be more"),
+            ("[namespace.'/a']\nrecovery = '61m'", "ns.toml: recovery of /a must be more"),
             ("[namespace.'a']", "ns.toml: a is no namespace"),
             ("[name", "ns.toml:1: "),
         ];

@@ -2,6 +2,7 @@
 
 mod address;
 mod answers;
+mod claims;
 mod cluster;
 mod connection;
 mod forwarder;

@@ -13,6 +13,7 @@ mod instructions;
 pub(crate) mod outbox;
 mod plain_json;
 mod rate;
+mod recovery;
 mod rooms;
 mod sessions;
 mod socket_io_2;
@@ -42,6 +43,10 @@ use self::{
 };
 pub(crate) use self::{
     rate::Rate,
+    recovery::{
+        Missed, Recoverable, Recovery, Wanted,
+        claims::{self, Claim, Claimed, Found, Settlement},
+    },
     wheel::TICK,
     wire::{JsonSession, JsonStage, Wire},
 };
@@ -53,7 +58,7 @@ use crate::{
     connection::{Common, Connection, Sent},
     namespaces::NamespaceSettings,
     session_id::SessionId,
-    socket::{Socket, Stage},
+    socket::Socket,
 };
 
 /// A shard as the tasks of its thread share it. Borrowed for the length of one call, never across an await.
@@ -183,6 +188,7 @@ pub(crate) struct Shard {
     pub(crate) links: Vec<BackendLink>,
     pub(crate) client_acks: ClientAcks,
     pub(crate) server_acks: ServerAcks,
+    pub(crate) recovery: Recovery,
     wheel: Wheel,
     due: Vec<ConnectionKey>,
     pub(crate) marks: fan_out::Marks,
@@ -213,6 +219,7 @@ pub(crate) struct Parts {
     pub(crate) namespaces: Vec<Namespace>,
     pub(crate) ws_namespace: NamespaceKey,
     pub(crate) links: Vec<BackendLink>,
+    pub(crate) recovery: Recovery,
 }
 
 impl Shard {
@@ -233,6 +240,7 @@ impl Shard {
             links: parts.links,
             client_acks: ClientAcks::default(),
             server_acks: ServerAcks::default(),
+            recovery: parts.recovery,
             wheel: Wheel::new(now),
             due: Vec::new(),
             marks: fan_out::Marks::default(),
@@ -323,10 +331,7 @@ impl Shard {
         let rooms = self.rooms_wanted_of(key);
         let Some(socket) = self.drop_socket(key) else { return };
         if let Some(link) = self.link_of(socket.namespace) {
-            let unheard_of = match socket.stage {
-                Stage::Opening { .. } => link.take_back_opened(socket.handle),
-                Stage::Live => false,
-            };
+            let unheard_of = !socket.stage.is_in() && link.take_back_opened(socket.handle);
             if !unheard_of {
                 link.socket_closed(socket.handle, reason, rooms);
             }
@@ -350,6 +355,8 @@ impl Shard {
         self.handles.remove(&socket.handle);
         self.rooms.remove(key);
         self.common.metrics.sockets.decrement(1.0);
+        self.end_suspension(&socket.stage);
+        self.forget_recoverable(key, &socket);
         self.finish_server_acks_of(key);
         Some(socket)
     }
@@ -366,7 +373,12 @@ impl Shard {
             Wire::PlainJson(session) => session.stage.socket().into_iter().collect(),
         };
         for socket in sockets {
-            self.remove_socket(socket, reason.label());
+            if self.suspend(socket, reason) {
+                // Nobody waits for the answer of a client that is gone.
+                self.finish_server_acks_of(socket);
+            } else {
+                self.remove_socket(socket, reason.label());
+            }
         }
         self.common.metrics.connections.decrement(1.0);
         self.common.metrics.closed(reason);

@@ -23,8 +23,8 @@ use crate::{
     server::{Open, Server, client_bundle::ClientBundle},
     session_id,
     shard::{
-        Limits, LinkKey, Namespace, NamespaceKey, Parts, Shard, SharedShard, TICK, drain,
-        verifications::Verifications,
+        Limits, LinkKey, Namespace, NamespaceKey, Parts, Recovery, Shard, SharedShard, TICK,
+        claims::Claims, drain, verifications::Verifications,
     },
     telemetry::Metrics,
     transport::mailbox::{self, Mailbox, Mailboxes},
@@ -73,13 +73,16 @@ impl ShardThread {
         let verifier = TokenVerifier::new(auth_url.unwrap_or(Uri::from_static(DEFAULT_AUTH_URL)));
         let links = links(&namespaces, urls.len(), &self.edge_id, &self.metrics);
         let ws_namespace = find(&namespaces, &self.config.ws_namespace);
+        let notice = self.config.ping_interval.saturating_add(self.config.ping_timeout);
         let shard: SharedShard = Rc::new_cyclic(|shard| {
+            let claims = Claims::new(self.mailboxes.clone(), shard.clone(), self.number);
             let parts = Parts {
                 application: self.application,
                 limits: limits(&self.config),
                 common: Rc::clone(&common),
                 tracer: self.tracer,
                 verifications: Verifications::new(verifier, shard.clone()),
+                recovery: Recovery::new(&namespaces, notice, claims),
                 namespaces,
                 ws_namespace,
                 links,
@@ -87,11 +90,7 @@ impl ShardThread {
             RefCell::new(Shard::new(parts, Instant::now()))
         });
 
-        let mut background = JoinSet::new();
-        for (index, url) in urls.into_iter().enumerate() {
-            background.spawn_local(driver::run(Rc::clone(&shard), LinkKey(index), url));
-        }
-        background.spawn_local(tick(Rc::clone(&shard), self.chat_link));
+        let mut background = background(&shard, urls, self.chat_link);
 
         let (drained, is_drained) = Shutdown::new();
         let mut mail = JoinSet::new();
@@ -133,6 +132,16 @@ impl ShardThread {
         }
         Ok(())
     }
+}
+
+/// Starts what runs for as long as the shard does.
+fn background(shard: &SharedShard, urls: Vec<Uri>, chat_link: Condition) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    for (index, url) in urls.into_iter().enumerate() {
+        tasks.spawn_local(driver::run(Rc::clone(shard), LinkKey(index), url));
+    }
+    tasks.spawn_local(tick(Rc::clone(shard), chat_link));
+    tasks
 }
 
 /// Looks at the shard's timers, and tells operators whether all business services can be reached.

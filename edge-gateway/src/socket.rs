@@ -1,11 +1,11 @@
 //! One client in one namespace.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Instant};
 
 use bytes::Bytes;
 use service_kit::trace::Span;
 
-use crate::shard::{ConnectionKey, NamespaceKey, Rate};
+use crate::shard::{ConnectionKey, Found, NamespaceKey, Rate, Recoverable};
 
 /// Who a socket belongs to, as the auth service said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub(crate) struct Socket {
     pub(crate) identity: Option<Rc<Identity>>,
     /// Its allowance, where the namespace has one of its own.
     pub(crate) rate: Option<Box<Rate>>,
+    /// What it takes to come back, where the namespace lets sockets do that.
+    pub(crate) recoverable: Option<Box<Recoverable>>,
     pub(crate) stage: Stage,
 }
 
@@ -41,7 +43,35 @@ pub(crate) enum Stage {
         span: Option<Box<Span>>,
         /// What the client said as it asked, for a business service that must be asked again: JSON text, or empty.
         auth: Bytes,
+        /// What it was elsewhere, if the client has recovered its connection.
+        found: Option<Box<Found>>,
     },
+    /// It was let in, and waits for the rest of what it missed elsewhere.
+    Arriving { found: Box<Found> },
     /// It was let in.
     Live,
+    /// It has lost its connection, and may come back.
+    Suspended {
+        /// Whatever was sent before, its client has got.
+        confirmed_at: Option<Instant>,
+        ends_at: Instant,
+        reason: &'static str,
+    },
+}
+
+impl Stage {
+    /// Whether the socket has been let in and has not left.
+    pub(crate) fn is_in(&self) -> bool {
+        match self {
+            Self::Opening { .. } => false,
+            Self::Arriving { .. } | Self::Live | Self::Suspended { .. } => true,
+        }
+    }
+}
+
+impl Identity {
+    /// Subject and issuer: together they never change hands.
+    pub(crate) fn owner(&self) -> (&str, &str) {
+        (&self.subject, &self.issuer)
+    }
 }

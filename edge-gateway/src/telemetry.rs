@@ -26,6 +26,9 @@ const CONNECTS: &str = "sockeye_edge_connects_total";
 const AUTH_SECONDS: &str = "sockeye_edge_auth_seconds";
 const LINK_SECONDS: &str = "sockeye_edge_link_seconds";
 const LINKS_UP: &str = "sockeye_edge_links_up";
+const SUSPENDED: &str = "sockeye_edge_suspended_sockets";
+const RECOVERY_LOG_BYTES: &str = "sockeye_edge_recovery_log_bytes";
+const RECOVERIES: &str = "sockeye_edge_recoveries_total";
 const ACCEPT_ERRORS: &str = "sockeye_edge_accept_errors_total";
 const FORWARDS: &str = "sockeye_edge_forwards_total";
 const TUNNELS: &str = "sockeye_edge_tunnels";
@@ -42,6 +45,8 @@ pub(crate) struct Metrics {
     pub(crate) auth_seconds: Histogram,
     pub(crate) link_seconds: Histogram,
     pub(crate) links_up: Gauge,
+    pub(crate) suspended: Gauge,
+    pub(crate) recovery_log_bytes: BytesGauge,
     pub(crate) accept_errors: Counter,
     pub(crate) drops: Drops,
     pub(crate) forwards: Forwards,
@@ -94,6 +99,8 @@ impl Metrics {
             auth_seconds: histogram!(AUTH_SECONDS),
             link_seconds: histogram!(LINK_SECONDS),
             links_up: gauge!(LINKS_UP),
+            suspended: gauge!(SUSPENDED),
+            recovery_log_bytes: BytesGauge(gauge!(RECOVERY_LOG_BYTES)),
             accept_errors: counter!(ACCEPT_ERRORS),
             drops: Drops {
                 volatile: drop("volatile"),
@@ -119,6 +126,11 @@ impl Metrics {
     }
 
     #[expect(clippy::unused_self, reason = "callers reach all metrics through this type")]
+    pub(crate) fn recovered(&self, outcome: &'static str) {
+        counter!(RECOVERIES, "outcome" => outcome).increment(1);
+    }
+
+    #[expect(clippy::unused_self, reason = "callers reach all metrics through this type")]
     pub(crate) fn connected(&self, outcome: &'static str) {
         counter!(CONNECTS, "outcome" => outcome).increment(1);
     }
@@ -141,9 +153,26 @@ fn describe() {
         "From an event to its business service's answer."
     );
     describe_gauge!(LINKS_UP, "Links to business services that are attached.");
+    describe_gauge!(SUSPENDED, "Sockets without a connection that may come back.");
+    describe_gauge!(
+        RECOVERY_LOG_BYTES,
+        Unit::Bytes,
+        "Bytes of events kept for sockets that come back."
+    );
+    describe_counter!(RECOVERIES, "Sockets that lost their connection, by what became of them.");
     describe_counter!(ACCEPT_ERRORS, "Connections that could not be accepted.");
     describe_counter!(FORWARDS, "Requests for sessions of other edges, by outcome.");
     describe_gauge!(TUNNELS, "WebSockets that are carried to other edges.");
+}
+
+/// A gauge of bytes that move both ways.
+#[derive(Debug, Clone)]
+pub(crate) struct BytesGauge(Gauge);
+
+impl BytesGauge {
+    pub(crate) fn moved(&self, before: usize, after: usize) {
+        self.0.increment(as_f64(after) - as_f64(before));
+    }
 }
 
 /// What a gauge of bytes is moved by.

@@ -154,7 +154,10 @@ impl Attached {
         let socket = event.socket;
         match event.kind.expect("an event has a kind") {
             edge_event::Kind::Opened(opened) => opened_instructions(socket, &opened),
-            edge_event::Kind::Closed(_) | edge_event::Kind::AllAnnounced(_) => Vec::new(),
+            edge_event::Kind::Closed(_)
+            | edge_event::Kind::AllAnnounced(_)
+            | edge_event::Kind::Suspended(_)
+            | edge_event::Kind::Resumed(_) => Vec::new(),
             edge_event::Kind::Event(event) => self.event_instructions(socket, &event),
             edge_event::Kind::Ack(ack) => {
                 let answers: Value = serde_json::from_slice(&ack.args).unwrap();

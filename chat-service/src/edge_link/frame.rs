@@ -58,7 +58,16 @@ pub(super) enum EventKind {
         namespace: String,
         user: Result<User, UserError>,
         memberships: Vec<Membership>,
+        is_suspended: bool,
     },
+    /// A client has recovered its connection on this link.
+    Recovered {
+        namespace: String,
+        user: Result<User, UserError>,
+        memberships: Vec<Membership>,
+    },
+    Suspended,
+    Resumed,
     /// A client that the edge let come without a token.
     Unidentified,
     /// No announcement follows.
@@ -150,6 +159,9 @@ impl TryFrom<wire::EdgeEvent> for Event {
                 deadline_unix_ms,
                 attachments: _,
             }) => EventKind::Client { name, args, ack_id, deadline_unix_ms },
+            Kind::Suspended(wire::SocketSuspended { reason: _ }) => EventKind::Suspended,
+            // It is the same user, and the others know its profile.
+            Kind::Resumed(wire::SocketResumed { identity: _ }) => EventKind::Resumed,
             Kind::AllAnnounced(wire::AllAnnounced {}) => EventKind::AllAnnounced,
             Kind::Ack(_) | Kind::AckFinished(_) => EventKind::Unasked,
         };
@@ -168,18 +180,24 @@ impl TryFrom<wire::SocketOpened> for EventKind {
             announced,
             memberships,
             handshake: _,
+            suspended: is_suspended,
+            recovered,
         } = opened;
         // The edge lets clients in there without a token; here nobody is let in without a name.
         let Some(identity) = identity else { return Ok(Self::Unidentified) };
         let user = User::parse(&identity.subject, &identity.issuer, &identity.profile);
-        if !announced {
+        if !announced && !recovered {
             return Ok(Self::Opened { namespace, user });
         }
         let memberships = memberships
             .into_iter()
             .map(|wire::Membership { room, position }| Membership { room, position })
             .collect();
-        Ok(Self::Announced { namespace, user, memberships })
+        Ok(if recovered {
+            Self::Recovered { namespace, user, memberships }
+        } else {
+            Self::Announced { namespace, user, memberships, is_suspended }
+        })
     }
 }
 

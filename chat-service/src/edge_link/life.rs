@@ -26,7 +26,7 @@ use crate::{
     socket::{LinkKey, Socket, SocketKey},
     telemetry::{self, Outcome},
     user::{User, UserError},
-    worker::{CatchUp, Command, Restore},
+    worker::{Arrival, CatchUp, Command, Restore},
     workers::{WorkerSet, Workers},
 };
 
@@ -177,14 +177,30 @@ impl Life {
                     ticket.instructions.accept(socket.key);
                 }
             }
-            EventKind::Announced { namespace, user, memberships } => {
+            EventKind::Announced { namespace, user, memberships, is_suspended } => {
                 let mut ticket = self.outbox.ticket(seq, Instructions::default());
                 if let Some(socket) = self.admit(handle, (namespace, user), settings, &mut ticket) {
+                    let arrival = if is_suspended { Arrival::Suspended } else { Arrival::Stayed };
                     for membership in memberships {
-                        planned.extend(self.restore(settings, &ticket, &socket, membership));
+                        let restored = (&socket, membership, arrival);
+                        planned.extend(self.restore(settings, &ticket, restored));
                     }
                 }
             }
+            EventKind::Recovered { namespace, user, memberships } => {
+                let mut ticket = self.outbox.ticket(seq, Instructions::default());
+                if let Some(socket) = self.admit(handle, (namespace, user), settings, &mut ticket) {
+                    ticket.instructions.accept(socket.key);
+                    let rooms = memberships.iter().map(|membership| &membership.room);
+                    planned.extend(
+                        rooms.filter_map(|room| self.take_over(settings, &ticket, &socket, room)),
+                    );
+                }
+            }
+            EventKind::Suspended => {
+                self.tell_workers(handle, seq, planned, Command::SocketSuspended);
+            }
+            EventKind::Resumed => self.tell_workers(handle, seq, planned, Command::SocketResumed),
             EventKind::Unidentified => {
                 let mut ticket = self.outbox.ticket(seq, Instructions::default());
                 ticket.instructions.refuse(handle, "Unauthorized", br#"{"code":"unauthorized"}"#);
@@ -194,12 +210,9 @@ impl Life {
                 self.end_announcements(&settings.workers, planned);
             }
             EventKind::Closed => {
-                let ticket = self.outbox.ticket(seq, Instructions::default());
-                let Some(attached) = self.sockets.remove(&handle) else { return true };
-                settings.metrics.sockets.decrement(1);
-                for worker in attached.workers.iter() {
-                    let command = Command::SocketClosed(ticket.another(), attached.socket.key);
-                    planned.push_back(Planned { worker, command });
+                self.tell_workers(handle, seq, planned, Command::SocketClosed);
+                if self.sockets.remove(&handle).is_some() {
+                    settings.metrics.sockets.decrement(1);
                 }
             }
             EventKind::Client { name, args, ack_id, deadline_unix_ms } => {
@@ -219,6 +232,22 @@ impl Life {
             EventKind::Unasked => drop(self.outbox.ticket(seq, Instructions::default())),
         }
         true
+    }
+
+    /// Has every worker that may have a socket in a room do something about it.
+    fn tell_workers(
+        &self,
+        handle: u64,
+        seq: u64,
+        planned: &mut VecDeque<Planned>,
+        command: impl Fn(Ticket, SocketKey) -> Command,
+    ) {
+        let ticket = self.outbox.ticket(seq, Instructions::default());
+        let Some(attached) = self.sockets.get(&handle) else { return };
+        for worker in attached.workers.iter() {
+            let command = command(ticket.another(), attached.socket.key);
+            planned.push_back(Planned { worker, command });
+        }
     }
 
     /// Takes a socket in, unless it cannot be served. Its connection is closed then: the client will try again.
@@ -253,12 +282,30 @@ impl Life {
         Some(socket)
     }
 
-    fn restore(
+    /// Takes a socket into a room that it was in on another link.
+    fn take_over(
         &mut self,
         settings: &LinkSettings,
         ticket: &Ticket,
         socket: &Arc<Socket>,
-        membership: Membership,
+        room: &str,
+    ) -> Option<Planned> {
+        let Ok(room) = RoomKey::parse(&socket.namespace, room) else {
+            tracing::error!("edge brings a socket from what is no room");
+            return None;
+        };
+        let attached = self.sockets.get_mut(&socket.key.handle)?;
+        let worker = settings.workers.of(&room);
+        attached.workers.insert(worker);
+        let command = Command::SocketMoved(ticket.another(), Arc::clone(socket), room);
+        Some(Planned { worker, command })
+    }
+
+    fn restore(
+        &mut self,
+        settings: &LinkSettings,
+        ticket: &Ticket,
+        (socket, membership, arrival): (&Arc<Socket>, Membership, Arrival),
     ) -> Option<Planned> {
         let Membership { room, position } = membership;
         let Ok(room) = RoomKey::parse(&socket.namespace, &room) else {
@@ -277,6 +324,7 @@ impl Life {
             room,
             position,
             earlier: self.earlier,
+            arrival,
         };
         Some(Planned { worker, command: Command::Restore(Box::new(restore)) })
     }

@@ -33,7 +33,10 @@ impl Planned {
                 event.ticket.expect(answer + profile + SMALL_ANSWER_BYTES);
             }
             Command::CatchUp(catch_up) => catch_up.ticket.expect(PAGE_BYTES_MAX),
-            Command::SocketClosed(ticket, _) => ticket.expect(SMALL_ANSWER_BYTES),
+            Command::SocketClosed(ticket, _)
+            | Command::SocketSuspended(ticket, _)
+            | Command::SocketResumed(ticket, _)
+            | Command::SocketMoved(ticket, ..) => ticket.expect(SMALL_ANSWER_BYTES),
             Command::Restore(_) | Command::LinkGone(_) | Command::Query(_) => {}
         }
     }
@@ -44,7 +47,10 @@ impl Planned {
             Command::Client(..)
             | Command::Restore(_)
             | Command::CatchUp(_)
-            | Command::SocketClosed(..) => true,
+            | Command::SocketClosed(..)
+            | Command::SocketSuspended(..)
+            | Command::SocketResumed(..)
+            | Command::SocketMoved(..) => true,
             Command::LinkGone(_) | Command::Query(_) => false,
         }
     }

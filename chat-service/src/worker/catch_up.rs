@@ -7,7 +7,7 @@
 
 use std::collections::hash_map::Entry;
 
-use super::{CatchUp, Link, PAGE_BYTES_MAX, Restore, Worker};
+use super::{Arrival, CatchUp, Link, PAGE_BYTES_MAX, Restore, Worker};
 use crate::{
     client_error::ClientError,
     client_view::{self, EXCEPTION},
@@ -40,9 +40,9 @@ enum Standing {
 }
 
 impl<L: RoomLog> Worker<L> {
-    /// Members are not told: for them the socket was here all along.
+    /// Members are not told: for them the socket was here all along, or is suspended as they know.
     pub(super) async fn handle_restore(&mut self, restore: Restore) {
-        let Restore { ticket, socket, room: key, position, earlier } = restore;
+        let Restore { ticket, socket, room: key, position, earlier, arrival } = restore;
         if ticket.outbox().is_closed() {
             return;
         }
@@ -51,6 +51,9 @@ impl<L: RoomLog> Worker<L> {
         let count_before = room.socket_count_of(socket.key.link);
         if room.handle_restore(socket.key, &socket.user, earlier) == Joined::Already {
             return;
+        }
+        if arrival == Arrival::Suspended {
+            room.handle_suspended(socket.key);
         }
         socket.keep_room();
 

@@ -22,6 +22,13 @@ pub(crate) enum Command {
     Restore(Box<Restore>),
     /// A socket is gone: it leaves all its rooms.
     SocketClosed(Ticket, SocketKey),
+    /// A socket has lost its client, who may come back.
+    SocketSuspended(Ticket, SocketKey),
+    /// He has.
+    SocketResumed(Ticket, SocketKey),
+    /// A socket has come from another link, where it stays until this is done, and was in a room there. What was sent to it
+    /// until now it brings with it.
+    SocketMoved(Ticket, Arc<Socket>, RoomKey),
     CatchUp(Box<CatchUp>),
     /// A link is gone: its sockets leave all their rooms.
     LinkGone(LinkKey),
@@ -38,6 +45,16 @@ pub(crate) struct Restore {
     pub(crate) position: Option<Result<Position, ParsePositionError>>,
     /// The life of its link before this one, if this process has seen it.
     pub(crate) earlier: Option<LinkKey>,
+    pub(crate) arrival: Arrival,
+}
+
+/// How a socket comes back into a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// For the others it was here all along.
+    Stayed,
+    /// Without its client, as the others have been told.
+    Suspended,
 }
 
 /// Gives the restored sockets of a link in one room a part of what they missed, and tells the outbox whether it was all.

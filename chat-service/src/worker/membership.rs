@@ -2,13 +2,13 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{Worker, fan_out::Cause};
+use super::{Link, Worker, fan_out::Cause};
 use crate::{
     edge_link::Ticket,
-    room::Left,
+    room::{Joined, Left},
     room_key::RoomKey,
     room_log::RoomLog,
-    socket::{LinkKey, SocketKey},
+    socket::{LinkKey, Socket, SocketKey},
     user::User,
 };
 
@@ -24,9 +24,56 @@ impl<L: RoomLog> Worker<L> {
                 self.rooms.get_mut(&key).map_or(Left::Never, |room| room.handle_leave(socket));
             if let Left::User(user) = left {
                 self.tell_left(&key, &[&user], &mut Cause::Event(&mut ticket));
-                self.drop_if_empty(&key);
+            }
+            self.drop_if_empty(&key);
+        }
+    }
+
+    pub(super) fn handle_suspended(&mut self, mut ticket: Ticket, socket: SocketKey) {
+        for key in self.rooms_of(socket) {
+            let left =
+                self.rooms.get_mut(&key).map_or(Left::Never, |room| room.handle_suspended(socket));
+            if let Left::User(user) = left {
+                self.tell_left(&key, &[&user], &mut Cause::Event(&mut ticket));
             }
         }
+    }
+
+    pub(super) fn handle_resumed(&mut self, mut ticket: Ticket, socket: SocketKey) {
+        for key in self.rooms_of(socket) {
+            let joined = self.rooms.get_mut(&key).and_then(|room| room.handle_resumed(socket));
+            if let Some((Joined::User, user)) = joined {
+                self.tell_joined(&key, &user, socket, &mut ticket);
+            }
+        }
+    }
+
+    pub(super) async fn handle_moved(
+        &mut self,
+        mut ticket: Ticket,
+        socket: &Arc<Socket>,
+        key: RoomKey,
+    ) {
+        if ticket.outbox().is_closed() {
+            return;
+        }
+        let end = self.log.end(&key).await;
+        let joined = self.room(&key).handle_join(socket.key, &socket.user);
+        if joined == Joined::Already {
+            return;
+        }
+        socket.keep_room();
+        let link = self.links.entry(socket.key.link).or_insert_with(|| Link::new(ticket.outbox()));
+        link.note_membership(socket.key, &key);
+        link.join_catching_up(socket.key, &key, end);
+        if joined == Joined::User {
+            self.tell_joined(&key, &socket.user, socket.key, &mut ticket);
+        }
+    }
+
+    fn rooms_of(&self, socket: SocketKey) -> Vec<RoomKey> {
+        let link = self.links.get(&socket.link);
+        link.and_then(|link| link.sockets.get(&socket.handle).cloned()).unwrap_or_default()
     }
 
     pub(super) fn handle_link_gone(&mut self, link: LinkKey) {

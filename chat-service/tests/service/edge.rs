@@ -6,8 +6,8 @@ use proto::{
     auth::v1::Identity,
     edge::v1::{
         AllAnnounced, BackendFrame, ClientEvent, EdgeEvent, EdgeFrame, Hello, Instruction,
-        Membership, SocketClosed, SocketOpened, Welcome, edge_event::Kind,
-        edge_link_client::EdgeLinkClient,
+        Membership, SocketClosed, SocketOpened, SocketResumed, SocketSuspended, Welcome,
+        edge_event::Kind, edge_link_client::EdgeLinkClient,
     },
 };
 use tokio::{sync::mpsc, time};
@@ -249,9 +249,21 @@ pub(crate) fn opened(
                 position: (*position).to_owned(),
             })
             .collect(),
-        handshake: None,
+        ..SocketOpened::default()
     };
     EdgeEvent { socket, traceparent: String::new(), kind: Some(Kind::Opened(kind)) }
+}
+
+/// A socket that has lost its connection.
+pub(crate) fn suspended(socket: u64) -> EdgeEvent {
+    let kind = SocketSuspended { reason: "transport_closed".to_owned() };
+    EdgeEvent { socket, traceparent: String::new(), kind: Some(Kind::Suspended(kind)) }
+}
+
+/// Its client has come back.
+pub(crate) fn resumed(socket: u64, user: &str) -> EdgeEvent {
+    let kind = SocketResumed { identity: Some(identity(user)) };
+    EdgeEvent { socket, traceparent: String::new(), kind: Some(Kind::Resumed(kind)) }
 }
 
 /// The end of the announcements.

@@ -1,6 +1,11 @@
 //! Who is here, as others see it.
 
-use crate::{edge::closed, running::Running};
+use proto::edge::v1::edge_event::Kind;
+
+use crate::{
+    edge::{closed, opened, resumed, suspended},
+    running::Running,
+};
 
 #[tokio::test]
 async fn presence_is_of_users_and_not_of_sockets() {
@@ -24,6 +29,71 @@ async fn presence_is_of_users_and_not_of_sockets() {
         r#"emit to room lobby: presence [{"room":"lobby","joined":[],"left":[{"id":"bob"}],"count":1}]"#,
     ])
     .await;
+}
+
+#[tokio::test]
+async fn a_suspended_socket_is_given_everything_and_is_not_seen() {
+    let service = Running::start().await;
+    let mut edge = service.edge("one").await;
+    let mut other = service.edge("two").await;
+    edge.open(1, "ann").await;
+    other.open(1, "bob").await;
+    edge.join(1, "lobby").await;
+    other.join(1, "lobby").await;
+    edge.expect(&[
+        r#"emit to room lobby: presence [{"room":"lobby","joined":[{"id":"bob"}],"left":[],"count":2}]"#,
+    ])
+    .await;
+
+    other.send(vec![suspended(1)]).await;
+    let gone = r#"emit to room lobby: presence [{"room":"lobby","joined":[],"left":[{"id":"bob"}],"count":1}]"#;
+    edge.expect(&[gone]).await;
+    other.expect(&[gone]).await;
+    edge.ask(1, 1, "presence", r#"["lobby"]"#).await;
+    edge.expect(&[r#"ack 1/1 [{"users":[{"id":"ann"}],"count":1}]"#]).await;
+    edge.tell(1, "typing", r#"[{"room":"lobby","typing":true}]"#).await;
+    other.expect(&[r#"emit to room lobby: typing [{"room":"lobby","user":{"id":"ann"},"typing":true}] volatile"#]).await;
+
+    other.send(vec![resumed(1, "bob")]).await;
+    edge.expect(&[
+        r#"emit to room lobby: presence [{"room":"lobby","joined":[{"id":"bob"}],"left":[],"count":2}]"#,
+    ])
+    .await;
+
+    other.send(vec![suspended(1)]).await;
+    edge.expect(&[gone]).await;
+    other.expect(&[gone]).await;
+    other.send(vec![closed(1)]).await;
+    edge.expect_quiet(1, "lobby").await;
+}
+
+#[tokio::test]
+async fn a_socket_that_moves_to_another_link_is_in_both_until_the_first_ends() {
+    let service = Running::start().await;
+    let mut first = service.edge("one").await;
+    let mut second = service.edge("two").await;
+    first.open(1, "ann").await;
+    first.join(1, "lobby").await;
+    first.send(vec![suspended(1)]).await;
+    first.expect(&[
+        r#"emit to room lobby: presence [{"room":"lobby","joined":[],"left":[{"id":"ann"}],"count":0}]"#,
+    ])
+    .await;
+
+    let mut recovered = opened(7, "/chat", "ann", Some(&[("lobby", "")]));
+    if let Some(Kind::Opened(opened)) = &mut recovered.kind {
+        (opened.announced, opened.recovered) = (false, true);
+    }
+    second.send(vec![recovered]).await;
+
+    second.expect(&["accept 7"]).await;
+    first.expect(&[
+        r#"emit to room lobby: presence [{"room":"lobby","joined":[{"id":"ann"}],"left":[],"count":1}]"#,
+    ])
+    .await;
+    first.send(vec![closed(1)]).await;
+    second.ask(7, 1, "presence", r#"["lobby"]"#).await;
+    second.expect(&[r#"ack 7/1 [{"users":[{"id":"ann"}],"count":1}]"#]).await;
 }
 
 #[tokio::test]
@@ -79,8 +149,8 @@ async fn a_link_that_does_not_come_back_takes_its_users_with_it_when_the_grace_i
 async fn a_socket_with_an_identity_that_makes_no_sense_is_closed() {
     let service = Running::start().await;
     let mut edge = service.edge("one").await;
-    let mut opened = crate::edge::opened(1, "/chat", "ann", None);
-    if let Some(proto::edge::v1::edge_event::Kind::Opened(opened)) = &mut opened.kind {
+    let mut opened = opened(1, "/chat", "ann", None);
+    if let Some(Kind::Opened(opened)) = &mut opened.kind {
         opened.identity.as_mut().unwrap().profile = "not JSON".into();
     }
 

@@ -209,7 +209,7 @@ fn sent_again(packet: &Packet<'_>) -> Option<Result<Vec<u8>, EncodeError>> {
 fn encode(outgoing: Outgoing) -> Result<Value, Box<dyn Error>> {
     sent(match outgoing {
         Outgoing::Connect { namespace, sid } => {
-            Ok(socket_io::encode_connect_frame(&namespace, &sid))
+            Ok(socket_io::encode_connect_frame(&namespace, &sid, None))
         }
         Outgoing::ConnectError { namespace, message, data } => {
             let data = data.as_deref().map(str::as_bytes);

@@ -26,6 +26,7 @@ pub use decoder::{ATTACHMENTS_MAX, DecodePacketError, NAMESPACE_BYTES_MAX, Packe
 pub use encoder::{
     encode_ack_frame, encode_ack_frames, encode_connect_error_frame, encode_connect_frame,
     encode_disconnect_frame, encode_event_frame, encode_event_frames,
+    encode_recoverable_event_frames,
 };
 pub use session::{Action, NAMESPACES_MAX, Session, Violation};
 

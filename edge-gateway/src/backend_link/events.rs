@@ -20,13 +20,17 @@ pub(crate) fn opened(
     SocketOpened {
         namespace: namespace.to_owned(),
         socket_id: public_id.to_owned(),
-        identity: identity.map(|identity| WireIdentity {
-            subject: identity.subject.as_ref().to_owned(),
-            issuer: identity.issuer.as_ref().to_owned(),
-            profile: identity.profile.clone(),
-            expires_at_unix_ms: identity.expires_at_unix_ms,
-        }),
+        identity: identity.map(wire_identity),
         ..SocketOpened::default()
+    }
+}
+
+pub(super) fn wire_identity(identity: &Identity) -> WireIdentity {
+    WireIdentity {
+        subject: identity.subject.as_ref().to_owned(),
+        issuer: identity.issuer.as_ref().to_owned(),
+        profile: identity.profile.clone(),
+        expires_at_unix_ms: identity.expires_at_unix_ms,
     }
 }
 
@@ -60,7 +64,10 @@ pub(super) fn event_bytes(event: &EdgeEvent) -> usize {
                 + opened.handshake.as_ref().map_or(0, handshake_bytes)
         }
         Some(Kind::Closed(closed)) => closed.rooms.iter().map(String::len).sum(),
-        Some(Kind::AckFinished(_) | Kind::AllAnnounced(_)) | None => 0,
+        Some(Kind::Resumed(resumed)) => {
+            resumed.identity.as_ref().map_or(0, |identity| identity.profile.len())
+        }
+        Some(Kind::Suspended(_) | Kind::AckFinished(_) | Kind::AllAnnounced(_)) | None => 0,
     };
     contents + EVENT_OVERHEAD_BYTES
 }

@@ -12,18 +12,19 @@ use tokio::{
     net::TcpStream,
     sync::{mpsc, oneshot},
     task::JoinSet,
-    time,
+    time::{self, error::Elapsed},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
 use super::{
-    PeerAddress, answers,
+    PeerAddress, answers, claims,
     connection::{ConnectError, PeerConnection},
     tunnel,
 };
 use crate::{
     session_id::SessionId,
+    shard::{Claim, Claimed, Missed, Settlement},
     telemetry::Metrics,
     transport::{
         leave::Left,
@@ -109,6 +110,13 @@ impl Forwarder {
                     tracing::debug!(%error, "tunnel to another edge ended");
                 }
             }
+            Mail::Claim { claim, reply } => {
+                // Whoever asked may have stopped waiting.
+                reply.send(Box::pin(self.claim(*claim)).await).ok();
+            }
+            Mail::Settle { settlement, reply } => {
+                reply.send(Box::pin(self.settle(settlement)).await).ok();
+            }
             Mail::Leave { session, left } => Box::pin(self.leave(session, left)).await,
         }
     }
@@ -192,6 +200,39 @@ impl Forwarder {
                 answers::from_wire(refusal).ok()
             }
             Err(error) => Some(self.failed(&error).unwrap_or(Answer::UnknownSession)),
+        }
+    }
+
+    async fn claim(&self, claim: Claim) -> Option<Claimed> {
+        let id = claim.wanted.id;
+        let call = async {
+            let mut client = self.connection.client().await?;
+            let response = client.claim(claims::claim_to_wire(claim)).await?.into_inner();
+            claims::claimed_from_wire(id, response).map_err(|_| CallError::Misrouted)
+        };
+        self.counted(time::timeout(CALL_TIMEOUT, call).await)?
+    }
+
+    async fn settle(&self, settlement: Settlement) -> Option<Vec<Missed>> {
+        let call = async {
+            let mut client = self.connection.client().await?;
+            let request = claims::settlement_to_wire(settlement);
+            Ok(claims::settled_from_wire(client.settle(request).await?.into_inner()))
+        };
+        // The other edge waits for a business service.
+        self.counted(time::timeout(CALL_TIMEOUT * 2, call).await)?
+    }
+
+    fn counted<T>(&self, outcome: Result<Result<T, CallError>, Elapsed>) -> Option<T> {
+        match outcome.unwrap_or(Err(CallError::Unreachable)) {
+            Ok(answer) => {
+                self.metrics.forwards.answered.increment(1);
+                Some(answer)
+            }
+            Err(error) => {
+                self.failed(&error);
+                None
+            }
         }
     }
 

@@ -2,17 +2,19 @@
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use proto::peer::v1::{
-    AskUpgradeRequest, AskUpgradeResponse, LeaveRequest, LeaveResponse, PollRequest, PollingAnswer,
-    PostPart, edge_peer_server::EdgePeer, post_part::Part,
+    AskUpgradeRequest, AskUpgradeResponse, ClaimRequest, ClaimResponse, LeaveRequest,
+    LeaveResponse, PollRequest, PollingAnswer, PostPart, SettleRequest, SettleResponse,
+    edge_peer_server::EdgePeer, post_part::Part,
 };
 use tokio::sync::oneshot;
 use tonic::{Status, Streaming, body::Body};
 
-use super::{TUNNEL_PATH, TUNNEL_PROTOCOL, answers};
+use super::{TUNNEL_PATH, TUNNEL_PROTOCOL, answers, claims};
 use crate::{
     session_id::SessionId,
+    shard::claims::find,
     transport::{
-        mailbox::{Mail, Mailboxes, NoShard},
+        mailbox::{Mail, Mailboxes, NoShard, Place},
         polling::Answer,
     },
 };
@@ -116,6 +118,29 @@ impl EdgePeer for PeerService {
         let refusal = refusal.map(answers::to_wire);
         let refusal = refusal.map_or(0, |refusal| refusal.outcome);
         Ok(tonic::Response::new(AskUpgradeResponse { refusal }))
+    }
+
+    async fn claim(
+        &self,
+        request: tonic::Request<ClaimRequest>,
+    ) -> Result<tonic::Response<ClaimResponse>, Status> {
+        let claim = claims::claim_from_wire(request.into_inner())
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let found = find(&self.mailboxes, None, claim).await;
+        Ok(tonic::Response::new(claims::claimed_to_wire(found.map(|found| found.claimed))))
+    }
+
+    async fn settle(
+        &self,
+        request: tonic::Request<SettleRequest>,
+    ) -> Result<tonic::Response<SettleResponse>, Status> {
+        let settlement = claims::settlement_from_wire(request.get_ref())
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let (reply, answered) = oneshot::channel();
+        let place = Place::Shard(settlement.shard.into());
+        let sent = self.mailboxes.send_to(place, Mail::Settle { settlement, reply }).await;
+        let rest = if sent.is_ok() { answered.await.unwrap_or_default() } else { None };
+        Ok(tonic::Response::new(claims::settled_to_wire(rest)))
     }
 
     async fn leave(

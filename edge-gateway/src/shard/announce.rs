@@ -35,6 +35,7 @@ impl Shard {
             self.give_up(event);
         }
         self.server_acks.forget(link);
+        self.abandon_settlements(link);
         let sockets: Vec<EdgeEvent> = self
             .sockets
             .iter()
@@ -63,22 +64,27 @@ impl Shard {
         let mut opened = backend_link::opened(path, &socket.public_id, socket.identity.as_deref());
         let mut traceparent = String::new();
         match &socket.stage {
-            Stage::Opening { span, auth } => {
+            Stage::Opening { span, auth, found } => {
                 traceparent = service_kit::trace::traceparent_of(span.as_deref());
                 let entry = self.connections.get(socket.connection.index as usize);
                 opened.handshake = entry.zip(settings).map(|(entry, settings)| {
                     entry.handshake.for_backend(&settings.handshake, auth.clone())
                 });
+                if let Some(found) = found {
+                    opened.recovered = true;
+                    opened.memberships = found.claimed.memberships.clone();
+                }
             }
-            Stage::Live => {
+            Stage::Live | Stage::Arriving { .. } | Stage::Suspended { .. } => {
                 opened.announced = true;
+                opened.suspended = matches!(socket.stage, Stage::Suspended { .. });
                 opened.memberships = self.memberships(index);
             }
         }
         EdgeEvent { socket: socket.handle, traceparent, kind: Some(Kind::Opened(opened)) }
     }
 
-    fn memberships(&self, index: usize) -> Vec<Membership> {
+    pub(super) fn memberships(&self, index: usize) -> Vec<Membership> {
         let key = super::SocketKey(u32::try_from(index).unwrap_or(u32::MAX));
         let rooms = self.rooms.rooms_of(key);
         rooms
@@ -102,6 +108,8 @@ fn still_meaningful(
             Kind::Opened(_)
             | Kind::Closed(_)
             | Kind::Ack(_)
+            | Kind::Suspended(_)
+            | Kind::Resumed(_)
             | Kind::AckFinished(_)
             | Kind::AllAnnounced(_),
         )

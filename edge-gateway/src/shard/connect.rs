@@ -1,51 +1,37 @@
 //! How a client enters a namespace: token, identity, the business service's answer.
 
+mod auth;
+
 use std::{
     rc::Rc,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use edge_protocol::{
     plain_json::Request,
     socket_io::{self, v2},
 };
-use serde::Deserialize;
 use service_kit::{
     clock,
     trace::{Span, SpanKind, traceparent_of},
 };
 
+use self::auth::Auth;
+pub(crate) use self::auth::Entering;
 use super::{
-    ConnectionKey, Flow, JsonStage, NamespaceKey, Shard, SocketKey, Wire, rate::Rate,
+    ConnectionKey, Flow, Found, JsonStage, NamespaceKey, Shard, SocketKey, Wire, rate::Rate,
     verifications::Connect,
 };
 use crate::{
     auth::VerifyTokenError,
     backend_link,
-    client_handshake::without_token,
     close_reason::CloseReason,
     error_answer::ErrorAnswer,
     namespaces::Authentication,
-    request::TOKEN_BYTES_MAX,
     session_id,
     socket::{Identity, Socket, Stage},
     telemetry,
 };
-
-/// What the edge reads of a client's `auth`; all else in it is the client's affair.
-#[derive(Deserialize)]
-struct Auth {
-    token: Option<String>,
-}
-
-impl Auth {
-    /// The token in the JSON text of an `auth`, if the auth service would look at it.
-    fn token(auth: &str) -> Option<String> {
-        let token = serde_json::from_str::<Self>(auth).ok()?.token;
-        token.filter(|token| token.len() <= TOKEN_BYTES_MAX)
-    }
-}
 
 impl Shard {
     pub(crate) fn connect_requested(
@@ -146,17 +132,29 @@ impl Shard {
         let span = span.map(Box::new);
         match (self.authentication_of(namespace), token) {
             (Authentication::Token, Some(token)) => {
-                let auth = auth.map(without_token).unwrap_or_default();
-                let connect = Connect { connection: key, namespace, token, auth, span };
-                self.verifications.start(connect);
+                let entering = self.entering((key, namespace), auth, span);
+                self.verifications.start(Connect { entering, token });
             }
             (Authentication::Token, None) => self.reject(key, namespace, span),
             (Authentication::None, _) => {
-                let auth = auth.map(|auth| Bytes::copy_from_slice(auth.as_bytes()));
-                self.open((key, namespace), None, auth.unwrap_or_default(), span);
+                let entering = self.entering((key, namespace), auth, span);
+                self.admitted(entering, None);
             }
         }
         self.flow(key)
+    }
+
+    /// Goes on with a client of whom it is known who it is: with the socket that it had, or with a new one.
+    fn admitted(&mut self, mut entering: Entering, identity: Option<Identity>) {
+        let place = (entering.connection, entering.namespace);
+        if let Some(wanted) = entering.wanted.take() {
+            match self.recover(place, identity.as_ref(), &wanted, entering.span.take()) {
+                Ok(()) => return,
+                Err(span) => entering.span = span,
+            }
+            return self.claim_elsewhere(entering, identity, wanted);
+        }
+        self.open(entering, identity, None);
     }
 
     pub(super) fn verified(
@@ -165,25 +163,30 @@ impl Shard {
         outcome: Result<Identity, VerifyTokenError>,
     ) {
         let is_wanted = self.verifications.finished(&connect);
-        let Connect { connection, namespace, auth, span, .. } = connect;
+        let Connect { entering, .. } = connect;
         if !is_wanted {
-            return finish(span, "withdrawn");
+            return finish(entering.span, "withdrawn");
         }
+        let Entering { connection, namespace, .. } = entering;
+        let outcome = match outcome {
+            Ok(identity) => return self.admitted(entering, Some(identity)),
+            Err(error) => error,
+        };
+        let span = entering.span;
         match outcome {
-            Ok(identity) => self.open((connection, namespace), Some(identity), auth, span),
-            Err(VerifyTokenError::Rejected) => self.reject(connection, namespace, span),
-            Err(VerifyTokenError::Unavailable) => self.cannot_verify(connection, namespace, span),
+            VerifyTokenError::Rejected => self.reject(connection, namespace, span),
+            VerifyTokenError::Unavailable => self.cannot_verify(connection, namespace, span),
         }
     }
 
     /// Asks the namespace's business service to let the client in.
-    fn open(
+    pub(super) fn open(
         &mut self,
-        (key, namespace): (ConnectionKey, NamespaceKey),
+        entering: Entering,
         identity: Option<Identity>,
-        auth: Bytes,
-        span: Option<Box<Span>>,
+        found: Option<Box<Found>>,
     ) {
+        let Entering { connection: key, namespace, auth, span, .. } = entering;
         let Some(terms) = self.namespaces.get(namespace.index()).map(|one| &one.settings) else {
             return;
         };
@@ -199,11 +202,18 @@ impl Shard {
             handshake.query.retain(|field| field.name != "token");
         }
         let traceparent = traceparent_of(span.as_deref());
-        let public_id: Box<str> = session_id::random().into();
+        let public_id: Box<str> = match &found {
+            Some(found) => found.claimed.public_id.as_str().into(),
+            None => session_id::random().into(),
+        };
         let mut opened = backend_link::opened(&path, &public_id, identity.as_ref());
         opened.handshake = Some(handshake);
+        if let Some(found) = &found {
+            opened.recovered = true;
+            opened.memberships = found.claimed.memberships.clone();
+        }
         let identity = identity.map(Rc::new);
-        let stage = Stage::Opening { span, auth };
+        let stage = Stage::Opening { span, auth, found };
 
         let socket = self.insert_socket(|handle| Socket {
             connection: key,
@@ -212,6 +222,7 @@ impl Shard {
             public_id,
             identity,
             rate,
+            recoverable: None,
             stage,
         });
         let is_wanted = self.entry(key).is_some_and(|entry| match &mut entry.wire {
@@ -237,17 +248,27 @@ impl Shard {
     pub(crate) fn accepted(&mut self, handle: u64) {
         let Some(key) = self.socket_by_handle(handle) else { return };
         let Some(socket) = self.sockets.get_mut(key.index()) else { return };
-        let Stage::Opening { span, .. } = std::mem::replace(&mut socket.stage, Stage::Live) else {
+        let Stage::Opening { span, found, .. } = &mut socket.stage else {
             return self.common.metrics.drops.bad_instruction.increment(1);
         };
+        let (span, found) = (span.take(), found.take());
+        socket.stage = Stage::Live;
         let (connection, namespace) = (socket.connection, socket.namespace);
         let (identity, public_id) = (socket.identity.clone(), socket.public_id.clone());
         finish(span, "accepted");
         self.common.metrics.connected("accepted");
         self.rooms.enter(namespace, key, identity.as_deref().map(|identity| &*identity.subject));
-        self.greet(connection, namespace, key, &public_id);
-        let Some(identity) = identity else { return };
+        if let Some(found) = found {
+            return self.begin_arrival(key, namespace, found);
+        }
+        self.greet((connection, namespace), key, &public_id);
+        if let Some(identity) = identity {
+            self.expire_with(connection, &identity);
+        }
+    }
 
+    /// Has a connection end when the token does that let it in.
+    pub(super) fn expire_with(&mut self, connection: ConnectionKey, identity: &Identity) {
         let lifetime = identity.expires_at_unix_ms.saturating_sub(clock::unix_ms());
         // Farther ahead than a clock can tell is as good as never.
         if let Some(at) = Instant::now().checked_add(Duration::from_millis(lifetime)) {
@@ -257,8 +278,7 @@ impl Shard {
 
     fn greet(
         &mut self,
-        connection: ConnectionKey,
-        namespace: NamespaceKey,
+        (connection, namespace): (ConnectionKey, NamespaceKey),
         socket: SocketKey,
         public_id: &str,
     ) {
@@ -268,7 +288,9 @@ impl Shard {
         match &mut entry.wire {
             Wire::SocketIo(session) => {
                 session.connected(&path, socket);
-                self.send(connection, socket_io::encode_connect_frame(&path, public_id));
+                let id = self.make_recoverable(socket, None).map(|id| id.to_string());
+                let frame = socket_io::encode_connect_frame(&path, public_id, id.as_deref());
+                self.send(connection, frame);
             }
             Wire::SocketIo2(client) => {
                 client.session.connected(&path, socket);
@@ -399,7 +421,7 @@ impl Shard {
 }
 
 /// Ends a connect's span, and says in the log how it went.
-fn finish(span: Option<Box<Span>>, outcome: &'static str) {
+pub(super) fn finish(span: Option<Box<Span>>, outcome: &'static str) {
     let trace_id = span.as_ref().map(|span| span.context().trace_id());
     tracing::debug!(outcome, trace.id = trace_id.map(tracing::field::display), "connect ended");
     if let Some(mut span) = span {

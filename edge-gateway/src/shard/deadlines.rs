@@ -60,6 +60,7 @@ impl Shard {
         self.expire_server_acks(now);
         self.verifications.forget_finished();
         self.sessions.expire(now);
+        self.expire_recovery(now);
         for link in &mut self.links {
             link.acknowledge_now();
         }

@@ -16,6 +16,10 @@ const BATCH_MIN: usize = 64;
 /// How long business services may take to hear of the last sockets' ends.
 const LINKS_DEADLINE: Duration = Duration::from_secs(2);
 
+/// How long clients that were sent away may take to claim their sockets at another edge: an official client waits between
+/// half a second and one and a half before it tries.
+const CLAIMS_DEADLINE: Duration = Duration::from_secs(5);
+
 /// Closes every connection within the drain timeout, and waits until the business services know of it.
 pub(crate) async fn run(shard: &SharedShard) {
     let timeout = shard.borrow().limits.drain_timeout;
@@ -34,6 +38,15 @@ pub(crate) async fn run(shard: &SharedShard) {
             continue;
         }
         time::sleep(jittered(BATCH_INTERVAL)).await;
+    }
+    let claimed = async {
+        while shard.borrow().suspended_count() > 0 {
+            time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    // The clients come back to other edges, and claim their sockets from here.
+    if time::timeout(CLAIMS_DEADLINE, claimed).await.is_err() {
+        shard.borrow_mut().give_up_suspended();
     }
     let links_idle = async {
         while !shard.borrow().links.iter().all(|link| link.is_idle() || !link.is_attached()) {

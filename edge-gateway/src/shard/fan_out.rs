@@ -57,6 +57,10 @@ struct Encoded<'a> {
     namespace: &'a str,
     emit: &'a Emit,
     ack_id: Option<u64>,
+    /// For clients that recover their connections.
+    offset: Option<String>,
+    /// What tells it from others, while a socket may have been given it elsewhere.
+    fingerprint: Option<u64>,
     socket_io: Option<Bytes>,
     /// With bytes, as Engine.IO 3 has them.
     older: [Option<Bytes>; 2],
@@ -67,13 +71,17 @@ impl Encoded<'_> {
     fn socket_io(&mut self) -> Result<&Bytes, EncodeError> {
         if self.socket_io.is_none() {
             let Emit { event, args, attachments, .. } = self.emit;
-            let frames = socket_io::encode_event_frames(
-                self.namespace,
-                event,
-                args,
-                self.ack_id,
-                attachments,
-            )?;
+            let (namespace, ack_id) = (self.namespace, self.ack_id);
+            let frames = match &self.offset {
+                Some(offset) => socket_io::encode_recoverable_event_frames(
+                    namespace,
+                    event,
+                    args,
+                    offset,
+                    attachments,
+                ),
+                None => socket_io::encode_event_frames(namespace, event, args, ack_id, attachments),
+            }?;
             self.socket_io = Some(frames.into());
         }
         self.socket_io.as_ref().ok_or(EncodeError::NotAnArray)
@@ -114,6 +122,8 @@ struct Outcome {
     dropped: u64,
     overflowed: SmallVec<[ConnectionKey; 8]>,
     asked: SmallVec<[SocketKey; 4]>,
+    /// Its frames, where one of the recipients may come back for it.
+    kept: Option<Bytes>,
     /// It cannot be put into a frame of everyone's wire format.
     is_unencodable: bool,
 }
@@ -136,6 +146,9 @@ impl Shard {
         let outcome = self.deliver(namespace, audience, emit, ack_id);
         if outcome.is_unencodable {
             self.bad_instruction("emit whose args are no JSON list, or with too many attachments");
+        }
+        if let Some(frames) = outcome.kept {
+            self.keep_for_recovery(namespace, emit, frames);
         }
         if !emit.position.is_empty() {
             self.advance(namespace, audience, emit);
@@ -184,6 +197,8 @@ impl Shard {
             namespace: &audience.namespace,
             emit,
             ack_id,
+            offset: self.recovery.offset_of(namespace, emit),
+            fingerprint: self.recovery.double_of(emit),
             socket_io: None,
             older: [None, None],
             plain_json: None,
@@ -203,7 +218,7 @@ impl Shard {
         }
         let is_in = |key: &SocketKey| {
             let socket = self.sockets.get(key.index());
-            socket.is_some_and(|one| matches!(one.stage, Stage::Live) && one.namespace == namespace)
+            socket.is_some_and(|one| one.stage.is_in() && one.namespace == namespace)
         };
         let sockets = audience.sockets.iter().filter_map(|handle| self.socket_by_handle(*handle));
         let sockets = sockets.filter(is_in);
@@ -244,6 +259,16 @@ impl Shard {
         outcome: &mut Outcome,
     ) -> Result<(), EncodeError> {
         let Some(socket) = self.sockets.get(key.index()) else { return Ok(()) };
+        let is_kept = encoded.offset.is_some() && !encoded.emit.volatile;
+        if is_kept && outcome.kept.is_none() && socket.recoverable.is_some() {
+            outcome.kept = Some(encoded.socket_io()?.clone());
+        }
+        let is_double = encoded.fingerprint.is_some_and(|fingerprint| {
+            socket.recoverable.as_ref().is_some_and(|one| one.has_got(fingerprint))
+        });
+        if is_double || !matches!(socket.stage, Stage::Live) {
+            return Ok(());
+        }
         let entry = self.connections.get(socket.connection.index as usize);
         let entry = entry.filter(|entry| entry.serial == socket.connection.serial);
         let Some(entry) = entry else { return Ok(()) };

@@ -6,7 +6,6 @@ use super::{LinkKey, Shard, SocketKey};
 use crate::{
     backend_link::{SequenceError, bytes_of},
     close_reason::CloseReason,
-    socket::Stage,
 };
 
 impl Shard {
@@ -28,6 +27,7 @@ impl Shard {
         if let Some(link) = self.links.get_mut(link.0) {
             link.handle_ack(frame.ack)?;
         }
+        self.go_on_with_claims(link);
         self.resume_waiting(link);
         Ok(())
     }
@@ -44,6 +44,7 @@ impl Shard {
                     let namespace = self.sockets.get(socket.index()).map(|socket| socket.namespace);
                     if let Some(namespace) = namespace {
                         self.rooms.leave(namespace, socket, &leave.room);
+                        self.note_leave(socket, &leave.room);
                     }
                 }
             }
@@ -59,6 +60,7 @@ impl Shard {
                 for handle in close.sockets {
                     let socket = self.socket_by_handle(handle);
                     let socket = socket.and_then(|socket| self.sockets.get(socket.index()));
+                    // A suspended socket has none.
                     if let Some(connection) = socket.map(|socket| socket.connection) {
                         self.close(connection, CloseReason::ClosedByBackend);
                     }
@@ -76,6 +78,7 @@ impl Shard {
             let namespace = self.sockets.get(socket.index()).map(|socket| socket.namespace);
             if let Some(namespace) = namespace {
                 self.rooms.join(namespace, socket, &join.room, &join.position);
+                self.note_join(socket, &join.room);
             }
         }
     }
@@ -83,9 +86,8 @@ impl Shard {
     /// The sockets of these handles that are still there. An instruction for one that has just gone is ordinary.
     fn live_sockets(&self, handles: &[u64]) -> Vec<SocketKey> {
         let keys = handles.iter().filter_map(|handle| self.socket_by_handle(*handle));
-        let is_live = |key: &SocketKey| {
-            self.sockets.get(key.index()).is_some_and(|one| matches!(one.stage, Stage::Live))
-        };
+        let is_live =
+            |key: &SocketKey| self.sockets.get(key.index()).is_some_and(|one| one.stage.is_in());
         keys.filter(is_live).collect()
     }
 }

@@ -2,23 +2,17 @@
 
 use std::{cell::RefCell, collections::HashMap, rc::Weak, time::Instant};
 
-use bytes::Bytes;
 use foldhash::fast::FixedState;
-use service_kit::trace::Span;
 use tokio::task::JoinSet;
 
-use super::{ConnectionKey, NamespaceKey, Shard};
+use super::{ConnectionKey, NamespaceKey, Shard, connect::Entering};
 use crate::auth::TokenVerifier;
 
 /// A client that wants to enter a namespace, on its way to the auth service.
 #[derive(Debug)]
 pub(crate) struct Connect {
-    pub(super) connection: ConnectionKey,
-    pub(super) namespace: NamespaceKey,
+    pub(super) entering: Entering,
     pub(super) token: String,
-    /// What else the client said as it asked: JSON text of an object, or empty.
-    pub(super) auth: Bytes,
-    pub(super) span: Option<Box<Span>>,
 }
 
 /// The verifications under way: at most one for each namespace that a connection asks for. A client that goes on asking
@@ -84,13 +78,13 @@ impl Verifications {
 
 impl Connect {
     fn key(&self) -> (ConnectionKey, NamespaceKey) {
-        (self.connection, self.namespace)
+        (self.entering.connection, self.entering.namespace)
     }
 }
 
 /// Verifies one client's token and has the shard go on with the answer.
 async fn verify(verifier: TokenVerifier, shard: Weak<RefCell<Shard>>, connect: Connect) {
-    let parent = connect.span.as_ref().map(|span| span.context());
+    let parent = connect.entering.span.as_ref().map(|span| span.context());
     let asked_at = Instant::now();
     let outcome = verifier.verify(&connect.token, parent).await;
     let Some(shard) = shard.upgrade() else { return };

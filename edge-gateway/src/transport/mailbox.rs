@@ -15,7 +15,10 @@ use super::{
     polling::{self, Answer, Post},
     probe,
 };
-use crate::{session_id::SessionId, shard::SharedShard};
+use crate::{
+    session_id::SessionId,
+    shard::{Claim, Claimed, Missed, Settlement, SharedShard},
+};
 
 /// How many requests may wait for one shard, or for one other edge. When it is full, those who bring more wait.
 const MAIL_MAX: usize = 1024;
@@ -32,6 +35,10 @@ pub(crate) enum Mail {
     Probe { session: SessionId, stream: TcpStream, early: Bytes },
     /// Another edge can no longer bring its requests.
     Leave { session: SessionId, left: Left },
+    /// A client that was there before wants to go on here.
+    Claim { claim: Box<Claim>, reply: oneshot::Sender<Option<Claimed>> },
+    /// It does: its socket may end there.
+    Settle { settlement: Settlement, reply: oneshot::Sender<Option<Vec<Missed>>> },
 }
 
 impl Mail {
@@ -42,6 +49,8 @@ impl Mail {
             | Self::Ask { session, .. }
             | Self::Probe { session, .. }
             | Self::Leave { session, .. } => *session,
+            Self::Claim { claim, .. } => claim.wanted.id,
+            Self::Settle { settlement, .. } => settlement.id,
         }
     }
 }
@@ -63,6 +72,13 @@ pub(crate) struct Sender(mpsc::Sender<Mail>);
 /// The mail for one shard, or for another edge.
 #[derive(Debug)]
 pub(crate) struct Mailbox(mpsc::Receiver<Mail>);
+
+/// A shard of this edge, or another edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Shard(usize),
+    Edge(u16),
+}
 
 /// There is no such shard or edge, or it has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +113,35 @@ impl Mailboxes {
     /// The ways to the shards of this edge only.
     pub(crate) fn of_this_edge(&self) -> Self {
         Self { peers: Arc::default(), ..self.clone() }
+    }
+
+    pub(crate) fn edge(&self) -> u16 {
+        self.edge
+    }
+
+    pub(crate) fn has_peers(&self) -> bool {
+        !self.peers.is_empty()
+    }
+
+    /// Where something may be that is not on `shard`, the most likely place first.
+    pub(crate) fn elsewhere(&self, shard: Option<u8>, id: SessionId) -> Vec<Place> {
+        let shards = (0..self.shards.len()).filter(|one| shard.map(usize::from) != Some(*one));
+        let edges = self.peers.keys().copied();
+        let mut places: Vec<Place> =
+            shards.map(Place::Shard).chain(edges.map(Place::Edge)).collect();
+        let named =
+            if id.edge() == self.edge { Place::Shard(id.shard()) } else { Place::Edge(id.edge()) };
+        places.sort_by_key(|place| *place != named);
+        places
+    }
+
+    /// Brings something to a place, whatever session it names.
+    pub(crate) async fn send_to(&self, place: Place, mail: Mail) -> Result<(), NoShard> {
+        let Sender(to) = match place {
+            Place::Shard(shard) => self.shards.get(shard).ok_or(NoShard)?,
+            Place::Edge(edge) => self.peers.get(&edge).ok_or(NoShard)?,
+        };
+        to.send(mail).await.map_err(|_| NoShard)
     }
 
     /// Brings a request to its shard, or on its way to its edge.
@@ -145,6 +190,13 @@ pub(crate) async fn serve(shard: SharedShard, Mailbox(mut mail): Mailbox, draine
                     tasks.spawn_local(probe::run(Rc::clone(&shard), session, stream, early));
                 }
                 Some(Mail::Leave { session, left }) => leave::leave(&shard, session, left),
+                Some(Mail::Claim { claim, reply }) => {
+                    // Whoever asked may have stopped waiting.
+                    reply.send(shard.borrow_mut().claimed(&claim)).ok();
+                }
+                Some(Mail::Settle { settlement, reply }) => {
+                    shard.borrow_mut().settle(settlement, reply);
+                }
                 None => break,
             },
             _ = tasks.join_next(), if !tasks.is_empty() => {}

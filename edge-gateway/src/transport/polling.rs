@@ -306,6 +306,7 @@ async fn closed(connection: &Connection, polling: &Polling) {
 mod tests {
     use std::{
         cell::RefCell,
+        collections::HashMap,
         net::{TcpListener, TcpStream},
         time::{Duration, Instant},
     };
@@ -320,8 +321,12 @@ mod tests {
         auth::TokenVerifier,
         client_handshake::ClientHandshake,
         connection::Common,
-        shard::{Limits, NamespaceKey, Parts, Wire, verifications::Verifications},
+        shard::{
+            Limits, NamespaceKey, Parts, Recovery, Shard, Wire, claims::Claims,
+            verifications::Verifications,
+        },
         telemetry::Metrics,
+        transport::mailbox::Mailboxes,
     };
 
     /// A shard with one session.
@@ -331,6 +336,9 @@ mod tests {
         let connection = Rc::new(connection(Rc::clone(&common)));
         let shard: SharedShard = Rc::new_cyclic(|shard| {
             let verifier = TokenVerifier::new(Uri::from_static("http://127.0.0.1:1"));
+            let counter = metrics::Counter::noop();
+            let (mailboxes, _) = Mailboxes::new(0, 1, HashMap::new(), counter);
+            let claims = Claims::new(mailboxes, shard.clone(), 0);
             let parts = Parts {
                 application: Application::Services,
                 limits: Limits {
@@ -348,6 +356,7 @@ mod tests {
                 namespaces: Vec::new(),
                 ws_namespace: NamespaceKey::FIRST,
                 links: Vec::new(),
+                recovery: Recovery::new(&[], long, claims),
             };
             RefCell::new(Shard::new(parts, Instant::now()))
         });

@@ -14,5 +14,6 @@ mod namespaces;
 mod peers;
 mod plain_json;
 mod polling;
+mod recovery;
 mod reference_answers;
 mod support;

@@ -1,26 +1,16 @@
 //! Namespaces with terms of their own: authentication, origins, limits, what the backend is told.
 
-use std::io::Write;
-
 use proto::edge::v1::{
     Accept, Audience, BackendFrame, Disconnect, Emit, Field, Handshake, Join, Welcome, edge_event,
     instruction::Kind,
 };
-use tempfile::NamedTempFile;
 
-use crate::support::{Client, Edge, Stream};
-
-/// An edge whose namespaces `/` and `/chat` have these terms, with an attached stream.
-async fn edge_with(terms: &str, flags: &[&str]) -> (Edge, Stream) {
-    let mut file = NamedTempFile::new().unwrap();
-    file.write_all(terms.as_bytes()).unwrap();
-    let file_flag = format!("--edge-namespaces-file={}", file.path().display());
-    Edge::attached(&[flags, &[&file_flag]].concat()).await
-}
+use crate::support::{Client, Edge};
 
 #[tokio::test]
 async fn without_tokens_the_backend_decides_by_what_the_client_says() {
-    let (edge, mut stream) = edge_with("[namespace.'/']\nauthentication = 'none'", &[]).await;
+    let (edge, mut stream) =
+        Edge::with_terms("[namespace.'/']\nauthentication = 'none'", &[]).await;
     let mut client = edge.socket_io().await;
 
     client.send(r#"40{"token":"mine","n":1.0}"#).await;
@@ -46,7 +36,7 @@ async fn without_tokens_the_backend_decides_by_what_the_client_says() {
 
 #[tokio::test]
 async fn where_a_token_is_needed_the_backend_does_not_see_it() {
-    let (edge, mut stream) = edge_with("", &[]).await;
+    let (edge, mut stream) = Edge::with_terms("", &[]).await;
     let mut client = edge.socket_io().await;
 
     client.send(r#"40/chat,{"token":"ok:alice","device":"phone"}"#).await;
@@ -58,7 +48,7 @@ async fn where_a_token_is_needed_the_backend_does_not_see_it() {
 #[tokio::test]
 async fn a_client_of_socket_io_2_says_in_queries_what_others_say_in_auth() {
     let terms = "[namespace.'/']\nauthentication = 'none'\n[namespace.'/chat']\nhandshake = { query = true }";
-    let (edge, mut stream) = edge_with(terms, &["--edge-allow-eio3"]).await;
+    let (edge, mut stream) = Edge::with_terms(terms, &["--edge-allow-eio3"]).await;
     let path = "/socket.io/?EIO=3&transport=websocket&token=ok%3Aalice&device=phone";
     let mut client = Client::connect(edge.address, path).await;
     client.text().await;
@@ -84,7 +74,8 @@ async fn a_client_of_socket_io_2_says_in_queries_what_others_say_in_auth() {
 
 #[tokio::test]
 async fn plain_json_clients_enter_without_a_token_where_none_is_needed() {
-    let (edge, mut stream) = edge_with("[namespace.'/chat']\nauthentication = 'none'", &[]).await;
+    let (edge, mut stream) =
+        Edge::with_terms("[namespace.'/chat']\nauthentication = 'none'", &[]).await;
     let mut client = edge.websocket("/ws").await;
 
     let (socket, opened) = stream.opened().await;
@@ -101,7 +92,7 @@ async fn plain_json_clients_enter_without_a_token_where_none_is_needed() {
 #[tokio::test]
 async fn a_backend_is_told_of_the_handshake_what_the_settings_say() {
     let terms = "[namespace.'/chat']\nhandshake = { query = true, address = true, headers = ['user-agent'] }";
-    let (edge, mut stream) = edge_with(terms, &[]).await;
+    let (edge, mut stream) = Edge::with_terms(terms, &[]).await;
     let headers = [("user-agent", "test"), ("cookie", "secret")];
     let mut client =
         edge.websocket_with("/socket.io/?EIO=4&transport=websocket&a=%26+b", &headers).await;
@@ -122,7 +113,7 @@ async fn a_backend_is_told_of_the_handshake_what_the_settings_say() {
 #[tokio::test]
 async fn pages_of_other_origins_do_not_enter() {
     let terms = "[namespace.'/chat']\norigins = ['https://ours.example']";
-    let (edge, mut stream) = edge_with(terms, &[]).await;
+    let (edge, mut stream) = Edge::with_terms(terms, &[]).await;
     let refused = r#"44/chat,{"message":"Forbidden","data":{"code":"origin_not_allowed"}}"#;
     let from = async |origin: &str| {
         let path = "/socket.io/?EIO=4&transport=websocket";
@@ -147,7 +138,7 @@ async fn pages_of_other_origins_do_not_enter() {
 #[tokio::test]
 async fn a_namespace_may_take_fewer_events_than_the_connection() {
     let terms = "[namespace.'/chat']\nevents_per_second = 1\nevents_burst = 1";
-    let (edge, mut stream) = edge_with(terms, &["--edge-events-burst=1000"]).await;
+    let (edge, mut stream) = Edge::with_terms(terms, &["--edge-events-burst=1000"]).await;
     let (mut client, _) = edge.in_chat(&mut stream, "alice").await;
 
     client.send(r#"42/chat,1["one"]"#).await;

@@ -5,6 +5,7 @@ pub(crate) mod echo;
 pub(crate) mod poller;
 
 use std::{
+    io::Write,
     net::SocketAddr,
     sync::{
         Arc,
@@ -335,6 +336,21 @@ impl Edge {
     /// Starts with an attached stream.
     pub(crate) async fn attached(flags: &[&str]) -> (Self, Stream) {
         let mut edge = Self::start(flags).await;
+        let stream = edge.stream().await.welcome("backend-1").await;
+        (edge, stream)
+    }
+
+    /// Starts with namespaces on these terms.
+    pub(crate) async fn start_with_terms(terms: &str, flags: &[&str]) -> Self {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(terms.as_bytes()).unwrap();
+        let file_flag = format!("--edge-namespaces-file={}", file.path().display());
+        Self::start(&[flags, &[&file_flag]].concat()).await
+    }
+
+    /// Starts with namespaces on these terms, and an attached stream.
+    pub(crate) async fn with_terms(terms: &str, flags: &[&str]) -> (Self, Stream) {
+        let mut edge = Self::start_with_terms(terms, flags).await;
         let stream = edge.stream().await.welcome("backend-1").await;
         (edge, stream)
     }

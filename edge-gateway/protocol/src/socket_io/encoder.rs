@@ -36,6 +36,31 @@ pub fn encode_event_frames<A: AsRef<[u8]>>(
     ack_id: Option<u64>,
     attachments: &[A],
 ) -> Result<Vec<u8>, EncodeError> {
+    event_frames((namespace, event, args), ack_id, None, attachments)
+}
+
+/// Encodes an event as [`encode_event_frames`] does, with `offset` behind its arguments: a client that recovers its
+/// connection gives back the last one that it has seen.
+///
+/// # Errors
+///
+/// As there.
+pub fn encode_recoverable_event_frames<A: AsRef<[u8]>>(
+    namespace: &str,
+    event: &str,
+    args: &[u8],
+    offset: &str,
+    attachments: &[A],
+) -> Result<Vec<u8>, EncodeError> {
+    event_frames((namespace, event, args), None, Some(offset), attachments)
+}
+
+fn event_frames<A: AsRef<[u8]>>(
+    (namespace, event, args): (&str, &str, &[u8]),
+    ack_id: Option<u64>,
+    offset: Option<&str>,
+    attachments: &[A],
+) -> Result<Vec<u8>, EncodeError> {
     let args = inside(args)?;
     let [packet_type, count, dash] = type_pieces([b"42", b"45"], attachments.len())?;
     let [path, comma] = namespace_pieces(namespace);
@@ -50,6 +75,8 @@ pub fn encode_event_frames<A: AsRef<[u8]>>(
         Piece::Quoted(event),
         Piece::Raw(if args.is_empty() { b"" } else { b"," }),
         Piece::Raw(args),
+        Piece::Raw(if offset.is_some() { b"," } else { b"" }),
+        offset.map_or(Piece::Raw(b""), Piece::Quoted),
         Piece::Raw(b"]"),
     ];
     Ok(text_frame_with_attachments(&pieces, attachments))
@@ -85,8 +112,13 @@ pub fn encode_ack_frames<A: AsRef<[u8]>>(
     Ok(text_frame_with_attachments(&pieces, attachments))
 }
 
-/// Encodes that the client is in a namespace: `40/chat,{"sid":"…"}`.
-pub fn encode_connect_frame(namespace: &str, socket_id: &str) -> Vec<u8> {
+/// Encodes that the client is in a namespace: `40/chat,{"sid":"…"}`, and with `"pid":"…"` that it may recover its connection
+/// by that name.
+pub fn encode_connect_frame(
+    namespace: &str,
+    socket_id: &str,
+    recovery_id: Option<&str>,
+) -> Vec<u8> {
     let [path, comma] = namespace_pieces(namespace);
     text_frame(&[
         Piece::Raw(b"40"),
@@ -94,6 +126,8 @@ pub fn encode_connect_frame(namespace: &str, socket_id: &str) -> Vec<u8> {
         comma,
         Piece::Raw(br#"{"sid":"#),
         Piece::Quoted(socket_id),
+        Piece::Raw(if recovery_id.is_some() { br#","pid":"# } else { b"" }),
+        recovery_id.map_or(Piece::Raw(b""), Piece::Quoted),
         Piece::Raw(b"}"),
     ])
 }

@@ -137,7 +137,7 @@ fn a_frame_is_encoded_in_one_allocation() {
         &|| socket_io::encode_ack_frame("/chat", 12, args).unwrap(),
         &|| socket_io::encode_event_frames("/", "a", args, None, &attachments).unwrap(),
         &|| socket_io::encode_ack_frames("/chat", 12, args, &attachments).unwrap(),
-        &|| socket_io::encode_connect_frame("/chat", "s1"),
+        &|| socket_io::encode_connect_frame("/chat", "s1", None),
         &|| socket_io::encode_connect_error_frame("/chat", "no", Some(b"{}")),
         &|| socket_io::encode_disconnect_frame("/chat"),
         &|| plain_json::encode_event_frames("a", args, Some(7), &bytes).unwrap(),

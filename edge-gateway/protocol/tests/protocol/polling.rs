@@ -115,7 +115,7 @@ fn a_poll_gets_what_the_reference_server_sends() {
         (&[], ""),
         (
             &[
-                encode_connect_frame("/chat", "s1"),
+                encode_connect_frame("/chat", "s1", None),
                 encode_event_frame("/chat", "welcome", b"[1]", None).unwrap(),
             ],
             "40/chat,{\"sid\":\"s1\"}\u{1e}42/chat,[\"welcome\",1]",

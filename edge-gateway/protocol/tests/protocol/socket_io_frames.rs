@@ -4,6 +4,7 @@ use edge_protocol::engine_io::{NOOP_TEXT_FRAME, PING_TEXT_FRAME, PROBE_ANSWER_TE
 use edge_protocol::socket_io::{
     ATTACHMENTS_MAX, EncodeError, encode_ack_frame, encode_ack_frames, encode_connect_error_frame,
     encode_connect_frame, encode_disconnect_frame, encode_event_frame, encode_event_frames,
+    encode_recoverable_event_frames,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -14,6 +15,12 @@ use crate::client::{server_packet, server_text};
 fn frames_are_those_of_the_reference_server() {
     let event = |namespace, name, args: &str, ack_id| {
         server_text(encode_event_frame(namespace, name, args.as_bytes(), ack_id).unwrap())
+    };
+    let recoverable = |namespace, args: &str| {
+        let none: [&[u8]; 0] = [];
+        let frames =
+            encode_recoverable_event_frames(namespace, "foo", args.as_bytes(), "o-1", &none);
+        server_text(frames.unwrap())
     };
     let ack = |namespace, ack_id, args: &str| {
         server_text(encode_ack_frame(namespace, ack_id, args.as_bytes()).unwrap())
@@ -33,8 +40,14 @@ fn frames_are_those_of_the_reference_server() {
         (ack("/", 1, r#"[{"p":1}]"#), r#"431[{"p":1}]"#),
         (ack("/chat", 7, "[]"), "43/chat,7[]"),
         (ack("/chat", u64::MAX, "[1]"), "43/chat,18446744073709551615[1]"),
-        (server_text(encode_connect_frame("/", "s1")), r#"40{"sid":"s1"}"#),
-        (server_text(encode_connect_frame("/chat", "s1")), r#"40/chat,{"sid":"s1"}"#),
+        (server_text(encode_connect_frame("/", "s1", None)), r#"40{"sid":"s1"}"#),
+        (server_text(encode_connect_frame("/chat", "s1", None)), r#"40/chat,{"sid":"s1"}"#),
+        (
+            server_text(encode_connect_frame("/chat", "s1", Some("p1"))),
+            r#"40/chat,{"sid":"s1","pid":"p1"}"#,
+        ),
+        (recoverable("/", "[]"), r#"42["foo","o-1"]"#),
+        (recoverable("/chat", "[1,[2] ]"), r#"42/chat,["foo",1,[2],"o-1"]"#),
         (
             server_text(encode_connect_error_frame("/nope", "Invalid namespace", None)),
             r#"44/nope,{"message":"Invalid namespace"}"#,
@@ -205,7 +218,7 @@ proptest! {
     #[test]
     fn a_client_reads_why_it_was_refused(message in any::<String>(), socket_id in any::<String>()) {
         let refusal = server_text(encode_connect_error_frame("/a", &message, Some(b"[1]")));
-        let connected = server_text(encode_connect_frame("/a", &socket_id));
+        let connected = server_text(encode_connect_frame("/a", &socket_id, None));
 
         let body = |text: &str| serde_json::from_str::<Value>(text.split_once(',').unwrap().1).unwrap();
         prop_assert_eq!(body(&refusal), json!({"message": message, "data": [1]}));

@@ -1,0 +1,252 @@
+//! What is remembered of a socket so that it can come back.
+
+use std::time::Instant;
+
+use super::log::{Missed, Reader, RecoveryLog, Stay};
+use crate::{session_id::SessionId, socket::Socket};
+
+/// The memory of one socket that may come back, beside its namespace's log.
+#[derive(Debug)]
+pub(crate) struct Recoverable {
+    /// What its client calls it by. Only that client knows it.
+    pub(crate) id: SessionId,
+    /// The number of the log's last entry when the socket came here.
+    since: u64,
+    stays: Vec<Stay>,
+    /// What it missed elsewhere, and may not have got yet.
+    brought: Vec<Missed>,
+    /// The offset before `brought`; none if the client has never had one.
+    brought_after: Option<Box<str>>,
+    came_at: Option<Instant>,
+    doubles: Doubles,
+    /// The last claim on it, and how far in the log what was handed over with it reaches.
+    claim: Option<(u64, u64)>,
+}
+
+/// A search for what a socket has missed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Search<'a> {
+    pub(super) log: &'a RecoveryLog,
+    pub(super) handle: u64,
+    pub(super) subject: Option<&'a str>,
+    /// Whatever is older, its client has got for certain.
+    pub(super) confirmed_at: Option<Instant>,
+}
+
+impl<'a> Search<'a> {
+    pub(super) fn of(
+        socket: &'a Socket,
+        log: &'a RecoveryLog,
+        confirmed_at: Option<Instant>,
+    ) -> Self {
+        let subject = socket.identity.as_deref().map(|identity| &*identity.subject);
+        Self { log, handle: socket.handle, subject, confirmed_at }
+    }
+}
+
+/// What came to a socket here that it brought from elsewhere too.
+#[derive(Debug, Default)]
+pub(super) struct Doubles {
+    /// By their numbers in the log.
+    pub(super) numbers: Vec<u64>,
+    /// What has a place in a room's log, by its fingerprint: it may come later than the socket.
+    pub(super) logged: Vec<u64>,
+}
+
+impl Recoverable {
+    pub(super) fn new(id: SessionId, since: u64) -> Self {
+        Self {
+            id,
+            since,
+            stays: Vec::new(),
+            brought: Vec::new(),
+            brought_after: None,
+            came_at: None,
+            doubles: Doubles::default(),
+            claim: None,
+        }
+    }
+
+    /// Adds what a socket brings from where it was before.
+    pub(super) fn bring(
+        &mut self,
+        now: Instant,
+        offset: Option<Box<str>>,
+        brought: Vec<Missed>,
+        doubles: Doubles,
+    ) {
+        self.brought_after = offset;
+        self.brought = brought;
+        self.doubles = doubles;
+        self.came_at = Some(now);
+    }
+
+    /// Whether an event that comes now has been brought.
+    pub(crate) fn has_got(&self, fingerprint: u64) -> bool {
+        self.doubles.logged.contains(&fingerprint)
+    }
+
+    pub(super) fn since(&self) -> u64 {
+        self.since
+    }
+
+    pub(super) fn claim(&mut self, number: u64, reaches: u64) {
+        self.claim = Some((number, reaches));
+    }
+
+    /// How far what was handed over with this claim reaches; none if another claim came after it.
+    pub(super) fn claimed(&self, number: u64) -> Option<u64> {
+        self.claim.filter(|(known, _)| *known == number).map(|(_, reaches)| reaches)
+    }
+
+    pub(super) fn join(&mut self, room: &str, last: u64, first: u64) {
+        self.stays.retain(|stay| stay.until >= first);
+        let is_in = |stay: &Stay| *stay.room == *room && stay.until == u64::MAX;
+        if !self.stays.iter().any(is_in) {
+            self.stays.push(Stay { room: room.into(), from: last, until: u64::MAX });
+        }
+    }
+
+    pub(super) fn leave(&mut self, room: &str, last: u64) {
+        let is_in = |stay: &&mut Stay| *stay.room == *room && stay.until == u64::MAX;
+        if let Some(stay) = self.stays.iter_mut().find(is_in) {
+            stay.until = last;
+        }
+    }
+
+    /// Forgets what was brought, once its client has got it for certain.
+    pub(super) fn settle(&mut self, confirmed_at: Option<Instant>) {
+        if confirmed_at.zip(self.came_at).is_some_and(|(confirmed, came)| came < confirmed) {
+            if let Some(last) = self.brought.pop() {
+                self.brought_after = Some(last.offset);
+            }
+            self.brought = Vec::new();
+            self.doubles.logged = Vec::new();
+            self.came_at = None;
+        }
+    }
+
+    /// What the client has missed that has seen all up to `offset`; none if nobody can tell.
+    pub(super) fn missed(&self, search: &Search<'_>, offset: Option<&str>) -> Option<Vec<Missed>> {
+        let (brought, after) = self.standing(search.log, offset)?;
+        let here = self.missed_after(search, after)?;
+        Some(brought.iter().cloned().chain(here).collect())
+    }
+
+    /// What the client has missed after entry `after` of the log.
+    pub(super) fn missed_after(&self, search: &Search<'_>, after: u64) -> Option<Vec<Missed>> {
+        let Search { log, handle, subject, confirmed_at } = *search;
+        let reader = Reader { handle, subject, stays: &self.stays };
+        log.missed(reader, after, confirmed_at, &self.doubles).ok()
+    }
+
+    /// What of that which was brought comes after an offset, and from where on to look in the log.
+    fn standing(&self, log: &RecoveryLog, offset: Option<&str>) -> Option<(&[Missed], u64)> {
+        if offset == self.brought_after.as_deref() || offset.is_none() {
+            return Some((&self.brought, self.since));
+        }
+        let offset = offset?;
+        if let Some(place) = self.brought.iter().position(|one| *one.offset == *offset) {
+            return Some((self.brought.get(place + 1..)?, self.since));
+        }
+        let number = log.number_of(offset).filter(|number| *number >= self.since)?;
+        Some((&[], number))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proto::edge::v1::{Audience, Emit};
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(100);
+
+    fn missed(offset: &str) -> Missed {
+        Missed {
+            offset: offset.into(),
+            frames: offset.to_owned().into(),
+            fingerprint: 0,
+            is_logged: false,
+        }
+    }
+
+    fn log_with(events: usize) -> RecoveryLog {
+        let mut log = RecoveryLog::new(LONG, LONG);
+        for _ in 0..events {
+            let audience = Some(Audience { everyone: true, ..Audience::default() });
+            let frames = log.next_offset().into();
+            log.push(Instant::now(), &Emit { audience, ..Emit::default() }, frames);
+        }
+        log
+    }
+
+    fn offsets(
+        recoverable: &Recoverable,
+        log: &RecoveryLog,
+        offset: Option<&str>,
+    ) -> Option<Vec<String>> {
+        let search = Search { log, handle: 1, subject: None, confirmed_at: None };
+        let missed = recoverable.missed(&search, offset)?;
+        Some(missed.into_iter().map(|one| one.offset.into()).collect())
+    }
+
+    #[test]
+    fn a_client_that_has_seen_nothing_gets_all_since_it_came() {
+        let log = log_with(3);
+        let recoverable = Recoverable::new(SessionId::random(0, 0), 1);
+
+        let all = offsets(&recoverable, &log, None).unwrap();
+
+        assert_eq!(all.len(), 2);
+        assert_eq!(offsets(&recoverable, &log, Some(&all[0])).unwrap(), all[1..]);
+        assert_eq!(offsets(&recoverable, &log, Some("nonsense")), None);
+        let before_it_came = log_with(1).last_offset();
+        assert_eq!(offsets(&recoverable, &log, Some(&before_it_came)), None);
+    }
+
+    #[test]
+    fn what_was_brought_comes_before_what_came_here() {
+        let log = log_with(2);
+        let mut recoverable = Recoverable::new(SessionId::random(0, 0), 0);
+        let brought = vec![missed("a-5"), missed("a-6")];
+        recoverable.bring(
+            Instant::now(),
+            Some("a-4".into()),
+            brought,
+            Doubles { numbers: vec![1], ..Doubles::default() },
+        );
+
+        let all = offsets(&recoverable, &log, Some("a-4")).unwrap();
+
+        assert_eq!(all, ["a-5", "a-6", &log.last_offset()], "one was a double");
+        assert_eq!(offsets(&recoverable, &log, Some("a-5")).unwrap(), all[1..]);
+        assert_eq!(offsets(&recoverable, &log, Some("a-6")).unwrap(), all[2..]);
+        assert_eq!(offsets(&recoverable, &log, Some(&log.last_offset())).unwrap(), all[3..]);
+        assert_eq!(offsets(&recoverable, &log, Some("a-3")), None);
+    }
+
+    #[test]
+    fn what_was_brought_is_kept_until_it_has_arrived_for_certain() {
+        let log = log_with(0);
+        let now = Instant::now();
+        let mut recoverable = Recoverable::new(SessionId::random(0, 0), 0);
+        recoverable.bring(now, None, vec![missed("a-5")], Doubles::default());
+
+        recoverable.settle(Some(now));
+        assert_eq!(offsets(&recoverable, &log, None).unwrap(), ["a-5"]);
+        recoverable.settle(Some(now + LONG));
+        assert!(offsets(&recoverable, &log, Some("a-5")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn only_the_last_claim_counts() {
+        let mut recoverable = Recoverable::new(SessionId::random(0, 0), 0);
+        recoverable.claim(1, 10);
+        recoverable.claim(2, 11);
+
+        assert_eq!((recoverable.claimed(1), recoverable.claimed(2)), (None, Some(11)));
+    }
+}
