@@ -8,6 +8,7 @@ mod upgrade;
 
 pub mod payload;
 pub mod v3;
+pub mod webtransport;
 
 pub use base64_text::{Base64Text, DecodeBase64Error};
 pub use heartbeat::{Beat, Heartbeat};

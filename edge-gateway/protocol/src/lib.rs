@@ -8,9 +8,11 @@
 //!  bytes ─► websocket::Decoder ─► text ─┬─► engine_io::receive ─► socket_io::Assembler ─► socket_io::Session
 //!                                       └─► plain_json::Assembler
 //!  body of a POST ─► engine_io::payload::receive ─► as after engine_io::receive
+//!  stream of WebTransport ─► engine_io::webtransport::ToWebSocket ─► as from the beginning
 //!
 //!  bytes ◄────────────────────── whole frames ◄── socket_io::encode_*, plain_json::encode_*
-//!  body of a poll ◄── engine_io::payload::Payload ◄──┘
+//!  body of a poll ◄── engine_io::payload::Payload ◄──┤
+//!  stream of WebTransport ◄── engine_io::webtransport::FromWebSocket ◄──┘
 //! ```
 //!
 //! Arguments of events are carried as JSON text. It is checked once, when it arrives, and never

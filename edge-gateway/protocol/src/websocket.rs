@@ -12,7 +12,7 @@ pub use decoder::{
     DecodeFrameError, Decoded, Decoder, Message, SMALL_FRAGMENT_BYTES, SMALL_FRAGMENTS_MAX,
 };
 pub use handshake::{Handshake, HandshakeError, accept_key};
-pub(crate) use server_frames::ServerFrames;
+pub(crate) use server_frames::{FrameHead, ServerFrames, split_server_frame_head};
 
 /// Longest payload of a control frame (RFC 6455 §5.5).
 pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
@@ -92,6 +92,24 @@ pub fn put_frame_header(out: &mut Vec<u8>, opcode: Opcode, payload_len: usize) {
             out.extend_from_slice(&(payload_len as u64).to_be_bytes());
         }
     }
+}
+
+/// Appends the header of an unfragmented frame of a client. The key of its mask is zero: the payload
+/// follows as it is.
+pub(crate) fn put_client_frame_header(out: &mut Vec<u8>, opcode: Opcode, payload_bytes: u64) {
+    out.push(FINAL | opcode.bits());
+    match (u8::try_from(payload_bytes), u16::try_from(payload_bytes)) {
+        (Ok(len @ ..=125), _) => out.push(MASKED | len),
+        (_, Ok(len)) => {
+            out.push(MASKED | 126);
+            out.extend_from_slice(&len.to_be_bytes());
+        }
+        (_, Err(_)) => {
+            out.push(MASKED | 127);
+            out.extend_from_slice(&payload_bytes.to_be_bytes());
+        }
+    }
+    out.extend_from_slice(&[0; 4]);
 }
 
 /// Returns how many bytes [`put_frame_header`] appends.

@@ -4,6 +4,7 @@
 //! files of the corpus, so the two cannot drift apart.
 
 mod engine_io_v3;
+mod webtransport;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,6 +20,7 @@ use edge_protocol::websocket::{
 use serde_json::value::RawValue;
 
 pub use engine_io_v3::engine_io_v3_payload;
+pub use webtransport::webtransport_stream;
 
 const PAYLOAD_BYTES_MAX: usize = 4096;
 

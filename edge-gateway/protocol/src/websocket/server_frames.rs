@@ -31,27 +31,42 @@ impl<'a> Iterator for ServerFrames<'a> {
     }
 }
 
+/// What a frame begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FrameHead {
+    pub(crate) opcode: Opcode,
+    pub(crate) payload_bytes: u64,
+    head_len: usize,
+}
+
+/// Reads what an unmasked, unfragmented frame begins with; nothing while part of it is missing.
+pub(crate) fn split_server_frame_head(input: &[u8]) -> Result<Option<FrameHead>, NotServerFrame> {
+    let Some((&[first, second], rest)) = input.split_first_chunk::<2>() else { return Ok(None) };
+    if first & (FINAL | RESERVED) != FINAL || second & MASKED != 0 {
+        return Err(NotServerFrame);
+    }
+    let opcode = Opcode::from_bits(first & OPCODE).ok_or(NotServerFrame)?;
+    if opcode == Opcode::Continuation {
+        return Err(NotServerFrame);
+    }
+    let (payload_bytes, head_len) = match second & LENGTH {
+        126 => match rest.first_chunk::<2>() {
+            Some(&len) => (u64::from(u16::from_be_bytes(len)), 4),
+            None => return Ok(None),
+        },
+        127 => match rest.first_chunk::<8>() {
+            Some(&len) => (u64::from_be_bytes(len), 10),
+            None => return Ok(None),
+        },
+        len => (u64::from(len), 2),
+    };
+    Ok(Some(FrameHead { opcode, payload_bytes, head_len }))
+}
+
 /// Splits off the opcode and the payload of an unmasked, unfragmented frame.
 fn split_frame(frames: &[u8]) -> Option<(Opcode, &[u8], &[u8])> {
-    let (&[first, second], rest) = frames.split_first_chunk::<2>()?;
-    if first & (FINAL | RESERVED) != FINAL || second & MASKED != 0 {
-        return None;
-    }
-    let opcode = Opcode::from_bits(first & OPCODE)?;
-    if opcode == Opcode::Continuation {
-        return None;
-    }
-    let (payload_len, rest) = match second & LENGTH {
-        126 => {
-            let (&len, rest) = rest.split_first_chunk::<2>()?;
-            (usize::from(u16::from_be_bytes(len)), rest)
-        }
-        127 => {
-            let (&len, rest) = rest.split_first_chunk::<8>()?;
-            (usize::try_from(u64::from_be_bytes(len)).ok()?, rest)
-        }
-        len => (usize::from(len), rest),
-    };
-    let (payload, rest) = rest.split_at_checked(payload_len)?;
-    Some((opcode, payload, rest))
+    let head = split_server_frame_head(frames).ok()??;
+    let payload_len = usize::try_from(head.payload_bytes).ok()?;
+    let (payload, rest) = frames.get(head.head_len..)?.split_at_checked(payload_len)?;
+    Some((head.opcode, payload, rest))
 }

@@ -15,3 +15,4 @@ mod socket_io_packets;
 mod socket_io_session;
 mod websocket_frames;
 mod websocket_streams;
+mod webtransport;
