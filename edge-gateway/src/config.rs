@@ -16,6 +16,7 @@ use crate::{
     cors::AllowedOrigin,
     namespaces::{EventRate, NamespaceSettings, NamespacesFile, ReadNamespacesError},
     peers::PeerAddress,
+    webtransport::WebTransportError,
 };
 
 /// Where the auth service is looked for unless `--edge-auth-url` says otherwise.
@@ -99,6 +100,22 @@ pub struct Config {
     #[arg(id = "edge-client-bundle", long = "edge-client-bundle", env = "EDGE_CLIENT_BUNDLE")]
     #[arg(value_name = "DIR")]
     pub client_bundle: Option<PathBuf>,
+
+    /// UDP address that accepts WebTransport (HTTP/3). Clients look for it under the name and port they know the edge by
+    /// [default: none].
+    #[arg(id = "edge-webtransport-listen", long = "edge-webtransport-listen")]
+    #[arg(env = "EDGE_WEBTRANSPORT_LISTEN", value_name = "ADDR")]
+    pub webtransport_listen: Option<SocketAddr>,
+
+    /// PEM file with the certificate chain for WebTransport [default: none].
+    #[arg(id = "edge-webtransport-certificate", long = "edge-webtransport-certificate")]
+    #[arg(env = "EDGE_WEBTRANSPORT_CERTIFICATE", value_name = "FILE")]
+    pub webtransport_certificate: Option<PathBuf>,
+
+    /// PEM file with the private key for WebTransport [default: none].
+    #[arg(id = "edge-webtransport-key", long = "edge-webtransport-key")]
+    #[arg(env = "EDGE_WEBTRANSPORT_KEY", value_name = "FILE")]
+    pub webtransport_key: Option<PathBuf>,
 
     /// The namespace that plain JSON connections on `/ws` enter.
     #[arg(id = "edge-ws-namespace", long = "edge-ws-namespace", env = "EDGE_WS_NAMESPACE")]
@@ -259,6 +276,9 @@ pub enum ConfigError {
         /// Why not.
         kind: io::ErrorKind,
     },
+    /// The listener for WebTransport cannot be had as it is described.
+    #[error(transparent)]
+    WebTransport(#[from] WebTransportError),
     /// A duration that must not be zero is.
     #[error("{setting} must not be zero")]
     Zero {

@@ -24,6 +24,7 @@ mod socket;
 mod telemetry;
 mod threads;
 mod transport;
+mod webtransport;
 
 use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, thread, time::Duration};
 
@@ -37,7 +38,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     application::Application, peers::Cluster, server::client_bundle::ClientBundle,
-    shard_thread::ShardThread, telemetry::Metrics,
+    shard_thread::ShardThread, telemetry::Metrics, webtransport::WebTransport,
 };
 pub use crate::{
     close_reason::CloseReason,
@@ -45,6 +46,7 @@ pub use crate::{
     cors::AllowedOrigin,
     namespaces::ReadNamespacesError,
     peers::{ParsePeerError, PeerAddress},
+    webtransport::WebTransportError,
 };
 
 /// How many connections may wait to be accepted.
@@ -59,6 +61,7 @@ pub struct EdgeGateway {
     local_addr: SocketAddr,
     shards: Vec<ShardThread>,
     cluster: Cluster,
+    webtransport: Option<WebTransport>,
     ops: OpsServer,
 }
 
@@ -167,6 +170,8 @@ impl EdgeGateway {
         let metrics = Metrics::new();
         let bound = Cluster::bind(&config, count, metrics.clone()).await?;
         let (cluster, mailboxes, boxes) = bound;
+        let webtransport =
+            WebTransport::bind(application, &config, &namespaces, mailboxes.clone(), count)?;
         let shards = (0..=u8::MAX)
             .zip(listeners)
             .zip(boxes)
@@ -186,7 +191,7 @@ impl EdgeGateway {
                 chat_link: readiness.condition("backend_links"),
             })
             .collect();
-        Ok(Self { local_addr, shards, cluster, ops })
+        Ok(Self { local_addr, shards, cluster, webtransport, ops })
     }
 
     /// Where clients connect.
@@ -207,6 +212,12 @@ impl EdgeGateway {
         self.cluster.local_addr()
     }
 
+    /// Where clients connect on WebTransport, if they may: a port of UDP.
+    #[must_use]
+    pub fn webtransport_addr(&self) -> Option<SocketAddr> {
+        self.webtransport.as_ref().map(WebTransport::local_addr)
+    }
+
     /// Serves clients until shutdown is asked for and the connections are drained.
     ///
     /// # Errors
@@ -216,11 +227,17 @@ impl EdgeGateway {
         let (ops_trigger, ops_shutdown) = Shutdown::new();
         let ops = tokio::spawn(self.ops.run(ops_shutdown));
         let (shards_trigger, shards_ended) = Shutdown::new();
+        let webtransport = self
+            .webtransport
+            .map(|listener| tokio::spawn(listener.run(shutdown.clone(), shards_ended.clone())));
         let cluster = self.cluster.run(shutdown.clone(), shards_ended);
         let cluster = tokio::spawn(cluster);
         let shards = self.shards.into_iter().map(|shard| |shutdown| shard.run(shutdown));
         let outcome = threads::run("shard", shards, shutdown).await;
         shards_trigger.trigger();
+        if let Some(webtransport) = webtransport {
+            webtransport.await.map_err(|_| RunError::Panicked)?;
+        }
         cluster.await.map_err(|_| RunError::Panicked)?;
         // Operators can watch the drain to its end.
         ops_trigger.trigger();

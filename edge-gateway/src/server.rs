@@ -31,11 +31,13 @@ use self::{
 use crate::{
     application::Application,
     client_handshake::{ClientHandshake, Policy},
+    config::Config,
     connection::{self, Common, Connection},
     cors::Cors,
     request::{self, Asked, Client, EngineIoError, Refusal},
     session_id::SessionId,
     shard::{ConnectionKey, Flow, JsonSession, SharedShard, Wire},
+    shard_thread::to_usize,
     transport::mailbox::{Mail, Mailboxes},
 };
 
@@ -69,9 +71,10 @@ pub(crate) struct Server {
 /// What a Socket.IO client is told when its session opens.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Open {
-    pub(crate) ping_interval: Duration,
-    pub(crate) ping_timeout: Duration,
-    pub(crate) payload_bytes_max: usize,
+    ping_interval: Duration,
+    ping_timeout: Duration,
+    payload_bytes_max: usize,
+    has_webtransport: bool,
 }
 
 impl Server {
@@ -232,8 +235,22 @@ struct Upgrade {
 }
 
 impl Open {
-    /// The packet that opens a session.
-    fn frame(self, session: SessionId, upgrades: &[&str]) -> Vec<u8> {
+    pub(crate) fn of(config: &Config) -> Self {
+        Self {
+            ping_interval: config.ping_interval,
+            ping_timeout: config.ping_timeout,
+            payload_bytes_max: to_usize(config.payload_bytes_max),
+            has_webtransport: config.webtransport_listen.is_some(),
+        }
+    }
+
+    /// What a session on long-polling can move to.
+    const fn upgrades(self) -> &'static [&'static str] {
+        if self.has_webtransport { &["websocket", "webtransport"] } else { &["websocket"] }
+    }
+
+    /// The packet that opens a session, as a whole WebSocket frame.
+    pub(crate) fn frame(self, session: SessionId, upgrades: &[&str]) -> Vec<u8> {
         let packet = OpenHandshake {
             sid: &session.to_string(),
             upgrades,

@@ -96,11 +96,7 @@ impl ShardThread {
         let mut mail = JoinSet::new();
         mail.spawn_local(mailbox::serve(Rc::clone(&shard), self.mailbox, is_drained));
 
-        let open = Open {
-            ping_interval: self.config.ping_interval,
-            ping_timeout: self.config.ping_timeout,
-            payload_bytes_max,
-        };
+        let open = Open::of(&self.config);
         let server = Server {
             application: self.application,
             shard: Rc::clone(&shard),

@@ -1,5 +1,6 @@
 //! What a session's packets travel on: long-polling first, and a WebSocket after the upgrade.
 
+pub(crate) mod direct;
 pub(crate) mod leave;
 pub(crate) mod mailbox;
 pub(crate) mod payload;

@@ -117,6 +117,8 @@ impl Forwarder {
             Mail::Settle { settlement, reply } => {
                 reply.send(Box::pin(self.settle(settlement)).await).ok();
             }
+            // It is opened on the edge that the client has come to.
+            Mail::Open { .. } => {}
             Mail::Leave { session, left } => Box::pin(self.leave(session, left)).await,
         }
     }

@@ -50,13 +50,14 @@ impl Server {
         let form = if older.is_some() { PayloadForm::V3 } else { PayloadForm::V4 };
         let connection = Connection::polling(self.common.clone(), form).into();
         let handshake = self.policy.keep(request.uri(), request.headers(), peer);
+        let upgrades = if older.is_some() { &["websocket"] } else { self.open.upgrades() };
         {
             let mut shard = self.shard.borrow_mut();
             let wire = Wire::socket_io(older);
             let key = shard.adopt(&connection, wire, Some(session), handshake);
             shard.enter_main_namespace(key);
         }
-        let frame = self.open.frame(session, &["websocket"]);
+        let frame = self.open.frame(session, upgrades);
         polling_answer(Answer::Payload(form.body(&[frame.into()])))
     }
 

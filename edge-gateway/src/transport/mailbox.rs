@@ -11,11 +11,13 @@ use tokio::{
 };
 
 use super::{
+    direct,
     leave::{self, Left},
     polling::{self, Answer, Post},
     probe,
 };
 use crate::{
+    client_handshake::ClientHandshake,
     session_id::SessionId,
     shard::{Claim, Claimed, Missed, Settlement, SharedShard},
 };
@@ -33,6 +35,8 @@ pub(crate) enum Mail {
     Ask { session: SessionId, reply: oneshot::Sender<Option<Answer>> },
     /// A WebSocket that wants to take it over, with what the client has sent already.
     Probe { session: SessionId, stream: TcpStream, early: Bytes },
+    /// A session that begins on a stream of its own, with the packet that opens it.
+    Open { session: SessionId, stream: TcpStream, packet: Bytes, handshake: ClientHandshake },
     /// Another edge can no longer bring its requests.
     Leave { session: SessionId, left: Left },
     /// A client that was there before wants to go on here.
@@ -48,6 +52,7 @@ impl Mail {
             | Self::Post { session, .. }
             | Self::Ask { session, .. }
             | Self::Probe { session, .. }
+            | Self::Open { session, .. }
             | Self::Leave { session, .. } => *session,
             Self::Claim { claim, .. } => claim.wanted.id,
             Self::Settle { settlement, .. } => settlement.id,
@@ -188,6 +193,10 @@ pub(crate) async fn serve(shard: SharedShard, Mailbox(mut mail): Mailbox, draine
                 }
                 Some(Mail::Probe { session, stream, early }) => {
                     tasks.spawn_local(probe::run(Rc::clone(&shard), session, stream, early));
+                }
+                Some(Mail::Open { session, stream, packet, handshake }) => {
+                    let shard = Rc::clone(&shard);
+                    tasks.spawn_local(direct::run(shard, session, stream, packet, handshake));
                 }
                 Some(Mail::Leave { session, left }) => leave::leave(&shard, session, left),
                 Some(Mail::Claim { claim, reply }) => {

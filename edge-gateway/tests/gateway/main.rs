@@ -17,3 +17,4 @@ mod polling;
 mod recovery;
 mod reference_answers;
 mod support;
+mod webtransport;

@@ -3,6 +3,7 @@
 mod client;
 pub(crate) mod echo;
 pub(crate) mod poller;
+pub(crate) mod webtransport;
 
 use std::{
     io::Write,
@@ -273,6 +274,7 @@ pub(crate) struct Edge {
     pub(crate) ops: SocketAddr,
     /// Where other edges connect.
     pub(crate) peers: Option<SocketAddr>,
+    pub(crate) webtransport: Option<SocketAddr>,
     pub(crate) auth: FakeAuth,
     streams: mpsc::Receiver<Stream>,
     shutdown: ShutdownTrigger,
@@ -322,10 +324,20 @@ impl Edge {
         let edge = EdgeGateway::bind(config, Tracer::disabled(), Readiness::new(), pages);
         let edge = edge.await.unwrap();
         let (address, ops, peers) = (edge.local_addr(), edge.ops_addr(), edge.peer_addr());
-        let (trigger, shutdown) = Shutdown::new();
+        let webtransport = edge.webtransport_addr();
+        let (shutdown_trigger, shutdown) = Shutdown::new();
         let running = tokio::spawn(async move { edge.run(shutdown).await.unwrap() });
-        let servers = vec![auth_server, backend];
-        Self { address, ops, peers, auth, streams, shutdown: trigger, running, _servers: servers }
+        Self {
+            address,
+            ops,
+            peers,
+            webtransport,
+            auth,
+            streams,
+            shutdown: shutdown_trigger,
+            running,
+            _servers: vec![auth_server, backend],
+        }
     }
 
     /// The next stream that the edge opens, before its welcome.

@@ -50,11 +50,9 @@ fn the_corpus_of_socket_io_binary_packets_holds() {
 #[test]
 fn the_corpus_of_plain_json_messages_holds() {
     replay("plain_json_message", fuzz::plain_json_message);
-fn the_corpus_of_webtransport_streams_holds() {
-    replay("webtransport_stream", fuzz::webtransport_stream);
 }
 
 #[test]
-fn the_corpus_of_plain_json_requests_holds() {
-    replay("plain_json_request", fuzz::plain_json_request);
+fn the_corpus_of_webtransport_streams_holds() {
+    replay("webtransport_stream", fuzz::webtransport_stream);
 }

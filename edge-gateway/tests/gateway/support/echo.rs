@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use edge_gateway::EdgeGateway;
+use edge_gateway::{BindError, EdgeGateway};
 use service_kit::shutdown::{Shutdown, ShutdownTrigger};
 
 use super::{AbortOnDrop, Client, config, poller::Poller};
@@ -11,6 +11,7 @@ pub(crate) const WEBSOCKET: &str = "/engine.io/?EIO=4&transport=websocket";
 
 pub(crate) struct Echo {
     pub(crate) address: SocketAddr,
+    pub(crate) webtransport: Option<SocketAddr>,
     _shutdown: ShutdownTrigger,
     _running: AbortOnDrop,
 }
@@ -19,10 +20,16 @@ impl Echo {
     pub(crate) async fn start(flags: &[&str]) -> Self {
         let flags = ["--edge-shards=2"].iter().chain(flags).map(|&flag| flag.to_owned());
         let edge = EdgeGateway::bind_echo(config(flags)).await.unwrap();
-        let address = edge.local_addr();
+        let (address, webtransport) = (edge.local_addr(), edge.webtransport_addr());
         let (trigger, shutdown) = Shutdown::new();
         let running = tokio::spawn(async move { edge.run(shutdown).await.unwrap() });
-        Self { address, _shutdown: trigger, _running: AbortOnDrop(running) }
+        Self { address, webtransport, _shutdown: trigger, _running: AbortOnDrop(running) }
+    }
+
+    /// Why one with these settings does not start.
+    pub(crate) async fn refused(flags: &[&str]) -> BindError {
+        let flags = flags.iter().map(|&flag| flag.to_owned());
+        EdgeGateway::bind_echo(config(flags)).await.unwrap_err()
     }
 
     /// A session on long-polling.

@@ -57,7 +57,7 @@ impl Poller {
         assert_eq!(status, 200, "{body}");
         let open: serde_json::Value =
             serde_json::from_str(body.strip_prefix('0').unwrap()).unwrap();
-        assert_eq!(open["upgrades"], serde_json::json!(["websocket"]));
+        assert_eq!(open["upgrades"][0], "websocket");
         Self { session: open["sid"].as_str().unwrap().to_owned(), ..self }
     }
 

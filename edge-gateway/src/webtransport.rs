@@ -1,0 +1,228 @@
+//! Takes clients on WebTransport: a listener of HTTP/3, beside those of the shards.
+
+mod bridge;
+mod certificate;
+mod session;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use edge_protocol::engine_io::webtransport::Opening;
+use http::{StatusCode, Uri};
+use quinn::{Endpoint, Incoming};
+use service_kit::shutdown::Shutdown;
+use tokio::{
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+    time,
+};
+
+pub use self::certificate::WebTransportError;
+use self::{
+    bridge::Bridge,
+    session::{H3_NO_ERROR, OpenError, Requested, Session},
+};
+use crate::{
+    BindError,
+    application::Application,
+    client_handshake::{ClientHandshake, Policy},
+    config::{Config, ConfigError},
+    namespaces::NamespaceSettings,
+    server::Open,
+    session_id::SessionId,
+    transport::mailbox::{Mail, Mailboxes},
+};
+
+/// How long a client may take from its first datagram to the packet that opens a session, as for an upgrade.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many clients may be on their way there. More are refused; from half as many on, each has to prove its address first.
+const OPENINGS_MAX: usize = 1024;
+
+/// How long a client may take to read what is left for it and to see its session closed.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The listener, bound.
+pub(crate) struct WebTransport {
+    endpoint: Endpoint,
+    local_addr: SocketAddr,
+    door: Arc<Door>,
+}
+
+/// What every client needs that comes in.
+struct Door {
+    application: Application,
+    policy: Policy,
+    open: Open,
+    mailboxes: Mailboxes,
+    edge_number: u16,
+    shards: usize,
+    next_shard: AtomicUsize,
+    /// How long a client may take nothing of what waits for it.
+    stall: Duration,
+}
+
+impl std::fmt::Debug for WebTransport {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("WebTransport")
+            .field("local_addr", &self.local_addr)
+            .finish_non_exhaustive()
+    }
+}
+
+impl WebTransport {
+    /// Binds the listener, if there is to be one.
+    pub(crate) fn bind(
+        application: Application,
+        config: &Config,
+        namespaces: &[NamespaceSettings],
+        mailboxes: Mailboxes,
+        shards: usize,
+    ) -> Result<Option<Self>, BindError> {
+        let configured = certificate::server_config(config).map_err(ConfigError::from)?;
+        let Some((address, server_config)) = configured else { return Ok(None) };
+        let listen = |source| BindError::Listen { address, source };
+        let endpoint = Endpoint::server(server_config, address).map_err(listen)?;
+        let local_addr = endpoint.local_addr().map_err(listen)?;
+        tracing::info!(service = "edge-gateway", listener = "webtransport", address = %local_addr, "listening");
+        let door = Door {
+            application,
+            policy: Policy::of(namespaces),
+            open: Open::of(config),
+            mailboxes,
+            edge_number: config.number,
+            shards,
+            next_shard: AtomicUsize::new(0),
+            stall: config.ping_interval.saturating_add(config.ping_timeout),
+        };
+        Ok(Some(Self { endpoint, local_addr, door: Arc::new(door) }))
+    }
+
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Accepts until shutdown is asked for, and returns when the shards have ended and the last clients know it.
+    pub(crate) async fn run(self, shutdown: Shutdown, shards_ended: Shutdown) {
+        let openings = Arc::new(Semaphore::new(OPENINGS_MAX));
+        let mut tasks = JoinSet::new();
+        loop {
+            tokio::select! {
+                incoming = self.endpoint.accept() => {
+                    let Some(incoming) = incoming else { break };
+                    if let Some((incoming, opening)) = admit(incoming, &openings) {
+                        tasks.spawn(Arc::clone(&self.door).serve(incoming, opening));
+                    }
+                }
+                _ = tasks.join_next(), if !tasks.is_empty() => {}
+                () = shutdown.requested() => break,
+            }
+        }
+        self.endpoint.set_server_config(None);
+        shards_ended.requested().await;
+        let last = async { while tasks.join_next().await.is_some() {} };
+        if time::timeout(CLOSE_DEADLINE, last).await.is_err() {
+            tracing::debug!("webtransport sessions were cut at the end of the drain");
+        }
+        self.endpoint.close(H3_NO_ERROR, b"");
+        time::timeout(CLOSE_DEADLINE, self.endpoint.wait_idle()).await.ok();
+    }
+}
+
+/// Lets a client begin, if there is room.
+fn admit(
+    incoming: Incoming,
+    openings: &Arc<Semaphore>,
+) -> Option<(Incoming, OwnedSemaphorePermit)> {
+    let Ok(opening) = Arc::clone(openings).try_acquire_owned() else {
+        incoming.refuse();
+        return None;
+    };
+    let is_crowded = openings.available_permits() < OPENINGS_MAX / 2;
+    if is_crowded && !incoming.remote_address_validated() {
+        // One that cannot be asked again has been asked.
+        incoming.retry().ok();
+        return None;
+    }
+    Some((incoming, opening))
+}
+
+impl Door {
+    /// Serves one client to its end.
+    async fn serve(self: Arc<Self>, incoming: Incoming, opening: OwnedSemaphorePermit) {
+        // Boxed: needed for a moment.
+        let opened = Box::pin(time::timeout(OPEN_TIMEOUT, self.open(incoming))).await;
+        drop(opening);
+        match opened {
+            Ok(Ok(bridge)) => bridge.run(self.stall).await,
+            Ok(Err(error)) => tracing::debug!(%error, "webtransport client opened no session"),
+            Err(_) => tracing::debug!("webtransport client did not open a session in time"),
+        }
+    }
+
+    /// From the first datagram to a session that is a shard's, or is on its way to one.
+    async fn open(&self, incoming: Incoming) -> Result<Bridge, OpenError> {
+        let connection = incoming.await?;
+        let peer = connection.remote_address().ip().to_canonical();
+        let requested = Requested::accept(connection).await?;
+        let (path, uri) = (requested.path(), requested.uri());
+        let speaks_4 = eio(&uri).is_none_or(|revision| revision == "4");
+        if !path.starts_with(self.application.engine_io_path()) {
+            requested.refuse(StatusCode::NOT_FOUND).await;
+            return Err(OpenError::Refused);
+        }
+        if !speaks_4 {
+            requested.refuse(StatusCode::BAD_REQUEST).await;
+            return Err(OpenError::Refused);
+        }
+        let handshake = self.policy.keep(&uri, requested.headers(), peer);
+        let mut session = requested.accept_stream().await?;
+        match self.bring(&mut session, handshake).await {
+            Ok(shard) => Ok(Bridge { session, shard }),
+            Err(error) => {
+                session.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Brings a client to the shard that is to have its session, or has it.
+    async fn bring(
+        &self,
+        session: &mut Session,
+        handshake: ClientHandshake,
+    ) -> Result<TcpStream, OpenError> {
+        let opening = session.opening().await?;
+        let (near, far) = bridge::pair()?;
+        let mail = match opening {
+            Opening::New => {
+                let shard = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.max(1);
+                let shard = u8::try_from(shard).unwrap_or_default();
+                let session = SessionId::random(self.edge_number, shard);
+                let packet = self.open.frame(session, &[]).into();
+                Mail::Open { session, stream: far, packet, handshake }
+            }
+            Opening::Upgrade { sid } => {
+                let session = SessionId::parse(&sid).ok_or(OpenError::UnknownSession)?;
+                Mail::Probe { session, stream: far, early: Bytes::new() }
+            }
+        };
+        self.mailboxes.send(mail).await.map_err(|_| OpenError::UnknownSession)?;
+        Ok(near)
+    }
+}
+
+/// The revision of Engine.IO that a client says it speaks.
+fn eio(uri: &Uri) -> Option<&str> {
+    let mut parameters = uri.query()?.split('&');
+    parameters.find_map(|parameter| parameter.strip_prefix("EIO="))
+}
