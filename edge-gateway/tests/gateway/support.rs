@@ -2,28 +2,20 @@
 
 mod client;
 pub(crate) mod echo;
+mod fake_auth;
 pub(crate) mod poller;
 pub(crate) mod webtransport;
 
 use std::{
     io::Write,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use clap::Parser;
 use edge_gateway::{Config, EdgeGateway};
 use proto::{
-    auth::v1::{
-        AuthenticateRequest, AuthenticateResponse, Identity, IssueTokenRequest, IssueTokenResponse,
-        Refusal, RefusalReason,
-        auth_service_server::{AuthService, AuthServiceServer},
-        authenticate_response::Outcome,
-    },
+    auth::v1::auth_service_server::AuthServiceServer,
     edge::v1::{
         Accept, BackendFrame, EdgeEvent, EdgeFrame, Hello, Instruction, SocketOpened, Welcome,
         edge_event,
@@ -36,17 +28,15 @@ use service_kit::{
     shutdown::{Shutdown, ShutdownTrigger},
     trace::Tracer,
 };
-use tokio::{
-    net::TcpListener,
-    sync::{mpsc, watch},
-    task::JoinHandle,
-    time,
-};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tonic::{Request, Response, Status, Streaming};
 
-pub(crate) use self::client::{Client, get, status_becomes};
+pub(crate) use self::{
+    client::{Client, get, status_becomes},
+    fake_auth::FakeAuth,
+};
 
 /// How long anything may take before a test fails.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
@@ -63,52 +53,6 @@ pub(crate) fn unix_ms() -> u64 {
     #[expect(clippy::disallowed_methods, reason = "a test is an edge of the system")]
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     u64::try_from(since.as_millis()).unwrap()
-}
-
-/// Accepts `ok:<subject>` and `short:<subject>`, which expires in a second; refuses all else, `held:` only once released;
-/// or fails when down.
-#[derive(Clone, Default)]
-pub(crate) struct FakeAuth {
-    pub(crate) down: Arc<AtomicBool>,
-    /// How many calls were held so far.
-    pub(crate) held: Arc<AtomicUsize>,
-    pub(crate) release: watch::Sender<bool>,
-}
-
-#[tonic::async_trait]
-impl AuthService for FakeAuth {
-    async fn authenticate(
-        &self,
-        request: Request<AuthenticateRequest>,
-    ) -> Result<Response<AuthenticateResponse>, Status> {
-        if self.down.load(Ordering::Relaxed) {
-            return Err(Status::unavailable("down"));
-        }
-        let token = request.into_inner().token;
-        if token.starts_with("held:") {
-            self.held.fetch_add(1, Ordering::Relaxed);
-            let released = self.release.subscribe().wait_for(|released| *released).await.is_ok();
-            assert!(released, "the sender is in self");
-        }
-        let lifetime = if token.starts_with("short:") { 1_000 } else { 3_600_000 };
-        let outcome = match token.split_once(':') {
-            Some(("ok" | "short", subject)) => Outcome::Identity(Identity {
-                subject: subject.to_owned(),
-                issuer: "test".to_owned(),
-                profile: format!("{{\"id\":\"{subject}\"}}").into(),
-                expires_at_unix_ms: unix_ms() + lifetime,
-            }),
-            _ => Outcome::Refusal(Refusal { reason: RefusalReason::Signature.into() }),
-        };
-        Ok(Response::new(AuthenticateResponse { outcome: Some(outcome) }))
-    }
-
-    async fn issue_token(
-        &self,
-        _: Request<IssueTokenRequest>,
-    ) -> Result<Response<IssueTokenResponse>, Status> {
-        Err(Status::unimplemented("a double"))
-    }
 }
 
 /// A business service whose side of each stream is in the test's hands.
