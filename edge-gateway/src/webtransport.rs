@@ -50,6 +50,9 @@ const OPENINGS_MAX: usize = 1024;
 /// How long a client may take to read what is left for it and to see its session closed.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
+/// How long the last clients may take when the shards have ended.
+const LAST_CLOSES: Duration = Duration::from_secs(3);
+
 /// The listener, bound.
 pub(crate) struct WebTransport {
     endpoint: Endpoint,
@@ -130,7 +133,7 @@ impl WebTransport {
         self.endpoint.set_server_config(None);
         shards_ended.requested().await;
         let last = async { while tasks.join_next().await.is_some() {} };
-        if time::timeout(CLOSE_DEADLINE, last).await.is_err() {
+        if time::timeout(LAST_CLOSES, last).await.is_err() {
             tracing::debug!("webtransport sessions were cut at the end of the drain");
         }
         self.endpoint.close(H3_NO_ERROR, b"");

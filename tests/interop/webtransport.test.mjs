@@ -75,7 +75,7 @@ describe("the stock client on WebTransport", () => {
     await tab.page.evaluate(async ({ url, transports, hash, token }) => {
       const serverCertificateHashes = [{ algorithm: "sha-256", value: new Uint8Array(hash) }];
       const transportOptions = { webtransport: { serverCertificateHashes } };
-      globalThis.socket = globalThis.io(url, { transports, transportOptions, auth: { token } });
+      globalThis.socket = globalThis.io(url, { transports, transportOptions, reconnection: false, auth: { token } });
       await new Promise((resolve, reject) => {
         globalThis.socket.on("connect", resolve).on("connect_error", reject);
       });

@@ -157,7 +157,9 @@ impl Session {
             let (connect, _) = &mut self.connect;
             connect.write_all(&close_capsule()).await.ok()?;
             connect.finish().ok()?;
-            connect.stopped().await.ok()
+            // For the client to do: a browser takes the end of a connection for an error, unless it has seen the session's.
+            self.connection.closed().await;
+            Some(())
         };
         time::timeout(CLOSE_DEADLINE, closing).await.ok();
         self.connection.close(H3_NO_ERROR, b"");
