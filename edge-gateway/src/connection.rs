@@ -104,11 +104,22 @@ impl Connection {
 
     /// Sends a data frame that is shared with other recipients.
     pub(crate) fn send(&self, frame: &Bytes, volatile: bool) -> Sent {
+        if let Some(polling) = self.polling_state() {
+            polling.is_compressible.set(true);
+        }
+        self.send_uncompressed(frame, volatile)
+    }
+
+    /// Sends one that is not worth compressing.
+    pub(crate) fn send_uncompressed(&self, frame: &Bytes, volatile: bool) -> Sent {
         self.send_within(self.common.outbox_bytes_max, frame, volatile)
     }
 
     /// Sends what a client missed while it was away, which has a bound of its own: the frames are shared with the log.
     pub(crate) fn send_missed(&self, frame: &Bytes) {
+        if let Some(polling) = self.polling_state() {
+            polling.is_compressible.set(true);
+        }
         self.send_within(usize::MAX, frame, false);
     }
 

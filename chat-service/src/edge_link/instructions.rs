@@ -83,8 +83,7 @@ impl Instructions {
             volatile: emit.volatile,
             position,
             position_room,
-            ask: None,
-            attachments: Vec::new(),
+            ..wire::Emit::default()
         }));
     }
 

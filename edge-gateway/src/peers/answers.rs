@@ -14,22 +14,35 @@ use crate::transport::{
 pub(super) struct UnknownMessage;
 
 pub(super) fn to_wire(answer: Answer) -> PollingAnswer {
+    let is_uncompressed = matches!(answer, Answer::Payload { uncompressed: true, .. });
     let (outcome, payload) = match answer {
-        Answer::Payload(Body::Text(payload)) => (PollingOutcome::Payload, payload),
-        Answer::Payload(Body::Binary(payload)) => (PollingOutcome::BinaryPayload, payload),
+        Answer::Payload { body: Body::Text(payload), .. } => (PollingOutcome::Payload, payload),
+        Answer::Payload { body: Body::Binary(payload), .. } => {
+            (PollingOutcome::BinaryPayload, payload)
+        }
         Answer::Taken => (PollingOutcome::Taken, Vec::new()),
         Answer::OutOfPlace => (PollingOutcome::OutOfPlace, Vec::new()),
         Answer::TooLarge => (PollingOutcome::TooLarge, Vec::new()),
         Answer::UnknownSession => (PollingOutcome::UnknownSession, Vec::new()),
         Answer::OtherTransport => (PollingOutcome::OtherTransport, Vec::new()),
     };
-    PollingAnswer { outcome: outcome.into(), payload: payload.into() }
+    PollingAnswer {
+        outcome: outcome.into(),
+        payload: payload.into(),
+        uncompressed: is_uncompressed,
+    }
 }
 
 pub(super) fn from_wire(answer: PollingAnswer) -> Result<Answer, UnknownMessage> {
     match answer.outcome() {
-        PollingOutcome::Payload => Ok(Answer::Payload(Body::Text(answer.payload.into()))),
-        PollingOutcome::BinaryPayload => Ok(Answer::Payload(Body::Binary(answer.payload.into()))),
+        PollingOutcome::Payload => Ok(Answer::Payload {
+            body: Body::Text(answer.payload.into()),
+            uncompressed: answer.uncompressed,
+        }),
+        PollingOutcome::BinaryPayload => Ok(Answer::Payload {
+            body: Body::Binary(answer.payload.into()),
+            uncompressed: answer.uncompressed,
+        }),
         PollingOutcome::Taken => Ok(Answer::Taken),
         PollingOutcome::OutOfPlace => Ok(Answer::OutOfPlace),
         PollingOutcome::TooLarge => Ok(Answer::TooLarge),
@@ -88,8 +101,11 @@ mod tests {
     fn an_answer_arrives_as_it_was_sent() {
         let all = || {
             [
-                Answer::Payload(Body::Text(b"42[\"a\"]".to_vec())),
-                Answer::Payload(Body::Binary(b"\x01\x02\xff\x04\x01".to_vec())),
+                Answer::Payload { body: Body::Text(b"42[\"a\"]".to_vec()), uncompressed: false },
+                Answer::Payload {
+                    body: Body::Binary(b"\x01\x02\xff\x04\x01".to_vec()),
+                    uncompressed: true,
+                },
                 Answer::Taken,
                 Answer::OutOfPlace,
                 Answer::TooLarge,

@@ -136,7 +136,7 @@ impl Forwarder {
         };
         let has_hung_up = match answered {
             Some(answered) => match self.outcome(answered) {
-                Some(answer) => matches!(reply.send(answer), Err(Answer::Payload(_))),
+                Some(answer) => matches!(reply.send(answer), Err(Answer::Payload { .. })),
                 None => false,
             },
             None => true,
@@ -196,7 +196,7 @@ impl Forwarder {
         match time::timeout(CALL_TIMEOUT, call).await.unwrap_or(Err(CallError::Unreachable)) {
             Ok(answer) => {
                 let refusal = answer.refusal();
-                let refusal = PollingAnswer { outcome: refusal.into(), payload: Bytes::new() };
+                let refusal = PollingAnswer { outcome: refusal.into(), ..PollingAnswer::default() };
                 self.metrics.forwards.answered.increment(1);
                 // None is no refusal.
                 answers::from_wire(refusal).ok()

@@ -58,7 +58,8 @@ impl Server {
             shard.enter_main_namespace(key);
         }
         let frame = self.open.frame(session, upgrades);
-        polling_answer(Answer::Payload(form.body(&[frame.into()])))
+        let (content_type, payload) = typed(form.body(&[frame.into()]));
+        payload_answer(content_type, payload)
     }
 
     /// Holds a poll until there is something to say.
@@ -70,9 +71,11 @@ impl Server {
         let (reply, answered) = oneshot::channel();
         let sent = self.mailboxes.send(Mail::Poll { session, reply }).await;
         let answer = received(sent, answered).await?;
-        let Answer::Payload(payload) = answer else { return Ok(polling_answer(answer)) };
-        let (content_type, payload) = typed(payload);
-        if payload.len() < LARGE_BYTES_MIN {
+        let Answer::Payload { body, uncompressed } = answer else {
+            return Ok(polling_answer(answer));
+        };
+        let (content_type, payload) = typed(body);
+        if payload.len() < LARGE_BYTES_MIN || uncompressed {
             return Ok(payload_answer(content_type, payload));
         }
         let taken = Taken::new(session, &self.mailboxes);
@@ -158,8 +161,8 @@ async fn received(
 
 fn polling_answer(outcome: Answer) -> Response<Body> {
     match outcome {
-        Answer::Payload(payload) => {
-            let (content_type, payload) = typed(payload);
+        Answer::Payload { body, .. } => {
+            let (content_type, payload) = typed(body);
             payload_answer(content_type, payload)
         }
         Answer::Taken => payload_answer(HTML, Bytes::from_static(b"ok")),

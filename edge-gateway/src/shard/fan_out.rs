@@ -272,13 +272,18 @@ impl Shard {
         let entry = self.connections.get(socket.connection.index as usize);
         let entry = entry.filter(|entry| entry.serial == socket.connection.serial);
         let Some(entry) = entry else { return Ok(()) };
-        let volatile = encoded.emit.volatile;
+        let Emit { volatile, uncompressed, .. } = *encoded.emit;
         let frame = match &entry.wire {
             Wire::SocketIo(_) => encoded.socket_io()?,
             Wire::SocketIo2(client) => encoded.socket_io_2(client.handshake.binary_form)?,
             Wire::PlainJson(_) => encoded.plain_json()?,
         };
-        match entry.connection.send(frame, volatile) {
+        let sent = if uncompressed {
+            entry.connection.send_uncompressed(frame, volatile)
+        } else {
+            entry.connection.send(frame, volatile)
+        };
+        match sent {
             Sent::Accepted => {
                 outcome.recipients += 1;
                 if encoded.ack_id.is_some() {

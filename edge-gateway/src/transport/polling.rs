@@ -27,6 +27,8 @@ static CLOSE_TEXT_FRAME: [u8; 3] = [0x81, 1, b'1'];
 #[derive(Debug)]
 pub(crate) struct Polling {
     form: PayloadForm,
+    /// Something waits that is worth compressing.
+    pub(crate) is_compressible: Cell<bool>,
     /// A poll waits.
     pub(crate) is_polled: Cell<bool>,
     /// A post is being received.
@@ -49,8 +51,8 @@ pub(crate) struct Polling {
 /// What a polling request is answered.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// A poll's packets.
-    Payload(Body),
+    /// A poll's packets, and whether they are not worth compressing.
+    Payload { body: Body, uncompressed: bool },
     /// A post was taken.
     Taken,
     /// The request is out of place, and the session is closed.
@@ -76,6 +78,7 @@ pub(crate) enum Post {
 impl Polling {
     pub(crate) fn new(form: PayloadForm) -> Self {
         Self {
+            is_compressible: Cell::default(),
             form,
             is_polled: Cell::default(),
             is_posted: Cell::default(),
@@ -137,7 +140,7 @@ pub(crate) async fn poll(
     if connection.is_closing() {
         shard.borrow_mut().forget_session(session);
     }
-    let is_read = payload.is_some_and(|payload| reply.send(Answer::Payload(payload)).is_ok());
+    let is_read = payload.is_some_and(|payload| reply.send(payload).is_ok());
     // A session that has moved to a WebSocket meanwhile has no more to do with its polls.
     let Some(polling) = connection.polling_state() else { return };
     polling.is_polled.set(false);
@@ -163,14 +166,15 @@ fn begin_poll(
 }
 
 /// Waits until there is something to say, and takes all of it.
-async fn next_payload(connection: &Connection, form: PayloadForm) -> Body {
+async fn next_payload(connection: &Connection, form: PayloadForm) -> Answer {
     let noop = || Bytes::from_static(&NOOP_TEXT_FRAME);
     loop {
         let Some(polling) = connection.polling_state() else {
             // An upgrade has overtaken this poll: what waits goes to the WebSocket.
-            return form.body(&[noop()]);
+            return Answer::Payload { body: form.body(&[noop()]), uncompressed: false };
         };
         let mut frames = connection.take_waiting();
+        let uncompressed = !polling.is_compressible.take();
         let must_end = polling.is_let_go.take() || polling.is_probed.get();
         if let Some(last) = polling.last_packet() {
             frames.push(last);
@@ -180,7 +184,7 @@ async fn next_payload(connection: &Connection, form: PayloadForm) -> Body {
         let body = form.body(&frames);
         // Frames may all be such that they cannot be put into a body.
         if !body.is_empty() {
-            return body;
+            return Answer::Payload { body, uncompressed };
         }
         polling.poll.notified().await;
     }

@@ -6,8 +6,10 @@ use bytes::Bytes;
 use flate2::read::{GzDecoder, ZlibDecoder};
 use http::header;
 use hyper::Response;
+use proto::edge::v1::{Audience, Emit, instruction::Kind};
 
 use crate::support::{
+    Edge,
     echo::Echo,
     poller::{Poller, ok, respond},
 };
@@ -90,4 +92,36 @@ async fn what_does_not_shrink_is_left_as_it_is() {
 
     let is_compressed = answer.headers().contains_key(header::CONTENT_ENCODING);
     assert!(!is_compressed && answer.body()[..] == *text.as_bytes(), "{is_compressed}");
+}
+
+#[tokio::test]
+async fn what_a_backend_says_is_not_worth_it_is_left_as_it_is() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let client = Poller::open(&edge).await;
+    let socket = client.enter_chat(&mut stream).await;
+    let emit = |uncompressed| {
+        let sockets = vec![socket];
+        let namespace = "/chat".to_owned();
+        Kind::Emit(Emit {
+            audience: Some(Audience { namespace, sockets, ..Audience::default() }),
+            event: "picture".to_owned(),
+            args: format!("[\"{}\"]", "0123456789".repeat(200)).into(),
+            uncompressed,
+            ..Emit::default()
+        })
+    };
+    let poll = async || {
+        let mut request = client.request("GET", "");
+        request.headers_mut().insert(header::ACCEPT_ENCODING, "gzip".parse().unwrap());
+        let response = respond(edge.address, request).await;
+        assert_eq!(response.status(), 200);
+        response.headers().contains_key(header::CONTENT_ENCODING)
+    };
+
+    stream.instruct([emit(true)]).await;
+    assert!(!poll().await);
+    stream.instruct([emit(true), emit(false)]).await;
+    assert!(poll().await, "something in it is");
+    stream.instruct([emit(true)]).await;
+    assert!(!poll().await, "each answer counts for itself");
 }
