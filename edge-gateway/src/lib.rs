@@ -232,7 +232,11 @@ impl EdgeGateway {
             .map(|listener| tokio::spawn(listener.run(shutdown.clone(), shards_ended.clone())));
         let cluster = self.cluster.run(shutdown.clone(), shards_ended);
         let cluster = tokio::spawn(cluster);
-        let shards = self.shards.into_iter().map(|shard| |shutdown| shard.run(shutdown));
+        let asked = shutdown.clone();
+        let shards = self.shards.into_iter().map(|shard| {
+            let asked = asked.clone();
+            |shutdown| shard.run(shutdown, asked)
+        });
         let outcome = threads::run("shard", shards, shutdown).await;
         shards_trigger.trigger();
         if let Some(webtransport) = webtransport {

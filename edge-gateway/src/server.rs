@@ -66,6 +66,8 @@ pub(crate) struct Server {
     pub(crate) mailboxes: Mailboxes,
     pub(crate) edge_number: u16,
     pub(crate) shard_number: u8,
+    /// Asks the whole edge to end, and is seen by all of it at once: its shards are told one after the other.
+    pub(crate) edge_shutdown: Shutdown,
 }
 
 /// What a Socket.IO client is told when its session opens.
@@ -163,7 +165,7 @@ impl Server {
             Err(refusal) => refused(refusal),
         };
         self.cors.mark(origin.as_ref(), response.headers_mut());
-        if self.shard.borrow().draining {
+        if self.edge_shutdown.is_requested() {
             // The next request may find another edge, which has the session or knows who has.
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);

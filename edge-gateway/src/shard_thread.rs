@@ -56,12 +56,12 @@ pub(crate) struct ShardThread {
 
 impl ShardThread {
     /// Runs until shutdown is asked for and the connections are gone.
-    pub(crate) fn run(self, shutdown: Shutdown) -> io::Result<()> {
+    pub(crate) fn run(self, shutdown: Shutdown, edge_shutdown: Shutdown) -> io::Result<()> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        LocalSet::new().block_on(&runtime, self.serve(shutdown))
+        LocalSet::new().block_on(&runtime, self.serve(shutdown, edge_shutdown))
     }
 
-    async fn serve(self, shutdown: Shutdown) -> io::Result<()> {
+    async fn serve(self, shutdown: Shutdown, edge_shutdown: Shutdown) -> io::Result<()> {
         let listener = TcpListener::from_std(self.listener)?;
         let payload_bytes_max = to_usize(self.config.payload_bytes_max);
         let outbox_bytes_max = to_usize(self.config.outbox_bytes_max);
@@ -110,6 +110,7 @@ impl ShardThread {
             mailboxes: self.mailboxes,
             edge_number: self.config.number,
             shard_number: self.number,
+            edge_shutdown,
         };
         let mut connections = tokio::select! {
             connections = server.accept(listener, &shutdown) => connections,
