@@ -166,6 +166,11 @@ pub struct Config {
     #[arg(value_name = "COUNT", default_value = "100")]
     pub events_burst: NonZeroU32,
 
+    /// How many sessions the edge opens each second, in the long run; clients beyond that wait, for up to 10 s.
+    #[arg(id = "edge-opens-per-second", long = "edge-opens-per-second")]
+    #[arg(env = "EDGE_OPENS_PER_SECOND", value_name = "COUNT", default_value = "2000")]
+    pub opens_per_second: NonZeroU32,
+
     /// How long open connections are spread over when the edge is stopped.
     #[arg(id = "edge-drain-timeout", long = "edge-drain-timeout", env = "EDGE_DRAIN_TIMEOUT")]
     #[arg(value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]

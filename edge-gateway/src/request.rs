@@ -57,6 +57,8 @@ pub(crate) enum Refusal {
     NotWebSocket,
     /// RFC 6455 §4.4: only version 13.
     Version,
+    /// Too many clients open a session.
+    Overloaded,
 }
 
 /// The errors of the Engine.IO handshake.
@@ -100,6 +102,7 @@ impl Refusal {
         match self {
             Self::Host | Self::EngineIo(_) | Self::Upgrade(_) => StatusCode::BAD_REQUEST,
             Self::NotWebSocket | Self::Version => StatusCode::UPGRADE_REQUIRED,
+            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -110,6 +113,7 @@ impl Refusal {
             Self::Upgrade(error) => error.message(),
             Self::NotWebSocket => "this path takes websocket connections\n",
             Self::Version => "websocket version 13 is required\n",
+            Self::Overloaded => "too many clients come at once\n",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One shard's client listener: HTTP until a connection is upgraded, then the shard's.
 
+mod admission;
 pub(crate) mod client_bundle;
 mod content_coding;
 mod engine_io;
@@ -25,8 +26,10 @@ use tokio::{
 };
 use tower::ServiceExt;
 
+pub(crate) use self::admission::Admission;
 use self::{
-    client_bundle::ClientBundle, content_coding::ContentCoding, engine_io::CutOff, patient::Patient,
+    admission::Overloaded, client_bundle::ClientBundle, content_coding::ContentCoding,
+    engine_io::CutOff, patient::Patient,
 };
 use crate::{
     application::Application,
@@ -63,6 +66,7 @@ pub(crate) struct Server {
     pub(crate) client_bundle: Option<Arc<ClientBundle>>,
     pub(crate) cors: Rc<Cors>,
     pub(crate) policy: Rc<Policy>,
+    pub(crate) admission: Rc<Admission>,
     pub(crate) mailboxes: Mailboxes,
     pub(crate) edge_number: u16,
     pub(crate) shard_number: u8,
@@ -139,7 +143,7 @@ impl Server {
         let origin = request.headers().get(header::ORIGIN).cloned();
         let (allows_eio3, bundle) = (self.allows_eio3, self.client_bundle.as_deref());
         let asked = request::classify(&request, self.application, allows_eio3, bundle);
-        let mut response = match asked {
+        let mut response = match self.admitted(asked).await {
             Ok(Asked::Page) => return Ok(self.page(request).await),
             Ok(Asked::ClientFile(file)) => file.answer(request.headers()),
             Ok(Asked::Preflight) if self.cors.is_on() => return Ok(self.preflight(&request)),
@@ -171,6 +175,40 @@ impl Server {
             response.headers_mut().insert(header::CONNECTION, close);
         }
         Ok(response)
+    }
+
+    /// Has a client wait that would open a session while too many do.
+    async fn admitted<'a>(&self, asked: Result<Asked<'a>, Refusal>) -> Result<Asked<'a>, Refusal> {
+        let opens = match &asked {
+            Ok(Asked::OpenPolling { .. }) => true,
+            Ok(Asked::Upgrade { client, .. }) => !matches!(client, Client::Probe { .. }),
+            Ok(
+                Asked::Poll { .. }
+                | Asked::Post { .. }
+                | Asked::Preflight
+                | Asked::ClientFile(_)
+                | Asked::Page,
+            )
+            | Err(_) => false,
+        };
+        if !opens {
+            return asked;
+        }
+        match self.admission.delay(time::Instant::now()) {
+            Ok(delay) if delay.is_zero() => {}
+            Ok(delay) => {
+                self.common.metrics.opens_delayed.increment(1);
+                tokio::select! {
+                    () = time::sleep(delay) => {}
+                    () = self.edge_shutdown.requested() => {}
+                }
+            }
+            Err(Overloaded) => {
+                self.common.metrics.opens_refused.increment(1);
+                return Err(Refusal::Overloaded);
+            }
+        }
+        asked
     }
 
     async fn page(&self, request: Request<Incoming>) -> Response<Body> {
@@ -291,7 +329,9 @@ fn refused(refusal: Refusal) -> Response<Body> {
     let content_type = match refusal {
         Refusal::EngineIo(_) => "application/json",
         Refusal::Upgrade(_) => "text/html",
-        Refusal::Host | Refusal::NotWebSocket | Refusal::Version => "text/plain; charset=utf-8",
+        Refusal::Host | Refusal::NotWebSocket | Refusal::Version | Refusal::Overloaded => {
+            "text/plain; charset=utf-8"
+        }
     };
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     if matches!(refusal, Refusal::Version | Refusal::NotWebSocket) {

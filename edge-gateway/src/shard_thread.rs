@@ -20,7 +20,7 @@ use crate::{
     connection::Common,
     cors::Cors,
     namespaces::NamespaceSettings,
-    server::{Open, Server, client_bundle::ClientBundle},
+    server::{Admission, Open, Server, client_bundle::ClientBundle},
     session_id,
     shard::{
         Limits, LinkKey, Namespace, NamespaceKey, Parts, Recovery, Shard, SharedShard, TICK,
@@ -97,6 +97,8 @@ impl ShardThread {
         mail.spawn_local(mailbox::serve(Rc::clone(&shard), self.mailbox, is_drained));
 
         let open = Open::of(&self.config);
+        let shards = self.mailboxes.shard_count();
+        let admission = Admission::new(time::Instant::now(), self.config.opens_per_second, shards);
         let server = Server {
             application: self.application,
             shard: Rc::clone(&shard),
@@ -107,6 +109,7 @@ impl ShardThread {
             client_bundle: self.client_bundle,
             cors: Rc::new(Cors::new(self.config.cors_origins)),
             policy: Rc::new(policy),
+            admission: Rc::new(admission),
             mailboxes: self.mailboxes,
             edge_number: self.config.number,
             shard_number: self.number,

@@ -29,6 +29,8 @@ const LINKS_UP: &str = "sockeye_edge_links_up";
 const SUSPENDED: &str = "sockeye_edge_suspended_sockets";
 const RECOVERY_LOG_BYTES: &str = "sockeye_edge_recovery_log_bytes";
 const RECOVERIES: &str = "sockeye_edge_recoveries_total";
+const OPENS_DELAYED: &str = "sockeye_edge_delayed_opens_total";
+const OPENS_REFUSED: &str = "sockeye_edge_refused_opens_total";
 const ACCEPT_ERRORS: &str = "sockeye_edge_accept_errors_total";
 const FORWARDS: &str = "sockeye_edge_forwards_total";
 const TUNNELS: &str = "sockeye_edge_tunnels";
@@ -47,6 +49,8 @@ pub(crate) struct Metrics {
     pub(crate) links_up: Gauge,
     pub(crate) suspended: Gauge,
     pub(crate) recovery_log_bytes: BytesGauge,
+    pub(crate) opens_delayed: Counter,
+    pub(crate) opens_refused: Counter,
     pub(crate) accept_errors: Counter,
     pub(crate) drops: Drops,
     pub(crate) forwards: Forwards,
@@ -101,6 +105,8 @@ impl Metrics {
             links_up: gauge!(LINKS_UP),
             suspended: gauge!(SUSPENDED),
             recovery_log_bytes: BytesGauge(gauge!(RECOVERY_LOG_BYTES)),
+            opens_delayed: counter!(OPENS_DELAYED),
+            opens_refused: counter!(OPENS_REFUSED),
             accept_errors: counter!(ACCEPT_ERRORS),
             drops: Drops {
                 volatile: drop("volatile"),
@@ -160,6 +166,8 @@ fn describe() {
         "Bytes of events kept for sockets that come back."
     );
     describe_counter!(RECOVERIES, "Sockets that lost their connection, by what became of them.");
+    describe_counter!(OPENS_DELAYED, "Sessions that had to wait because too many were opened.");
+    describe_counter!(OPENS_REFUSED, "Sessions that were refused because too many waited.");
     describe_counter!(ACCEPT_ERRORS, "Connections that could not be accepted.");
     describe_counter!(FORWARDS, "Requests for sessions of other edges, by outcome.");
     describe_gauge!(TUNNELS, "WebSockets that are carried to other edges.");

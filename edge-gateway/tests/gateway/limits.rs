@@ -1,5 +1,8 @@
 //! Bounds: what a client may send, how slow it may be, how long it may be silent.
 
+use std::time::Duration;
+
+use futures_util::StreamExt;
 use proto::edge::v1::{AckRequest, Audience, Emit, Join, instruction::Kind};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -7,7 +10,7 @@ use tokio::{
 };
 use tokio_tungstenite::MaybeTlsStream;
 
-use crate::support::{Client, Edge, within};
+use crate::support::{Client, Edge, get, within};
 
 #[tokio::test]
 async fn packets_that_break_the_protocol_close_the_connection() {
@@ -159,7 +162,7 @@ async fn a_client_that_does_not_read_is_closed_and_nobody_waits_for_it() {
     }
 
     assert_eq!(stream.closed().await, (slow_socket, "slow_consumer".to_owned()));
-    let metrics = crate::support::get(edge.ops, "/metrics").await;
+    let metrics = get(edge.ops, "/metrics").await;
     assert!(metrics.contains("sockeye_edge_drops_total{reason=\"volatile\"}"), "{metrics}");
     assert!(metrics.contains("sockeye_edge_closes_total{reason=\"slow_consumer\"}"));
 }
@@ -336,4 +339,41 @@ fn flood(client: Client, bytes: Vec<u8>) {
     let mut read = write.try_clone().unwrap();
     std::thread::spawn(move || while write.write_all(&bytes).is_ok() {});
     std::thread::spawn(move || while read.read(&mut [0; 65536]).is_ok_and(|count| count > 0) {});
+}
+
+#[tokio::test]
+async fn clients_that_come_all_at_once_wait_for_their_turn() {
+    let (edge, _stream) = Edge::attached(&["--edge-opens-per-second=4"]).await;
+    let path = "/socket.io/?EIO=4&transport=polling";
+
+    let begun = std::time::Instant::now();
+    for _ in 0..4 {
+        assert!(get(edge.address, path).await.starts_with("HTTP/1.1 200"));
+    }
+    edge.socket_io().await;
+
+    // The fifth is a quarter of a second early, less what the others took.
+    assert!(begun.elapsed() >= Duration::from_millis(250));
+    assert!(get(edge.address, "/").await.starts_with("HTTP/1.1 404"), "others do not wait");
+}
+
+#[tokio::test]
+async fn clients_that_would_wait_too_long_are_refused() {
+    let (edge, _stream) = Edge::attached(&["--edge-opens-per-second=1"]).await;
+    let path = "/socket.io/?EIO=4&transport=polling";
+
+    let refused = {
+        let asked: Vec<_> = (0..15).map(|_| Box::pin(get(edge.address, path))).collect();
+        let mut asked = futures_util::stream::FuturesUnordered::from_iter(asked);
+        loop {
+            let answer = within("a refusal", asked.next()).await.unwrap();
+            if !answer.starts_with("HTTP/1.1 200") {
+                break answer;
+            }
+        }
+    };
+
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    edge.stop();
+    edge.stopped().await;
 }
