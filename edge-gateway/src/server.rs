@@ -7,7 +7,7 @@ mod engine_io;
 mod large_payload;
 mod patient;
 
-use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, io, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -32,6 +32,7 @@ use self::{
     engine_io::CutOff, patient::Patient,
 };
 use crate::{
+    BACKLOG,
     application::Application,
     client_handshake::{ClientHandshake, Policy},
     config::Config,
@@ -100,7 +101,28 @@ impl Server {
                     }
                 },
                 _ = tasks.join_next(), if !tasks.is_empty() => {}
-                () = shutdown.requested() => return tasks,
+                () = shutdown.requested() => {
+                    self.accept_waiting(listener, &mut tasks);
+                    return tasks;
+                }
+            }
+        }
+    }
+
+    /// Takes in what still waits to be accepted: the kernel resets what it finds there when the listener closes. Asked of
+    /// the kernel itself, since the runtime may not know yet that there is any.
+    fn accept_waiting(&self, listener: TcpListener, tasks: &mut JoinSet<()>) {
+        let Ok(listener) = listener.into_std() else { return };
+        for _ in 0..BACKLOG {
+            let (stream, peer) = match listener.accept() {
+                Ok(accepted) => accepted,
+                // One that has hung up meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+                Err(_) => return,
+            };
+            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+            if let Ok(stream) = stream {
+                tasks.spawn_local(self.clone().serve(stream, peer.ip()));
             }
         }
     }

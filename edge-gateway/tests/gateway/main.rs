@@ -6,6 +6,7 @@ mod client_bundle;
 mod compression;
 mod connect;
 mod delivery;
+mod drain;
 mod echo;
 mod engine_io_3;
 mod limits;

@@ -18,12 +18,17 @@ pub(crate) struct Echo {
 
 impl Echo {
     pub(crate) async fn start(flags: &[&str]) -> Self {
-        let flags = ["--edge-shards=2"].iter().chain(flags).map(|&flag| flag.to_owned());
-        let edge = EdgeGateway::bind_echo(config(flags)).await.unwrap();
+        let edge = Self::bound(flags).await;
         let (address, webtransport) = (edge.local_addr(), edge.webtransport_addr());
         let (trigger, shutdown) = Shutdown::new();
         let running = tokio::spawn(async move { edge.run(shutdown).await.unwrap() });
         Self { address, webtransport, _shutdown: trigger, _running: AbortOnDrop(running) }
+    }
+
+    /// One that listens and does not run yet.
+    pub(crate) async fn bound(flags: &[&str]) -> EdgeGateway {
+        let flags = ["--edge-shards=2"].iter().chain(flags).map(|&flag| flag.to_owned());
+        EdgeGateway::bind_echo(config(flags)).await.unwrap()
     }
 
     /// Why one with these settings does not start.
