@@ -74,7 +74,8 @@ impl Policy {
                 Box::new(Kept {
                     query: if *query { query_fields(uri) } else { Vec::new() },
                     headers: header_fields(headers, names),
-                    address: address.then_some(peer),
+                    // A listener for both families sees IPv4 inside IPv6.
+                    address: address.then_some(peer.to_canonical()),
                 })
             }),
         }
@@ -209,7 +210,8 @@ mod tests {
             request = request.header(*name, *value);
         }
         let request = request.body(()).unwrap();
-        policy.keep(request.uri(), request.headers(), Ipv4Addr::LOCALHOST.into())
+        let peer = Ipv4Addr::LOCALHOST.to_ipv6_mapped().into();
+        policy.keep(request.uri(), request.headers(), peer)
     }
 
     fn field(name: &str, value: &str) -> Field {

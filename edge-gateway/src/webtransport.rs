@@ -175,7 +175,7 @@ impl Door {
     /// From the first datagram to a session that is a shard's, or is on its way to one.
     async fn open(&self, incoming: Incoming) -> Result<Bridge, OpenError> {
         let connection = incoming.await?;
-        let peer = connection.remote_address().ip().to_canonical();
+        let peer = connection.remote_address().ip();
         let requested = Requested::accept(connection).await?;
         let (path, uri) = (requested.path(), requested.uri());
         let speaks_4 = eio(&uri).is_none_or(|revision| revision == "4");
