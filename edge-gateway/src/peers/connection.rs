@@ -127,7 +127,8 @@ impl PeerConnection {
             .max_concurrent_reset_streams(RESET_STREAMS_MAX)
             .handshake(stream)
             .await?;
-        driver.abort_all();
+        // Also forgets the one before.
+        *driver = JoinSet::new();
         driver.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection to another edge ended");
