@@ -33,6 +33,10 @@ use crate::{
 /// How long connections may take to write what is left for them after the drain.
 const LAST_WRITES: Duration = Duration::from_secs(3);
 
+/// How many threads look up names and compress large answers for one shard. Clients decide how many of those there are, so
+/// the rest waits.
+const HELPER_THREADS_MAX: usize = 4;
+
 /// Longer than any process lives, and short enough that no clock overflows.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
@@ -57,7 +61,10 @@ pub(crate) struct ShardThread {
 impl ShardThread {
     /// Runs until shutdown is asked for and the connections are gone.
     pub(crate) fn run(self, shutdown: Shutdown, edge_shutdown: Shutdown) -> io::Result<()> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(HELPER_THREADS_MAX)
+            .build()?;
         LocalSet::new().block_on(&runtime, self.serve(shutdown, edge_shutdown))
     }
 
