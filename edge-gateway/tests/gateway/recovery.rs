@@ -249,6 +249,21 @@ async fn a_backend_that_starts_anew_hears_who_is_suspended() {
     assert_eq!(Names::of(&client.text().await), names);
 }
 
+#[tokio::test]
+async fn a_plain_json_client_has_nothing_to_recover() {
+    let (edge, mut stream) = Edge::with_terms(TERMS, &[]).await;
+    let (_client, _, names) = enter(&edge, &mut stream, "alice").await;
+
+    let mut json = edge.websocket("/ws").await;
+    let data = format!(r#"{{"token":"ok:alice","pid":"{}"}}"#, names.pid);
+    json.send(&format!(r#"{{"event":"auth","data":{data}}}"#)).await;
+
+    let (socket, opened) = stream.opened().await;
+    assert!(!opened.recovered);
+    stream.instruct([Kind::Accept(Accept { socket })]).await;
+    assert!(json.text().await.starts_with(r#"{"event":"connected""#));
+}
+
 /// An edge with two shards and their streams.
 async fn two_shards() -> (Edge, [Stream; 2]) {
     let mut edge = Edge::start_with_terms(TERMS, &["--edge-shards=2"]).await;

@@ -9,7 +9,7 @@ use crate::{
     namespaces::Authentication,
     request::TOKEN_BYTES_MAX,
     session_id::SessionId,
-    shard::{ConnectionKey, NamespaceKey, Shard, Wanted},
+    shard::{ConnectionKey, NamespaceKey, Shard, Wanted, Wire},
 };
 
 /// What the edge reads of a client's `auth`; all else in it is the client's affair.
@@ -64,7 +64,10 @@ impl Shard {
         span: Option<Box<Span>>,
     ) -> Entering {
         let recovers = self.recovers(namespace);
-        let wanted = auth.filter(|_| recovers).and_then(Wanted::parse);
+        let entry = self.connections.get(connection.index as usize);
+        let may_recover =
+            recovers && entry.is_some_and(|entry| matches!(entry.wire, Wire::SocketIo(_)));
+        let wanted = auth.filter(|_| may_recover).and_then(Wanted::parse);
         let secrets: &[&str] = match (self.authentication_of(namespace), recovers) {
             (Authentication::Token, true) => &["token", "pid", "offset"],
             (Authentication::Token, false) => &["token"],
