@@ -220,11 +220,11 @@ impl BackendLink {
         self.wake.notify_one();
     }
 
-    /// Whether something about a socket has not been acknowledged. Once it is, every instruction that stems from before has
+    /// The sockets of which something has not been acknowledged. Once it is, every instruction that stems from before has
     /// been carried out.
-    pub(crate) fn awaits_acknowledgement_of(&self, handle: u64) -> bool {
+    pub(crate) fn unacknowledged_sockets(&self) -> impl Iterator<Item = u64> {
         let sent = self.unacknowledged.iter().flat_map(|one| &one.frame.events);
-        sent.chain(&self.queued).any(|event| event.socket == handle)
+        sent.chain(&self.queued).map(|event| event.socket)
     }
 
     // The stream.

@@ -157,6 +157,11 @@ impl Connection {
         Sent::Accepted
     }
 
+    /// Whether data waits to be written, so that a ping would overtake it.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.outbox.borrow().as_ref().is_some_and(|outbox| outbox.data_bytes() > 0)
+    }
+
     /// Sends a small frame ahead of waiting data: a ping, a pong.
     pub(crate) fn send_control(&self, frame: &[u8]) -> Sent {
         let mut slot = self.outbox.borrow_mut();

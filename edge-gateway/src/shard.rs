@@ -146,6 +146,16 @@ impl Limits {
     }
 }
 
+/// Whether a client that goes on answering pings has got what was sent to it before the last ping that it has answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hearing {
+    Certain,
+    /// No: pings overtake data that waits to be written, and a client that we do not read may not have been there.
+    Uncertain,
+    /// It will have, once it has answered the ping that is under way.
+    Asked,
+}
+
 /// A connection as the shard knows it.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -160,6 +170,8 @@ pub(crate) struct Entry {
     pub(crate) assembling_since: Option<Instant>,
     /// Nothing is read from it at the moment, so it cannot be heard.
     paused: bool,
+    /// What the client's next pong will tell.
+    hearing: Hearing,
     /// When it must have entered a namespace; none once it has.
     pub(crate) connect_by: Option<Instant>,
     /// When the first of its tokens expires.
@@ -270,6 +282,7 @@ impl Shard {
             assembler: Assembler::default(),
             assembling_since: None,
             paused: false,
+            hearing: Hearing::Certain,
             connect_by: Some(connect_by),
             expires_at: None,
             next_visit: self.wheel.tick_at(connect_by),
@@ -367,13 +380,14 @@ impl Shard {
             return;
         }
         let entry = self.connections.remove(key.index as usize);
+        let confirmed_at = self.confirmed_at(Some(&entry));
         let sockets: smallvec::SmallVec<[SocketKey; 4]> = match &entry.wire {
             Wire::SocketIo(session) => session.sockets().collect(),
             Wire::SocketIo2(client) => client.session.sockets().collect(),
             Wire::PlainJson(session) => session.stage.socket().into_iter().collect(),
         };
         for socket in sockets {
-            if self.suspend(socket, reason) {
+            if self.suspend(socket, reason, confirmed_at) {
                 // Nobody waits for the answer of a client that is gone.
                 self.finish_server_acks_of(socket);
             } else {

@@ -80,7 +80,7 @@ impl ShardThread {
         let verifier = TokenVerifier::new(auth_url.unwrap_or(Uri::from_static(DEFAULT_AUTH_URL)));
         let links = links(&namespaces, urls.len(), &self.edge_id, &self.metrics);
         let ws_namespace = find(&namespaces, &self.config.ws_namespace);
-        let notice = self.config.ping_interval.saturating_add(self.config.ping_timeout);
+        let notice = notice(&self.config);
         let shard: SharedShard = Rc::new_cyclic(|shard| {
             let claims = Claims::new(self.mailboxes.clone(), shard.clone(), self.number);
             let parts = Parts {
@@ -203,6 +203,13 @@ fn links(
             BackendLink::new(Rc::clone(&edge_id), session_id::random(), paths, metrics.clone())
         })
         .collect()
+}
+
+/// How far back the ping may be that the client of a broken connection has answered last: its pong came within the ping
+/// timeout, after the interval came another ping, and the end was noticed after the timeout. A tick for each of these.
+fn notice(config: &Config) -> Duration {
+    let timeouts = config.ping_timeout.saturating_mul(2);
+    config.ping_interval.saturating_add(timeouts).saturating_add(3 * TICK)
 }
 
 fn limits(config: &Config) -> Limits {

@@ -51,12 +51,7 @@ pub(crate) enum Stage {
     /// It was let in.
     Live,
     /// It has lost its connection, and may come back.
-    Suspended {
-        /// Whatever was sent before, its client has got.
-        confirmed_at: Option<Instant>,
-        ends_at: Instant,
-        reason: &'static str,
-    },
+    Suspended { ends_at: Instant, reason: &'static str },
 }
 
 impl Stage {

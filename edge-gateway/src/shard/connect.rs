@@ -145,7 +145,9 @@ impl Shard {
     }
 
     /// Goes on with a client of whom it is known who it is: with the socket that it had, or with a new one.
-    fn admitted(&mut self, mut entering: Entering, identity: Option<Identity>) {
+    pub(super) fn admitted(&mut self, entering: Entering, identity: Option<Identity>) {
+        let waits = self.waits_for_claim(entering, identity);
+        let Some((mut entering, identity)) = waits else { return };
         let place = (entering.connection, entering.namespace);
         if let Some(wanted) = entering.wanted.take() {
             match self.recover(place, identity.as_ref(), &wanted, entering.span.take()) {

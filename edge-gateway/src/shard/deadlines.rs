@@ -7,7 +7,7 @@ use edge_protocol::{
     websocket::PING_FRAME,
 };
 
-use super::{ConnectionKey, Shard, TICK, Wire, wheel::Tick};
+use super::{ConnectionKey, Hearing, Shard, TICK, Wire, wheel::Tick};
 use crate::close_reason::CloseReason;
 
 impl Shard {
@@ -15,6 +15,9 @@ impl Shard {
         let interval = self.limits.ping_interval;
         let Some(entry) = self.entry(key) else { return };
         entry.heartbeat.handle_pong(now, interval);
+        if entry.hearing == Hearing::Asked {
+            entry.hearing = Hearing::Certain;
+        }
         // So far the wheel waits for the end of the ping timeout, which may be later than the next ping.
         self.schedule_sooner(key);
     }
@@ -82,13 +85,21 @@ impl Shard {
         let soon = now + TICK;
         if entry.paused && entry.heartbeat.due_at() <= soon {
             entry.heartbeat.postpone(soon, interval);
+            entry.hearing = Hearing::Uncertain;
         }
         let ping: &[u8] = match entry.wire {
             Wire::SocketIo(_) | Wire::SocketIo2(_) => &PING_TEXT_FRAME,
             Wire::PlainJson(_) => &PING_FRAME,
         };
         match entry.heartbeat.handle_timeout(soon, timeout) {
-            Some(Beat::Ping) => self.send_control(key, ping),
+            Some(Beat::Ping) => {
+                entry.hearing = match entry.hearing {
+                    _ if entry.connection.is_behind() => Hearing::Uncertain,
+                    Hearing::Certain => Hearing::Certain,
+                    Hearing::Uncertain | Hearing::Asked => Hearing::Asked,
+                };
+                self.send_control(key, ping);
+            }
             Some(Beat::GiveUp) => return self.close(key, CloseReason::PingTimeout),
             None => {}
         }

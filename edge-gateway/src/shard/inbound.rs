@@ -156,6 +156,7 @@ impl Shard {
             && let Some(namespace) = self.namespace(namespace)
         {
             self.verifications.withdraw(key, namespace);
+            self.recovery.claims.withdraw(key, namespace);
         }
         let Some(entry) = self.entry(key) else { return Flow::Closed };
         let Some(session) = entry.wire.session_mut() else { return Flow::Closed };

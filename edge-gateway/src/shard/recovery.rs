@@ -14,7 +14,7 @@ mod recoverable;
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
+    collections::{BinaryHeap, HashMap, VecDeque},
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -26,7 +26,9 @@ use service_kit::trace::Span;
 
 use self::{claims::Claims, log::RecoveryLog, recoverable::Search};
 pub(crate) use self::{log::Missed, recoverable::Recoverable};
-use super::{ConnectionKey, Namespace, NamespaceKey, Shard, SocketKey, Wire, connect};
+use super::{
+    ConnectionKey, Entry, Hearing, Namespace, NamespaceKey, Shard, SocketKey, Wire, connect,
+};
 use crate::{
     close_reason::CloseReason,
     session_id::SessionId,
@@ -35,6 +37,9 @@ use crate::{
 
 /// Most sockets of a shard that wait for their clients. When there are more, the first to be given up anyway go.
 const SUSPENDED_MAX: usize = 65_536;
+
+/// How many ends of suspensions may be over that are still remembered, besides as many as are not.
+const OLD_ENDS_MAX: usize = 1024;
 
 /// What a shard needs to bring sockets back.
 #[derive(Debug)]
@@ -48,8 +53,10 @@ pub(crate) struct Recovery {
     suspended: usize,
     /// Until when sockets that came from elsewhere may be sent what they have been given there.
     doubles_until: Option<Instant>,
-    /// Within which time the loss of a connection is noticed.
+    /// How far back the last ping may be that the client of a broken connection has answered.
     notice: Duration,
+    /// Sockets that came from elsewhere, whose clients may not have got yet what they brought.
+    arrivals: VecDeque<(Instant, u64)>,
     pub(super) claims: Claims,
 }
 
@@ -73,6 +80,7 @@ impl Recovery {
             suspended: 0,
             doubles_until: None,
             notice,
+            arrivals: VecDeque::new(),
             claims,
         }
     }
@@ -83,12 +91,6 @@ impl Recovery {
 
     fn log_mut(&mut self, namespace: NamespaceKey) -> Option<&mut RecoveryLog> {
         self.logs.get_mut(namespace.index())?.as_mut()
-    }
-
-    /// Until when a client that is only now known to be gone has got everything for certain: its last pong cannot be
-    /// older, and whoever answers a ping has read what was sent before it. None where the clock does not reach back so far.
-    fn confirmed_at(&self, now: Instant) -> Option<Instant> {
-        now.checked_sub(self.notice)
     }
 
     /// What is put behind the arguments of an event of this namespace: of one that is kept the offset that it will have, of
@@ -134,7 +136,7 @@ impl Shard {
         let socket = self.sockets.get_mut(key.index())?;
         let log = self.recovery.logs.get(socket.namespace.index())?.as_ref()?;
         let id = id.unwrap_or_else(|| self.recovery.claims.new_id());
-        socket.recoverable = Some(Box::new(Recoverable::new(id, log.last())));
+        socket.recoverable = Some(Box::new(Recoverable::new(id, log.last(), Instant::now())));
         self.recovery.by_id.insert(id, key);
         Some(id)
     }
@@ -160,7 +162,12 @@ impl Shard {
     }
 
     /// Keeps a socket that has lost its connection; returns whether it may come back at all.
-    pub(super) fn suspend(&mut self, key: SocketKey, reason: CloseReason) -> bool {
+    pub(super) fn suspend(
+        &mut self,
+        key: SocketKey,
+        reason: CloseReason,
+        confirmed_at: Option<Instant>,
+    ) -> bool {
         let may_come_back = !self.draining || self.recovery.claims.may_come_from_elsewhere();
         let Some(socket) = self.sockets.get_mut(key.index()) else { return false };
         let Some(log) = self.recovery.logs.get(socket.namespace.index()).and_then(Option::as_ref)
@@ -173,11 +180,9 @@ impl Shard {
         if !reason.may_recover() || !may_come_back {
             return false;
         }
-        let now = Instant::now();
-        let confirmed_at = self.recovery.confirmed_at(now);
         recoverable.settle(confirmed_at);
-        let ends_at = now + log.window;
-        socket.stage = Stage::Suspended { confirmed_at, ends_at, reason: reason.label() };
+        let ends_at = Instant::now() + log.window;
+        socket.stage = Stage::Suspended { ends_at, reason: reason.label() };
         let (handle, namespace) = (socket.handle, socket.namespace);
         self.recovery.ends.push(Reverse((ends_at, handle)));
         self.recovery.suspended += 1;
@@ -185,10 +190,25 @@ impl Shard {
         if let Some(link) = self.link_of(namespace) {
             link.socket_suspended(handle, reason.label());
         }
-        if self.recovery.suspended > SUSPENDED_MAX {
+        while self.recovery.suspended > SUSPENDED_MAX && !self.recovery.ends.is_empty() {
             self.give_up_first();
         }
+        self.forget_old_ends();
         true
+    }
+
+    /// Clients that are cut and come back again and again leave nothing behind.
+    fn forget_old_ends(&mut self) {
+        if self.recovery.ends.len() < 2 * self.recovery.suspended + OLD_ENDS_MAX {
+            return;
+        }
+        let (handles, sockets) = (&self.handles, &self.sockets);
+        self.recovery.ends.retain(|Reverse((at, handle))| {
+            let socket = handles.get(handle).and_then(|key| sockets.get(key.index()));
+            socket.is_some_and(
+                |socket| matches!(socket.stage, Stage::Suspended { ends_at, .. } if ends_at == *at),
+            )
+        });
     }
 
     /// Ends the suspension of a socket, however it ends.
@@ -224,7 +244,29 @@ impl Shard {
         if self.recovery.doubles_until.is_some_and(|at| at <= now) {
             self.recovery.doubles_until = None;
         }
+        self.settle_arrivals(now);
         self.expire_claims(now);
+    }
+
+    /// Forgets what sockets brought from elsewhere, once their clients have got it for certain.
+    fn settle_arrivals(&mut self, now: Instant) {
+        let notice = self.recovery.notice;
+        let is_time = |(at, _): &mut (Instant, u64)| now.duration_since(*at) > notice;
+        while let Some((_, handle)) = self.recovery.arrivals.pop_front_if(is_time) {
+            let Some(key) = self.socket_by_handle(handle) else { continue };
+            let Some(socket) = self.sockets.get(key.index()) else { continue };
+            if !matches!(socket.stage, Stage::Live) {
+                // It is settled as it is suspended, and again when its client has been back for so long.
+                continue;
+            }
+            let connection = self.connections.get(socket.connection.index as usize);
+            let confirmed_at = self.confirmed_at(connection);
+            let recoverable = self.sockets.get_mut(key.index());
+            let recoverable = recoverable.and_then(|socket| socket.recoverable.as_mut());
+            if recoverable.is_some_and(|recoverable| !recoverable.settle(confirmed_at)) {
+                self.recovery.arrivals.push_back((now, handle));
+            }
+        }
     }
 
     /// Gives up every socket that waits for its client.
@@ -265,8 +307,10 @@ impl Shard {
             return Err("unknown");
         }
         let confirmed_at = match socket.stage {
-            Stage::Suspended { confirmed_at, .. } => confirmed_at,
-            Stage::Live => self.recovery.confirmed_at(Instant::now()),
+            Stage::Suspended { .. } => None,
+            Stage::Live => {
+                self.confirmed_at(self.connections.get(socket.connection.index as usize))
+            }
             Stage::Opening { .. } | Stage::Arriving { .. } => return Err("unknown"),
         };
         let missed = self.missed_by(socket, wanted.offset.as_deref(), confirmed_at);
@@ -281,7 +325,15 @@ impl Shard {
     ) -> Option<Vec<Missed>> {
         let log = self.recovery.log(socket.namespace)?;
         let recoverable = socket.recoverable.as_ref()?;
+        let confirmed_at = recoverable.confirmed_at(confirmed_at);
         recoverable.missed(&Search::of(socket, log, confirmed_at), offset)
+    }
+
+    /// Until when the client of a connection has got for certain what was sent to it: whoever answers a ping has read what
+    /// was sent before. None if nothing is certain, or where the clock does not reach back so far.
+    pub(super) fn confirmed_at(&self, entry: Option<&Entry>) -> Option<Instant> {
+        entry.filter(|entry| entry.hearing == Hearing::Certain)?;
+        Instant::now().checked_sub(self.recovery.notice)
     }
 
     /// Lets a client go on with a socket that is on this shard. Returns its connect's span if that cannot be.
@@ -331,7 +383,14 @@ impl Shard {
     /// Gives a recovered socket what it missed, then tells its client that it is connected, as the reference server does:
     /// an official client keeps events until then.
     pub(super) fn go_on(&mut self, key: SocketKey, missed: &[Missed]) {
-        let Some(socket) = self.sockets.get(key.index()) else { return };
+        let Some(socket) = self.sockets.get_mut(key.index()) else { return };
+        if let Some(recoverable) = &mut socket.recoverable {
+            let now = Instant::now();
+            recoverable.came(now);
+            if recoverable.has_brought() {
+                self.recovery.arrivals.push_back((now, socket.handle));
+            }
+        }
         let (connection, namespace) = (socket.connection, socket.namespace);
         let (identity, public_id) = (socket.identity.clone(), socket.public_id.clone());
         let id = socket.recoverable.as_ref().map(|recoverable| recoverable.id.to_string());

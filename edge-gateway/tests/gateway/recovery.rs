@@ -64,7 +64,12 @@ fn event(text: &str) -> (String, String) {
 }
 
 async fn next_event(client: &mut Client) -> (String, String) {
-    event(&client.text().await)
+    loop {
+        let text = client.text().await;
+        if text != "2" {
+            return event(&text);
+        }
+    }
 }
 
 async fn suspended(stream: &mut Stream) -> (u64, String) {
@@ -247,6 +252,46 @@ async fn a_backend_that_starts_anew_hears_who_is_suspended() {
     come_back(&mut client, "alice", &names, None).await;
     assert_eq!(next_event(&mut client).await.0, "after the restart");
     assert_eq!(Names::of(&client.text().await), names);
+}
+
+#[tokio::test]
+async fn a_client_that_is_cut_again_before_it_has_read_anything_loses_nothing() {
+    let flags = ["--edge-ping-interval=200ms", "--edge-ping-timeout=200ms"];
+    let (edge, mut stream) = Edge::with_terms(TERMS, &flags).await;
+    let (client, socket, names) = enter(&edge, &mut stream, "alice").await;
+    drop(client);
+    suspended(&mut stream).await;
+    stream.instruct([join(socket, "a"), Kind::Emit(to_room("a", "first"))]).await;
+    // So long that whoever was alive would have answered a ping since.
+    for _ in 0..2 {
+        let silent = edge.socket_io().await.until_its_end().await;
+        assert_eq!(silent.1, Some(4002));
+    }
+
+    let mut cut = edge.socket_io().await;
+    come_back(&mut cut, "alice", &names, None).await;
+    assert_eq!(resumed(&mut stream).await, socket);
+    drop(cut);
+    suspended(&mut stream).await;
+    let mut client = edge.socket_io().await;
+    come_back(&mut client, "alice", &names, None).await;
+
+    assert_eq!(next_event(&mut client).await.0, "first");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_its_socket_is_looked_for_is_not_let_in() {
+    let terms = "[namespace.'/chat']\nrecovery = '1m'\nauthentication = 'none'";
+    let (edge, mut stream) = Edge::with_terms(terms, &[]).await;
+    let mut client = edge.socket_io().await;
+    let asks = |number: u32| format!(r#"40/chat,{{"number":{number},"pid":"{}"}}"#, "A".repeat(24));
+
+    client.send_at_once(&[&asks(1), "41/chat,", &asks(2)]).await;
+
+    let (socket, opened) = stream.opened().await;
+    assert_eq!(opened.handshake.unwrap().auth, r#"{"number":2}"#);
+    stream.instruct([Kind::Accept(Accept { socket })]).await;
+    Names::of(&client.text().await);
 }
 
 #[tokio::test]

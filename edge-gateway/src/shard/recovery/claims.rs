@@ -16,10 +16,12 @@
 
 use std::{
     cell::RefCell,
+    collections::{HashMap, HashSet},
     rc::Weak,
     time::{Duration, Instant},
 };
 
+use foldhash::fast::FixedState;
 use proto::edge::v1::Membership;
 use tokio::{sync::oneshot, task::JoinSet, time};
 
@@ -30,7 +32,7 @@ use super::{
 use crate::{
     close_reason::CloseReason,
     session_id::SessionId,
-    shard::{LinkKey, NamespaceKey, SocketKey, connect::Entering},
+    shard::{ConnectionKey, LinkKey, NamespaceKey, SocketKey, connect, connect::Entering},
     socket::{Identity, Socket, Stage},
     transport::mailbox::{Mail, Mailboxes, Place},
 };
@@ -85,8 +87,21 @@ pub(crate) struct Claims {
     shard: Weak<RefCell<Shard>>,
     own_shard: u8,
     tasks: JoinSet<()>,
+    /// At most one for each namespace that a connection asks for.
+    under_way: HashMap<(ConnectionKey, NamespaceKey), Awaited, FixedState>,
     last_number: u64,
     waiting: Vec<Waiting>,
+}
+
+/// Who waits for the end of a claim.
+#[derive(Debug)]
+enum Awaited {
+    /// The client that asked for it.
+    Socket,
+    /// Nobody: the client has left the namespace.
+    Nothing,
+    /// The same client, which has come back with this.
+    Next(Box<(Entering, Option<Identity>)>),
 }
 
 /// What goes on once a business service has acknowledged what it was told of a socket.
@@ -113,6 +128,7 @@ impl Claims {
             shard,
             own_shard,
             tasks: JoinSet::new(),
+            under_way: HashMap::default(),
             last_number: 0,
             waiting: Vec::new(),
         }
@@ -128,6 +144,17 @@ impl Claims {
         self.mailboxes.has_peers()
     }
 
+    /// The client no longer wants to enter a namespace.
+    pub(in crate::shard) fn withdraw(
+        &mut self,
+        connection: ConnectionKey,
+        namespace: NamespaceKey,
+    ) {
+        if let Some(awaited) = self.under_way.get_mut(&(connection, namespace)) {
+            *awaited = Awaited::Nothing;
+        }
+    }
+
     fn next_number(&mut self) -> u64 {
         self.last_number += 1;
         self.last_number
@@ -135,6 +162,22 @@ impl Claims {
 }
 
 impl Shard {
+    /// Whether the client must wait for the end of a claim that it asked for before. Then it goes on with this.
+    pub(in crate::shard) fn waits_for_claim(
+        &mut self,
+        entering: Entering,
+        identity: Option<Identity>,
+    ) -> Option<(Entering, Option<Identity>)> {
+        let place = (entering.connection, entering.namespace);
+        match self.recovery.claims.under_way.get_mut(&place) {
+            Some(awaited) => {
+                *awaited = Awaited::Next(Box::new((entering, identity)));
+                None
+            }
+            None => Some((entering, identity)),
+        }
+    }
+
     /// Looks for a socket elsewhere, and then goes on with the client that wants it.
     pub(in crate::shard) fn claim_elsewhere(
         &mut self,
@@ -153,15 +196,32 @@ impl Shard {
         let claims = &mut self.recovery.claims;
         let (mailboxes, shard) = (claims.mailboxes.clone(), claims.shard.clone());
         let own_shard = claims.own_shard;
+        claims.under_way.insert((entering.connection, entering.namespace), Awaited::Socket);
         claims.tasks.spawn_local(async move {
             let found = find(&mailboxes, Some(own_shard), claim).await;
-            let Some(shard) = shard.upgrade() else { return };
-            let mut shard = shard.borrow_mut();
-            if found.is_none() {
-                shard.common.metrics.recovered("unknown");
+            if let Some(shard) = shard.upgrade() {
+                shard.borrow_mut().claim_ended(entering, identity, found.map(Box::new));
             }
-            shard.open(entering, identity, found.map(Box::new));
         });
+    }
+
+    fn claim_ended(
+        &mut self,
+        entering: Entering,
+        identity: Option<Identity>,
+        found: Option<Box<Found>>,
+    ) {
+        if found.is_none() {
+            self.common.metrics.recovered("unknown");
+        }
+        let place = (entering.connection, entering.namespace);
+        let awaited = self.recovery.claims.under_way.remove(&place);
+        match awaited {
+            Some(Awaited::Socket) => return self.open(entering, identity, found),
+            Some(Awaited::Next(next)) => self.admitted(next.0, next.1),
+            Some(Awaited::Nothing) | None => {}
+        }
+        connect::finish(entering.span, "withdrawn");
     }
 
     /// Hands a socket over to where its client is, or says that it is not here.
@@ -189,10 +249,14 @@ impl Shard {
         reply: oneshot::Sender<Option<Vec<Missed>>>,
     ) {
         let key = self.recovery.by_id.get(&id).copied();
-        let socket = key.and_then(|key| self.sockets.get(key.index()));
+        let socket = key.and_then(|key| self.sockets.get_mut(key.index()));
         let Some(socket) = socket else { return };
         let claimed = socket.recoverable.as_ref().and_then(|one| one.claimed(number));
-        let (Some(reaches), Stage::Suspended { .. }) = (claimed, &socket.stage) else { return };
+        let (Some(reaches), Stage::Suspended { ends_at, .. }) = (claimed, &mut socket.stage) else {
+            return;
+        };
+        // Its end is this from now on, and not that of the window.
+        *ends_at = Instant::now() + ANSWER_TIMEOUT * 2;
         let (handle, namespace) = (socket.handle, socket.namespace);
         // Nobody may claim it again.
         self.recovery.by_id.remove(&id);
@@ -257,8 +321,8 @@ impl Shard {
             return;
         }
         let Some(state) = self.links.get(link.0) else { return };
-        let is_done =
-            |one: &mut Waiting| one.link == link && !state.awaits_acknowledgement_of(one.handle);
+        let unacknowledged: HashSet<u64, FixedState> = state.unacknowledged_sockets().collect();
+        let is_done = |one: &mut Waiting| one.link == link && !unacknowledged.contains(&one.handle);
         let done: Vec<Waiting> = self.recovery.claims.waiting.extract_if(.., is_done).collect();
         for Waiting { handle, then, .. } in done {
             match then {
@@ -279,7 +343,6 @@ impl Shard {
     /// Gives up what no business service has acknowledged in time.
     pub(super) fn expire_claims(&mut self, now: Instant) {
         self.end_settlements(|one| one.give_up_at <= now);
-        self.recovery.claims.waiting.retain(|one| one.give_up_at > now);
         while self.recovery.claims.tasks.try_join_next().is_some() {}
     }
 
@@ -305,20 +368,16 @@ impl Shard {
             return;
         };
         let Found { wanted, claimed, .. } = *found;
-        let namespace = socket.namespace;
-        let (Some(recoverable), Some(log)) =
-            (&mut socket.recoverable, self.recovery.logs.get(namespace.index()))
-        else {
-            return;
-        };
-        let Some(log) = log else { return };
-        let now = Instant::now();
-        let doubles = log.doubles(recoverable.since(), &rest);
-        let offset = wanted.offset.map(String::into_boxed_str);
+        let Some(log) = self.recovery.log(socket.namespace) else { return };
+        let Some(recoverable) = &socket.recoverable else { return };
+        let numbers = recoverable.doubles(&Search::of(socket, log, None), &rest);
         let logged = rest.iter().filter(|one| one.is_logged).map(|one| one.fingerprint).collect();
+        let offset = wanted.offset.map(String::into_boxed_str);
         let brought = claimed.missed.into_iter().chain(rest).collect();
-        recoverable.bring(now, offset.clone(), brought, Doubles { numbers: doubles, logged });
-        self.recovery.doubles_until = Some(now + DOUBLES_TIME);
+        if let Some(recoverable) = &mut socket.recoverable {
+            recoverable.bring(offset.clone(), brought, Doubles { numbers, logged });
+        }
+        self.recovery.doubles_until = Some(Instant::now() + DOUBLES_TIME);
         let Some(socket) = self.sockets.get(key.index()) else { return };
         match self.missed_by(socket, offset.as_deref(), None) {
             Some(missed) => self.go_on(key, &missed),

@@ -33,8 +33,8 @@ pub(crate) struct RecoveryLog {
     last: u64,
     entries: VecDeque<Logged>,
     bytes: usize,
-    /// The newest entry that had to go before its time.
-    dropped: Option<(u64, Instant)>,
+    /// The newest entry that is gone.
+    gone: Option<(u64, Instant)>,
 }
 
 #[derive(Debug)]
@@ -92,7 +92,7 @@ impl RecoveryLog {
             last: 0,
             entries: VecDeque::new(),
             bytes: 0,
-            dropped: None,
+            gone: None,
         }
     }
 
@@ -111,7 +111,7 @@ impl RecoveryLog {
         self.offset(self.last)
     }
 
-    fn offset(&self, number: u64) -> String {
+    pub(super) fn offset(&self, number: u64) -> String {
         format!("{}-{number}", self.tag)
     }
 
@@ -136,10 +136,8 @@ impl RecoveryLog {
         let is_logged = !emit.position.is_empty();
         let logged = Logged { number, at: now, audience, frames, fingerprint, is_logged, bytes };
         self.entries.push_back(logged);
-        while self.bytes > LOG_BYTES_MAX
-            && let Some(oldest) = self.pop()
-        {
-            self.dropped = Some((oldest.number, oldest.at));
+        while self.bytes > LOG_BYTES_MAX && !self.entries.is_empty() {
+            self.pop();
         }
     }
 
@@ -150,10 +148,10 @@ impl RecoveryLog {
         }
     }
 
-    fn pop(&mut self) -> Option<Logged> {
-        let oldest = self.entries.pop_front()?;
+    fn pop(&mut self) {
+        let Some(oldest) = self.entries.pop_front() else { return };
         self.bytes -= oldest.bytes;
-        Some(oldest)
+        self.gone = Some((oldest.number, oldest.at));
     }
 
     /// How many bytes the entries take up.
@@ -161,8 +159,8 @@ impl RecoveryLog {
         self.bytes
     }
 
-    /// What a socket was to get after entry `after`, but for what is a double. Whatever is older than `confirmed_at` it has
-    /// got for certain.
+    /// What a socket was to get after entry `after`, but for what is a double. What is older than `confirmed_at` it has got
+    /// for certain, so that it may be gone.
     pub(crate) fn missed(
         &self,
         reader: Reader<'_>,
@@ -171,12 +169,11 @@ impl RecoveryLog {
         except: &Doubles,
     ) -> Result<Vec<Missed>, Gap> {
         let is_confirmed = |at: Instant| confirmed_at.is_some_and(|confirmed| at < confirmed);
-        if self.dropped.is_some_and(|(number, at)| number > after && !is_confirmed(at)) {
+        if self.gone.is_some_and(|(number, at)| number > after && !is_confirmed(at)) {
             return Err(Gap);
         }
         let start = self.entries.partition_point(|entry| entry.number <= after);
-        let entries = self.entries.range(start..).skip_while(|entry| is_confirmed(entry.at));
-        let missed = entries.filter(|entry| {
+        let missed = self.entries.range(start..).filter(|entry| {
             !except.numbers.contains(&entry.number)
                 && !except.logged.contains(&entry.fingerprint)
                 && is_for(&entry.audience, entry.number, reader)
@@ -193,11 +190,14 @@ impl RecoveryLog {
         }
     }
 
-    /// The numbers after `after` of those events that are among `known`, each as often as it is there.
-    pub(crate) fn doubles(&self, after: u64, known: &[Missed]) -> Vec<u64> {
+    /// The numbers after `after` of those events for a socket that are among `known`, each as often as it is there.
+    pub(crate) fn doubles(&self, reader: Reader<'_>, after: u64, known: &[Missed]) -> Vec<u64> {
         let mut known: SmallVec<[u64; 16]> = known.iter().map(|one| one.fingerprint).collect();
         let start = self.entries.partition_point(|entry| entry.number <= after);
         let double = |entry: &&Logged| {
+            if !is_for(&entry.audience, entry.number, reader) {
+                return false;
+            }
             let place = known.iter().position(|one| *one == entry.fingerprint);
             place.map(|place| known.swap_remove(place)).is_some()
         };
@@ -352,6 +352,7 @@ mod tests {
             events(log.missed(reader, 0, Some(start + NOTICE), &Doubles::default())),
             ["new"]
         );
+        assert_eq!(log.missed(reader, 0, Some(start), &Doubles::default()), Err(Gap));
     }
 
     #[test]
@@ -385,6 +386,7 @@ mod tests {
         for event in ["a", "tick", "tick"] {
             push(&mut there, now, to_room("r"), event);
         }
+        push(&mut here, now, to_room("another"), "tick");
         for event in ["tick", "tick", "tick", "b"] {
             push(&mut here, now, to_room("r"), event);
         }
@@ -392,7 +394,7 @@ mod tests {
         let reader = Reader { handle: 7, subject: None, stays: &stays };
         let known = there.missed(reader, 0, None, &Doubles::default()).unwrap();
 
-        assert_eq!(here.doubles(0, &known), [1, 2]);
+        assert_eq!(here.doubles(reader, 0, &known), [2, 3]);
 
         let logged = |position: &str, args: &'static str| Emit {
             position: position.to_owned(),

@@ -5,6 +5,9 @@ use std::time::Instant;
 use super::log::{Missed, Reader, RecoveryLog, Stay};
 use crate::{session_id::SessionId, socket::Socket};
 
+/// Most stays in rooms that have ended and are remembered of one socket.
+const ENDED_STAYS_MAX: usize = 256;
+
 /// The memory of one socket that may come back, beside its namespace's log.
 #[derive(Debug)]
 pub(crate) struct Recoverable {
@@ -13,11 +16,16 @@ pub(crate) struct Recoverable {
     /// The number of the log's last entry when the socket came here.
     since: u64,
     stays: Vec<Stay>,
+    /// The end of the last stay that is not known any more: what somebody missed before cannot be told.
+    forgotten: u64,
     /// What it missed elsewhere, and may not have got yet.
     brought: Vec<Missed>,
     /// The offset before `brought`; none if the client has never had one.
     brought_after: Option<Box<str>>,
-    came_at: Option<Instant>,
+    /// When its client came, or came back: what it missed was sent then.
+    came_at: Instant,
+    /// Whatever it was to get before, its client has got.
+    confirmed_at: Option<Instant>,
     doubles: Doubles,
     /// The last claim on it, and how far in the log what was handed over with it reaches.
     claim: Option<(u64, u64)>,
@@ -54,14 +62,16 @@ pub(super) struct Doubles {
 }
 
 impl Recoverable {
-    pub(super) fn new(id: SessionId, since: u64) -> Self {
+    pub(super) fn new(id: SessionId, since: u64, now: Instant) -> Self {
         Self {
             id,
             since,
             stays: Vec::new(),
+            forgotten: 0,
             brought: Vec::new(),
             brought_after: None,
-            came_at: None,
+            came_at: now,
+            confirmed_at: None,
             doubles: Doubles::default(),
             claim: None,
         }
@@ -70,7 +80,6 @@ impl Recoverable {
     /// Adds what a socket brings from where it was before.
     pub(super) fn bring(
         &mut self,
-        now: Instant,
         offset: Option<Box<str>>,
         brought: Vec<Missed>,
         doubles: Doubles,
@@ -78,16 +87,28 @@ impl Recoverable {
         self.brought_after = offset;
         self.brought = brought;
         self.doubles = doubles;
-        self.came_at = Some(now);
+    }
+
+    /// Whether it holds what its client may have missed elsewhere.
+    pub(super) fn has_brought(&self) -> bool {
+        !self.brought.is_empty()
+    }
+
+    /// Its client has come, or has come back. A claim of somebody else is void then.
+    pub(super) fn came(&mut self, now: Instant) {
+        self.came_at = now;
+        self.claim = None;
+    }
+
+    /// Whatever it was to get before, its client has got: `confirmed_at` holds for what was sent on the present connection,
+    /// and what was sent since the client came includes what it missed before.
+    pub(super) fn confirmed_at(&self, confirmed_at: Option<Instant>) -> Option<Instant> {
+        confirmed_at.filter(|confirmed| self.came_at < *confirmed).or(self.confirmed_at)
     }
 
     /// Whether an event that comes now has been brought.
     pub(crate) fn has_got(&self, fingerprint: u64) -> bool {
         self.doubles.logged.contains(&fingerprint)
-    }
-
-    pub(super) fn since(&self) -> u64 {
-        self.since
     }
 
     pub(super) fn claim(&mut self, number: u64, reaches: u64) {
@@ -101,29 +122,41 @@ impl Recoverable {
 
     pub(super) fn join(&mut self, room: &str, last: u64, first: u64) {
         self.stays.retain(|stay| stay.until >= first);
-        let is_in = |stay: &Stay| *stay.room == *room && stay.until == u64::MAX;
-        if !self.stays.iter().any(is_in) {
-            self.stays.push(Stay { room: room.into(), from: last, until: u64::MAX });
+        // Also one that has ended after the last entry: it has missed nothing in between.
+        let goes_on = |stay: &&mut Stay| *stay.room == *room && stay.until >= last;
+        match self.stays.iter_mut().find(goes_on) {
+            Some(stay) => stay.until = u64::MAX,
+            None => self.stays.push(Stay { room: room.into(), from: last, until: u64::MAX }),
         }
     }
 
     pub(super) fn leave(&mut self, room: &str, last: u64) {
-        let is_in = |stay: &&mut Stay| *stay.room == *room && stay.until == u64::MAX;
-        if let Some(stay) = self.stays.iter_mut().find(is_in) {
+        let is_in = |stay: &Stay| *stay.room == *room && stay.until == u64::MAX;
+        let Some(place) = self.stays.iter().position(is_in) else { return };
+        let mut stay = self.stays.remove(place);
+        if stay.from < last {
             stay.until = last;
+            self.stays.push(stay);
+        }
+        let has_ended = |stay: &Stay| stay.until != u64::MAX;
+        if self.stays.iter().filter(|stay| has_ended(stay)).count() > ENDED_STAYS_MAX
+            && let Some(first) = self.stays.iter().position(has_ended)
+        {
+            self.forgotten = self.stays.remove(first).until;
         }
     }
 
-    /// Forgets what was brought, once its client has got it for certain.
-    pub(super) fn settle(&mut self, confirmed_at: Option<Instant>) {
-        if confirmed_at.zip(self.came_at).is_some_and(|(confirmed, came)| came < confirmed) {
-            if let Some(last) = self.brought.pop() {
-                self.brought_after = Some(last.offset);
-            }
-            self.brought = Vec::new();
-            self.doubles.logged = Vec::new();
-            self.came_at = None;
+    /// Notes what its client has got for certain, and forgets what was brought once that is part of it; returns whether so.
+    pub(super) fn settle(&mut self, confirmed_at: Option<Instant>) -> bool {
+        let Some(confirmed) = confirmed_at.filter(|confirmed| self.came_at < *confirmed) else {
+            return false;
+        };
+        self.confirmed_at = Some(confirmed);
+        if let Some(last) = std::mem::take(&mut self.brought).pop() {
+            self.brought_after = Some(last.offset);
         }
+        self.doubles.logged = Vec::new();
+        true
     }
 
     /// What the client has missed that has seen all up to `offset`; none if nobody can tell.
@@ -136,8 +169,17 @@ impl Recoverable {
     /// What the client has missed after entry `after` of the log.
     pub(super) fn missed_after(&self, search: &Search<'_>, after: u64) -> Option<Vec<Missed>> {
         let Search { log, handle, subject, confirmed_at } = *search;
+        if after < self.forgotten {
+            return None;
+        }
         let reader = Reader { handle, subject, stays: &self.stays };
         log.missed(reader, after, confirmed_at, &self.doubles).ok()
+    }
+
+    /// What is in the log here of that which was given elsewhere too.
+    pub(super) fn doubles(&self, search: &Search<'_>, known: &[Missed]) -> Vec<u64> {
+        let Search { log, handle, subject, .. } = *search;
+        log.doubles(Reader { handle, subject, stays: &self.stays }, self.since, known)
     }
 
     /// What of that which was brought comes after an offset, and from where on to look in the log.
@@ -183,6 +225,12 @@ mod tests {
         log
     }
 
+    fn push_to_room(log: &mut RecoveryLog, room: &str) {
+        let audience = Some(Audience { rooms: vec![room.to_owned()], ..Audience::default() });
+        let frames = log.next_offset().into();
+        log.push(Instant::now(), &Emit { audience, ..Emit::default() }, frames);
+    }
+
     fn offsets(
         recoverable: &Recoverable,
         log: &RecoveryLog,
@@ -196,7 +244,7 @@ mod tests {
     #[test]
     fn a_client_that_has_seen_nothing_gets_all_since_it_came() {
         let log = log_with(3);
-        let recoverable = Recoverable::new(SessionId::random(0, 0), 1);
+        let recoverable = Recoverable::new(SessionId::random(0, 0), 1, Instant::now());
 
         let all = offsets(&recoverable, &log, None).unwrap();
 
@@ -210,10 +258,9 @@ mod tests {
     #[test]
     fn what_was_brought_comes_before_what_came_here() {
         let log = log_with(2);
-        let mut recoverable = Recoverable::new(SessionId::random(0, 0), 0);
+        let mut recoverable = Recoverable::new(SessionId::random(0, 0), 0, Instant::now());
         let brought = vec![missed("a-5"), missed("a-6")];
         recoverable.bring(
-            Instant::now(),
             Some("a-4".into()),
             brought,
             Doubles { numbers: vec![1], ..Doubles::default() },
@@ -232,21 +279,74 @@ mod tests {
     fn what_was_brought_is_kept_until_it_has_arrived_for_certain() {
         let log = log_with(0);
         let now = Instant::now();
-        let mut recoverable = Recoverable::new(SessionId::random(0, 0), 0);
-        recoverable.bring(now, None, vec![missed("a-5")], Doubles::default());
+        let mut recoverable = Recoverable::new(SessionId::random(0, 0), 0, now);
+        recoverable.bring(None, vec![missed("a-5")], Doubles::default());
 
-        recoverable.settle(Some(now));
+        assert!(!recoverable.settle(Some(now)));
         assert_eq!(offsets(&recoverable, &log, None).unwrap(), ["a-5"]);
-        recoverable.settle(Some(now + LONG));
+        assert!(recoverable.settle(Some(now + LONG)));
         assert!(offsets(&recoverable, &log, Some("a-5")).unwrap().is_empty());
     }
 
     #[test]
-    fn only_the_last_claim_counts() {
-        let mut recoverable = Recoverable::new(SessionId::random(0, 0), 0);
+    fn who_joins_and_leaves_without_end_is_remembered_within_bounds() {
+        let mut log = log_with(1);
+        let mut recoverable = Recoverable::new(SessionId::random(0, 0), 0, Instant::now());
+        for _ in 0..10_000 {
+            recoverable.join("a", log.last(), log.first());
+            recoverable.leave("a", log.last());
+        }
+        assert!(recoverable.stays.is_empty());
+
+        let first = log.last_offset();
+        for _ in 0..2 * ENDED_STAYS_MAX {
+            push_to_room(&mut log, "another");
+            recoverable.join("a", log.last(), log.first());
+            push_to_room(&mut log, "a");
+            recoverable.leave("a", log.last());
+        }
+
+        assert_eq!(recoverable.stays.len(), ENDED_STAYS_MAX);
+        assert_eq!(offsets(&recoverable, &log, Some(&first)), None, "nobody can tell");
+        let later = log.offset(log.last() - 2);
+        assert_eq!(offsets(&recoverable, &log, Some(&later)).unwrap(), [log.last_offset()]);
+    }
+
+    #[test]
+    fn who_comes_back_to_a_room_at_once_has_missed_nothing_in_it() {
+        let mut recoverable = Recoverable::new(SessionId::random(0, 0), 0, Instant::now());
+        recoverable.join("a", 0, 1);
+        recoverable.leave("a", 3);
+        recoverable.join("a", 3, 1);
+        recoverable.leave("a", 4);
+        recoverable.join("a", 5, 1);
+
+        let stays: Vec<_> = recoverable.stays.iter().map(|stay| (stay.from, stay.until)).collect();
+        assert_eq!(stays, [(0, 4), (5, u64::MAX)]);
+    }
+
+    #[test]
+    fn a_connection_that_was_too_short_confirms_nothing() {
+        let start = Instant::now();
+        let mut recoverable = Recoverable::new(SessionId::random(0, 0), 0, start);
+        recoverable.settle(Some(start + LONG));
+        let back_at = start + 2 * LONG;
+
+        recoverable.came(back_at);
+        recoverable.settle(Some(back_at));
+
+        assert_eq!(recoverable.confirmed_at(Some(back_at)), Some(start + LONG));
+        assert_eq!(recoverable.confirmed_at(Some(back_at + LONG)), Some(back_at + LONG));
+    }
+
+    #[test]
+    fn only_the_last_claim_counts_and_none_once_the_client_is_back() {
+        let mut recoverable = Recoverable::new(SessionId::random(0, 0), 0, Instant::now());
         recoverable.claim(1, 10);
         recoverable.claim(2, 11);
 
         assert_eq!((recoverable.claimed(1), recoverable.claimed(2)), (None, Some(11)));
+        recoverable.came(Instant::now());
+        assert_eq!(recoverable.claimed(2), None);
     }
 }

@@ -32,6 +32,14 @@ impl Client {
         within("a write", self.stream.send(Message::text(text))).await.unwrap();
     }
 
+    /// Several frames in one write, so that they arrive together.
+    pub(crate) async fn send_at_once(&mut self, texts: &[&str]) {
+        for text in texts {
+            within("a write", self.stream.feed(Message::text(*text))).await.unwrap();
+        }
+        within("a write", self.stream.flush()).await.unwrap();
+    }
+
     pub(crate) async fn send_binary(&mut self, bytes: &[u8]) {
         let message = Message::binary(bytes.to_vec());
         within("a write", self.stream.send(message)).await.unwrap();
