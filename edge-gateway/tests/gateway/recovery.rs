@@ -1,5 +1,7 @@
 //! Clients that lose their connection, and come back as the same socket.
 
+mod schedule;
+
 use proto::edge::v1::{Accept, Audience, Emit, Join, SocketOpened, edge_event, instruction::Kind};
 use serde_json::Value;
 
