@@ -386,7 +386,7 @@ impl Shard {
         let Some(socket) = self.sockets.get_mut(key.index()) else { return };
         if let Some(recoverable) = &mut socket.recoverable {
             let now = Instant::now();
-            recoverable.came(now);
+            recoverable.came(now, missed);
             if recoverable.has_brought() {
                 self.recovery.arrivals.push_back((now, socket.handle));
             }

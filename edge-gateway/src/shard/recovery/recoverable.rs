@@ -95,7 +95,10 @@ impl Recoverable {
     }
 
     /// Its client has come, or has come back. A claim of somebody else is void then.
-    pub(super) fn came(&mut self, now: Instant) {
+    pub(super) fn came(&mut self, now: Instant, missed: &[Missed]) {
+        if missed.is_empty() {
+            self.confirmed_at = Some(now);
+        }
         self.came_at = now;
         self.claim = None;
     }
@@ -332,11 +335,13 @@ mod tests {
         recoverable.settle(Some(start + LONG));
         let back_at = start + 2 * LONG;
 
-        recoverable.came(back_at);
+        recoverable.came(back_at, &[missed("a-1")]);
         recoverable.settle(Some(back_at));
 
         assert_eq!(recoverable.confirmed_at(Some(back_at)), Some(start + LONG));
         assert_eq!(recoverable.confirmed_at(Some(back_at + LONG)), Some(back_at + LONG));
+        recoverable.came(back_at, &[]);
+        assert_eq!(recoverable.confirmed_at(Some(back_at)), Some(back_at), "it had missed nothing");
     }
 
     #[test]
@@ -346,7 +351,7 @@ mod tests {
         recoverable.claim(2, 11);
 
         assert_eq!((recoverable.claimed(1), recoverable.claimed(2)), (None, Some(11)));
-        recoverable.came(Instant::now());
+        recoverable.came(Instant::now(), &[]);
         assert_eq!(recoverable.claimed(2), None);
     }
 }
