@@ -24,7 +24,7 @@ pub(crate) struct NamespaceSettings {
     pub(crate) authentication: Authentication,
     /// Whose pages may enter. Clients that are no pages name no origin, and none is asked of them.
     pub(crate) origins: Option<Vec<String>>,
-    /// What one socket may send; without it its connection's allowance counts.
+    /// What one connection may send there; without it the allowance for all its namespaces counts.
     pub(crate) events: Option<EventRate>,
     pub(crate) handshake: HandshakeFields,
     /// How long a socket that lost its connection may come back as if nothing had happened; none if it may not.

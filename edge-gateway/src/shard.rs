@@ -36,13 +36,13 @@ use slab::Slab;
 use self::{
     acks::ClientAcks,
     acks::ServerAcks,
+    rate::{NamespaceRates, Rate},
     rooms::Rooms,
     sessions::Sessions,
     verifications::Verifications,
     wheel::{Tick, Wheel},
 };
 pub(crate) use self::{
-    rate::Rate,
     recovery::{
         Missed, Recoverable, Recovery, Wanted,
         claims::{self, Claim, Claimed, Found, Settlement},
@@ -179,6 +179,8 @@ pub(crate) struct Entry {
     /// When the wheel should name it next.
     next_visit: Tick,
     pub(crate) rate: Rate,
+    /// For the namespaces that have their own.
+    namespace_rates: Option<Box<NamespaceRates>>,
     pub(crate) handshake: ClientHandshake,
 }
 
@@ -287,6 +289,7 @@ impl Shard {
             expires_at: None,
             next_visit: self.wheel.tick_at(connect_by),
             rate: Rate::new(now),
+            namespace_rates: None,
             handshake,
         };
         let index = self.connections.insert(entry);

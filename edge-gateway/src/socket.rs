@@ -5,7 +5,7 @@ use std::{rc::Rc, time::Instant};
 use bytes::Bytes;
 use service_kit::trace::Span;
 
-use crate::shard::{ConnectionKey, Found, NamespaceKey, Rate, Recoverable};
+use crate::shard::{ConnectionKey, Found, NamespaceKey, Recoverable};
 
 /// Who a socket belongs to, as the auth service said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,8 +28,6 @@ pub(crate) struct Socket {
     pub(crate) public_id: Box<str>,
     /// None in a namespace that takes clients without a token.
     pub(crate) identity: Option<Rc<Identity>>,
-    /// Its allowance, where the namespace has one of its own.
-    pub(crate) rate: Option<Box<Rate>>,
     /// What it takes to come back, where the namespace lets sockets do that.
     pub(crate) recoverable: Option<Box<Recoverable>>,
     pub(crate) stage: Stage,

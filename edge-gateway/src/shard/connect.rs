@@ -19,7 +19,7 @@ use service_kit::{
 use self::auth::Auth;
 pub(crate) use self::auth::Entering;
 use super::{
-    ConnectionKey, Flow, Found, JsonStage, NamespaceKey, Shard, SocketKey, Wire, rate::Rate,
+    ConnectionKey, Flow, Found, JsonStage, NamespaceKey, Shard, SocketKey, Wire,
     verifications::Connect,
 };
 use crate::{
@@ -197,7 +197,6 @@ impl Shard {
             return;
         }
         let path = terms.path.clone();
-        let rate = terms.events.map(|_| Box::new(Rate::new(Instant::now())));
         let mut handshake = entry.handshake.for_backend(&terms.handshake, auth.clone());
         if identity.is_some() {
             // Where a Socket.IO 2 client has its token, which is for the edge and the auth service alone.
@@ -223,7 +222,6 @@ impl Shard {
             handle,
             public_id,
             identity,
-            rate,
             recoverable: None,
             stage,
         });

@@ -195,21 +195,24 @@ impl Shard {
         entry.map_or(Allowance::Exhausted, |entry| entry.rate.take(now, per_second, burst))
     }
 
-    /// From the socket's own allowance where its namespace has one, else from its connection's.
+    /// From the connection's allowance in the socket's namespace where that has its own, else from the one for all.
     fn take_event_allowance(
         &mut self,
         key: ConnectionKey,
         socket: SocketKey,
         now: Instant,
     ) -> Allowance {
-        let own = self.sockets.get_mut(socket.index()).and_then(|socket| {
+        let own = self.sockets.get(socket.index()).and_then(|socket| {
             let namespace = self.namespaces.get(socket.namespace.index())?;
-            Some((socket.rate.as_mut()?, namespace.settings.events?))
+            Some((socket.namespace, namespace.settings.events?))
         });
-        match own {
-            Some((rate, EventRate { per_second, burst })) => rate.take(now, per_second, burst),
-            None => self.take_allowance(key, now),
-        }
+        let Some((namespace, EventRate { per_second, burst })) = own else {
+            return self.take_allowance(key, now);
+        };
+        self.entry(key).map_or(Allowance::Exhausted, |entry| {
+            let rates = entry.namespace_rates.get_or_insert_default();
+            rates.of(namespace, now).take(now, per_second, burst)
+        })
     }
 
     pub(super) fn event(&mut self, key: ConnectionKey, event: &Event<'_>) -> Flow {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::NamespaceKey;
+
 /// A connection's allowance, kept as the one instant at which it would be whole again (GCRA, as in ITU-T I.371).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rate {
@@ -41,6 +43,22 @@ impl Rate {
         } else {
             Allowance::Exhausted
         }
+    }
+}
+
+/// A connection's allowances in the namespaces that have their own. They outlive its sockets: who leaves a namespace and
+/// comes back has no new one.
+#[derive(Debug, Default)]
+pub(crate) struct NamespaceRates(Vec<(NamespaceKey, Rate)>);
+
+impl NamespaceRates {
+    pub(super) fn of(&mut self, namespace: NamespaceKey, now: Instant) -> &mut Rate {
+        let known = self.0.iter().position(|(one, _)| *one == namespace);
+        let place = known.unwrap_or_else(|| {
+            self.0.push((namespace, Rate::new(now)));
+            self.0.len() - 1
+        });
+        &mut self.0[place].1
     }
 }
 

@@ -150,6 +150,26 @@ async fn a_namespace_may_take_fewer_events_than_the_connection() {
 }
 
 #[tokio::test]
+async fn who_leaves_a_namespace_and_comes_back_has_no_new_allowance() {
+    let terms = "[namespace.'/chat']\nevents_per_second = 1\nevents_burst = 1";
+    let (edge, mut stream) = Edge::with_terms(terms, &[]).await;
+    let (mut client, _) = edge.in_chat(&mut stream, "alice").await;
+    client.send(r#"42/chat,["one"]"#).await;
+    assert_eq!(stream.event().await.1.name, "one");
+
+    client.send("41/chat").await;
+    stream.closed().await;
+    client.send(r#"40/chat,{"token":"ok:alice"}"#).await;
+    let (socket, _) = stream.opened().await;
+    stream.instruct([Kind::Accept(Accept { socket })]).await;
+    client.text().await;
+    client.send(r#"42/chat,2["two"]"#).await;
+
+    let refused = client.text().await;
+    assert!(refused.starts_with(r#"43/chat,2[{"error":{"code":"rate_limited""#), "{refused}");
+}
+
+#[tokio::test]
 async fn a_socket_may_be_disconnected_together_with_its_connection() {
     let (edge, mut stream) = Edge::attached(&[]).await;
     let (mut client, socket) = edge.in_chat(&mut stream, "alice").await;
