@@ -56,6 +56,9 @@ describe("the stock client's transports", () => {
       const socket = connect(own, "alice", { transports: ["polling"] });
       open.push(socket);
       await next(socket, "connect");
+      // Between two polls there is nobody to tell. A later request that is answered has let the poll come first.
+      await eventually("the client polls", () => socket.io.engine.transport._polling);
+      await own.ready();
       const gone = next(socket, "disconnect");
 
       await own.edge.stop("SIGTERM");
