@@ -317,6 +317,8 @@ impl Shard {
             return self.common.metrics.drops.bad_instruction.increment(1);
         };
         finish(span.take(), "refused");
+        self.end_elsewhere(key);
+        let Some(socket) = self.sockets.get(key.index()) else { return };
         let (connection, namespace) = (socket.connection, socket.namespace);
         self.common.metrics.connected("refused");
         let path = self.path_of(namespace);
@@ -398,6 +400,7 @@ impl Shard {
         let Some(socket) = self.sockets.get(key.index()) else { return };
         let (connection, namespace) = (socket.connection, socket.namespace);
         let path = self.path_of(namespace);
+        self.end_elsewhere(key);
         self.remove_socket(key, "server_disconnect");
         match self.entry(connection).map(|entry| &entry.wire) {
             Some(Wire::SocketIo(_) | Wire::SocketIo2(_)) => {

@@ -2,7 +2,9 @@
 
 mod schedule;
 
-use proto::edge::v1::{Accept, Audience, Emit, Join, SocketOpened, edge_event, instruction::Kind};
+use proto::edge::v1::{
+    Accept, Audience, Emit, Join, Refuse, SocketOpened, edge_event, instruction::Kind,
+};
 use serde_json::Value;
 
 use crate::support::{Client, Edge, Stream, within};
@@ -395,4 +397,33 @@ async fn next_of_either(streams: &mut [Stream; 2]) -> (usize, proto::edge::v1::E
 async fn edge_has_carried_out(stream: &mut Stream) {
     let sent = stream.sent;
     stream.read_until(|stream| stream.acknowledged >= sent).await;
+}
+
+#[tokio::test]
+async fn who_is_refused_elsewhere_cannot_go_on_where_he_was() {
+    let (edge, mut streams) = two_shards().await;
+    let mut client = edge.socket_io().await;
+    client.send(r#"40/chat,{"token":"ok:alice"}"#).await;
+    let (home, socket, _) = opened_on(&mut streams).await;
+    streams[home].instruct([Kind::Accept(Accept { socket })]).await;
+    let names = Names::of(&client.text().await);
+    drop(client);
+    suspended(&mut streams[home]).await;
+
+    // Until the kernel has chosen the other shard.
+    let (mut client, other, here) = loop {
+        let mut client = edge.socket_io().await;
+        come_back(&mut client, "alice", &names, None).await;
+        let (at, event) = within("an event", next_of_either(&mut streams)).await;
+        if at != home {
+            break (client, at, event.socket);
+        }
+        drop(client);
+        suspended(&mut streams[home]).await;
+    };
+    let refuse = Refuse { socket: here, message: "Banned".to_owned(), ..Refuse::default() };
+    streams[other].instruct([Kind::Refuse(refuse)]).await;
+
+    assert_eq!(client.text().await, r#"44/chat,{"message":"Banned"}"#);
+    assert_eq!(streams[home].closed().await, (socket, "moved".to_owned()));
 }

@@ -309,6 +309,21 @@ impl Shard {
         });
     }
 
+    /// Ends what a socket is elsewhere, when its business service does not want it here: its client must not go on there.
+    pub(in crate::shard) fn end_elsewhere(&mut self, key: SocketKey) {
+        let found = match self.sockets.get(key.index()).map(|socket| &socket.stage) {
+            Some(Stage::Opening { found: Some(found), .. } | Stage::Arriving { found }) => found,
+            Some(Stage::Opening { .. } | Stage::Live | Stage::Suspended { .. }) | None => return,
+        };
+        let (place, settlement) = (found.place, found.claimed.settlement);
+        let claims = &mut self.recovery.claims;
+        let mailboxes = claims.mailboxes.clone();
+        claims.tasks.spawn_local(async move {
+            // What it missed is of no use to anybody.
+            drop(fetch(&mailboxes, place, settlement).await);
+        });
+    }
+
     fn wait_for_acknowledgement(&mut self, handle: u64, namespace: NamespaceKey, then: Then) {
         let Some(link) = self.namespaces.get(namespace.index()).map(|one| one.link) else { return };
         let give_up_at = Instant::now() + ANSWER_TIMEOUT;
