@@ -53,7 +53,8 @@ describe("the stock client and what its suite has a server do", () => {
     test(`talks over ${transports.join(" and ")}`, async () => {
       const socket = enter("/", { transports });
       const events = [];
-      socket.onAny((...event) => events.push(event));
+      // The last is where the client was, for when it comes back.
+      socket.onAny((...event) => events.push(event.slice(0, -1)));
 
       for (const { sent, heard } of CONVERSATIONS) {
         for (const event of sent) socket.emit(...event);
@@ -123,18 +124,38 @@ describe("the stock client and what its suite has a server do", () => {
     assert.equal(inMain.message, "Auth failed (main namespace)");
   });
 
-  test("leaves and comes back, in its namespace or with its connection", async () => {
+  test("leaves its namespace and comes back as another", async () => {
     const socket = enter();
     await next(socket, "connect");
     const before = socket.id;
 
     await Promise.all([next(socket, "connect"), socket.disconnect().connect()]);
-    const after = socket.id;
-    socket.io.engine.close();
-    await next(socket, "connect");
 
-    assert.equal(new Set([before, after, socket.id]).size, 3);
+    assert.notEqual(socket.id, before);
+    assert.equal(socket.recovered, false);
     assert.equal(await ask(socket, "echo", "back"), "back");
+  });
+
+  test("loses its connection and comes back as the same, over and over", async () => {
+    const socket = enter("/", { reconnectionDelay: 10, reconnectionDelayMax: 10 });
+    await next(socket, "connect");
+    const { id, _pid: pid } = socket;
+    assert.deepEqual([typeof pid, socket.recovered], ["string", false]);
+    const offsets = [];
+
+    for (let times = 0; times < 5; times += 1) {
+      const said = next(socket, "hi");
+      socket.emit("hi");
+      offsets.push(...(await said));
+      const back = next(socket, "connect");
+      socket.io.engine.close();
+      await back;
+      assert.deepEqual([socket.recovered, socket.id, socket._pid], [true, id, pid]);
+    }
+
+    assert.deepEqual(offsets.map((offset) => typeof offset), Array(5).fill("string"));
+    assert.equal(new Set(offsets).size, 5);
+    assert.equal(await ask(socket, "getId"), id);
   });
 });
 

@@ -53,8 +53,10 @@ const withEvents = (events, enter = accept) => ({
 
 export const sioClient = () => ({
   edge: ["--edge-ping-interval=2s"],
-  // One case counts what arrives in the first 100 ms, and takes it for granted that the upgrade, with its noop, comes later.
-  upgradeDelayMs: 100,
+  recovery: "2m",
+  // Some cases give up after 0 ms, and take it for granted that no server is as quick; the suite's own waits 10 ms. Another
+  // counts what arrives in the first 100 ms, and takes it for granted that the upgrade, with its noop, comes later.
+  delays: { handshakeMs: 10, upgradeMs: 100 },
   namespaces: {
     "/": withEvents(mainEvents, (socket, handshake) =>
       handshake.query.fail ? socket.refuse("Auth failed (main namespace)") : accept(socket, handshake),

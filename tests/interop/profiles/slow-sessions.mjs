@@ -1,12 +1,13 @@
-// Stands before an edge and lets the upgrades of sessions wait a little.
+// Stands before an edge and lets new sessions, and the upgrades of sessions, wait a little.
 
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 
 const UPGRADE = /^GET \S*[?&]transport=websocket&\S*sid=/;
+const OF_SESSION = /^\S+ \S*[?&]sid=/;
 
 /** Listens at `listen` for clients of the edge at `address`. */
-export async function slowUpgrades(listen, address, milliseconds) {
+export async function slowSessions(listen, address, { handshakeMs, upgradeMs }) {
   const [host, port] = listen.split(":");
   const [edgeHost, edgePort] = address.split(":");
   const open = new Set();
@@ -26,7 +27,9 @@ export async function slowUpgrades(listen, address, milliseconds) {
         edge.write(request);
         client.pipe(edge);
       };
-      if (UPGRADE.test(request.toString("latin1"))) setTimeout(pass, milliseconds);
+      const text = request.toString("latin1");
+      if (UPGRADE.test(text)) setTimeout(pass, upgradeMs);
+      else if (!OF_SESSION.test(text)) setTimeout(pass, handshakeMs);
       else pass();
     });
   });
