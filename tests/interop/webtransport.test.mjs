@@ -38,7 +38,7 @@ describe("the stock client on WebTransport", () => {
     folder = mkdtempSync(path.join(tmpdir(), "sockeye-webtransport-"));
     certificate = makeCertificate(folder);
     backend = await startBackend();
-    const edge = ["--edge-shards=3", "--edge-ping-interval=200ms", `--edge-route=${backend.namespace}=${backend.url}`];
+    const edge = ["--edge-shards=3", "--edge-ping-interval=200ms", "--edge-ping-timeout=5s", `--edge-route=${backend.namespace}=${backend.url}`];
     system = await startThreeProcesses({ edge: [...edge, "--edge-events-per-second=1000", "--edge-events-burst=2000"] });
     // Browsers look for it on the port they know, so that the port must be known before.
     await system.edge.stop();
