@@ -28,7 +28,7 @@ describe("the stock socket.io-client", () => {
   test("joins with a room's name and gets messages with user and text, as from the NestJS gateway", async () => {
     const alice = await client("alice");
     const bob = await client("bob");
-    alice.emit("join", "nest");
+    await ask(alice, "join", "nest");
     bob.emit("join", "nest");
     const heard = next(alice, "message");
 
