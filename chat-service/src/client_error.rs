@@ -22,12 +22,20 @@ pub(crate) enum ClientErrorCode {
     RoomLimit,
     /// What was missed is no longer in the log.
     Gap,
+    /// The service cannot do it at present.
+    Unavailable,
 }
 
 impl ClientErrorCode {
     /// All of them, for metrics.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::InvalidPayload, Self::NotAMember, Self::UnknownEvent, Self::RoomLimit, Self::Gap];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::InvalidPayload,
+        Self::NotAMember,
+        Self::UnknownEvent,
+        Self::RoomLimit,
+        Self::Gap,
+        Self::Unavailable,
+    ];
 
     pub(crate) const fn label(self) -> &'static str {
         match self {
@@ -36,10 +44,11 @@ impl ClientErrorCode {
             Self::UnknownEvent => "unknown_event",
             Self::RoomLimit => "room_limit",
             Self::Gap => "gap",
+            Self::Unavailable => "unavailable",
         }
     }
 
-    /// Whether the same event may succeed later, with nothing else done in between. None of today's can.
+    /// Whether the same event may succeed later, with nothing else done in between.
     pub(crate) const fn is_retryable(self) -> bool {
         match self {
             Self::InvalidPayload
@@ -47,6 +56,7 @@ impl ClientErrorCode {
             | Self::UnknownEvent
             | Self::RoomLimit
             | Self::Gap => false,
+            Self::Unavailable => true,
         }
     }
 }
@@ -58,6 +68,9 @@ impl ClientError {
         Self::new(ClientErrorCode::UnknownEvent, "there is no such event");
     pub(crate) const ROOM_LIMIT: Self =
         Self::new(ClientErrorCode::RoomLimit, "a socket may be in at most 256 rooms");
+    /// Answers what was to be logged.
+    pub(crate) const LOG_FAILED: Self =
+        Self::new(ClientErrorCode::Unavailable, "nothing can be logged at present");
     /// Answers a request for history.
     pub(crate) const HISTORY_GAP: Self =
         Self::new(ClientErrorCode::Gap, "entries after this position are gone");

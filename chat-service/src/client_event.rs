@@ -13,7 +13,8 @@ use crate::{
     telemetry::{Metrics, Outcome},
 };
 
-/// An event being handled. Whatever it leads to goes into the ticket's instructions, its answer last.
+/// An event being handled. Whatever it leads to goes into the ticket's instructions, its answer last, and is sent when it is
+/// dropped.
 #[derive(Debug)]
 pub(crate) struct ClientEvent {
     pub(crate) socket: Arc<Socket>,
@@ -36,14 +37,14 @@ impl ClientEvent {
         self.span.as_ref().map(Span::context)
     }
 
-    /// Drops the event without effect or answer: the edge has answered it already.
-    pub(crate) fn expire(mut self, metrics: &Metrics) {
+    /// Lets the event be without effect or answer: the edge has answered it already.
+    pub(crate) fn expire(&mut self, metrics: &Metrics) {
         metrics.count(Outcome::Expired);
         self.fail("expired");
     }
 
     /// Answers that it was carried out. `args` is asked for what to say only when the client waits for it.
-    pub(crate) fn answer(mut self, metrics: &Metrics, args: impl FnOnce() -> Bytes) {
+    pub(crate) fn answer(&mut self, metrics: &Metrics, args: impl FnOnce() -> Bytes) {
         metrics.count(Outcome::CarriedOut);
         if let Some(ack_id) = self.ack_id {
             self.ticket.instructions.acknowledge(self.socket.key, ack_id, args());
@@ -51,7 +52,7 @@ impl ClientEvent {
     }
 
     /// Answers that it was not carried out, or tells the client of it where it does not wait for an answer.
-    pub(crate) fn refuse(mut self, metrics: &Metrics, error: &ClientError) {
+    pub(crate) fn refuse(&mut self, metrics: &Metrics, error: &ClientError) {
         metrics.count_refused(error.code);
         let trace_id = self.trace().map(TraceParent::trace_id);
         let trace_id = trace_id.map(tracing::field::display);

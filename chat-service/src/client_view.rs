@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     client_error::ClientError,
-    room_log::{Entry, Position},
+    room_log::{Durability, Entry, Position},
     user::User,
 };
 
@@ -113,15 +113,22 @@ pub(crate) fn left(room: &str) -> Bytes {
 }
 
 /// The answer to `message`.
-pub(crate) fn posted(entry: &Entry) -> Bytes {
+pub(crate) fn posted(entry: &Entry, durability: Durability) -> Bytes {
     #[derive(Serialize)]
     struct View<'a> {
         id: &'a str,
         position: String,
         at: u64,
+        durability: &'static str,
     }
     let Entry { position, at_ms, .. } = entry;
-    to_json(&[View { id: &entry.id(), position: position.to_string(), at: *at_ms }]).into()
+    to_json(&[View {
+        id: &entry.id(),
+        position: position.to_string(),
+        at: *at_ms,
+        durability: durability.label(),
+    }])
+    .into()
 }
 
 /// The answer to an event that has nothing to tell.
@@ -353,7 +360,12 @@ mod tests {
         let profile = r#"{"id":"ann", "name":"Ann"}"#;
         for (json, expected) in [
             (left("a"), r#"[{"room":"a"}]"#.to_owned()),
-            (posted(&entry), format!(r#"[{{"id":"{position}","position":"{position}","at":12}}]"#)),
+            (
+                posted(&entry, Durability::Memory),
+                format!(
+                    r#"[{{"id":"{position}","position":"{position}","at":12,"durability":"memory"}}]"#
+                ),
+            ),
             (done(), "[{}]".to_owned()),
             (history("a", &[], true), r#"[{"messages":[],"more":true}]"#.to_owned()),
             (users(&[user.profile()], 7), format!(r#"[{{"users":[{profile}],"count":7}}]"#)),

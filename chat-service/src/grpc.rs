@@ -20,7 +20,7 @@ pub(crate) use self::server::Server;
 use crate::{
     client_view,
     edge_link::{Audience, Emit, Instructions, Links},
-    room_log::Gap,
+    room_log::{Gap, LogFailed},
     telemetry,
     worker::{Command, History, Presence, Publish, Published, Query, Rooms},
     workers::{WorkerIndex, Workers},
@@ -50,7 +50,7 @@ enum AskError {
     Busy,
     #[error("the room's worker did not answer in time")]
     Silent,
-    #[error("the service shuts down")]
+    #[error("the service shuts down, or its log has failed")]
     Stopped,
 }
 
@@ -95,7 +95,8 @@ impl ChatGrpc {
         let worker = match &publish {
             Publish::Logged { room, .. } | Publish::Volatile { room, .. } => self.workers.of(room),
         };
-        self.ask(worker, |reply| Query::Publish(publish, reply)).await
+        let published = self.ask(worker, |reply| Query::Publish(publish, reply)).await?;
+        published.map_err(|LogFailed| AskError::Stopped)
     }
 
     /// Sends to the sockets of a user, or to all, without asking anyone where they are.

@@ -1,7 +1,7 @@
 //! Seam [`RoomLog`]: what was said in each room, in order.
 
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 mod memory;
 mod position;
 
@@ -22,7 +22,11 @@ use crate::{room_key::RoomKey, user::User};
 ///
 /// - Entries of one room are totally ordered. Within an epoch their offsets are 1, 2, 3 … without holes, and the times
 ///   in [`Entry::at_ms`] never go back.
-/// - An entry whose `append` returned is seen by every later `read`, until it is dropped.
+/// - An entry whose `append` returned is seen by every later `read`, until it is dropped. It is as durable as
+///   [`RoomLog::durability`] says from the next [`RoomLog::commit`] on, which stands for all that was appended before.
+///   Until then nobody may be shown it.
+/// - After a failure nothing is appended any more, and nothing that was not committed is read again: what is on the disk is
+///   known only up to the last commit. Committed entries are read as before.
 /// - Old entries may be dropped at any time, the oldest of a room first. A position whose successors are gone, in whole
 ///   or in part, is answered with [`Gap`], never with what is left of them. So is a position of another life of the log:
 ///   after the log of a room was given up, its epoch is never used for this room again.
@@ -37,7 +41,13 @@ pub(crate) trait RoomLog: Send + Sync + 'static {
         room: &RoomKey,
         publication: Publication,
         now_ms: u64,
-    ) -> impl Future<Output = Appended> + Send;
+    ) -> impl Future<Output = Result<Appended, LogFailed>> + Send;
+
+    /// Makes durable what was appended since the last time. Succeeds when nothing was, also after a failure.
+    fn commit(&self) -> impl Future<Output = Result<(), LogFailed>> + Send;
+
+    /// What a committed entry of this room survives.
+    fn durability(&self, room: &RoomKey) -> Durability;
 
     /// Reads a part of a room's log, oldest entry first.
     fn read(
@@ -61,6 +71,22 @@ pub(crate) trait RoomLog: Send + Sync + 'static {
         now_ms: u64,
         in_use: impl Fn(&RoomKey) -> bool + Send,
     ) -> impl Future<Output = ()> + Send;
+}
+
+/// What a logged event survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// Nothing: it is gone with the process.
+    Memory,
+}
+
+impl Durability {
+    /// Its name in answers.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+        }
+    }
 }
 
 /// What is to be logged.
@@ -141,3 +167,8 @@ pub(crate) struct Page {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("entries after the position are gone")]
 pub(crate) struct Gap;
+
+/// The log cannot keep anything any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the log has failed")]
+pub(crate) struct LogFailed;

@@ -1,7 +1,11 @@
 //! Owns the rooms that fall to it: takes one command after the other, and so gives each room one order.
+//!
+//! Commands are taken in batches. What comes of a batch is let out when the log has committed what the batch appended: one
+//! wait for the disk serves them all, and nobody ever hears of an entry that the log does not keep.
 
 mod catch_up;
 mod command;
+mod effects;
 mod events;
 mod fan_out;
 mod membership;
@@ -15,22 +19,22 @@ use tokio::{
     time::{self, MissedTickBehavior},
 };
 
-use self::catch_up::Group;
 pub(crate) use self::command::{
     Arrival, CatchUp, Command, History, Presence, Present, Publish, Published, Query, Restore,
     RoomSummary, Rooms,
 };
+use self::{catch_up::Group, effects::Effects};
 use crate::{
     edge_link::Outbox,
     room::Room,
     room_key::RoomKey,
-    room_log::RoomLog,
+    room_log::{LogFailed, RoomLog},
     socket::{LinkKey, SocketKey},
     telemetry::Metrics,
 };
 
 /// How many commands are taken from the queue at once.
-const BATCH_COMMANDS_MAX: usize = 64;
+const BATCH_COMMANDS_MAX: usize = 256;
 
 /// How often logs are searched for what is too old. Reading and appending look for themselves.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(30);
@@ -44,6 +48,7 @@ pub(crate) struct Worker<L> {
     /// Those with members.
     rooms: HashMap<RoomKey, Room>,
     links: HashMap<LinkKey, Link>,
+    effects: Effects,
     tracer: Tracer,
     metrics: Metrics,
     expose_trace_ids: bool,
@@ -62,8 +67,8 @@ struct Link {
 
 impl<L: RoomLog> Worker<L> {
     pub(crate) fn new(log: L, tracer: Tracer, metrics: Metrics, expose_trace_ids: bool) -> Self {
-        let (rooms, links) = (HashMap::new(), HashMap::new());
-        Self { log, rooms, links, tracer, metrics, expose_trace_ids }
+        let (rooms, links, effects) = (HashMap::new(), HashMap::new(), Effects::default());
+        Self { log, rooms, links, effects, tracer, metrics, expose_trace_ids }
     }
 
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
@@ -79,11 +84,23 @@ impl<L: RoomLog> Worker<L> {
                     for command in batch.drain(..) {
                         self.handle(command, clock::unix_ms()).await;
                     }
+                    self.commit().await;
                 }
                 _ = expire.tick() => {
                     let rooms = &self.rooms;
                     self.log.expire(clock::unix_ms(), |room| rooms.contains_key(room)).await;
                 }
+            }
+        }
+    }
+
+    /// Lets out what came of the batch.
+    async fn commit(&mut self) {
+        match self.log.commit().await {
+            Ok(()) => self.effects.release(),
+            Err(LogFailed) => {
+                tracing::error!("the log has failed: nothing is published any more");
+                self.effects.discard();
             }
         }
     }

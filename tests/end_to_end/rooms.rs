@@ -32,7 +32,7 @@ async fn a_message_reaches_everyone_in_the_room_whatever_they_speak() {
     let to_alice = alice.event("message").await;
     let to_bob = bob.event("message").await;
 
-    assert_eq!(keys(&answer), ["at", "id", "position"]);
+    assert_eq!(keys(&answer), ["at", "durability", "id", "position"]);
     let expected = json!({
         "room": "lobby",
         "id": answer["id"],

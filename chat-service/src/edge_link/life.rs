@@ -333,7 +333,7 @@ impl Life {
 impl Attached {
     fn begin(
         &mut self,
-        event: ClientEvent,
+        mut event: ClientEvent,
         (name, args): (&str, &[u8]),
         settings: &LinkSettings,
         planned: &mut VecDeque<Planned>,

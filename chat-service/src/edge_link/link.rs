@@ -13,7 +13,7 @@ use super::{
     frame::{Frame, Hello},
     life::Life,
     links::Links,
-    outbox::Outbox,
+    outbox::{Breakage, Outbox},
     planned::Planned,
     stream::{Inbound, Outbound, StreamEnd},
 };
@@ -124,9 +124,13 @@ impl Link {
 
     /// Does what can be done without waiting.
     fn advance(&mut self) -> Blocked {
-        if self.life.as_ref().is_some_and(|life| life.outbox.standing().overflowed) {
-            self.links.settings().metrics.overflows.increment(1);
-            self.give_up(StreamEnd::Overflowed);
+        match self.life.as_ref().and_then(|life| life.outbox.standing().broken) {
+            Some(Breakage::Overflow) => {
+                self.links.settings().metrics.overflows.increment(1);
+                self.give_up(StreamEnd::Overflowed);
+            }
+            Some(Breakage::Loss) => self.give_up(StreamEnd::Lost),
+            None => {}
         }
         let mut blocked = self.begin_events();
         blocked.by_stream = self.write_frames();

@@ -59,11 +59,12 @@ pub(super) struct Batch {
 
 /// How the outbox stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Standing {
-    pub(super) has_output: bool,
+pub(crate) struct Standing {
+    pub(crate) has_output: bool,
     /// Further events of this link may be begun.
     pub(super) has_room: bool,
-    pub(super) overflowed: bool,
+    /// Why this life cannot go on, if it cannot.
+    pub(crate) broken: Option<Breakage>,
     /// Events are being worked on.
     pub(super) has_work: bool,
 }
@@ -86,8 +87,17 @@ struct Queue {
 enum QueueState {
     #[default]
     Open,
-    Overflowed,
+    Broken(Breakage),
     Closed,
+}
+
+/// Why a life of a link cannot go on, although nobody has ended it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Breakage {
+    /// The edge does not keep up.
+    Overflow,
+    /// What it was to be sent is lost.
+    Loss,
 }
 
 #[derive(Debug)]
@@ -107,7 +117,7 @@ struct Progress {
 }
 
 impl Outbox {
-    pub(super) fn new(link: LinkKey) -> Self {
+    pub(crate) fn new(link: LinkKey) -> Self {
         let shared = Shared { link, queue: Mutex::default(), changed: Notify::new() };
         Self { shared: Arc::new(shared) }
     }
@@ -143,7 +153,7 @@ impl Outbox {
     }
 
     /// Issues a ticket for work that stems from no event.
-    pub(super) fn extra_ticket(&self) -> Ticket {
+    pub(crate) fn extra_ticket(&self) -> Ticket {
         self.ticket(Progress::NO_FRAME, Instructions::default())
     }
 
@@ -172,12 +182,21 @@ impl Outbox {
         queue.waiting.clear();
     }
 
-    pub(super) fn standing(&self) -> Standing {
+    /// Ends this life from the side of a worker, because the edge cannot be sent all that it should.
+    pub(crate) fn break_off(&self) {
+        self.change(|queue| queue.break_off(Breakage::Loss));
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
         let queue = self.queue();
+        let broken = match queue.state {
+            QueueState::Broken(breakage) => Some(breakage),
+            QueueState::Open | QueueState::Closed => None,
+        };
         Standing {
             has_output: !queue.waiting.is_empty(),
             has_room: queue.bytes + queue.expected_bytes < OUTBOX_BYTES_BUSY,
-            overflowed: queue.state == QueueState::Overflowed,
+            broken,
             has_work: queue.tickets > 0,
         }
     }
@@ -243,7 +262,13 @@ impl Queue {
             self.waiting.push_back(Waiting::Instruction(instruction, bytes));
         }
         if self.bytes > OUTBOX_BYTES_MAX {
-            self.state = QueueState::Overflowed;
+            self.break_off(Breakage::Overflow);
+        }
+    }
+
+    fn break_off(&mut self, breakage: Breakage) {
+        if self.state == QueueState::Open {
+            self.state = QueueState::Broken(breakage);
             self.waiting.clear();
         }
     }
@@ -438,7 +463,7 @@ mod tests {
         outbox.push(eighth());
 
         assert!(outbox.is_closed());
-        assert!(outbox.standing().overflowed);
+        assert_eq!(outbox.standing().broken, Some(Breakage::Overflow));
         assert_eq!(outbox.take_batch(), None);
     }
 

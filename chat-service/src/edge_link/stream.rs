@@ -33,6 +33,8 @@ pub(super) enum StreamEnd {
     Replaced,
     #[error("the edge does not keep up with its instructions")]
     Overflowed,
+    #[error("what was to be sent is lost, for the log has failed")]
+    Lost,
     #[error("too many links")]
     TooManyLinks,
     #[error("the service shuts down")]
@@ -49,7 +51,9 @@ impl From<StreamEnd> for Status {
             }
             StreamEnd::Replaced => Self::aborted(text),
             StreamEnd::Overflowed => Self::resource_exhausted(text),
-            StreamEnd::TooManyLinks | StreamEnd::ShuttingDown => Self::unavailable(text),
+            StreamEnd::Lost | StreamEnd::TooManyLinks | StreamEnd::ShuttingDown => {
+                Self::unavailable(text)
+            }
         }
     }
 }

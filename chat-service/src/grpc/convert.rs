@@ -155,9 +155,11 @@ impl PublishRequest {
 impl From<Published> for wire::PublishResponse {
     fn from(published: Published) -> Self {
         match published {
-            Published::Logged(entry) => {
-                Self { id: entry.id().into_owned(), position: entry.position.to_string() }
-            }
+            Published::Logged(entry, durability) => Self {
+                id: entry.id().into_owned(),
+                position: entry.position.to_string(),
+                durability: durability.label().to_owned(),
+            },
             Published::Volatile => Self::default(),
         }
     }

@@ -2,13 +2,17 @@
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
-use super::{Appended, Author, Entry, Gap, Limit, Page, Publication, Range, RoomLog};
+use super::{Appended, Author, Entry, Gap, Limit, Page, Publication, Range, Retention, RoomLog};
 use crate::{room_key::RoomKey, user::User};
 
-/// The log under test keeps so many entries of a room,
+/// It keeps so many entries of a room,
 pub(crate) const COUNT_MAX: NonZeroUsize = NonZeroUsize::new(8).unwrap();
 /// each for so long.
 pub(crate) const AGE_MAX: Duration = Duration::from_secs(60);
+
+/// What a log under test keeps.
+pub(crate) const RETENTION: Retention =
+    Retention { count_max: COUNT_MAX, age_max: AGE_MAX, bytes_max: 64 * 1024 * 1024 };
 
 /// When everything that was appended at time 0 is too old.
 pub(crate) const TOO_LATE_MS: u64 = 60_001;
@@ -68,7 +72,7 @@ fn user(subject: &str) -> Author {
 }
 
 async fn append(log: &impl RoomLog, text: &str) -> Arc<Entry> {
-    match log.append(&room(), publication(text), 0).await {
+    match log.append(&room(), publication(text), 0).await.unwrap() {
         Appended::New(entry) => entry,
         Appended::Repeated(entry) => panic!("repeated {entry:?}"),
     }
@@ -102,7 +106,9 @@ pub(crate) async fn numbers_the_entries_of_a_room_without_holes(log: impl RoomLo
 }
 
 pub(crate) async fn shows_an_entry_as_it_was_appended(log: impl RoomLog) {
-    log.append(&room(), Publication { event: "news".into(), ..with_id("hi", "one") }, 5).await;
+    log.append(&room(), Publication { event: "news".into(), ..with_id("hi", "one") }, 5)
+        .await
+        .unwrap();
 
     let page = read(&log, Range::Newest, 10).await.unwrap();
 
@@ -114,9 +120,9 @@ pub(crate) async fn shows_an_entry_as_it_was_appended(log: impl RoomLog) {
 
 pub(crate) async fn keeps_rooms_and_namespaces_apart(log: impl RoomLog) {
     let other = RoomKey::parse("/other", "lobby").unwrap();
-    log.append(&other, with_id("there", "one"), 0).await;
+    log.append(&other, with_id("there", "one"), 0).await.unwrap();
 
-    let here = log.append(&room(), with_id("here", "one"), 0).await;
+    let here = log.append(&room(), with_id("here", "one"), 0).await.unwrap();
 
     assert!(matches!(here, Appended::New(entry) if entry.position.offset == 1));
     assert_eq!(log.rooms("/chat").await, [(room(), log.end(&room()).await)]);
@@ -207,7 +213,7 @@ pub(crate) async fn answers_a_gap_to_a_position_beyond_the_end(log: impl RoomLog
 
 pub(crate) async fn drops_what_is_too_old(log: impl RoomLog) {
     let old = append(&log, "old").await;
-    log.append(&room(), publication("young"), 1).await;
+    log.append(&room(), publication("young"), 1).await.unwrap();
 
     let newest = log.read(&room(), Range::Newest, ALL, TOO_LATE_MS).await.unwrap();
     let after = log.read(&room(), Range::After(old.position), ALL, TOO_LATE_MS).await.unwrap();
@@ -240,15 +246,15 @@ pub(crate) async fn keeps_the_log_of_a_room_in_use(log: impl RoomLog) {
         log.read(&room(), Range::After(old.position), ALL, TOO_LATE_MS).await,
         page(&[], false)
     );
-    let next = log.append(&room(), publication("next"), TOO_LATE_MS).await;
+    let next = log.append(&room(), publication("next"), TOO_LATE_MS).await.unwrap();
     assert!(matches!(next, Appended::New(entry) if entry.position.offset == 2));
 }
 
 pub(crate) async fn answers_a_repetition_with_the_first_entry(log: impl RoomLog) {
-    let first = log.append(&room(), with_id("first", "one"), 0).await;
+    let first = log.append(&room(), with_id("first", "one"), 0).await.unwrap();
     append(&log, "between").await;
 
-    let second = log.append(&room(), with_id("second", "one"), 1).await;
+    let second = log.append(&room(), with_id("second", "one"), 1).await.unwrap();
 
     let Appended::New(first) = first else { panic!("{first:?}") };
     assert_eq!(second, Appended::Repeated(first));
@@ -257,25 +263,26 @@ pub(crate) async fn answers_a_repetition_with_the_first_entry(log: impl RoomLog)
 
 pub(crate) async fn takes_the_same_id_of_two_authors_for_two_publications(log: impl RoomLog) {
     for author in [Author::Service, user("ann"), user("bob")] {
-        let appended = log.append(&room(), Publication { author, ..with_id("x", "one") }, 0).await;
+        let appended =
+            log.append(&room(), Publication { author, ..with_id("x", "one") }, 0).await.unwrap();
         assert!(matches!(appended, Appended::New(_)));
     }
     let again = Publication { author: user("ann"), ..with_id("x", "one") };
-    assert!(matches!(log.append(&room(), again, 0).await, Appended::Repeated(_)));
+    assert!(matches!(log.append(&room(), again, 0).await.unwrap(), Appended::Repeated(_)));
 }
 
 pub(crate) async fn forgets_an_id_with_its_entry(log: impl RoomLog) {
-    log.append(&room(), with_id("first", "one"), 0).await;
+    log.append(&room(), with_id("first", "one"), 0).await.unwrap();
     append_all(&log, COUNT_MAX.get()).await;
 
-    let again = log.append(&room(), with_id("again", "one"), 0).await;
+    let again = log.append(&room(), with_id("again", "one"), 0).await.unwrap();
 
     assert!(matches!(again, Appended::New(_)));
 }
 
 pub(crate) async fn times_never_go_back(log: impl RoomLog) {
-    log.append(&room(), publication("x"), 9).await;
-    log.append(&room(), publication("y"), 3).await;
+    log.append(&room(), publication("x"), 9).await.unwrap();
+    log.append(&room(), publication("y"), 3).await.unwrap();
 
     let page = read(&log, Range::Newest, 9).await.unwrap();
 

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use super::{Appended, Author, Entry, Gap, Limit, Page, Position, Publication, Range, RoomLog};
+use super::{
+    Appended, Author, Durability, Entry, Gap, Limit, LogFailed, Page, Position, Publication, Range,
+    RoomLog,
+};
 use crate::room_key::RoomKey;
 
 /// Most bytes of entries kept for one room. The oldest go.
@@ -93,8 +96,21 @@ impl MemoryRoomLog {
 }
 
 impl RoomLog for MemoryRoomLog {
-    async fn append(&self, room: &RoomKey, publication: Publication, now_ms: u64) -> Appended {
-        self.state().append(room, publication, now_ms, &self.retention)
+    async fn append(
+        &self,
+        room: &RoomKey,
+        publication: Publication,
+        now_ms: u64,
+    ) -> Result<Appended, LogFailed> {
+        Ok(self.state().append(room, publication, now_ms, &self.retention))
+    }
+
+    async fn commit(&self) -> Result<(), LogFailed> {
+        Ok(())
+    }
+
+    fn durability(&self, _: &RoomKey) -> Durability {
+        Durability::Memory
     }
 
     async fn read(
@@ -320,13 +336,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::room_log::contract::{self, publication, room};
-
-    const RETENTION: Retention = Retention {
-        count_max: contract::COUNT_MAX,
-        age_max: contract::AGE_MAX,
-        bytes_max: 64 * 1024 * 1024,
-    };
+    use crate::room_log::contract::{self, RETENTION, publication, room};
 
     crate::room_log::contract::room_log_contract!(MemoryRoomLog::new(7, RETENTION));
 
@@ -346,7 +356,7 @@ mod tests {
         let before = log.end(&room()).await;
 
         for _ in 0..5 {
-            log.append(&room(), large(), 0).await;
+            log.append(&room(), large(), 0).await.unwrap();
         }
 
         let limit = Limit { count: 10, bytes: usize::MAX };
@@ -363,14 +373,14 @@ mod tests {
         let log = MemoryRoomLog::new(7, Retention { bytes_max: 2 * ROOM_BYTES_MAX, ..RETENTION });
         let rooms: Vec<RoomKey> =
             (0..9).map(|n| RoomKey::parse("/chat", &format!("room-{n}")).unwrap()).collect();
-        log.append(&rooms[0], publication("early"), 0).await;
+        log.append(&rooms[0], publication("early"), 0).await.unwrap();
         for room in &rooms[1..8] {
-            log.append(room, large(), 0).await;
+            log.append(room, large(), 0).await.unwrap();
         }
-        log.append(&rooms[1], publication("late"), 0).await;
+        log.append(&rooms[1], publication("late"), 0).await.unwrap();
         assert_eq!(log.rooms("/chat").await.len(), 8);
 
-        log.append(&rooms[8], large(), 0).await;
+        log.append(&rooms[8], large(), 0).await.unwrap();
 
         let mut names: Vec<RoomKey> = log.rooms("/chat").await.into_iter().map(|r| r.0).collect();
         names.sort_by(|a, b| a.name().cmp(b.name()));
@@ -384,7 +394,7 @@ mod tests {
         let log = MemoryRoomLog::new(7, RETENTION);
         for n in 0..100 {
             let room = RoomKey::parse("/chat", &format!("room-{n}")).unwrap();
-            log.append(&room, publication("x"), 0).await;
+            log.append(&room, publication("x"), 0).await.unwrap();
         }
 
         log.expire(contract::TOO_LATE_MS, |_| false).await;

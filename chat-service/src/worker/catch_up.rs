@@ -76,6 +76,7 @@ impl<L: RoomLog> Worker<L> {
             Some(Err(_)) => Standing::Lost,
         };
         add(groups, standing, end, socket.key.handle);
+        self.effects.finish_ticket(ticket);
     }
 
     pub(super) async fn handle_catch_up(&mut self, catch_up: CatchUp, now_ms: u64) {
@@ -83,7 +84,7 @@ impl<L: RoomLog> Worker<L> {
         let outbox = ticket.outbox().clone();
         let link = self.links.get_mut(&outbox.link()).filter(|_| !outbox.is_closed());
         let Some(mut groups) = link.and_then(|link| link.catching_up.remove(&key)) else {
-            return outbox.note_caught_up(key, true);
+            return self.effects.note_caught_up(outbox, key, true);
         };
 
         let mut complete = true;
@@ -94,7 +95,8 @@ impl<L: RoomLog> Worker<L> {
         if !complete && let Some(link) = self.links.get_mut(&outbox.link()) {
             link.catching_up.insert(key.clone(), groups);
         }
-        outbox.note_caught_up(key, complete);
+        self.effects.finish_ticket(ticket);
+        self.effects.note_caught_up(outbox, key, complete);
     }
 
     /// Gives a group the next page; tells whether it stands at the end of the log now.

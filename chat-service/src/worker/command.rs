@@ -11,7 +11,10 @@ use crate::{
     edge_link::Ticket,
     request::Request,
     room_key::RoomKey,
-    room_log::{Entry, Gap, Limit, Page, ParsePositionError, Position, Publication, Range},
+    room_log::{
+        Durability, Entry, Gap, Limit, LogFailed, Page, ParsePositionError, Position, Publication,
+        Range,
+    },
     socket::{LinkKey, Socket, SocketKey},
 };
 
@@ -67,7 +70,7 @@ pub(crate) struct CatchUp {
 /// What other services ask for. Whoever has stopped waiting for the answer has no claim to it.
 #[derive(Debug)]
 pub(crate) enum Query {
-    Publish(Publish, oneshot::Sender<Published>),
+    Publish(Publish, oneshot::Sender<Result<Published, LogFailed>>),
     History(History, oneshot::Sender<Result<Page, Gap>>),
     Presence(Presence, oneshot::Sender<Present>),
     Rooms(Rooms, oneshot::Sender<Vec<RoomSummary>>),
@@ -81,7 +84,7 @@ pub(crate) enum Publish {
 
 #[derive(Debug)]
 pub(crate) enum Published {
-    Logged(Arc<Entry>),
+    Logged(Arc<Entry>, Durability),
     Volatile,
 }
 

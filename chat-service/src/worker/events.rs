@@ -13,7 +13,7 @@ use crate::{
     request::{Action, PAGE_ENTRIES_MAX, Request},
     room::{Joined, Left, Room},
     room_key::RoomKey,
-    room_log::{Appended, Author, Entry, Limit, Position, Publication, Range, RoomLog},
+    room_log::{Appended, Author, Entry, Limit, LogFailed, Position, Publication, Range, RoomLog},
     telemetry,
 };
 
@@ -23,7 +23,7 @@ const WHOLE_PAGE: Limit = Limit { count: PAGE_ENTRIES_MAX, bytes: PAGE_BYTES_MAX
 impl<L: RoomLog> Worker<L> {
     pub(super) async fn handle_client(
         &mut self,
-        event: ClientEvent,
+        mut event: ClientEvent,
         request: Request,
         now_ms: u64,
     ) {
@@ -32,8 +32,14 @@ impl<L: RoomLog> Worker<L> {
             return;
         }
         if event.is_expired(now_ms) {
-            return event.expire(&self.metrics);
+            event.expire(&self.metrics);
+        } else {
+            self.carry_out(&mut event, request, now_ms).await;
         }
+        self.effects.finish_event(event);
+    }
+
+    async fn carry_out(&mut self, event: &mut ClientEvent, request: Request, now_ms: u64) {
         let Request { room, action } = request;
         let is_member = self.is_member(&room, event.socket.key);
         match action {
@@ -59,7 +65,7 @@ impl<L: RoomLog> Worker<L> {
     /// Joining again is no error: it tells where the room is now, and what was missed.
     async fn join(
         &mut self,
-        mut event: ClientEvent,
+        event: &mut ClientEvent,
         key: RoomKey,
         since: Option<Position>,
         now_ms: u64,
@@ -100,7 +106,7 @@ impl<L: RoomLog> Worker<L> {
     }
 
     /// Leaving a room that the socket is not in is no error: the client asked to be out, and is.
-    fn leave(&mut self, mut event: ClientEvent, key: &RoomKey) {
+    fn leave(&mut self, event: &mut ClientEvent, key: &RoomKey) {
         let socket = Arc::clone(&event.socket);
         event.ticket.instructions.leave(socket.key, key);
         let left =
@@ -120,7 +126,7 @@ impl<L: RoomLog> Worker<L> {
 
     async fn message(
         &mut self,
-        mut event: ClientEvent,
+        event: &mut ClientEvent,
         room: RoomKey,
         (text, id): (Box<RawValue>, Option<Box<str>>),
         now_ms: u64,
@@ -137,17 +143,19 @@ impl<L: RoomLog> Worker<L> {
         drop(append_span);
 
         let entry = match appended {
-            Appended::New(entry) => {
+            Ok(Appended::New(entry)) => {
                 self.deliver(&room, &entry, &mut Cause::Event(&mut event.ticket));
                 entry
             }
-            Appended::Repeated(entry) => entry,
+            Ok(Appended::Repeated(entry)) => entry,
+            Err(LogFailed) => return event.refuse(&self.metrics, &ClientError::LOG_FAILED),
         };
-        event.answer(&self.metrics, || client_view::posted(&entry));
+        let durability = self.log.durability(&room);
+        event.answer(&self.metrics, || client_view::posted(&entry, durability));
     }
 
     /// Sends a new entry to everyone in the room.
-    pub(super) fn deliver(&self, room: &RoomKey, entry: &Entry, cause: &mut Cause<'_>) {
+    pub(super) fn deliver(&mut self, room: &RoomKey, entry: &Entry, cause: &mut Cause<'_>) {
         self.metrics.logged.increment(1);
         let emit = Emit {
             event: &entry.event,
@@ -158,7 +166,7 @@ impl<L: RoomLog> Worker<L> {
         self.fan_out(room, &emit, None, cause);
     }
 
-    fn typing(&self, mut event: ClientEvent, room: &RoomKey, typing: bool) {
+    fn typing(&mut self, event: &mut ClientEvent, room: &RoomKey, typing: bool) {
         let args = client_view::typing(room.name(), &event.socket.user, typing);
         let emit = Emit { event: TYPING, args, volatile: true, position: None };
         let socket = event.socket.key;
@@ -168,7 +176,7 @@ impl<L: RoomLog> Worker<L> {
 
     async fn history(
         &self,
-        event: ClientEvent,
+        event: &mut ClientEvent,
         room: &RoomKey,
         (range, count): (Range, usize),
         now_ms: u64,
@@ -182,7 +190,7 @@ impl<L: RoomLog> Worker<L> {
         }
     }
 
-    fn presence(&self, event: ClientEvent, key: &RoomKey) {
+    fn presence(&self, event: &mut ClientEvent, key: &RoomKey) {
         let room = &self.rooms[key];
         event.answer(&self.metrics, || {
             let users = client_view::listed_profiles(room.users().map(|(user, _)| user));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Link, Worker};
+use super::{Link, Worker, effects::Effects};
 use crate::{
     client_view::{self, NOTICE_USERS_MAX, PRESENCE},
     edge_link::{Audience, Emit, Instructions, Ticket},
@@ -26,20 +26,21 @@ pub(super) enum Cause<'a> {
 
 impl<L> Worker<L> {
     pub(super) fn fan_out(
-        &self,
+        &mut self,
         room: &RoomKey,
         emit: &Emit<'_>,
         except: Option<SocketKey>,
         cause: &mut Cause<'_>,
     ) {
         if let Some(members) = self.rooms.get(room) {
-            fan_out(&self.links, (room, members), emit, except, cause);
+            let audience = (room, members, except);
+            fan_out(&self.links, audience, emit, cause, &mut self.effects);
         }
     }
 
     /// Tells a room who has joined.
     pub(super) fn tell_joined(
-        &self,
+        &mut self,
         room: &RoomKey,
         user: &User,
         socket: SocketKey,
@@ -51,7 +52,7 @@ impl<L> Worker<L> {
     }
 
     /// Tells a room who has left, in as few notices as their size allows.
-    pub(super) fn tell_left(&self, room: &RoomKey, users: &[&User], cause: &mut Cause<'_>) {
+    pub(super) fn tell_left(&mut self, room: &RoomKey, users: &[&User], cause: &mut Cause<'_>) {
         let count = self.user_count(room);
         let mut rest = users;
         while !rest.is_empty() {
@@ -78,10 +79,10 @@ fn presence(args: bytes::Bytes) -> Emit<'static> {
 
 fn fan_out(
     links: &HashMap<LinkKey, Link>,
-    (room, members): (&RoomKey, &Room),
+    (room, members, except): (&RoomKey, &Room, Option<SocketKey>),
     emit: &Emit<'_>,
-    except: Option<SocketKey>,
     cause: &mut Cause<'_>,
+    effects: &mut Effects,
 ) {
     for (key, socket_count) in members.links() {
         let Some(link) = links.get(&key) else { continue };
@@ -92,20 +93,16 @@ fn fan_out(
             continue;
         }
         let audience = Audience::Room { room, except };
-        match cause {
+        let traceparent = match cause {
             Cause::Event(ticket) if ticket.outbox().link() == key => {
                 ticket.instructions.emit(audience, emit);
+                continue;
             }
-            Cause::Event(ticket) => {
-                send(link, audience, emit, ticket.instructions.traceparent());
-            }
-            Cause::Other(traceparent) => send(link, audience, emit, traceparent),
-        }
+            Cause::Event(ticket) => ticket.instructions.traceparent(),
+            Cause::Other(traceparent) => traceparent,
+        };
+        let mut instructions = Instructions::new(traceparent.to_owned());
+        instructions.emit(audience, emit);
+        effects.send(&link.outbox, instructions);
     }
-}
-
-fn send(link: &Link, audience: Audience<'_>, emit: &Emit<'_>, traceparent: &str) {
-    let mut instructions = Instructions::new(traceparent.to_owned());
-    instructions.emit(audience, emit);
-    link.outbox.push(instructions);
 }

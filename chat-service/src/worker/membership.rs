@@ -27,6 +27,7 @@ impl<L: RoomLog> Worker<L> {
             }
             self.drop_if_empty(&key);
         }
+        self.effects.finish_ticket(ticket);
     }
 
     pub(super) fn handle_suspended(&mut self, mut ticket: Ticket, socket: SocketKey) {
@@ -37,6 +38,7 @@ impl<L: RoomLog> Worker<L> {
                 self.tell_left(&key, &[&user], &mut Cause::Event(&mut ticket));
             }
         }
+        self.effects.finish_ticket(ticket);
     }
 
     pub(super) fn handle_resumed(&mut self, mut ticket: Ticket, socket: SocketKey) {
@@ -46,6 +48,7 @@ impl<L: RoomLog> Worker<L> {
                 self.tell_joined(&key, &user, socket, &mut ticket);
             }
         }
+        self.effects.finish_ticket(ticket);
     }
 
     pub(super) async fn handle_moved(
@@ -69,6 +72,7 @@ impl<L: RoomLog> Worker<L> {
         if joined == Joined::User {
             self.tell_joined(&key, &socket.user, socket.key, &mut ticket);
         }
+        self.effects.finish_ticket(ticket);
     }
 
     fn rooms_of(&self, socket: SocketKey) -> Vec<RoomKey> {

@@ -5,53 +5,49 @@ use std::collections::HashMap;
 use service_kit::trace::TraceParent;
 
 use super::{
-    Presence, Present, Publish, Published, Query, RoomSummary, Rooms, Worker, fan_out::Cause,
+    History, Presence, Present, Publish, Published, Query, RoomSummary, Rooms, Worker,
+    effects::Reply, fan_out::Cause,
 };
 use crate::{
     edge_link::Emit,
-    room_log::{Appended, RoomLog},
+    room_log::{Appended, LogFailed, RoomLog},
     telemetry,
 };
 
 impl<L: RoomLog> Worker<L> {
-    /// Where nobody waits for the answer any more, sending it fails, and no one misses it.
     pub(super) async fn handle_query(&mut self, query: Query, now_ms: u64) {
-        match query {
-            Query::Publish(publish, reply) => {
-                reply.send(self.publish(publish, now_ms).await).ok();
+        let reply = match query {
+            Query::Publish(publish, asker) => {
+                Reply::Published(asker, self.publish(publish, now_ms).await)
             }
-            Query::History(history, reply) => {
-                let page = self.log.read(&history.room, history.range, history.limit, now_ms).await;
-                reply.send(page).ok();
+            Query::History(History { room, range, limit }, asker) => {
+                Reply::History(asker, self.log.read(&room, range, limit, now_ms).await)
             }
-            Query::Presence(presence, reply) => {
-                reply.send(self.present(&presence)).ok();
-            }
-            Query::Rooms(rooms, reply) => {
-                reply.send(self.rooms_after(&rooms).await).ok();
-            }
-        }
+            Query::Presence(presence, asker) => Reply::Present(asker, self.present(&presence)),
+            Query::Rooms(rooms, asker) => Reply::Rooms(asker, self.rooms_after(&rooms).await),
+        };
+        self.effects.reply(reply);
     }
 
-    async fn publish(&self, publish: Publish, now_ms: u64) -> Published {
+    async fn publish(&mut self, publish: Publish, now_ms: u64) -> Result<Published, LogFailed> {
         match publish {
             Publish::Logged { room, publication, trace } => {
                 let append_span = telemetry::append_span(&self.tracer, trace);
                 let appended = self.log.append(&room, publication, now_ms).await;
                 drop(append_span);
-                let entry = match appended {
+                let entry = match appended? {
                     Appended::New(entry) => {
                         self.deliver(&room, &entry, &mut Cause::Other(traceparent(trace)));
                         entry
                     }
                     Appended::Repeated(entry) => entry,
                 };
-                Published::Logged(entry)
+                Ok(Published::Logged(entry, self.log.durability(&room)))
             }
             Publish::Volatile { room, event, args, trace } => {
                 let emit = Emit { event: &event, args, volatile: true, position: None };
                 self.fan_out(&room, &emit, None, &mut Cause::Other(traceparent(trace)));
-                Published::Volatile
+                Ok(Published::Volatile)
             }
         }
     }

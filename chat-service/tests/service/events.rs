@@ -54,7 +54,11 @@ async fn a_message_reaches_every_member_once_and_its_ack_comes_after() {
     edge.ask(1, 7, "message", r#"[{"room":"lobby","text":"h\u0069","id":"m1"}]"#).await;
 
     let message = r#"emit to room lobby: message [{"room":"lobby","id":"m1","user":{"id":"ann"},"text":"h\u0069","at":T,"position":"P1"}] at lobby P1"#;
-    edge.expect(&[message, r#"ack 1/7 [{"id":"m1","position":"P1","at":T}]"#]).await;
+    edge.expect(&[
+        message,
+        r#"ack 1/7 [{"id":"m1","position":"P1","at":T,"durability":"memory"}]"#,
+    ])
+    .await;
     other.expect(&[message]).await;
     edge.expect_quiet(1, "lobby").await;
     other.expect_quiet(1, "lobby").await;

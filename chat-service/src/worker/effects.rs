@@ -1,0 +1,220 @@
+//! Holds back what came of a batch of commands until the log has committed what they appended.
+
+use std::mem;
+
+use tokio::sync::oneshot;
+
+use super::{Present, Published, RoomSummary};
+use crate::{
+    client_event::ClientEvent,
+    edge_link::{Instructions, Outbox, Ticket},
+    room_key::RoomKey,
+    room_log::{Gap, LogFailed, Page},
+};
+
+/// What is to be seen outside of the worker, in the order in which it came about.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    list: Vec<Effect>,
+}
+
+/// One of them. Events and tickets take effect when they are dropped.
+#[derive(Debug)]
+enum Effect {
+    Event(ClientEvent),
+    Ticket(Ticket),
+    Instructions(Outbox, Instructions),
+    CaughtUp { outbox: Outbox, room: RoomKey, complete: bool },
+    Reply(Reply),
+}
+
+/// An answer to another service. Where nobody waits for it any more, sending it fails, and no one misses it.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Published(oneshot::Sender<Result<Published, LogFailed>>, Result<Published, LogFailed>),
+    History(oneshot::Sender<Result<Page, Gap>>, Result<Page, Gap>),
+    Present(oneshot::Sender<Present>, Present),
+    Rooms(oneshot::Sender<Vec<RoomSummary>>, Vec<RoomSummary>),
+}
+
+impl Effects {
+    pub(super) fn finish_event(&mut self, event: ClientEvent) {
+        self.list.push(Effect::Event(event));
+    }
+
+    pub(super) fn finish_ticket(&mut self, ticket: Ticket) {
+        self.list.push(Effect::Ticket(ticket));
+    }
+
+    /// Sends instructions that no event of that link has caused.
+    pub(super) fn send(&mut self, outbox: &Outbox, instructions: Instructions) {
+        self.list.push(Effect::Instructions(outbox.clone(), instructions));
+    }
+
+    pub(super) fn note_caught_up(&mut self, outbox: Outbox, room: RoomKey, complete: bool) {
+        self.list.push(Effect::CaughtUp { outbox, room, complete });
+    }
+
+    pub(super) fn reply(&mut self, reply: Reply) {
+        self.list.push(Effect::Reply(reply));
+    }
+
+    /// Lets them out.
+    pub(super) fn release(&mut self) {
+        for effect in self.list.drain(..) {
+            effect.release();
+        }
+    }
+
+    /// The log has not kept what they rest on: nobody may see any of them. The links that they were for lose this life.
+    /// Their edges announce the sockets anew, and answer whatever was under way.
+    pub(super) fn discard(&mut self) {
+        let effects = mem::take(&mut self.list);
+        for outbox in effects.iter().filter_map(Effect::outbox) {
+            outbox.break_off();
+        }
+    }
+}
+
+impl Effect {
+    fn release(self) {
+        match self {
+            Self::Event(event) => drop(event),
+            Self::Ticket(ticket) => drop(ticket),
+            Self::Instructions(outbox, instructions) => outbox.push(instructions),
+            Self::CaughtUp { outbox, room, complete } => outbox.note_caught_up(room, complete),
+            Self::Reply(reply) => reply.send(),
+        }
+    }
+
+    fn outbox(&self) -> Option<&Outbox> {
+        match self {
+            Self::Event(event) => Some(event.ticket.outbox()),
+            Self::Ticket(ticket) => Some(ticket.outbox()),
+            Self::Instructions(outbox, _) | Self::CaughtUp { outbox, .. } => Some(outbox),
+            Self::Reply(_) => None,
+        }
+    }
+}
+
+impl Reply {
+    fn send(self) {
+        match self {
+            Self::Published(asker, published) => drop(asker.send(published)),
+            Self::History(asker, page) => drop(asker.send(page)),
+            Self::Present(asker, present) => drop(asker.send(present)),
+            Self::Rooms(asker, rooms) => drop(asker.send(rooms)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use service_kit::trace::Tracer;
+
+    use super::*;
+    use crate::{
+        edge_link::Outbox,
+        room_log::{
+            Appended, Durability, Limit, MemoryRoomLog, Position, Publication, Range, RoomLog,
+            contract::{RETENTION, publication, room},
+        },
+        socket::LinkKey,
+        telemetry::Metrics,
+        worker::{Command, Publish, Query, Worker},
+    };
+
+    /// Keeps what is committed, until it is told to fail.
+    struct FragileLog {
+        kept: MemoryRoomLog,
+        fails: AtomicBool,
+    }
+
+    impl RoomLog for FragileLog {
+        async fn append(
+            &self,
+            room: &RoomKey,
+            publication: Publication,
+            now_ms: u64,
+        ) -> Result<Appended, LogFailed> {
+            self.kept.append(room, publication, now_ms).await
+        }
+
+        async fn commit(&self) -> Result<(), LogFailed> {
+            if self.fails.load(Ordering::Relaxed) { Err(LogFailed) } else { Ok(()) }
+        }
+
+        fn durability(&self, room: &RoomKey) -> Durability {
+            self.kept.durability(room)
+        }
+
+        async fn read(
+            &self,
+            room: &RoomKey,
+            range: Range,
+            limit: Limit,
+            now_ms: u64,
+        ) -> Result<Page, Gap> {
+            self.kept.read(room, range, limit, now_ms).await
+        }
+
+        async fn end(&self, room: &RoomKey) -> Position {
+            self.kept.end(room).await
+        }
+
+        async fn rooms(&self, namespace: &str) -> Vec<(RoomKey, Position)> {
+            self.kept.rooms(namespace).await
+        }
+
+        async fn expire(&self, now_ms: u64, in_use: impl Fn(&RoomKey) -> bool + Send) {
+            self.kept.expire(now_ms, in_use).await;
+        }
+    }
+
+    fn worker() -> Worker<FragileLog> {
+        let log =
+            FragileLog { kept: MemoryRoomLog::new(1, RETENTION), fails: AtomicBool::new(false) };
+        Worker::new(log, Tracer::disabled(), Metrics::new(), false)
+    }
+
+    type Answer = oneshot::Receiver<Result<Published, LogFailed>>;
+
+    async fn publish(worker: &mut Worker<FragileLog>) -> Answer {
+        let (asker, answer) = oneshot::channel();
+        let publish = Publish::Logged { room: room(), publication: publication("x"), trace: None };
+        worker.handle(Command::Query(Box::new(Query::Publish(publish, asker))), 0).await;
+        answer
+    }
+
+    #[tokio::test]
+    async fn nobody_hears_of_an_entry_before_it_is_committed() {
+        let mut worker = worker();
+
+        let mut first = publish(&mut worker).await;
+        let mut second = publish(&mut worker).await;
+        assert!(first.try_recv().is_err());
+
+        worker.commit().await;
+        assert!(matches!(first.try_recv(), Ok(Ok(Published::Logged(..)))));
+        assert!(matches!(second.try_recv(), Ok(Ok(Published::Logged(..)))));
+    }
+
+    #[tokio::test]
+    async fn nobody_ever_hears_of_an_entry_that_was_not_committed() {
+        let mut worker = worker();
+        let (hearing, idle) = (Outbox::new(LinkKey(1)), Outbox::new(LinkKey(2)));
+        let mut ticket = hearing.extra_ticket();
+        ticket.instructions.close(1);
+        worker.effects.finish_ticket(ticket);
+        let answer = publish(&mut worker).await;
+
+        worker.log.fails.store(true, Ordering::Relaxed);
+        worker.commit().await;
+
+        assert!(answer.await.is_err());
+        assert!(hearing.standing().broken.is_some() && !hearing.standing().has_output);
+        assert!(!idle.is_closed());
+    }
+}
