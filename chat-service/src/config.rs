@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     num::{NonZeroUsize, ParseIntError},
+    path::PathBuf,
     thread,
     time::Duration,
 };
@@ -10,7 +11,11 @@ use std::{
 use clap::Args;
 use thiserror::Error;
 
-use crate::workers::WORKERS_MAX;
+use crate::{
+    namespaces::{NamespaceSettings, Namespaces, ReadNamespacesError},
+    room_log::Retention,
+    workers::WORKERS_MAX,
+};
 
 /// Settings of the chat service. Each is both a flag and an environment variable.
 #[derive(Debug, Clone, Args)]
@@ -44,6 +49,15 @@ pub struct Config {
         value_parser = parse_workers
     )]
     pub workers: Option<NonZeroUsize>,
+
+    /// File with the namespaces that have terms of their own: how much their rooms keep.
+    #[arg(
+        id = "chat-namespaces-file",
+        long = "chat-namespaces-file",
+        env = "CHAT_NAMESPACES_FILE",
+        value_name = "FILE"
+    )]
+    pub namespaces_file: Option<PathBuf>,
 
     /// How many events of a room are kept.
     #[arg(
@@ -91,6 +105,12 @@ impl Config {
         let cores =
             || thread::available_parallelism().map_or(1, |cores| cores.get().min(WORKERS_MAX));
         self.workers.map_or_else(cores, NonZeroUsize::get)
+    }
+
+    pub(crate) fn namespaces(&self) -> Result<Namespaces, ReadNamespacesError> {
+        let retention =
+            Retention { count_max: self.history_count_max, age_max: self.history_age_max };
+        Namespaces::read(self.namespaces_file.as_deref(), NamespaceSettings { retention })
     }
 }
 

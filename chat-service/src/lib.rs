@@ -6,6 +6,7 @@ mod client_view;
 mod config;
 mod edge_link;
 mod grpc;
+mod namespaces;
 mod request;
 mod room;
 mod room_key;
@@ -20,5 +21,6 @@ mod workers;
 pub use self::{
     config::Config,
     grpc::ServeError,
+    namespaces::ReadNamespacesError,
     service::{BindError, ChatService, RunError},
 };

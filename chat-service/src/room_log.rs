@@ -5,13 +5,13 @@ pub(crate) mod contract;
 mod memory;
 mod position;
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use thiserror::Error;
 
 pub(crate) use self::{
-    memory::{MemoryRoomLog, Retention},
+    memory::MemoryRoomLog,
     position::{ParsePositionError, Position},
 };
 use crate::{room_key::RoomKey, user::User};
@@ -87,6 +87,15 @@ impl Durability {
             Self::Memory => "memory",
         }
     }
+}
+
+/// How much of a room's log is kept. A log may bound the bytes, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Retention {
+    /// So many entries,
+    pub(crate) count_max: NonZeroUsize,
+    /// each for so long.
+    pub(crate) age_max: Duration,
 }
 
 /// What is to be logged.

@@ -1,6 +1,6 @@
 //! Puts the parts together, and takes them apart in order when the service shuts down.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use service_kit::{
     exit::Failure,
@@ -15,7 +15,8 @@ use crate::{
     Config,
     edge_link::{LinkSettings, Links},
     grpc::{ServeError, Server},
-    room_log::{MemoryRoomLog, Retention},
+    namespaces::{Namespaces, ReadNamespacesError},
+    room_log::MemoryRoomLog,
     telemetry::Metrics,
     worker::Worker,
     workers::Workers,
@@ -31,6 +32,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct ChatService {
     config: Config,
+    namespaces: Arc<Namespaces>,
     tracer: Tracer,
     is_serving: Condition,
     listener: TcpListener,
@@ -55,6 +57,9 @@ pub enum BindError {
     /// The address for operators cannot be listened on.
     #[error("cannot listen on {1} (CHAT_OPS_LISTEN)")]
     ListenOps(#[source] io::Error, SocketAddr),
+    /// The file of namespaces cannot be used.
+    #[error("unusable CHAT_NAMESPACES_FILE")]
+    Namespaces(#[from] ReadNamespacesError),
     /// Metrics cannot be recorded.
     #[error("cannot record metrics")]
     Metrics(#[source] InstallMetricsError),
@@ -85,6 +90,7 @@ impl ChatService {
         tracer: Tracer,
         readiness: Readiness,
     ) -> Result<Self, BindError> {
+        let namespaces = Arc::new(config.namespaces()?);
         let is_serving = readiness.condition("chat_grpc");
         let random = Random::draw().map_err(BindError::Random)?;
         let listen = config.listen;
@@ -103,7 +109,7 @@ impl ChatService {
             }
             None => None,
         };
-        Ok(Self { config, tracer, is_serving, listener, address, ops, random })
+        Ok(Self { config, namespaces, tracer, is_serving, listener, address, ops, random })
     }
 
     /// Where the gRPC services are.
@@ -122,18 +128,15 @@ impl ChatService {
     ///
     /// When it can no longer do its work.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
-        let Self { config, tracer, is_serving, listener, address: _, ops, random } = self;
+        let Self { config, namespaces, tracer, is_serving, listener, address: _, ops, random } =
+            self;
         let metrics = Metrics::new();
 
         let mut worker_tasks = JoinSet::new();
         let worker_count = config.worker_count();
-        let retention = Retention {
-            count_max: config.history_count_max,
-            age_max: config.history_age_max,
-            bytes_max: HISTORY_BYTES_MAX / worker_count,
-        };
         let new_worker = |_| {
-            let log = MemoryRoomLog::new(random.epoch, retention);
+            let bytes_max = HISTORY_BYTES_MAX / worker_count;
+            let log = MemoryRoomLog::new(random.epoch, Arc::clone(&namespaces), bytes_max);
             Worker::new(log, tracer.clone(), metrics.clone(), config.expose_trace_ids)
         };
         let workers = Workers::start((0..worker_count).map(new_worker), &mut worker_tasks);
@@ -170,6 +173,7 @@ impl From<BindError> for Failure {
     fn from(error: BindError) -> Self {
         match error {
             BindError::Listen(..) | BindError::ListenOps(..) => Self::unavailable(error),
+            BindError::Namespaces(_) => Self::configuration(error),
             BindError::Metrics(_) | BindError::Random(_) => Self::internal(error),
         }
     }

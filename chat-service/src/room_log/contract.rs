@@ -3,16 +3,22 @@
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use super::{Appended, Author, Entry, Gap, Limit, Page, Publication, Range, Retention, RoomLog};
-use crate::{room_key::RoomKey, user::User};
+use crate::{
+    namespaces::{NamespaceSettings, Namespaces},
+    room_key::RoomKey,
+    user::User,
+};
 
 /// It keeps so many entries of a room,
 pub(crate) const COUNT_MAX: NonZeroUsize = NonZeroUsize::new(8).unwrap();
 /// each for so long.
 pub(crate) const AGE_MAX: Duration = Duration::from_secs(60);
 
-/// What a log under test keeps.
-pub(crate) const RETENTION: Retention =
-    Retention { count_max: COUNT_MAX, age_max: AGE_MAX, bytes_max: 64 * 1024 * 1024 };
+/// Namespaces whose rooms keep so many entries.
+pub(crate) fn keeping(count_max: NonZeroUsize) -> Arc<Namespaces> {
+    let retention = Retention { count_max, age_max: AGE_MAX };
+    Arc::new(Namespaces::alike(NamespaceSettings { retention }))
+}
 
 /// When everything that was appended at time 0 is too old.
 pub(crate) const TOO_LATE_MS: u64 = 60_001;

@@ -2,16 +2,15 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use super::{
     Appended, Author, Durability, Entry, Gap, Limit, LogFailed, Page, Position, Publication, Range,
-    RoomLog,
+    Retention, RoomLog,
 };
-use crate::room_key::RoomKey;
+use crate::{namespaces::Namespaces, room_key::RoomKey};
 
 /// Most bytes of entries kept for one room. The oldest go.
 pub(crate) const ROOM_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -21,17 +20,6 @@ const ENTRY_OVERHEAD_BYTES: usize = 160;
 
 /// What a room's log costs besides its entries.
 const ROOM_OVERHEAD_BYTES: usize = 320;
-
-/// How much is kept.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Retention {
-    /// Entries of one room.
-    pub(crate) count_max: NonZeroUsize,
-    /// How old an entry may get.
-    pub(crate) age_max: Duration,
-    /// Bytes of all rooms. At the bound, the logs that were quiet longest are given up.
-    pub(crate) bytes_max: usize,
-}
 
 /// See the module.
 ///
@@ -44,7 +32,9 @@ pub(crate) struct Retention {
 /// is good for exactly as long as nothing can have been lost since.
 #[derive(Debug)]
 pub(crate) struct MemoryRoomLog {
-    retention: Retention,
+    namespaces: Arc<Namespaces>,
+    /// Of all rooms. At the bound, the logs that were quiet longest are given up.
+    bytes_max: usize,
     state: Mutex<State>,
 }
 
@@ -84,9 +74,13 @@ struct PublicationKey {
 
 impl MemoryRoomLog {
     /// `epoch` must differ from that of every earlier life of the process, as good random numbers do.
-    pub(crate) fn new(epoch: u64, retention: Retention) -> Self {
+    pub(crate) fn new(epoch: u64, namespaces: Arc<Namespaces>, bytes_max: usize) -> Self {
         let state = State { epoch, rooms: HashMap::new(), bytes: 0, appends: 0 };
-        Self { retention, state: Mutex::new(state) }
+        Self { namespaces, bytes_max, state: Mutex::new(state) }
+    }
+
+    fn retention(&self, room: &RoomKey) -> &Retention {
+        &self.namespaces.get(room.namespace()).retention
     }
 
     /// A panic under the lock would end the worker, and the service with it: no one sees half a change.
@@ -102,7 +96,8 @@ impl RoomLog for MemoryRoomLog {
         publication: Publication,
         now_ms: u64,
     ) -> Result<Appended, LogFailed> {
-        Ok(self.state().append(room, publication, now_ms, &self.retention))
+        let retention = self.retention(room);
+        Ok(self.state().append((room, retention), publication, now_ms, self.bytes_max))
     }
 
     async fn commit(&self) -> Result<(), LogFailed> {
@@ -134,7 +129,7 @@ impl RoomLog for MemoryRoomLog {
                 }
             };
         };
-        state.bytes -= history.trim(now_ms, &self.retention);
+        state.bytes -= history.trim(now_ms, self.retention(room));
         history.read(range, limit)
     }
 
@@ -156,7 +151,7 @@ impl RoomLog for MemoryRoomLog {
         let mut state = self.state();
         let State { epoch, rooms, bytes, appends: _ } = &mut *state;
         rooms.retain(|room, history| {
-            *bytes -= history.trim(now_ms, &self.retention);
+            *bytes -= history.trim(now_ms, self.retention(room));
             let keep = !history.entries.is_empty() || in_use(room);
             if !keep {
                 *bytes -= history.bytes;
@@ -170,10 +165,10 @@ impl RoomLog for MemoryRoomLog {
 impl State {
     fn append(
         &mut self,
-        room: &RoomKey,
+        (room, retention): (&RoomKey, &Retention),
         publication: Publication,
         now_ms: u64,
-        retention: &Retention,
+        bytes_max: usize,
     ) -> Appended {
         self.appends += 1;
         let history = match self.rooms.get_mut(room) {
@@ -205,8 +200,8 @@ impl State {
         history.entries.push_back(Kept { entry: Arc::clone(&entry), author });
 
         self.bytes -= history.trim(now_ms, retention);
-        if self.bytes > retention.bytes_max {
-            self.give_up_quiet_rooms(retention.bytes_max);
+        if self.bytes > bytes_max {
+            self.give_up_quiet_rooms(bytes_max);
         }
         Appended::New(entry)
     }
@@ -333,12 +328,20 @@ fn cost(entry: &Entry) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
+
     use bytes::Bytes;
 
     use super::*;
-    use crate::room_log::contract::{self, RETENTION, publication, room};
+    use crate::room_log::contract::{self, COUNT_MAX, keeping, publication, room};
 
-    crate::room_log::contract::room_log_contract!(MemoryRoomLog::new(7, RETENTION));
+    const BYTES_MAX: usize = 64 * 1024 * 1024;
+
+    fn new_log() -> MemoryRoomLog {
+        MemoryRoomLog::new(7, keeping(COUNT_MAX), BYTES_MAX)
+    }
+
+    crate::room_log::contract::room_log_contract!(new_log());
 
     fn bytes_of(log: &MemoryRoomLog) -> (usize, usize) {
         let state = log.state();
@@ -351,8 +354,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_oldest_entries_go_when_a_room_has_too_many_bytes() {
-        let retention = Retention { count_max: NonZeroUsize::MAX, ..RETENTION };
-        let log = MemoryRoomLog::new(7, retention);
+        let log = MemoryRoomLog::new(7, keeping(NonZeroUsize::MAX), BYTES_MAX);
         let before = log.end(&room()).await;
 
         for _ in 0..5 {
@@ -370,7 +372,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_rooms_that_were_quiet_longest_are_given_up_when_all_rooms_have_too_many_bytes() {
-        let log = MemoryRoomLog::new(7, Retention { bytes_max: 2 * ROOM_BYTES_MAX, ..RETENTION });
+        let log = MemoryRoomLog::new(7, keeping(COUNT_MAX), 2 * ROOM_BYTES_MAX);
         let rooms: Vec<RoomKey> =
             (0..9).map(|n| RoomKey::parse("/chat", &format!("room-{n}")).unwrap()).collect();
         log.append(&rooms[0], publication("early"), 0).await.unwrap();
@@ -391,7 +393,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_expired_room_costs_nothing() {
-        let log = MemoryRoomLog::new(7, RETENTION);
+        let log = new_log();
         for n in 0..100 {
             let room = RoomKey::parse("/chat", &format!("room-{n}")).unwrap();
             log.append(&room, publication("x"), 0).await.unwrap();

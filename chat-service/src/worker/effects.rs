@@ -119,7 +119,7 @@ mod tests {
         edge_link::Outbox,
         room_log::{
             Appended, Durability, Limit, MemoryRoomLog, Position, Publication, Range, RoomLog,
-            contract::{RETENTION, publication, room},
+            contract::{COUNT_MAX, keeping, publication, room},
         },
         socket::LinkKey,
         telemetry::Metrics,
@@ -174,8 +174,8 @@ mod tests {
     }
 
     fn worker() -> Worker<FragileLog> {
-        let log =
-            FragileLog { kept: MemoryRoomLog::new(1, RETENTION), fails: AtomicBool::new(false) };
+        let kept = MemoryRoomLog::new(1, keeping(COUNT_MAX), usize::MAX);
+        let log = FragileLog { kept, fails: AtomicBool::new(false) };
         Worker::new(log, Tracer::disabled(), Metrics::new(), false)
     }
 

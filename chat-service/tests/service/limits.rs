@@ -1,6 +1,6 @@
 //! What happens at the bounds.
 
-use proto::chat::v1::{PublishRequest, publish_request::Target};
+use proto::chat::v1::{HistoryRequest, PublishRequest, publish_request::Target};
 
 use crate::{edge::event, running::Running};
 
@@ -25,6 +25,34 @@ async fn a_socket_is_in_at_most_256_rooms() {
     edge.ask(1, 1, "leave", r#"["room-7"]"#).await;
     edge.expect(&["leave [1] room-7", r#"ack 1/1 [{"room":"room-7"}]"#]).await;
     edge.join(1, "room-256").await;
+}
+
+#[tokio::test]
+async fn a_room_keeps_as_much_as_its_namespace_says() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[namespace.'/chat']\nhistory_count = 2").unwrap();
+    let flag = format!("--chat-namespaces-file={}", file.path().display());
+    let service = Running::start_with(&[&flag, "--chat-history-count-max=3"]).await;
+    let mut chat = service.chat().await;
+
+    for (namespace, kept) in [("/chat", 2), ("/other", 3)] {
+        for number in 0..5 {
+            let request = PublishRequest {
+                namespace: namespace.to_owned(),
+                target: Some(Target::Room("lobby".to_owned())),
+                data: format!("{{\"number\":{number}}}"),
+                ..Default::default()
+            };
+            chat.publish(request).await.unwrap();
+        }
+        let request = HistoryRequest {
+            namespace: namespace.to_owned(),
+            room: "lobby".to_owned(),
+            ..Default::default()
+        };
+        let history = chat.history(request).await.unwrap().into_inner();
+        assert_eq!(history.entries.len(), kept);
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The binary: settings, exit codes, signals, and what its log must not say.
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
     net::TcpListener,
     process::{Child, Command, Stdio},
@@ -110,6 +111,7 @@ fn help_names_every_variable() {
         "CHAT_LISTEN",
         "CHAT_OPS_LISTEN",
         "CHAT_WORKERS",
+        "CHAT_NAMESPACES_FILE",
         "CHAT_HISTORY_COUNT_MAX",
         "CHAT_HISTORY_AGE_MAX",
         "CHAT_LINK_GRACE",
@@ -117,6 +119,20 @@ fn help_names_every_variable() {
         "LOG_FILTER",
     ] {
         assert!(text.contains(&format!("[env: {variable}")), "{variable}");
+    }
+}
+
+#[test]
+fn an_unusable_file_of_namespaces_exits_with_78() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "[namespace.'/chat']\nhistory = 3").unwrap();
+    let path = file.path().to_str().unwrap();
+
+    for (path, reason) in [(path, ":2: unknown field `history`"), ("/no/such/file", "cannot read")]
+    {
+        let (code, text) = run(&["--chat-namespaces-file", path]);
+        assert_eq!(code, 78, "{text}");
+        assert!(text.contains(path) && text.contains(reason), "{text}");
     }
 }
 
