@@ -283,7 +283,7 @@ mod tests {
 
     fn logged(event: &str, payload: &'static str) -> Entry {
         Entry {
-            position: Position { epoch: u64::MAX, offset: 1 },
+            position: Position { epoch: u64::MAX, offset: 1, tag: 0 },
             at_ms: 12,
             author_id: None,
             event: event.into(),
@@ -300,8 +300,8 @@ mod tests {
         assert_eq!(
             text(&super::entry("lob\"by", &entry)),
             concat!(
-                r#"[{"room":"lob\"by","id":"__________8AAAAAAAAAAQ","user":{"id":"ann", "name":"Ann"},"#,
-                r#""text":"h\u0069 \"you\"","trace":"0af7","at":12,"position":"__________8AAAAAAAAAAQ"}]"#
+                r#"[{"room":"lob\"by","id":"__________8AAAAAAAAAAQAAAAA","user":{"id":"ann", "name":"Ann"},"#,
+                r#""text":"h\u0069 \"you\"","trace":"0af7","at":12,"position":"__________8AAAAAAAAAAQAAAAA"}]"#
             )
         );
     }
@@ -312,8 +312,8 @@ mod tests {
         assert_eq!(
             entry_object("a", &entry),
             concat!(
-                r#"{"room":"a","id":"__________8AAAAAAAAAAQ","event":"news","n" : 1e400,"#,
-                r#""at":12,"position":"__________8AAAAAAAAAAQ"}"#
+                r#"{"room":"a","id":"__________8AAAAAAAAAAQAAAAA","event":"news","n" : 1e400,"#,
+                r#""at":12,"position":"__________8AAAAAAAAAAQAAAAA"}"#
             )
         );
     }
@@ -323,21 +323,21 @@ mod tests {
         let entry = Entry { author_id: Some("x".into()), ..logged("message", "{ }") };
         assert_eq!(
             entry_object("a", &entry),
-            r#"{"room":"a","id":"x","at":12,"position":"__________8AAAAAAAAAAQ"}"#
+            r#"{"room":"a","id":"x","at":12,"position":"__________8AAAAAAAAAAQAAAAA"}"#
         );
     }
 
     #[test]
     fn the_answer_to_join_tells_of_recovery_only_when_it_was_asked_for() {
         let user = user();
-        let position = Position { epoch: u64::MAX, offset: 1 };
+        let position = Position { epoch: u64::MAX, offset: 1, tag: 0 };
         let view = |recovery| JoinedView {
             room: "a",
             position,
             members: listed_profiles([&user].into_iter()),
             recovery,
         };
-        let plain = r#"[{"room":"a","position":"__________8AAAAAAAAAAQ","members":[{"id":"ann", "name":"Ann"}]"#;
+        let plain = r#"[{"room":"a","position":"__________8AAAAAAAAAAQAAAAA","members":[{"id":"ann", "name":"Ann"}]"#;
 
         assert_eq!(text(&joined(&view(None))), format!("{plain}}}]"));
         assert_eq!(
@@ -355,7 +355,7 @@ mod tests {
     #[test]
     fn the_other_answers_and_events_read_as_promised() {
         let user = user();
-        let position = "__________8AAAAAAAAAAQ";
+        let position = "__________8AAAAAAAAAAQAAAAA";
         let entry = logged("message", "{}");
         let profile = r#"{"id":"ann", "name":"Ann"}"#;
         for (json, expected) in [

@@ -285,7 +285,7 @@ mod tests {
 
     use super::*;
 
-    const POSITION: &str = "__________8AAAAAAAAAAQ";
+    const POSITION: &str = "__________8AAAAAAAAAAQAAAAA";
 
     fn parse(name: &str, args: &str) -> Result<Request, ClientError> {
         Request::parse("/chat", name, args.as_bytes())

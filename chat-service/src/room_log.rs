@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 pub(crate) mod contract;
+mod history;
 mod memory;
 mod position;
 
@@ -29,7 +30,8 @@ use crate::{room_key::RoomKey, user::User};
 ///   known only up to the last commit. Committed entries are read as before.
 /// - Old entries may be dropped at any time, the oldest of a room first. A position whose successors are gone, in whole
 ///   or in part, is answered with [`Gap`], never with what is left of them. So is a position of another life of the log:
-///   after the log of a room was given up, its epoch is never used for this room again.
+///   after the log of a room was given up, its epoch is never used for this room again. And so is one up to which the
+///   log has said something else, because it was set back.
 /// - Of two publications with the same author and the same id, the second adds nothing and is answered with the first,
 ///   as long as the log keeps that one. Publications without an id are never taken for one another.
 ///

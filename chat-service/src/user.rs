@@ -45,6 +45,11 @@ impl User {
         &self.subject
     }
 
+    /// Who says so. Not for other users.
+    pub(crate) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
     /// What other users may see of it: a JSON object.
     pub(crate) fn profile(&self) -> &RawValue {
         &self.profile

@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn says_what_is_wrong_with_a_request_for_history() {
-        let position = "__________8AAAAAAAAAAQ".to_owned();
+        let position = "__________8AAAAAAAAAAQAAAAA".to_owned();
         let history = || wire::HistoryRequest { room: "lobby".to_owned(), ..Default::default() };
         assert_eq!(History::try_from(history()).unwrap().limit.count, 50);
 

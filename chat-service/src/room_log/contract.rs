@@ -2,7 +2,9 @@
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
-use super::{Appended, Author, Entry, Gap, Limit, Page, Publication, Range, Retention, RoomLog};
+use super::{
+    Appended, Author, Entry, Gap, Limit, Page, Position, Publication, Range, Retention, RoomLog,
+};
 use crate::{
     namespaces::{NamespaceSettings, Namespaces},
     room_key::RoomKey,
@@ -40,6 +42,7 @@ macro_rules! room_log_contract {
             answers_a_gap_when_entries_after_the_position_are_gone,
             answers_a_gap_to_a_position_of_another_epoch,
             answers_a_gap_to_a_position_beyond_the_end,
+            answers_a_gap_to_a_position_after_something_else_was_said,
             drops_what_is_too_old,
             a_log_that_was_given_up_does_not_use_its_epoch_again,
             keeps_the_log_of_a_room_in_use,
@@ -215,6 +218,18 @@ pub(crate) async fn answers_a_gap_to_a_position_beyond_the_end(log: impl RoomLog
 
     beyond.offset = u64::MAX;
     assert_eq!(read(&log, Range::After(beyond), 9).await, Err(Gap));
+}
+
+pub(crate) async fn answers_a_gap_to_a_position_after_something_else_was_said(log: impl RoomLog) {
+    let start = log.end(&room()).await;
+    let entries = append_all(&log, COUNT_MAX.get() + 1).await;
+
+    for position in [start, entries[0].position, entries[3].position, entries[8].position] {
+        let other = Position { tag: position.tag ^ 1, ..position };
+        assert_eq!(read(&log, Range::After(other), 99).await, Err(Gap));
+        assert_eq!(read(&log, Range::Before(other), 99).await, Err(Gap));
+    }
+    assert_eq!(read(&log, Range::After(entries[0].position), 99).await, page(&entries[1..], false));
 }
 
 pub(crate) async fn drops_what_is_too_old(log: impl RoomLog) {

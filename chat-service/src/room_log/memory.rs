@@ -1,25 +1,16 @@
 //! A room log that lives and dies with the process.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use super::{
-    Appended, Author, Durability, Entry, Gap, Limit, LogFailed, Page, Position, Publication, Range,
-    Retention, RoomLog,
+    Appended, Durability, Gap, Limit, LogFailed, Page, Position, Publication, Range, Retention,
+    RoomLog,
+    history::{History, read_nothing},
 };
 use crate::{namespaces::Namespaces, room_key::RoomKey};
-
-/// Most bytes of entries kept for one room. The oldest go.
-pub(crate) const ROOM_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// What an entry costs besides its texts: an estimate of its place in the list and of its allocations.
-const ENTRY_OVERHEAD_BYTES: usize = 160;
-
-/// What a room's log costs besides its entries.
-const ROOM_OVERHEAD_BYTES: usize = 320;
 
 /// See the module.
 ///
@@ -41,35 +32,17 @@ pub(crate) struct MemoryRoomLog {
 #[derive(Debug)]
 struct State {
     epoch: u64,
-    rooms: HashMap<RoomKey, History>,
+    rooms: HashMap<RoomKey, Room>,
     bytes: usize,
     appends: u64,
 }
 
-/// The log of one room. It has had at least one entry.
+/// A room that has a log, which has had at least one entry.
 #[derive(Debug)]
-struct History {
-    epoch: u64,
-    /// Offset of the oldest entry that is kept; where the next one will stand if none is.
-    first: u64,
-    entries: VecDeque<Kept>,
-    offsets: HashMap<PublicationKey, u64>,
-    bytes: usize,
-    last_at_ms: u64,
+struct Room {
+    history: History,
     /// Number of the last append among those of all rooms.
     last_append: u64,
-}
-
-#[derive(Debug)]
-struct Kept {
-    entry: Arc<Entry>,
-    author: Author,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct PublicationKey {
-    author: Author,
-    id: Box<str>,
 }
 
 impl MemoryRoomLog {
@@ -116,45 +89,36 @@ impl RoomLog for MemoryRoomLog {
         now_ms: u64,
     ) -> Result<Page, Gap> {
         let mut state = self.state();
-        let state = &mut *state;
-        let Some(history) = state.rooms.get_mut(room) else {
-            return match range {
-                Range::After(position) | Range::Before(position)
-                    if position != (Position { epoch: state.epoch, offset: 0 }) =>
-                {
-                    Err(Gap)
-                }
-                Range::After(_) | Range::Before(_) | Range::Newest => {
-                    Ok(Page { entries: Vec::new(), more: false })
-                }
-            };
+        let State { epoch, rooms, bytes, appends: _ } = &mut *state;
+        let Some(Room { history, .. }) = rooms.get_mut(room) else {
+            return read_nothing(range, Position::start(*epoch));
         };
-        state.bytes -= history.trim(now_ms, self.retention(room));
+        *bytes -= freed(history, |history| history.trim(now_ms, self.retention(room)));
         history.read(range, limit)
     }
 
     async fn end(&self, room: &RoomKey) -> Position {
         let state = self.state();
         match state.rooms.get(room) {
-            Some(history) => history.end(),
-            None => Position { epoch: state.epoch, offset: 0 },
+            Some(room) => room.history.end(),
+            None => Position::start(state.epoch),
         }
     }
 
     async fn rooms(&self, namespace: &str) -> Vec<(RoomKey, Position)> {
         let state = self.state();
         let rooms = state.rooms.iter().filter(|(room, _)| room.namespace() == namespace);
-        rooms.map(|(room, history)| (room.clone(), history.end())).collect()
+        rooms.map(|(key, room)| (key.clone(), room.history.end())).collect()
     }
 
     async fn expire(&self, now_ms: u64, in_use: impl Fn(&RoomKey) -> bool + Send) {
         let mut state = self.state();
         let State { epoch, rooms, bytes, appends: _ } = &mut *state;
-        rooms.retain(|room, history| {
-            *bytes -= history.trim(now_ms, self.retention(room));
-            let keep = !history.entries.is_empty() || in_use(room);
+        rooms.retain(|key, Room { history, .. }| {
+            *bytes -= freed(history, |history| history.trim(now_ms, self.retention(key)));
+            let keep = !history.is_empty() || in_use(key);
             if !keep {
-                *bytes -= history.bytes;
+                *bytes -= history.bytes();
                 *epoch = epoch.wrapping_add(1);
             }
             keep
@@ -165,165 +129,54 @@ impl RoomLog for MemoryRoomLog {
 impl State {
     fn append(
         &mut self,
-        (room, retention): (&RoomKey, &Retention),
+        (key, retention): (&RoomKey, &Retention),
         publication: Publication,
         now_ms: u64,
         bytes_max: usize,
     ) -> Appended {
         self.appends += 1;
-        let history = match self.rooms.get_mut(room) {
-            Some(history) => history,
+        let room = match self.rooms.get_mut(key) {
+            Some(room) => room,
             None => {
-                self.bytes += ROOM_OVERHEAD_BYTES;
-                self.rooms.entry(room.clone()).or_insert(History::new(self.epoch))
+                let history = History::new(Position::start(self.epoch), 0);
+                self.bytes += history.bytes();
+                self.rooms.entry(key.clone()).or_insert(Room { history, last_append: 0 })
             }
         };
-        history.last_append = self.appends;
-        self.bytes -= history.trim(now_ms, retention);
-
-        let Publication { author, id, event, payload } = publication;
-        let key = id.clone().map(|id| PublicationKey { author: author.clone(), id });
-        if let Some(entry) = key.as_ref().and_then(|key| history.find(key)) {
-            return Appended::Repeated(entry);
-        }
-
-        let position = history.next();
-        history.last_at_ms = history.last_at_ms.max(now_ms);
-        let entry =
-            Arc::new(Entry { position, at_ms: history.last_at_ms, author_id: id, event, payload });
-        if let Some(key) = key {
-            history.offsets.insert(key, position.offset);
-        }
-        let cost = cost(&entry);
-        history.bytes += cost;
-        self.bytes += cost;
-        history.entries.push_back(Kept { entry: Arc::clone(&entry), author });
-
-        self.bytes -= history.trim(now_ms, retention);
+        room.last_append = self.appends;
+        self.bytes -= room.history.bytes();
+        let appended = room.history.append(publication, now_ms, retention);
+        self.bytes += room.history.bytes();
         if self.bytes > bytes_max {
             self.give_up_quiet_rooms(bytes_max);
         }
-        Appended::New(entry)
+        appended
     }
 
     /// Gives up logs until an eighth of the bound is free, so that this is seldom done. The one that was appended to
     /// last is kept.
     fn give_up_quiet_rooms(&mut self, bytes_max: usize) {
         let mut quiet: Vec<(u64, RoomKey)> =
-            self.rooms.iter().map(|(room, history)| (history.last_append, room.clone())).collect();
+            self.rooms.iter().map(|(key, room)| (room.last_append, key.clone())).collect();
         quiet.sort_unstable_by_key(|(last_append, _)| *last_append);
         quiet.pop();
-        for (_, room) in quiet {
+        for (_, key) in quiet {
             if self.bytes <= bytes_max - bytes_max / 8 {
                 return;
             }
-            if let Some(history) = self.rooms.remove(&room) {
-                self.bytes -= history.bytes;
+            if let Some(room) = self.rooms.remove(&key) {
+                self.bytes -= room.history.bytes();
                 self.epoch = self.epoch.wrapping_add(1);
             }
         }
     }
 }
 
-impl History {
-    fn new(epoch: u64) -> Self {
-        Self {
-            epoch,
-            first: 1,
-            entries: VecDeque::new(),
-            offsets: HashMap::new(),
-            bytes: ROOM_OVERHEAD_BYTES,
-            last_at_ms: 0,
-            last_append: 0,
-        }
-    }
-
-    fn next(&self) -> Position {
-        Position { epoch: self.epoch, offset: self.first + self.entries.len() as u64 }
-    }
-
-    fn end(&self) -> Position {
-        Position { epoch: self.epoch, offset: self.next().offset - 1 }
-    }
-
-    fn find(&self, key: &PublicationKey) -> Option<Arc<Entry>> {
-        let offset = self.offsets.get(key)?;
-        let index = usize::try_from(offset - self.first).ok()?;
-        self.entries.get(index).map(|kept| Arc::clone(&kept.entry))
-    }
-
-    /// Drops the entries that are too many, too large together, or too old; tells how many bytes that freed. The newest
-    /// goes only for its age.
-    fn trim(&mut self, now_ms: u64, retention: &Retention) -> usize {
-        let mut freed = 0;
-        while let Some(oldest) = self.entries.front() {
-            let age = Duration::from_millis(now_ms.saturating_sub(oldest.entry.at_ms));
-            let too_large = self.bytes > ROOM_BYTES_MAX && self.entries.len() > 1;
-            let too_many = self.entries.len() > retention.count_max.get();
-            if !too_large && !too_many && age <= retention.age_max {
-                break;
-            }
-            let Some(Kept { entry, author }) = self.entries.pop_front() else { break };
-            self.first += 1;
-            let cost = cost(&entry);
-            self.bytes -= cost;
-            freed += cost;
-            if let Some(id) = entry.author_id.clone() {
-                self.offsets.remove(&PublicationKey { author, id });
-            }
-        }
-        freed
-    }
-
-    fn read(&self, range: Range, limit: Limit) -> Result<Page, Gap> {
-        match range {
-            Range::After(position) => {
-                let start = self.index_after(position)?;
-                let (taken, more) = take(self.entries.range(start..), limit);
-                Ok(Page { entries: taken, more })
-            }
-            Range::Before(position) => {
-                let end = self.index_after(position)?.saturating_sub(1);
-                Ok(self.read_backwards(end, limit))
-            }
-            Range::Newest => Ok(self.read_backwards(self.entries.len(), limit)),
-        }
-    }
-
-    fn read_backwards(&self, end: usize, limit: Limit) -> Page {
-        let (mut taken, more) = take(self.entries.range(..end).rev(), limit);
-        taken.reverse();
-        Page { entries: taken, more }
-    }
-
-    /// Where in the list the entry after a position stands.
-    fn index_after(&self, position: Position) -> Result<usize, Gap> {
-        let next = position.offset.checked_add(1).ok_or(Gap)?;
-        if position.epoch != self.epoch || next > self.next().offset {
-            return Err(Gap);
-        }
-        let index = next.checked_sub(self.first).ok_or(Gap)?;
-        usize::try_from(index).map_err(|_| Gap)
-    }
-}
-
-fn take<'a>(kept: impl Iterator<Item = &'a Kept>, limit: Limit) -> (Vec<Arc<Entry>>, bool) {
-    let mut taken = Vec::new();
-    let mut bytes = 0;
-    for Kept { entry, .. } in kept {
-        bytes += cost(entry);
-        if taken.len() == limit.count || (bytes > limit.bytes && !taken.is_empty()) {
-            return (taken, true);
-        }
-        taken.push(Arc::clone(entry));
-    }
-    (taken, false)
-}
-
-fn cost(entry: &Entry) -> usize {
-    // The author's id is held twice: in the entry and in the index.
-    let id = entry.author_id.as_ref().map_or(0, |id| 2 * id.len() + ENTRY_OVERHEAD_BYTES);
-    ENTRY_OVERHEAD_BYTES + entry.payload.len() + id
+/// How many bytes a change to a history frees.
+fn freed(history: &mut History, change: impl FnOnce(&mut History)) -> usize {
+    let before = history.bytes();
+    change(history);
+    before - history.bytes()
 }
 
 #[cfg(test)]
@@ -334,6 +187,7 @@ mod tests {
 
     use super::*;
     use crate::room_log::contract::{self, COUNT_MAX, keeping, publication, room};
+    use crate::room_log::history::ROOM_BYTES_MAX;
 
     const BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -345,7 +199,7 @@ mod tests {
 
     fn bytes_of(log: &MemoryRoomLog) -> (usize, usize) {
         let state = log.state();
-        (state.bytes, state.rooms.values().map(|history| history.bytes).sum())
+        (state.bytes, state.rooms.values().map(|room| room.history.bytes()).sum())
     }
 
     fn large() -> Publication {

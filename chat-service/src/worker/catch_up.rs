@@ -156,7 +156,7 @@ impl Group {
         let is_of_another_life =
             !matches!(self.standing, Standing::At(position) if position.epoch == end.epoch);
         let next = if is_of_another_life {
-            Position { offset: 0, ..end }
+            Position::start(end.epoch)
         } else if self.standing == Standing::At(self.restored_at)
             || self.restored_at.epoch != end.epoch
         {

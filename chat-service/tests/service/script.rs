@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use proto::edge::v1::{Audience, Instruction, instruction::Kind};
 
-const POSITION_BYTES: usize = 22;
+const POSITION_BYTES: usize = 27;
 
 /// Names positions `P0`, `P1` … in the order in which they are first seen, and times `T`.
 #[derive(Debug, Default)]
