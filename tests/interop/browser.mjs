@@ -5,6 +5,8 @@ import path from "node:path";
 
 import { chromium } from "playwright-core";
 
+import { DEADLINE_MS } from "./system.mjs";
+
 const CANDIDATES = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome", "/snap/bin/chromium"];
 const OUTPUT_DIR = path.join(import.meta.dirname, "../../test-output");
 
@@ -14,6 +16,7 @@ export async function launch() {
   if (!executablePath) throw new Error("no Chromium: install it, or name it in CHROMIUM");
   return chromium.launch({
     executablePath,
+    timeout: DEADLINE_MS,
     args: [
       "--no-sandbox",
       "--disable-gpu",
@@ -31,6 +34,7 @@ export async function launch() {
 /** Opens a page whose errors end up in `errors`. */
 export async function openTab(browser, options = {}) {
   const context = await browser.newContext(options);
+  context.setDefaultTimeout(DEADLINE_MS);
   const page = await context.newPage();
   const errors = [];
   page.on("pageerror", (error) => errors.push(error.message));

@@ -54,10 +54,10 @@ describe("the stock socket.io-client", () => {
     const alice = await client("alice");
 
     const joined = await alice.emitWithAck("join", "acks");
-    const sent = await alice.timeout(5000).emitWithAck("message", { room: "acks", text: "hi", id: "m1" });
-    const again = await alice.timeout(5000).emitWithAck("message", { room: "acks", text: "hi", id: "m1" });
-    const unknown = await alice.timeout(5000).emitWithAck("no such event", 1, "two", { three: 3 });
-    const invalid = await alice.timeout(5000).emitWithAck("message", { room: "acks" });
+    const sent = await ask(alice, "message", { room: "acks", text: "hi", id: "m1" });
+    const again = await ask(alice, "message", { room: "acks", text: "hi", id: "m1" });
+    const unknown = await ask(alice, "no such event", 1, "two", { three: 3 });
+    const invalid = await ask(alice, "message", { room: "acks" });
 
     assert.deepEqual(Object.keys(joined).sort(), ["members", "position", "room"]);
     assert.equal(sent.id, "m1");
