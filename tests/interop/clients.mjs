@@ -48,3 +48,6 @@ export async function plainWebSocket(system, subject) {
   await next(socket, "message");
   return { socket, heard, send: (message) => socket.send(JSON.stringify(message)) };
 }
+
+/** The number of the edge that has a client's session: the first two bytes of its id. */
+export const owner = (socket) => Buffer.from(socket.io.engine.id, "base64url").readUInt16BE(0);

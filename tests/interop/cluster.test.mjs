@@ -5,7 +5,7 @@ import { after, afterEach, before, describe, test } from "node:test";
 
 import { startBackend } from "./backend.mjs";
 import { startBalancer } from "./balancer.mjs";
-import { ask, connected, next } from "./clients.mjs";
+import { ask, connected, next, owner } from "./clients.mjs";
 import { eventually, startTwoEdges, token } from "./system.mjs";
 
 const MESSAGES = 300;
@@ -103,7 +103,8 @@ describe("two edges without a sticky load balancer", () => {
     const body = (text) => Buffer.from([0, ...String(text.length).split("").map(Number), 255, ...Buffer.from(text), 1, 4, 255, 4, 1, 2, 255]);
     await there({ method: "POST", body: "8:40/game," });
     let heard = "";
-    while (!heard.includes("welcome")) heard += await (await there()).text();
+    // The main namespace is another service's, so its answer may be the last one.
+    while (!/welcome/.test(heard) || !/(?:^|\D)2:40/.test(heard)) heard += await (await there()).text();
 
     const sent = body('451-/game,1["echo",{"_placeholder":true,"num":0}]');
     const headers = { "content-type": "application/octet-stream" };
@@ -150,9 +151,6 @@ describe("two edges without a sticky load balancer", () => {
     for (let message = 0; message < 50; message += 1) assert.equal(await ask(anew, "echo", message), message);
   });
 });
-
-/** The number of the edge that has a client's session: the first two bytes of its id. */
-const owner = (socket) => Buffer.from(socket.io.engine.id, "base64url").readUInt16BE(0);
 
 /** How many requests each edge has brought to the other one. */
 function forwarded(system) {
