@@ -61,6 +61,7 @@ describe("the page", () => {
     assert.equal(await received.locator(".user").textContent(), "Bob");
     assert.equal(await received.locator(".text").textContent(), "Hello from Bob <b>& co</b>");
     assert.match(await received.locator(".time").textContent(), /\d/);
+    await message(bob, "Hello from Bob").waitFor();
     assert.equal(await message(bob, "Hello from Bob").count(), 1, "one's own message stands there once");
     await alice.locator("#people li").nth(1).waitFor();
     assert.deepEqual((await alice.locator("#people li").allInnerTexts()).map((text) => /Alice|Bob/.exec(text)?.[0]).sort(), [

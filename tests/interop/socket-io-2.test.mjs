@@ -150,7 +150,7 @@ describe("a client of Socket.IO 2", () => {
     const alice = await connected("alice", { query });
     await ask(alice, "join", "log");
 
-    assert.ok(system.edge.log.some((line) => line.includes("connect ended")), "debug lines are there");
+    await eventually("debug lines are there", () => system.edge.log.some((line) => line.includes("connect ended")));
     assert.ok(!system.edge.log.some((line) => line.includes(query.token)));
   });
 

@@ -141,10 +141,12 @@ describe("the stock client on WebTransport", () => {
     await eventually("it is gone as well", areConnected(0));
 
     const other = await enter(["webtransport"]);
-    const gone = other.evaluate(() => new Promise((resolve) => globalThis.socket.once("disconnect", resolve)));
+    await other.evaluate(() => {
+      globalThis.gone = new Promise((resolve) => globalThis.socket.once("disconnect", resolve));
+    });
     await system.edge.stop("SIGTERM");
     // Which one depends on what the browser hears first: the end of the stream, or that of the connection.
-    assert.match(await gone, /^transport (close|error)$/);
+    assert.match(await other.evaluate(() => globalThis.gone), /^transport (close|error)$/);
     // And so does what becomes of the client's unhandled promise.
     for (const tab of tabs) tab.errors.length = 0;
   });
