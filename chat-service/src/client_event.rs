@@ -67,7 +67,13 @@ impl ClientEvent {
                 let handles = vec![socket.handle];
                 let audience = Audience::Sockets { namespace: &self.socket.namespace, handles };
                 let args = client_view::exception(error, None);
-                let emit = Emit { event: EXCEPTION, args, volatile: false, position: None };
+                let emit = Emit {
+                    event: EXCEPTION,
+                    args,
+                    volatile: false,
+                    position: None,
+                    except_users: &[],
+                };
                 self.ticket.instructions.emit(audience, &emit);
             }
         }

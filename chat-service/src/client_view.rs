@@ -244,7 +244,7 @@ fn write_entries(json: &mut Vec<u8>, room: &str, entries: &[Arc<Entry>]) {
 
 /// Joins what the log knows with the payload's own fields. The payload is an object that has none of the former.
 fn write_entry(json: &mut Vec<u8>, room: &str, entry: &Entry) {
-    let Entry { position, at_ms, event, payload, author_id: _ } = entry;
+    let Entry { position, at_ms, event, payload, author_id: _, except_users: _ } = entry;
     json.reserve(payload.len() + room.len() + 192);
 
     json.extend(b"{\"room\":");
@@ -288,6 +288,7 @@ mod tests {
             author_id: None,
             event: event.into(),
             payload: Bytes::from_static(payload.as_bytes()),
+            except_users: Box::default(),
         }
     }
 

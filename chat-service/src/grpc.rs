@@ -101,8 +101,13 @@ impl ChatGrpc {
 
     /// Sends to the sockets of a user, or to all, without asking anyone where they are.
     fn publish_to_namespace(&self, request: &PublishRequest, subject: Option<&str>, trace: &str) {
-        let emit =
-            Emit { event: &request.event, args: request.args(), volatile: true, position: None };
+        let emit = Emit {
+            event: &request.event,
+            args: request.args(),
+            volatile: true,
+            position: None,
+            except_users: &request.except_users,
+        };
         let namespace = &*request.namespace;
         for outbox in self.links.outboxes(namespace) {
             let audience = match subject {

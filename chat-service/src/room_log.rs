@@ -109,6 +109,8 @@ pub(crate) struct Publication {
     pub(crate) event: Arc<str>,
     /// What the event carries, besides what the log knows: JSON text of an object.
     pub(crate) payload: Bytes,
+    /// Subjects that are never shown it.
+    pub(crate) except_users: Box<[Box<str>]>,
 }
 
 /// Who published.
@@ -128,9 +130,15 @@ pub(crate) struct Entry {
     pub(crate) author_id: Option<Box<str>>,
     pub(crate) event: Arc<str>,
     pub(crate) payload: Bytes,
+    /// Subjects that are never shown it.
+    pub(crate) except_users: Box<[Box<str>]>,
 }
 
 impl Entry {
+    pub(crate) fn is_for(&self, user: &User) -> bool {
+        !self.except_users.iter().any(|subject| **subject == *user.subject())
+    }
+
     /// Its name for everyone: the author's own, or else its position.
     pub(crate) fn id(&self) -> Cow<'_, str> {
         match &self.author_id {

@@ -23,6 +23,8 @@ pub(crate) struct Emit<'a> {
     pub(crate) volatile: bool,
     /// Where it stands in the log of a room.
     pub(crate) position: Option<(&'a RoomKey, Position)>,
+    /// Subjects that do not get it, whatever the audience.
+    pub(crate) except_users: &'a [Box<str>],
 }
 
 /// Whom an event is for, on one link.
@@ -76,8 +78,9 @@ impl Instructions {
             Some((room, position)) => (position.to_string(), room.name().to_owned()),
             None => (String::new(), String::new()),
         };
+        let except_users = emit.except_users.iter().map(|subject| subject.to_string()).collect();
         self.push(Kind::Emit(wire::Emit {
-            audience: Some(audience.into()),
+            audience: Some(wire::Audience { except_users, ..audience.into() }),
             event: emit.event.to_owned(),
             args: emit.args.clone(),
             volatile: emit.volatile,

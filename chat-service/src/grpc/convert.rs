@@ -23,6 +23,7 @@ const EVENT_NAME_BYTES_MAX: usize = 256;
 const DATA_BYTES_MAX: usize = 128 * 1024;
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
 const SUBJECT_BYTES_MAX: usize = 256;
+const EXCEPT_USERS_MAX: usize = 64;
 const PAGE_ENTRIES_DEFAULT: usize = 50;
 const ROOMS_DEFAULT: usize = 100;
 const ROOMS_MAX: usize = 1000;
@@ -40,6 +41,7 @@ pub(super) struct PublishRequest {
     data: Bytes,
     volatile: bool,
     idempotency_key: Option<Box<str>>,
+    pub(super) except_users: Box<[Box<str>]>,
 }
 
 #[derive(Debug)]
@@ -74,6 +76,10 @@ pub(crate) enum RequestError {
         "idempotency_key must have at most 128 bytes, and is only for what is logged in a room"
     )]
     IdempotencyKey,
+    #[error(
+        "except_users must be at most 64 subjects of from 1 to 256 bytes, and none for the target user"
+    )]
+    ExceptUsers,
     #[error("before and after exclude each other")]
     BeforeAndAfter,
     #[error("before and after must be positions")]
@@ -101,14 +107,19 @@ impl TryFrom<wire::PublishRequest> for PublishRequest {
     type Error = RequestError;
 
     fn try_from(request: wire::PublishRequest) -> Result<Self, RequestError> {
-        let wire::PublishRequest { namespace, target, event, data, volatile, idempotency_key } =
-            request;
+        let wire::PublishRequest {
+            namespace,
+            target,
+            event,
+            data,
+            volatile,
+            idempotency_key,
+            except_users,
+        } = request;
         let namespace = namespace_or_default(namespace)?;
         let target = match target.ok_or(RequestError::Target)? {
             WireTarget::Room(room) => Target::Room(RoomKey::parse(&namespace, &room)?),
-            WireTarget::User(user) if (1..=SUBJECT_BYTES_MAX).contains(&user.len()) => {
-                Target::User(user)
-            }
+            WireTarget::User(user) if is_subject(&user) => Target::User(user),
             WireTarget::User(_) => return Err(RequestError::User),
             WireTarget::Everyone(true) => Target::Everyone,
             WireTarget::Everyone(false) => return Err(RequestError::Target),
@@ -119,6 +130,11 @@ impl TryFrom<wire::PublishRequest> for PublishRequest {
         {
             return Err(RequestError::IdempotencyKey);
         }
+        let are_users = except_users.iter().all(|user| is_subject(user));
+        let is_to_one = matches!(target, Target::User(_));
+        if except_users.len() > if is_to_one { 0 } else { EXCEPT_USERS_MAX } || !are_users {
+            return Err(RequestError::ExceptUsers);
+        }
         check_data(&data, is_logged)?;
         Ok(Self {
             namespace,
@@ -127,6 +143,7 @@ impl TryFrom<wire::PublishRequest> for PublishRequest {
             data: data.into(),
             volatile,
             idempotency_key: (!idempotency_key.is_empty()).then(|| idempotency_key.into()),
+            except_users: except_users.into_iter().map(String::into_boxed_str).collect(),
         })
     }
 }
@@ -140,16 +157,22 @@ impl PublishRequest {
     pub(super) fn to_room(&self, room: &RoomKey, trace: Option<TraceParent>) -> Publish {
         let (room, event) = (room.clone(), Arc::clone(&self.event));
         if self.volatile {
-            return Publish::Volatile { room, event, args: self.args(), trace };
+            let (args, except_users) = (self.args(), self.except_users.clone());
+            return Publish::Volatile { room, event, args, except_users, trace };
         }
         let publication = Publication {
             author: Author::Service,
             id: self.idempotency_key.clone(),
             event,
             payload: self.data.clone(),
+            except_users: self.except_users.clone(),
         };
         Publish::Logged { room, publication, trace }
     }
+}
+
+fn is_subject(text: &str) -> bool {
+    (1..=SUBJECT_BYTES_MAX).contains(&text.len())
 }
 
 impl From<Published> for wire::PublishResponse {

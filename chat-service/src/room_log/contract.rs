@@ -69,7 +69,8 @@ pub(crate) fn room() -> RoomKey {
 
 pub(crate) fn publication(text: &str) -> Publication {
     let payload = format!(r#"{{"text":"{text}"}}"#).into();
-    Publication { author: Author::Service, id: None, event: "message".into(), payload }
+    let event = "message".into();
+    Publication { author: Author::Service, id: None, event, payload, except_users: Box::default() }
 }
 
 fn with_id(text: &str, id: &str) -> Publication {
@@ -115,15 +116,19 @@ pub(crate) async fn numbers_the_entries_of_a_room_without_holes(log: impl RoomLo
 }
 
 pub(crate) async fn shows_an_entry_as_it_was_appended(log: impl RoomLog) {
-    log.append(&room(), Publication { event: "news".into(), ..with_id("hi", "one") }, 5)
-        .await
-        .unwrap();
+    let news = Publication {
+        event: "news".into(),
+        except_users: ["ann".into(), "bob".into()].into(),
+        ..with_id("hi", "one")
+    };
+    log.append(&room(), news, 5).await.unwrap();
 
     let page = read(&log, Range::Newest, 10).await.unwrap();
 
     let entry = &page.entries[0];
     assert_eq!((&*entry.event, &entry.payload[..]), ("news", &br#"{"text":"hi"}"#[..]));
     assert_eq!((entry.id().as_ref(), entry.at_ms), ("one", 5));
+    assert_eq!(entry.except_users.iter().map(|user| &**user).collect::<Vec<_>>(), ["ann", "bob"]);
     assert_eq!(append(&log, "x").await.id(), log.end(&room()).await.to_string());
 }
 

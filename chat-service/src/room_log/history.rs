@@ -96,11 +96,12 @@ impl History {
         publication: Publication,
         at_ms: u64,
     ) -> Arc<Entry> {
-        let Publication { author, id, event, payload } = publication;
+        let Publication { author, id, event, payload, except_users } = publication;
         if let Some(id) = id.clone() {
             self.offsets.insert(PublicationKey { author: author.clone(), id }, position.offset);
         }
-        let entry = Arc::new(Entry { position, at_ms, author_id: id, event, payload });
+        let entry =
+            Arc::new(Entry { position, at_ms, author_id: id, event, payload, except_users });
         self.last_at_ms = at_ms;
         self.bytes += cost(&entry);
         self.entries.push_back(Kept { entry: Arc::clone(&entry), author });
@@ -194,5 +195,6 @@ fn take<'a>(kept: impl Iterator<Item = &'a Kept>, limit: Limit) -> (Vec<Arc<Entr
 fn cost(entry: &Entry) -> usize {
     // The author's id is held twice: in the entry and in the index.
     let id = entry.author_id.as_ref().map_or(0, |id| 2 * id.len() + ENTRY_OVERHEAD_BYTES);
-    ENTRY_OVERHEAD_BYTES + entry.payload.len() + id
+    let except_users = entry.except_users.iter().map(|user| user.len() + size_of::<Box<str>>());
+    ENTRY_OVERHEAD_BYTES + entry.payload.len() + id + except_users.sum::<usize>()
 }

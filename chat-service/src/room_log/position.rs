@@ -29,7 +29,7 @@ impl Position {
 
     /// Where something stands that is said after this position.
     pub(super) fn next(self, publication: &Publication, at_ms: u64) -> Self {
-        let Publication { author, id, event, payload } = publication;
+        let Publication { author, id, event, payload, except_users } = publication;
         let offset = self.offset + 1;
         let mut seed = self.epoch ^ offset.rotate_left(32) ^ u64::from(self.tag);
         let mut add = |part: &[u8]| seed = xxh3_64_with_seed(part, seed);
@@ -47,6 +47,9 @@ impl Position {
         }
         add(event.as_bytes());
         add(payload);
+        for user in except_users {
+            add(user.as_bytes());
+        }
         Self { epoch: self.epoch, offset, tag: tag(seed) }
     }
 }
@@ -145,6 +148,7 @@ mod tests {
             (start, Publication { id: Some("2".into()), ..said.clone() }, 5),
             (start, Publication { event: "other".into(), ..said.clone() }, 5),
             (start, Publication { payload: "{}".into(), ..said.clone() }, 5),
+            (start, Publication { except_users: ["bob".into()].into(), ..said.clone() }, 5),
             (start, said.clone(), 6),
             (Position { tag: start.tag + 1, ..start }, said.clone(), 5),
         ];

@@ -136,7 +136,13 @@ impl<L: RoomLog> Worker<L> {
                     self.metrics.gaps.increment(group.handles.len() as u64);
                     let args =
                         client_view::exception(&ClientError::MISSED_EVENTS, Some(key.name()));
-                    let emit = Emit { event: EXCEPTION, args, volatile: false, position: None };
+                    let emit = Emit {
+                        event: EXCEPTION,
+                        args,
+                        volatile: false,
+                        position: None,
+                        except_users: &[],
+                    };
                     ticket.instructions.emit(audience(), &emit);
                 }
                 group.go_on_after_gap(self.log.end(key).await)
@@ -179,7 +185,13 @@ fn add(groups: &mut Vec<Group>, standing: Standing, end: Position, handle: u64) 
 
 fn missed<'a>(key: &'a RoomKey, entry: &'a LogEntry) -> Emit<'a> {
     let args = client_view::entry(key.name(), entry);
-    Emit { event: &entry.event, args, volatile: false, position: Some((key, entry.position)) }
+    Emit {
+        event: &entry.event,
+        args,
+        volatile: false,
+        position: Some((key, entry.position)),
+        except_users: &entry.except_users,
+    }
 }
 
 impl Link {

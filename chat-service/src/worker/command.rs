@@ -78,8 +78,18 @@ pub(crate) enum Query {
 
 #[derive(Debug)]
 pub(crate) enum Publish {
-    Logged { room: RoomKey, publication: Publication, trace: Option<TraceParent> },
-    Volatile { room: RoomKey, event: Arc<str>, args: Bytes, trace: Option<TraceParent> },
+    Logged {
+        room: RoomKey,
+        publication: Publication,
+        trace: Option<TraceParent>,
+    },
+    Volatile {
+        room: RoomKey,
+        event: Arc<str>,
+        args: Bytes,
+        except_users: Box<[Box<str>]>,
+        trace: Option<TraceParent>,
+    },
 }
 
 #[derive(Debug)]

@@ -13,8 +13,11 @@ use crate::{
     request::{Action, PAGE_ENTRIES_MAX, Request},
     room::{Joined, Left, Room},
     room_key::RoomKey,
-    room_log::{Appended, Author, Entry, Limit, LogFailed, Position, Publication, Range, RoomLog},
+    room_log::{
+        Appended, Author, Entry, Gap, Limit, LogFailed, Page, Position, Publication, Range, RoomLog,
+    },
     telemetry,
+    user::User,
 };
 
 /// All that may stand in one answer.
@@ -76,7 +79,7 @@ impl<L: RoomLog> Worker<L> {
         }
         let position = self.log.end(&key).await;
         let recovery = match since {
-            Some(since) => Some(self.recover(&key, since, now_ms).await),
+            Some(since) => Some(self.recover((&key, &socket.user), since, now_ms).await),
             None => None,
         };
 
@@ -98,9 +101,17 @@ impl<L: RoomLog> Worker<L> {
         });
     }
 
-    async fn recover(&self, room: &RoomKey, since: Position, now_ms: u64) -> Recovery {
+    async fn recover(
+        &self,
+        (room, user): (&RoomKey, &User),
+        since: Position,
+        now_ms: u64,
+    ) -> Recovery {
         match self.log.read(room, Range::After(since), WHOLE_PAGE, now_ms).await {
-            Ok(page) if !page.more => Recovery::Complete(page.entries),
+            Ok(Page { mut entries, more: false }) => {
+                entries.retain(|entry| entry.is_for(user));
+                Recovery::Complete(entries)
+            }
             Ok(_) | Err(_) => Recovery::Impossible,
         }
     }
@@ -136,7 +147,13 @@ impl<L: RoomLog> Worker<L> {
         let trace = shown.map(|trace| trace.trace_id().to_string());
         let payload = client_view::message_payload(user, &text, trace.as_deref());
         let author = Author::User(Arc::clone(user));
-        let publication = Publication { author, id, event: MESSAGE.into(), payload };
+        let publication = Publication {
+            author,
+            id,
+            event: MESSAGE.into(),
+            payload,
+            except_users: Box::default(),
+        };
 
         let append_span = telemetry::append_span(&self.tracer, event.trace());
         let appended = self.log.append(&room, publication, now_ms).await;
@@ -162,13 +179,14 @@ impl<L: RoomLog> Worker<L> {
             args: client_view::entry(room.name(), entry),
             volatile: false,
             position: Some((room, entry.position)),
+            except_users: &entry.except_users,
         };
         self.fan_out(room, &emit, None, cause);
     }
 
     fn typing(&mut self, event: &mut ClientEvent, room: &RoomKey, typing: bool) {
         let args = client_view::typing(room.name(), &event.socket.user, typing);
-        let emit = Emit { event: TYPING, args, volatile: true, position: None };
+        let emit = Emit { event: TYPING, args, volatile: true, position: None, except_users: &[] };
         let socket = event.socket.key;
         self.fan_out(room, &emit, Some(socket), &mut Cause::Event(&mut event.ticket));
         event.answer(&self.metrics, client_view::done);
@@ -182,11 +200,36 @@ impl<L: RoomLog> Worker<L> {
         now_ms: u64,
     ) {
         let limit = Limit { count, bytes: PAGE_BYTES_MAX };
-        match self.log.read(room, range, limit, now_ms).await {
+        match self.read_for(&event.socket.user, (room, range), limit, now_ms).await {
             Ok(page) => event.answer(&self.metrics, || {
                 client_view::history(room.name(), &page.entries, page.more)
             }),
             Err(_gap) => event.refuse(&self.metrics, &ClientError::HISTORY_GAP),
+        }
+    }
+
+    /// Reads on until there is an entry for this user, or no more: an empty page would not tell where to go on.
+    async fn read_for(
+        &self,
+        user: &User,
+        (room, mut range): (&RoomKey, Range),
+        limit: Limit,
+        now_ms: u64,
+    ) -> Result<Page, Gap> {
+        loop {
+            let Page { mut entries, more } = self.log.read(room, range, limit, now_ms).await?;
+            let (first, last) = (entries.first(), entries.last());
+            let rest = match range {
+                Range::After(_) => last.map(|last| Range::After(last.position)),
+                Range::Before(_) | Range::Newest => {
+                    first.map(|first| Range::Before(first.position))
+                }
+            };
+            entries.retain(|entry| entry.is_for(user));
+            match rest.filter(|_| entries.is_empty() && more) {
+                Some(rest) => range = rest,
+                None => return Ok(Page { entries, more }),
+            }
         }
     }
 

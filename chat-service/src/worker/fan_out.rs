@@ -74,7 +74,7 @@ impl<L> Worker<L> {
 }
 
 fn presence(args: bytes::Bytes) -> Emit<'static> {
-    Emit { event: PRESENCE, args, volatile: false, position: None }
+    Emit { event: PRESENCE, args, volatile: false, position: None, except_users: &[] }
 }
 
 fn fan_out(

@@ -44,8 +44,14 @@ impl<L: RoomLog> Worker<L> {
                 };
                 Ok(Published::Logged(entry, self.log.durability(&room)))
             }
-            Publish::Volatile { room, event, args, trace } => {
-                let emit = Emit { event: &event, args, volatile: true, position: None };
+            Publish::Volatile { room, event, args, except_users, trace } => {
+                let emit = Emit {
+                    event: &event,
+                    args,
+                    volatile: true,
+                    position: None,
+                    except_users: &except_users,
+                };
                 self.fan_out(&room, &emit, None, &mut Cause::Other(traceparent(trace)));
                 Ok(Published::Volatile)
             }

@@ -67,6 +67,37 @@ async fn a_publication_with_the_same_key_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_publication_is_never_shown_to_whom_it_excepts() {
+    let service = Running::start_with(&["--chat-link-grace=1m"]).await;
+    let mut chat = service.chat().await;
+    let mut edge = service.edge("one").await;
+    for (socket, user) in [(1, "ann"), (2, "bob")] {
+        edge.open(socket, user).await;
+        edge.join(socket, "lobby").await;
+    }
+    let start = chat.publish(to_room(r#"{"n":0}"#)).await.unwrap().into_inner().position;
+    edge.next().await;
+
+    let secret = PublishRequest {
+        except_users: vec!["sub-bob".to_owned()],
+        ..to_room(r#"{"n":1,"idle":0}"#)
+    };
+    chat.publish(secret).await.unwrap();
+    assert!(edge.next().await.contains(r#" but users ["sub-bob"]"#));
+
+    // Neither in what it missed, nor in the history, where its reading goes on behind it.
+    let numbers = |line: String| line.matches("\"n\":").count();
+    for (socket, seen) in [(1, 1), (2, 0)] {
+        edge.ask(socket, 1, "join", &format!(r#"[{{"room":"lobby","since":"{start}"}}]"#)).await;
+        assert!(edge.next().await.starts_with("join"));
+        assert_eq!(numbers(edge.next().await), seen);
+        edge.ask(socket, 2, "history", r#"[{"room":"lobby","limit":1}]"#).await;
+        let line = edge.next().await;
+        assert!(line.contains(if seen == 1 { r#""n":1"# } else { r#""n":0"# }), "{line}");
+    }
+}
+
+#[tokio::test]
 async fn a_volatile_publication_is_not_logged() {
     let service = Running::start().await;
     let mut chat = service.chat().await;

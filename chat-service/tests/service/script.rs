@@ -74,8 +74,16 @@ impl Script {
 }
 
 fn audience(audience: &Audience) -> String {
-    let Audience { namespace, everyone, rooms, users, sockets, except_rooms, except_sockets } =
-        audience;
+    let Audience {
+        namespace,
+        everyone,
+        rooms,
+        users,
+        sockets,
+        except_rooms,
+        except_sockets,
+        except_users,
+    } = audience;
     assert_eq!(*except_rooms, [""; 0]);
     let mut parts = Vec::new();
     if *everyone {
@@ -91,6 +99,9 @@ fn audience(audience: &Audience) -> String {
     let mut line = parts.join(" + ");
     if !except_sockets.is_empty() {
         line += &format!(" but {except_sockets:?}");
+    }
+    if !except_users.is_empty() {
+        line += &format!(" but users {except_users:?}");
     }
     if namespace != "/chat" {
         line += &format!(" in {namespace}");

@@ -206,6 +206,7 @@ impl Shard {
         // Without exceptions and overlaps, as with most emits, there is nothing to note.
         let simple = audience.except_rooms.is_empty()
             && audience.except_sockets.is_empty()
+            && audience.except_users.is_empty()
             && usize::from(audience.everyone)
                 + audience.rooms.len()
                 + audience.users.len()
@@ -242,6 +243,11 @@ impl Shard {
     fn mark_exceptions(&self, namespace: NamespaceKey, audience: &Audience, marks: &mut Marks) {
         for room in &audience.except_rooms {
             for socket in self.rooms.in_room(namespace, room) {
+                marks.first(*socket);
+            }
+        }
+        for user in &audience.except_users {
+            for socket in self.rooms.of_user(namespace, user) {
                 marks.first(*socket);
             }
         }

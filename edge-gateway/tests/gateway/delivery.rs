@@ -182,6 +182,7 @@ async fn an_emit_reaches_exactly_its_audience() {
             [true, true, true],
         ),
         (Audience { except_sockets: vec![bob], ..room("lobby") }, [true, false, false]),
+        (Audience { except_users: vec!["bob".to_owned()], ..room("lobby") }, [true, false, false]),
         (
             Audience { everyone: true, except_rooms: vec!["attic".to_owned()], ..chat() },
             [true, false, false],

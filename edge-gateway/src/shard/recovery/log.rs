@@ -217,6 +217,7 @@ fn is_for(audience: &Audience, number: u64, reader: Reader<'_>) -> bool {
         || audience.users.iter().any(|user| reader.subject == Some(user))
         || audience.rooms.iter().any(was_in);
     is_meant
+        && !audience.except_users.iter().any(|user| reader.subject == Some(user))
         && !audience.except_sockets.contains(&reader.handle)
         && !audience.except_rooms.iter().any(was_in)
 }
@@ -234,6 +235,7 @@ pub(super) fn fingerprint(emit: &Emit) -> u64 {
 
 fn audience_bytes(audience: &Audience) -> usize {
     let names = audience.rooms.iter().chain(&audience.users).chain(&audience.except_rooms);
+    let names = names.chain(&audience.except_users);
     let names: usize = names.map(|name| name.len() + size_of::<String>()).sum();
     let handles = audience.sockets.len() + audience.except_sockets.len();
     names + handles * size_of::<u64>()
@@ -285,6 +287,14 @@ mod tests {
             ("another user", Audience { users: vec!["bob".to_owned()], ..Audience::default() }),
             ("itself", Audience { sockets: vec![3, 7], ..Audience::default() }),
             ("others", Audience { everyone: true, except_sockets: vec![7], ..Audience::default() }),
+            (
+                "other users",
+                Audience {
+                    except_users: vec!["ann".to_owned()],
+                    everyone: true,
+                    ..Audience::default()
+                },
+            ),
             (
                 "less a room",
                 Audience {
