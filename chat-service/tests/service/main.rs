@@ -9,6 +9,7 @@ mod link;
 mod presence;
 mod process;
 mod publish;
+mod repeats;
 mod running;
 mod script;
 mod span_collector;
