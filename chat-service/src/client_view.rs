@@ -14,12 +14,8 @@ use crate::{
     user::User,
 };
 
-/// Most users listed in one answer, and most bytes of their profiles.
-pub(crate) const LISTED_USERS_MAX: usize = 1000;
+/// Most bytes of profiles in one list. How many users it may have is a setting.
 pub(crate) const LISTED_USERS_BYTES_MAX: usize = 128 * 1024;
-
-/// Most users in one notice of who joined or left.
-pub(crate) const NOTICE_USERS_MAX: usize = 500;
 
 /// The event that tells who came and went.
 pub(crate) const PRESENCE: &str = "presence";
@@ -38,9 +34,18 @@ pub(crate) const ENTRY_FIELDS: [&str; 5] = ["id", "room", "at", "position", "eve
 pub(crate) struct JoinedView<'a> {
     pub(crate) room: &'a str,
     pub(crate) position: Position,
-    pub(crate) members: Vec<&'a RawValue>,
+    pub(crate) members: Members<'a>,
     /// Present when the client said where it was.
     pub(crate) recovery: Option<Recovery>,
+}
+
+/// Who is in a room.
+#[derive(Debug)]
+pub(crate) enum Members<'a> {
+    /// Each of them.
+    Listed(Vec<&'a RawValue>),
+    /// So many that they are counted and not listed.
+    Counted(usize),
 }
 
 /// What the client missed.
@@ -85,10 +90,17 @@ pub(crate) fn joined(view: &JoinedView<'_>) -> Bytes {
         room: &'a str,
         position: String,
         members: &'a [&'a RawValue],
+        #[serde(flatten)]
+        counted: Option<CountedView>,
     }
     let JoinedView { room, position, members, recovery } = view;
+    let position = position.to_string();
+    let (members, counted) = match members {
+        Members::Listed(profiles) => (&profiles[..], None),
+        Members::Counted(count) => (&[][..], Some(CountedView { count: *count, more: true })),
+    };
     let mut json = vec![b'['];
-    json.extend(to_json(&View { room, position: position.to_string(), members }));
+    json.extend(to_json(&View { room, position, members, counted }));
     if let Some(recovery) = recovery {
         json.pop();
         match recovery {
@@ -145,30 +157,65 @@ pub(crate) fn history(room: &str, entries: &[Arc<Entry>], more: bool) -> Bytes {
     json.into()
 }
 
-/// The answer to `presence`.
+/// The answer to `presence`: the first of the users, and how many there are.
 pub(crate) fn users(users: &[&RawValue], count: usize) -> Bytes {
     #[derive(Serialize)]
     struct View<'a> {
         users: &'a [&'a RawValue],
         count: usize,
+        #[serde(skip_serializing_if = "is_false")]
+        more: bool,
     }
-    to_json(&[View { users, count }]).into()
+    to_json(&[View { users, count, more: users.len() < count }]).into()
 }
 
-/// The event `presence`.
+/// The event `presence`: who has come and gone.
 pub(crate) fn presence(room: &str, joined: &[&User], left: &[&User], count: usize) -> Bytes {
-    #[derive(Serialize)]
-    struct View<'a> {
-        room: &'a str,
-        joined: Vec<&'a RawValue>,
-        left: Vec<&'a RawValue>,
-        count: usize,
-    }
-    to_json(&[View { room, joined: profiles(joined), left: profiles(left), count }]).into()
+    to_json(&[PresenceView {
+        joined: joined.iter().map(|user| user.profile()).collect(),
+        left: left.iter().map(|user| user.profile()).collect(),
+        ..PresenceView::new(room, count)
+    }])
+    .into()
 }
 
-fn profiles<'a>(users: &[&'a User]) -> Vec<&'a RawValue> {
-    users.iter().map(|user| user.profile()).collect()
+/// The event `presence`: all who are there, whatever was told before.
+pub(crate) fn presence_list(room: &str, users: &[&RawValue]) -> Bytes {
+    to_json(&[PresenceView { users: Some(users), ..PresenceView::new(room, users.len()) }]).into()
+}
+
+/// The event `presence`: how many there are, and no longer who.
+pub(crate) fn presence_count(room: &str, count: usize) -> Bytes {
+    to_json(&[PresenceView { more: true, ..PresenceView::new(room, count) }]).into()
+}
+
+/// `joined` and `left` are always there: clients that know nothing else go on undisturbed.
+#[derive(Serialize)]
+struct PresenceView<'a> {
+    room: &'a str,
+    joined: Vec<&'a RawValue>,
+    left: Vec<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    users: Option<&'a [&'a RawValue]>,
+    count: usize,
+    #[serde(skip_serializing_if = "is_false")]
+    more: bool,
+}
+
+impl<'a> PresenceView<'a> {
+    fn new(room: &'a str, count: usize) -> Self {
+        Self { room, joined: Vec::new(), left: Vec::new(), users: None, count, more: false }
+    }
+}
+
+#[derive(Serialize)]
+struct CountedView {
+    count: usize,
+    more: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// The event `typing`.
@@ -218,12 +265,15 @@ impl<'a> ErrorView<'a> {
     }
 }
 
-/// The profiles of as many users as one answer may list.
-pub(crate) fn listed_profiles<'a>(users: impl Iterator<Item = &'a User>) -> Vec<&'a RawValue> {
+/// The profiles of the first of the users, as many as one list may have.
+pub(crate) fn listed_profiles<'a>(
+    users: impl Iterator<Item = &'a User>,
+    list_max: usize,
+) -> Vec<&'a RawValue> {
     let mut bytes = 0;
     users
         .map(User::profile)
-        .take(LISTED_USERS_MAX)
+        .take(list_max)
         .take_while(|profile| {
             bytes += profile.get().len() + 1;
             bytes <= LISTED_USERS_BYTES_MAX
@@ -335,7 +385,7 @@ mod tests {
         let view = |recovery| JoinedView {
             room: "a",
             position,
-            members: listed_profiles([&user].into_iter()),
+            members: Members::Listed(listed_profiles([&user].into_iter(), 1)),
             recovery,
         };
         let plain = r#"[{"room":"a","position":"__________8AAAAAAAAAAQAAAAA","members":[{"id":"ann", "name":"Ann"}]"#;
@@ -344,6 +394,13 @@ mod tests {
         assert_eq!(
             text(&joined(&view(Some(Recovery::Impossible)))),
             format!("{plain},\"recovered\":false,\"messages\":[]}}]")
+        );
+        let counted = JoinedView { members: Members::Counted(200), ..view(None) };
+        assert_eq!(
+            text(&joined(&counted)),
+            format!(
+                r#"[{{"room":"a","position":"{position}","members":[],"count":200,"more":true}}]"#
+            )
         );
         let entry = Arc::new(logged("message", "{}"));
         let object = entry_object("a", &entry);
@@ -369,10 +426,22 @@ mod tests {
             ),
             (done(), "[{}]".to_owned()),
             (history("a", &[], true), r#"[{"messages":[],"more":true}]"#.to_owned()),
-            (users(&[user.profile()], 7), format!(r#"[{{"users":[{profile}],"count":7}}]"#)),
+            (users(&[user.profile()], 1), format!(r#"[{{"users":[{profile}],"count":1}}]"#)),
+            (
+                users(&[user.profile()], 7),
+                format!(r#"[{{"users":[{profile}],"count":7,"more":true}}]"#),
+            ),
             (
                 presence("a", &[&user], &[], 2),
                 format!(r#"[{{"room":"a","joined":[{profile}],"left":[],"count":2}}]"#),
+            ),
+            (
+                presence_list("a", &[user.profile()]),
+                format!(r#"[{{"room":"a","joined":[],"left":[],"users":[{profile}],"count":1}}]"#),
+            ),
+            (
+                presence_count("a", 2),
+                r#"[{"room":"a","joined":[],"left":[],"count":2,"more":true}]"#.to_owned(),
             ),
             (typing("a", &user, true), format!(r#"[{{"room":"a","user":{profile},"typing":true}}]"#)),
             (
@@ -404,7 +473,7 @@ mod tests {
         let large = User::parse("large", "iss", large.as_bytes()).unwrap();
         let small = user();
 
-        assert_eq!(listed_profiles([&large; 5].into_iter()).len(), 2);
-        assert_eq!(listed_profiles([&small; 5000].into_iter()).len(), LISTED_USERS_MAX);
+        assert_eq!(listed_profiles([&large; 5].into_iter(), 5).len(), 2);
+        assert_eq!(listed_profiles([&small; 5000].into_iter(), 1000).len(), 1000);
     }
 }

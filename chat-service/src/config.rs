@@ -17,6 +17,9 @@ use crate::{
     workers::WORKERS_MAX,
 };
 
+/// With more users than this, telling everyone about each of them is never what one wants.
+const LIST_MAX_MAX: usize = 1000;
+
 /// Settings of the chat service. Each is both a flag and an environment variable.
 #[derive(Debug, Clone, Args)]
 #[group(id = "chat-service")]
@@ -91,6 +94,29 @@ pub struct Config {
     )]
     pub link_grace: Duration,
 
+    /// How long a user is still seen in a room whose last connection there was lost; one that is back by then was never gone
+    /// for the others.
+    #[arg(
+        id = "chat-presence-grace",
+        long = "chat-presence-grace",
+        env = "CHAT_PRESENCE_GRACE",
+        default_value = "3s",
+        value_name = "DURATION",
+        value_parser = humantime::parse_duration
+    )]
+    pub presence_grace: Duration,
+
+    /// Up to how many users a room is told who comes and goes, at most 1000. Above, it is told how many there are.
+    #[arg(
+        id = "chat-presence-list-max",
+        long = "chat-presence-list-max",
+        env = "CHAT_PRESENCE_LIST_MAX",
+        default_value = "100",
+        value_name = "COUNT",
+        value_parser = parse_list_max
+    )]
+    pub presence_list_max: usize,
+
     /// Adds the trace id of each sampled message to the message, as `trace`.
     #[arg(
         id = "chat-expose-trace-ids",
@@ -115,16 +141,21 @@ impl Config {
 }
 
 #[derive(Debug, Error)]
-enum ParseWorkersError {
+enum ParseCountError {
     #[error("not a number")]
     NotANumber(#[from] ParseIntError),
-    #[error("more than 64")]
-    TooMany,
+    #[error("more than {0}")]
+    TooMany(usize),
 }
 
-fn parse_workers(text: &str) -> Result<NonZeroUsize, ParseWorkersError> {
+fn parse_workers(text: &str) -> Result<NonZeroUsize, ParseCountError> {
     let count: NonZeroUsize = text.parse()?;
-    if count.get() > WORKERS_MAX { Err(ParseWorkersError::TooMany) } else { Ok(count) }
+    if count.get() > WORKERS_MAX { Err(ParseCountError::TooMany(WORKERS_MAX)) } else { Ok(count) }
+}
+
+fn parse_list_max(text: &str) -> Result<usize, ParseCountError> {
+    let count = text.parse()?;
+    if count > LIST_MAX_MAX { Err(ParseCountError::TooMany(LIST_MAX_MAX)) } else { Ok(count) }
 }
 
 #[cfg(test)]
@@ -153,6 +184,8 @@ mod tests {
         assert_eq!(config.history_count_max.get(), 1000);
         assert_eq!(config.history_age_max, Duration::from_secs(24 * 60 * 60));
         assert_eq!(config.link_grace, Duration::from_secs(10));
+        assert_eq!(config.presence_grace, Duration::from_secs(3));
+        assert_eq!(config.presence_list_max, 100);
         assert!(!config.expose_trace_ids);
         assert!((1..=WORKERS_MAX).contains(&config.worker_count()));
     }
@@ -165,6 +198,8 @@ mod tests {
             ["--chat-workers", "65"],
             ["--chat-history-count-max", "0"],
             ["--chat-link-grace", "10"],
+            ["--chat-presence-grace", "3"],
+            ["--chat-presence-list-max", "1001"],
             ["--chat-listen", "somewhere"],
         ] {
             assert!(parse(&args).is_err(), "{args:?}");

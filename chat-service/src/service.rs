@@ -9,7 +9,11 @@ use service_kit::{
     trace::Tracer,
 };
 use thiserror::Error;
-use tokio::{net::TcpListener, task::JoinSet, time};
+use tokio::{
+    net::TcpListener,
+    task::JoinSet,
+    time::{self, Instant},
+};
 
 use crate::{
     Config,
@@ -18,7 +22,7 @@ use crate::{
     namespaces::{Namespaces, ReadNamespacesError},
     room_log::MemoryRoomLog,
     telemetry::Metrics,
-    worker::Worker,
+    worker::{PresenceTerms, Worker, WorkerSettings},
     workers::Workers,
 };
 
@@ -134,10 +138,20 @@ impl ChatService {
 
         let mut worker_tasks = JoinSet::new();
         let worker_count = config.worker_count();
+        let settings = WorkerSettings {
+            tracer: tracer.clone(),
+            metrics: metrics.clone(),
+            expose_trace_ids: config.expose_trace_ids,
+            presence: PresenceTerms {
+                grace: config.presence_grace,
+                list_max: config.presence_list_max,
+                settled_at: Instant::now() + config.link_grace,
+            },
+        };
         let new_worker = |_| {
             let bytes_max = HISTORY_BYTES_MAX / worker_count;
             let log = MemoryRoomLog::new(random.epoch, Arc::clone(&namespaces), bytes_max);
-            Worker::new(log, tracer.clone(), metrics.clone(), config.expose_trace_ids)
+            Worker::new(log, settings.clone())
         };
         let workers = Workers::start((0..worker_count).map(new_worker), &mut worker_tasks);
 

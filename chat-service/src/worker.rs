@@ -9,21 +9,25 @@ mod effects;
 mod events;
 mod fan_out;
 mod membership;
+mod presence;
 mod queries;
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, future, time::Duration};
 
 use service_kit::{clock, trace::Tracer};
 use tokio::{
     sync::mpsc,
-    time::{self, MissedTickBehavior},
+    time::{self, Instant, MissedTickBehavior},
 };
 
-pub(crate) use self::command::{
-    Arrival, CatchUp, Command, History, Presence, Present, Publish, Published, Query, Restore,
-    RoomSummary, Rooms,
+use self::{catch_up::Group, effects::Effects, presence::Agenda};
+pub(crate) use self::{
+    command::{
+        CatchUp, Command, Departure, History, Presence, Present, Publish, Published, Query,
+        Restore, RoomSummary, Rooms,
+    },
+    presence::PresenceTerms,
 };
-use self::{catch_up::Group, effects::Effects};
 use crate::{
     edge_link::Outbox,
     room::Room,
@@ -49,9 +53,19 @@ pub(crate) struct Worker<L> {
     rooms: HashMap<RoomKey, Room>,
     links: HashMap<LinkKey, Link>,
     effects: Effects,
+    agenda: Agenda,
     tracer: Tracer,
     metrics: Metrics,
     expose_trace_ids: bool,
+}
+
+/// What every worker is given, besides its log.
+#[derive(Debug, Clone)]
+pub(crate) struct WorkerSettings {
+    pub(crate) tracer: Tracer,
+    pub(crate) metrics: Metrics,
+    pub(crate) expose_trace_ids: bool,
+    pub(crate) presence: PresenceTerms,
 }
 
 /// What this worker knows of a life of a link.
@@ -66,9 +80,11 @@ struct Link {
 }
 
 impl<L: RoomLog> Worker<L> {
-    pub(crate) fn new(log: L, tracer: Tracer, metrics: Metrics, expose_trace_ids: bool) -> Self {
+    pub(crate) fn new(log: L, settings: WorkerSettings) -> Self {
+        let WorkerSettings { tracer, metrics, expose_trace_ids, presence } = settings;
         let (rooms, links, effects) = (HashMap::new(), HashMap::new(), Effects::default());
-        Self { log, rooms, links, effects, tracer, metrics, expose_trace_ids }
+        let agenda = Agenda::new(presence);
+        Self { log, rooms, links, effects, agenda, tracer, metrics, expose_trace_ids }
     }
 
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
@@ -84,6 +100,10 @@ impl<L: RoomLog> Worker<L> {
                     for command in batch.drain(..) {
                         self.handle(command, clock::unix_ms()).await;
                     }
+                    self.commit().await;
+                }
+                () = sleep_until(self.agenda.next_at()) => {
+                    self.handle_due(Instant::now());
                     self.commit().await;
                 }
                 _ = expire.tick() => {
@@ -109,7 +129,9 @@ impl<L: RoomLog> Worker<L> {
         match command {
             Command::Client(event, request) => self.handle_client(event, *request, now_ms).await,
             Command::Restore(restore) => self.handle_restore(*restore).await,
-            Command::SocketClosed(ticket, socket) => self.handle_socket_closed(ticket, socket),
+            Command::SocketClosed(ticket, socket, departure) => {
+                self.handle_socket_closed(ticket, socket, departure);
+            }
             Command::SocketSuspended(ticket, socket) => self.handle_suspended(ticket, socket),
             Command::SocketMoved(ticket, socket, room) => {
                 self.handle_moved(ticket, &socket, room).await;
@@ -129,7 +151,7 @@ impl<L: RoomLog> Worker<L> {
     fn room(&mut self, key: &RoomKey) -> &mut Room {
         self.rooms.entry(key.clone()).or_insert_with(|| {
             self.metrics.rooms.increment(1);
-            Room::default()
+            Room::new(self.agenda.list_max())
         })
     }
 
@@ -161,5 +183,12 @@ impl Link {
             self.sockets.remove(&socket.handle);
         }
         self.leave_catching_up(socket, key);
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => time::sleep_until(deadline).await,
+        None => future::pending().await,
     }
 }

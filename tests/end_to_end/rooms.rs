@@ -77,7 +77,7 @@ async fn whoever_joins_learns_who_is_here_and_the_others_learn_of_it() {
 
 #[tokio::test]
 async fn a_user_with_two_tabs_comes_and_goes_once() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::builder().chat("--chat-presence-grace=0s").start().await;
     let (mut alice, mut bob) = alice_and_bob(&cluster).await;
     let mut second_tab = cluster.socket_io("bob").await;
     second_tab.request("join", json!("lobby")).await;
@@ -90,6 +90,20 @@ async fn a_user_with_two_tabs_comes_and_goes_once() {
     second_tab.close().await;
     let change = json!({"room": "lobby", "joined": [], "left": [profile("bob")], "count": 1});
     assert_eq!(alice.event("presence").await, change);
+}
+
+#[tokio::test]
+async fn nobody_notices_that_a_page_is_loaded_anew() {
+    let cluster = Cluster::builder().chat("--chat-presence-grace=1h").start().await;
+    let (mut alice, bob) = alice_and_bob(&cluster).await;
+
+    bob.close().await;
+    let mut again = cluster.json("bob").await;
+    again.request("join", json!("lobby")).await.unwrap();
+
+    let here = alice.request("presence", json!("lobby")).await;
+    assert_eq!(here, json!({"users": [profile("alice"), profile("bob")], "count": 2}));
+    assert_eq!(alice.unread_events().await, [] as [&str; 0]);
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ async fn a_client_that_does_not_read_is_closed_and_the_others_miss_nothing() {
         .edge("--edge-events-per-second", 1_000_000)
         .edge("--edge-events-burst", 1_000_000)
         .chat("--chat-history-count-max=10")
+        .chat("--chat-presence-grace=0s")
         .start()
         .await;
     let mut reader = cluster.socket_io("reader").await;

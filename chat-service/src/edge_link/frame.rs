@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::{
     room_key::is_namespace,
     user::{User, UserError},
+    worker::Departure,
 };
 
 /// Longest name of a link or an edge, in bytes.
@@ -72,21 +73,15 @@ pub(super) enum EventKind {
     Unidentified,
     /// No announcement follows.
     AllAnnounced,
-    Closed,
-    Client(Sent),
+    Closed(Departure),
+    Client {
+        name: String,
+        args: Bytes,
+        ack_id: Option<u64>,
+        deadline_unix_ms: u64,
+    },
     /// Something about answers from clients, which this service never asks for.
     Unasked,
-}
-
-/// What a client has sent.
-#[derive(Debug)]
-pub(super) struct Sent {
-    pub(super) name: String,
-    pub(super) args: Bytes,
-    pub(super) ack_id: Option<u64>,
-    pub(super) deadline_unix_ms: u64,
-    /// An earlier life of this service may have carried it out.
-    pub(super) is_repeated: bool,
 }
 
 #[derive(Debug)]
@@ -156,7 +151,9 @@ impl TryFrom<wire::EdgeEvent> for Event {
         let wire::EdgeEvent { socket, traceparent, kind } = event;
         let kind = match kind.ok_or(FrameError::NoKind)? {
             Kind::Opened(opened) => opened.try_into()?,
-            Kind::Closed(wire::SocketClosed { reason: _, rooms: _ }) => EventKind::Closed,
+            Kind::Closed(wire::SocketClosed { reason, rooms: _ }) => {
+                EventKind::Closed(departure(&reason))
+            }
             // No event of this service takes binary parts; as a field that is not known, they are ignored.
             Kind::Event(wire::ClientEvent {
                 name,
@@ -164,9 +161,7 @@ impl TryFrom<wire::EdgeEvent> for Event {
                 ack_id,
                 deadline_unix_ms,
                 attachments: _,
-                id: _,
-                repeated: is_repeated,
-            }) => EventKind::Client(Sent { name, args, ack_id, deadline_unix_ms, is_repeated }),
+            }) => EventKind::Client { name, args, ack_id, deadline_unix_ms },
             Kind::Suspended(wire::SocketSuspended { reason: _ }) => EventKind::Suspended,
             // It is the same user, and the others know its profile.
             Kind::Resumed(wire::SocketResumed { identity: _ }) => EventKind::Resumed,
@@ -206,6 +201,15 @@ impl TryFrom<wire::SocketOpened> for EventKind {
         } else {
             Self::Announced { namespace, user, memberships, is_suspended }
         })
+    }
+}
+
+/// Who has left the namespace in so many words is gone. A connection that has ended, in good order or not, may have been
+/// that of a page that is loaded anew.
+fn departure(reason: &str) -> Departure {
+    match reason {
+        "client_disconnect" | "server_disconnect" | "disconnected_by_backend" => Departure::Said,
+        _ => Departure::Lost,
     }
 }
 

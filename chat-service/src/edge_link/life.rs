@@ -7,13 +7,10 @@ use std::{
 };
 
 use proto::edge::v1 as wire;
-use service_kit::{
-    clock,
-    trace::{self, TraceParent},
-};
+use service_kit::{clock, trace};
 
 use super::{
-    frame::{Event, EventKind, Frame, Membership, Sent},
+    frame::{Event, EventKind, Frame, Membership},
     instructions::Instructions,
     links::LinkSettings,
     outbox::{Outbox, Ticket},
@@ -24,12 +21,13 @@ use super::{
 use crate::{
     client_event::ClientEvent,
     request::{Action, Request},
+    room::Arrival,
     room_key::{RoomKey, is_namespace},
     room_log::Position,
     socket::{LinkKey, Socket, SocketKey},
     telemetry::{self, Outcome},
     user::{User, UserError},
-    worker::{Arrival, CatchUp, Command, Restore},
+    worker::{CatchUp, Command, Departure, Restore},
     workers::{WorkerSet, Workers},
 };
 
@@ -183,7 +181,7 @@ impl Life {
             EventKind::Announced { namespace, user, memberships, is_suspended } => {
                 let mut ticket = self.outbox.ticket(seq, Instructions::default());
                 if let Some(socket) = self.admit(handle, (namespace, user), settings, &mut ticket) {
-                    let arrival = if is_suspended { Arrival::Suspended } else { Arrival::Stayed };
+                    let arrival = if is_suspended { Arrival::Suspended } else { Arrival::Present };
                     for membership in memberships {
                         let restored = (&socket, membership, arrival);
                         planned.extend(self.restore(settings, &ticket, restored));
@@ -212,38 +210,41 @@ impl Life {
                 drop(self.outbox.ticket(seq, Instructions::default()));
                 self.end_announcements(&settings.workers, planned);
             }
-            EventKind::Closed => {
-                self.tell_workers(handle, seq, planned, Command::SocketClosed);
-                if self.sockets.remove(&handle).is_some() {
-                    settings.metrics.sockets.decrement(1);
-                }
+            EventKind::Closed(departure) => {
+                self.close((handle, seq), departure, settings, planned);
             }
-            EventKind::Client(sent) => {
-                self.begin_event((handle, seq), (sent, parent), settings, planned);
+            EventKind::Client { name, args, ack_id, deadline_unix_ms } => {
+                let Some(attached) = self.sockets.get_mut(&handle) else {
+                    drop(self.outbox.ticket(seq, Instructions::default()));
+                    settings.metrics.count(Outcome::UnknownSocket);
+                    return true;
+                };
+                let socket = Arc::clone(&attached.socket);
+                let span =
+                    telemetry::handle_span(&settings.tracer, parent, &socket.namespace, &name);
+                let traceparent = trace::traceparent_of(span.as_ref());
+                let ticket = self.outbox.ticket(seq, Instructions::new(traceparent));
+                let event = ClientEvent { socket, ticket, ack_id, deadline_unix_ms, span };
+                attached.begin(event, (&name, &args), settings, planned);
             }
             EventKind::Unasked => drop(self.outbox.ticket(seq, Instructions::default())),
         }
         true
     }
 
-    fn begin_event(
+    fn close(
         &mut self,
         (handle, seq): (u64, u64),
-        (sent, parent): (Sent, Option<TraceParent>),
+        departure: Departure,
         settings: &LinkSettings,
         planned: &mut VecDeque<Planned>,
     ) {
-        let Some(attached) = self.sockets.get_mut(&handle) else {
-            drop(self.outbox.ticket(seq, Instructions::default()));
-            return settings.metrics.count(Outcome::UnknownSocket);
-        };
-        let Sent { name, args, ack_id, deadline_unix_ms, is_repeated } = sent;
-        let socket = Arc::clone(&attached.socket);
-        let span = telemetry::handle_span(&settings.tracer, parent, &socket.namespace, &name);
-        let traceparent = trace::traceparent_of(span.as_ref());
-        let ticket = self.outbox.ticket(seq, Instructions::new(traceparent));
-        let event = ClientEvent { socket, ticket, ack_id, deadline_unix_ms, is_repeated, span };
-        attached.begin(event, (&name, &args), settings, planned);
+        self.tell_workers(handle, seq, planned, |ticket, socket| {
+            Command::SocketClosed(ticket, socket, departure)
+        });
+        if self.sockets.remove(&handle).is_some() {
+            settings.metrics.sockets.decrement(1);
+        }
     }
 
     /// Has every worker that may have a socket in a room do something about it.

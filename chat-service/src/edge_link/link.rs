@@ -18,7 +18,6 @@ use super::{
     stream::{Inbound, Outbound, StreamEnd},
 };
 use crate::{
-    client_view::TYPING,
     socket::LinkKey,
     worker::Command,
     workers::{WorkerIndex, Workers},
@@ -200,14 +199,7 @@ impl Link {
         }
         let received = self.life.as_ref().map_or(0, |life| life.received);
         let backend_id = self.links.settings().backend_id.clone();
-        let welcome = wire::Welcome {
-            backend_id,
-            resumed,
-            received,
-            takes_repeats: true,
-            volatile_events: vec![TYPING.to_owned()],
-            ..wire::Welcome::default()
-        };
+        let welcome = wire::Welcome { backend_id, resumed, received, rooms_on_close: false };
         // The stream is new: it has room.
         if let Some(permit) = outbound.try_reserve() {
             permit.send(wire::BackendFrame { welcome: Some(welcome), ..Default::default() });

@@ -166,6 +166,13 @@ impl Outbox {
         std::mem::take(&mut self.queue().caught_up)
     }
 
+    /// Everything that waits, as it would go out.
+    #[cfg(test)]
+    pub(crate) fn take_instructions(&self) -> Vec<wire::Instruction> {
+        let batches = std::iter::from_fn(|| self.take_batch());
+        batches.flat_map(|batch| batch.instructions).collect()
+    }
+
     pub(super) fn take_batch(&self) -> Option<Batch> {
         self.queue().take_batch()
     }

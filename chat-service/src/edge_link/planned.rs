@@ -33,7 +33,7 @@ impl Planned {
                 event.ticket.expect(answer + profile + SMALL_ANSWER_BYTES);
             }
             Command::CatchUp(catch_up) => catch_up.ticket.expect(PAGE_BYTES_MAX),
-            Command::SocketClosed(ticket, _)
+            Command::SocketClosed(ticket, ..)
             | Command::SocketSuspended(ticket, _)
             | Command::SocketResumed(ticket, _)
             | Command::SocketMoved(ticket, ..) => ticket.expect(SMALL_ANSWER_BYTES),

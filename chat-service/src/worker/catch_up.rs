@@ -7,13 +7,15 @@
 
 use std::collections::hash_map::Entry;
 
-use super::{Arrival, CatchUp, Link, PAGE_BYTES_MAX, Restore, Worker};
+use tokio::time::Instant;
+
+use super::{CatchUp, Link, PAGE_BYTES_MAX, Restore, Worker, fan_out::Cause};
 use crate::{
     client_error::ClientError,
     client_view::{self, EXCEPTION},
     edge_link::{Audience, Emit, Ticket},
     request::PAGE_ENTRIES_MAX,
-    room::Joined,
+    room::{Joined, Left},
     room_key::RoomKey,
     room_log::{Entry as LogEntry, Gap, Limit, Page, Position, Range, RoomLog},
     socket::SocketKey,
@@ -40,26 +42,25 @@ enum Standing {
 }
 
 impl<L: RoomLog> Worker<L> {
-    /// Members are not told: for them the socket was here all along, or is suspended as they know.
+    /// For the members the socket was here all along, or has been suspended as they know, unless its earlier life has been
+    /// given up. After the loss of all state they are told later, when every edge has had the time to come back.
     pub(super) async fn handle_restore(&mut self, restore: Restore) {
-        let Restore { ticket, socket, room: key, position, earlier, arrival } = restore;
+        let Restore { mut ticket, socket, room: key, position, earlier, arrival } = restore;
         if ticket.outbox().is_closed() {
             return;
         }
         let end = self.log.end(&key).await;
         let room = self.room(&key);
         let count_before = room.socket_count_of(socket.key.link);
-        if room.handle_restore(socket.key, &socket.user, earlier) == Joined::Already {
+        let joined = room.handle_join(socket.key, &socket.user, arrival);
+        if joined == Joined::Already {
             return;
-        }
-        if arrival == Arrival::Suspended {
-            room.handle_suspended(socket.key);
         }
         socket.keep_room();
 
         let link = self.links.entry(socket.key.link).or_insert_with(|| Link::new(ticket.outbox()));
         link.note_membership(socket.key, &key);
-        let groups = match link.catching_up.entry(key) {
+        let groups = match link.catching_up.entry(key.clone()) {
             Entry::Occupied(groups) => groups.into_mut(),
             Entry::Vacant(vacant) if count_before == 0 => vacant.insert(Vec::new()),
             Entry::Vacant(vacant) => {
@@ -76,6 +77,16 @@ impl<L: RoomLog> Worker<L> {
             Some(Err(_)) => Standing::Lost,
         };
         add(groups, standing, end, socket.key.handle);
+
+        let cause = &mut Cause::Event(&mut ticket);
+        self.handle_restored(&key, (&joined, &socket.user), cause);
+        if let Some(link) = earlier {
+            let earlier_self = SocketKey { link, handle: socket.key.handle };
+            let parting = self.agenda.parting(Instant::now());
+            let room = self.rooms.get_mut(&key);
+            let left = room.map_or(Left::Never, |room| room.handle_leave(earlier_self, parting));
+            self.handle_left(&key, left, cause);
+        }
         self.effects.finish_ticket(ticket);
     }
 

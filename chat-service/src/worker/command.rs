@@ -10,6 +10,7 @@ use crate::{
     client_event::ClientEvent,
     edge_link::Ticket,
     request::Request,
+    room::Arrival,
     room_key::RoomKey,
     room_log::{
         Durability, Entry, Gap, Limit, LogFailed, Page, ParsePositionError, Position, Publication,
@@ -24,7 +25,7 @@ pub(crate) enum Command {
     Client(ClientEvent, Box<Request>),
     Restore(Box<Restore>),
     /// A socket is gone: it leaves all its rooms.
-    SocketClosed(Ticket, SocketKey),
+    SocketClosed(Ticket, SocketKey, Departure),
     /// A socket has lost its client, who may come back.
     SocketSuspended(Ticket, SocketKey),
     /// He has.
@@ -51,13 +52,13 @@ pub(crate) struct Restore {
     pub(crate) arrival: Arrival,
 }
 
-/// How a socket comes back into a room.
+/// How a socket has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Arrival {
-    /// For the others it was here all along.
-    Stayed,
-    /// Without its client, as the others have been told.
-    Suspended,
+pub(crate) enum Departure {
+    /// Its client has said so, or a service has.
+    Said,
+    /// Its client may be back in a moment, with another one.
+    Lost,
 }
 
 /// Gives the restored sockets of a link in one room a part of what they missed, and tells the outbox whether it was all.

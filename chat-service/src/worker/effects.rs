@@ -110,9 +110,13 @@ impl Reply {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::{
+        sync::atomic::{AtomicBool, Ordering},
+        time::Duration,
+    };
 
     use service_kit::trace::Tracer;
+    use tokio::time::Instant;
 
     use super::*;
     use crate::{
@@ -123,7 +127,7 @@ mod tests {
         },
         socket::LinkKey,
         telemetry::Metrics,
-        worker::{Command, Publish, Query, Worker},
+        worker::{Command, PresenceTerms, Publish, Query, Worker, WorkerSettings},
     };
 
     /// Keeps what is committed, until it is told to fail.
@@ -176,7 +180,15 @@ mod tests {
     fn worker() -> Worker<FragileLog> {
         let kept = MemoryRoomLog::new(1, keeping(COUNT_MAX), usize::MAX);
         let log = FragileLog { kept, fails: AtomicBool::new(false) };
-        Worker::new(log, Tracer::disabled(), Metrics::new(), false)
+        let presence =
+            PresenceTerms { grace: Duration::ZERO, list_max: 100, settled_at: Instant::now() };
+        let settings = WorkerSettings {
+            tracer: Tracer::disabled(),
+            metrics: Metrics::new(),
+            expose_trace_ids: false,
+            presence,
+        };
+        Worker::new(log, settings)
     }
 
     type Answer = oneshot::Receiver<Result<Published, LogFailed>>;

@@ -11,11 +11,10 @@ use crate::{
     client_view::{self, JoinedView, MESSAGE, Recovery, TYPING},
     edge_link::Emit,
     request::{Action, PAGE_ENTRIES_MAX, Request},
-    room::{Joined, Left, Room},
+    room::{Arrival, Joined, Left, Parting},
     room_key::RoomKey,
     room_log::{
-        Appended, Author, Durability, Entry, Gap, Limit, LogFailed, Page, Position, Publication,
-        Range, RoomLog,
+        Appended, Author, Entry, Gap, Limit, LogFailed, Page, Position, Publication, Range, RoomLog,
     },
     telemetry,
     user::User,
@@ -57,22 +56,12 @@ impl<L: RoomLog> Worker<L> {
             {
                 event.refuse(&self.metrics, &ClientError::NOT_A_MEMBER);
             }
-            Action::Message { .. } if event.is_repeated && self.forgets(&room) => {
-                event.refuse(&self.metrics, &ClientError::UNCERTAIN);
-            }
             Action::Message { text, id } => self.message(event, room, (text, id), now_ms).await,
             Action::Typing { typing } => self.typing(event, &room, typing),
             Action::History { range, count } => {
                 self.history(event, &room, (range, count), now_ms).await;
             }
             Action::Presence => self.presence(event, &room),
-        }
-    }
-
-    /// Whether a log cannot tell what an earlier life of the service has appended.
-    fn forgets(&self, room: &RoomKey) -> bool {
-        match self.log.durability(room) {
-            Durability::Memory => true,
         }
     }
 
@@ -94,7 +83,7 @@ impl<L: RoomLog> Worker<L> {
             None => None,
         };
 
-        let joined = self.room(&key).handle_join(socket.key, &socket.user);
+        let joined = self.room(&key).handle_join(socket.key, &socket.user, Arrival::Present);
         event.ticket.instructions.join(socket.key, &key, position);
         if joined != Joined::Already {
             let link = self.links.entry(socket.key.link);
@@ -103,11 +92,12 @@ impl<L: RoomLog> Worker<L> {
             link.join_catching_up(socket.key, &key, position);
         }
         if joined == Joined::User {
-            self.tell_joined(&key, &socket.user, socket.key, &mut event.ticket);
+            let cause = &mut Cause::Event(&mut event.ticket);
+            self.tell_joined(&key, &socket.user, Some(socket.key), cause);
         }
         let room = &self.rooms[&key];
         event.answer(&self.metrics, || {
-            let members = client_view::listed_profiles(room.users().map(|(user, _)| user));
+            let members = self.members(room);
             client_view::joined(&JoinedView { room: key.name(), position, members, recovery })
         });
     }
@@ -131,18 +121,15 @@ impl<L: RoomLog> Worker<L> {
     fn leave(&mut self, event: &mut ClientEvent, key: &RoomKey) {
         let socket = Arc::clone(&event.socket);
         event.ticket.instructions.leave(socket.key, key);
-        let left =
-            self.rooms.get_mut(key).map_or(Left::Never, |room| room.handle_leave(socket.key));
+        let room = self.rooms.get_mut(key);
+        let left = room.map_or(Left::Never, |room| room.handle_leave(socket.key, Parting::Final));
         if left != Left::Never {
             socket.give_room_back();
             if let Some(link) = self.links.get_mut(&socket.key.link) {
                 link.forget_membership(socket.key, key);
             }
         }
-        if let Left::User(user) = left {
-            self.tell_left(key, &[&user], &mut Cause::Event(&mut event.ticket));
-            self.drop_if_empty(key);
-        }
+        self.handle_left(key, left, &mut Cause::Event(&mut event.ticket));
         event.answer(&self.metrics, || client_view::left(key.name()));
     }
 
@@ -247,8 +234,9 @@ impl<L: RoomLog> Worker<L> {
     fn presence(&self, event: &mut ClientEvent, key: &RoomKey) {
         let room = &self.rooms[key];
         event.answer(&self.metrics, || {
-            let users = client_view::listed_profiles(room.users().map(|(user, _)| user));
-            client_view::users(&users, Room::user_count(room))
+            let users = room.users().map(|(user, _)| user);
+            let users = client_view::listed_profiles(users, self.agenda.list_max());
+            client_view::users(&users, room.user_count())
         });
     }
 }

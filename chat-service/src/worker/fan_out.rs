@@ -4,16 +4,11 @@ use std::collections::HashMap;
 
 use super::{Link, Worker, effects::Effects};
 use crate::{
-    client_view::{self, NOTICE_USERS_MAX, PRESENCE},
     edge_link::{Audience, Emit, Instructions, Ticket},
     room::Room,
     room_key::RoomKey,
     socket::{LinkKey, SocketKey},
-    user::User,
 };
-
-/// Most bytes of profiles in one notice of who joined or left.
-const NOTICE_BYTES_MAX: usize = 64 * 1024;
 
 /// What a fan-out stems from.
 #[derive(Debug)]
@@ -37,44 +32,6 @@ impl<L> Worker<L> {
             fan_out(&self.links, audience, emit, cause, &mut self.effects);
         }
     }
-
-    /// Tells a room who has joined.
-    pub(super) fn tell_joined(
-        &mut self,
-        room: &RoomKey,
-        user: &User,
-        socket: SocketKey,
-        ticket: &mut Ticket,
-    ) {
-        let count = self.user_count(room);
-        let args = client_view::presence(room.name(), &[user], &[], count);
-        self.fan_out(room, &presence(args), Some(socket), &mut Cause::Event(ticket));
-    }
-
-    /// Tells a room who has left, in as few notices as their size allows.
-    pub(super) fn tell_left(&mut self, room: &RoomKey, users: &[&User], cause: &mut Cause<'_>) {
-        let count = self.user_count(room);
-        let mut rest = users;
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let fitting = rest.iter().take(NOTICE_USERS_MAX).take_while(|user| {
-                bytes += user.profile().get().len();
-                bytes <= NOTICE_BYTES_MAX
-            });
-            let (told, untold) = rest.split_at(fitting.count().max(1));
-            let args = client_view::presence(room.name(), &[], told, count);
-            self.fan_out(room, &presence(args), None, cause);
-            rest = untold;
-        }
-    }
-
-    fn user_count(&self, room: &RoomKey) -> usize {
-        self.rooms.get(room).map_or(0, Room::user_count)
-    }
-}
-
-fn presence(args: bytes::Bytes) -> Emit<'static> {
-    Emit { event: PRESENCE, args, volatile: false, position: None, except_users: &[] }
 }
 
 fn fan_out(

@@ -2,55 +2,63 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{Link, Worker, fan_out::Cause};
+use tokio::time::Instant;
+
+use super::{Departure, Link, Worker, fan_out::Cause};
 use crate::{
     edge_link::Ticket,
-    room::{Joined, Left},
+    room::{Arrival, Joined, Left, Parting},
     room_key::RoomKey,
     room_log::RoomLog,
     socket::{LinkKey, Socket, SocketKey},
-    user::User,
 };
 
 impl<L: RoomLog> Worker<L> {
-    pub(super) fn handle_socket_closed(&mut self, mut ticket: Ticket, socket: SocketKey) {
+    pub(super) fn handle_socket_closed(
+        &mut self,
+        mut ticket: Ticket,
+        socket: SocketKey,
+        departure: Departure,
+    ) {
         let Some(link) = self.links.get_mut(&socket.link) else { return };
         let rooms = link.sockets.remove(&socket.handle).unwrap_or_default();
         for key in &rooms {
             link.leave_catching_up(socket, key);
         }
+        let parting = match departure {
+            Departure::Said => Parting::Final,
+            Departure::Lost => self.agenda.parting(Instant::now()),
+        };
         for key in rooms {
-            let left =
-                self.rooms.get_mut(&key).map_or(Left::Never, |room| room.handle_leave(socket));
-            if let Left::User(user) = left {
-                self.tell_left(&key, &[&user], &mut Cause::Event(&mut ticket));
-            }
-            self.drop_if_empty(&key);
+            let room = self.rooms.get_mut(&key);
+            let left = room.map_or(Left::Never, |room| room.handle_leave(socket, parting));
+            self.handle_left(&key, left, &mut Cause::Event(&mut ticket));
         }
         self.effects.finish_ticket(ticket);
     }
 
     pub(super) fn handle_suspended(&mut self, mut ticket: Ticket, socket: SocketKey) {
+        let parting = self.agenda.parting(Instant::now());
         for key in self.rooms_of(socket) {
-            let left =
-                self.rooms.get_mut(&key).map_or(Left::Never, |room| room.handle_suspended(socket));
-            if let Left::User(user) = left {
-                self.tell_left(&key, &[&user], &mut Cause::Event(&mut ticket));
-            }
+            let room = self.rooms.get_mut(&key);
+            let left = room.map_or(Left::Never, |room| room.handle_suspended(socket, parting));
+            self.handle_left(&key, left, &mut Cause::Event(&mut ticket));
         }
         self.effects.finish_ticket(ticket);
     }
 
+    /// The socket is told that its own user is back, as it was told that it had gone.
     pub(super) fn handle_resumed(&mut self, mut ticket: Ticket, socket: SocketKey) {
         for key in self.rooms_of(socket) {
             let joined = self.rooms.get_mut(&key).and_then(|room| room.handle_resumed(socket));
             if let Some((Joined::User, user)) = joined {
-                self.tell_joined(&key, &user, socket, &mut ticket);
+                self.tell_joined(&key, &user, None, &mut Cause::Event(&mut ticket));
             }
         }
         self.effects.finish_ticket(ticket);
     }
 
+    /// The socket is told that its own user is back, as in [`handle_resumed`](Self::handle_resumed).
     pub(super) async fn handle_moved(
         &mut self,
         mut ticket: Ticket,
@@ -61,7 +69,7 @@ impl<L: RoomLog> Worker<L> {
             return;
         }
         let end = self.log.end(&key).await;
-        let joined = self.room(&key).handle_join(socket.key, &socket.user);
+        let joined = self.room(&key).handle_join(socket.key, &socket.user, Arrival::Present);
         if joined == Joined::Already {
             return;
         }
@@ -70,7 +78,7 @@ impl<L: RoomLog> Worker<L> {
         link.note_membership(socket.key, &key);
         link.join_catching_up(socket.key, &key, end);
         if joined == Joined::User {
-            self.tell_joined(&key, &socket.user, socket.key, &mut ticket);
+            self.tell_joined(&key, &socket.user, None, &mut Cause::Event(&mut ticket));
         }
         self.effects.finish_ticket(ticket);
     }
@@ -80,14 +88,15 @@ impl<L: RoomLog> Worker<L> {
         link.and_then(|link| link.sockets.get(&socket.handle).cloned()).unwrap_or_default()
     }
 
+    /// Its users have been gone for the grace of the link already: no other one is added.
     pub(super) fn handle_link_gone(&mut self, link: LinkKey) {
         let Some(gone) = self.links.remove(&link) else { return };
+        let now = Instant::now();
         let rooms: HashSet<RoomKey> = gone.sockets.into_values().flatten().collect();
         for key in rooms {
             let Some(room) = self.rooms.get_mut(&key) else { continue };
-            let users = room.handle_link_gone(link);
-            let users: Vec<&User> = users.iter().map(Arc::as_ref).collect();
-            self.tell_left(&key, &users, &mut Cause::Other(String::new()));
+            let users = room.handle_link_gone(link, now);
+            self.agenda.note_gone(&key, users, now);
             self.drop_if_empty(&key);
         }
     }

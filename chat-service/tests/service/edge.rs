@@ -197,6 +197,16 @@ impl Edge {
         }
     }
 
+    /// The next notice of who has left, past those of who is there.
+    pub(crate) async fn next_left(&mut self) -> String {
+        loop {
+            let line = self.next().await;
+            if !line.contains(r#""users":["#) {
+                return line;
+            }
+        }
+    }
+
     /// The next frame, or how the stream ended.
     pub(crate) async fn next_frame(&mut self) -> Result<BackendFrame, Status> {
         let (_, stream) = self.stream.as_mut().expect("a stream");
@@ -266,21 +276,19 @@ pub(crate) fn resumed(socket: u64, user: &str) -> EdgeEvent {
     EdgeEvent { socket, traceparent: String::new(), kind: Some(Kind::Resumed(kind)) }
 }
 
-/// An event that was sent to an earlier life of the service, too.
-pub(crate) fn repeated(mut event: EdgeEvent) -> EdgeEvent {
-    let Some(Kind::Event(client_event)) = &mut event.kind else { panic!("{event:?}") };
-    client_event.repeated = true;
-    event
-}
-
 /// The end of the announcements.
 pub(crate) fn all_announced() -> EdgeEvent {
     let kind = Some(Kind::AllAnnounced(AllAnnounced {}));
     EdgeEvent { socket: 0, traceparent: String::new(), kind }
 }
 
+/// A socket whose connection has broken.
 pub(crate) fn closed(socket: u64) -> EdgeEvent {
-    let kind = SocketClosed { reason: "transport_closed".to_owned(), rooms: Vec::new() };
+    closed_for(socket, "transport_closed")
+}
+
+pub(crate) fn closed_for(socket: u64, reason: &str) -> EdgeEvent {
+    let kind = SocketClosed { reason: reason.to_owned(), rooms: Vec::new() };
     EdgeEvent { socket, traceparent: String::new(), kind: Some(Kind::Closed(kind)) }
 }
 
@@ -295,7 +303,7 @@ pub(crate) fn event_until(
     (name, args): (&str, &str),
 ) -> EdgeEvent {
     let args = args.to_owned().into();
-    let name = name.to_owned();
-    let kind = ClientEvent { name, args, ack_id, deadline_unix_ms, ..ClientEvent::default() };
+    let attachments = Vec::new();
+    let kind = ClientEvent { name: name.to_owned(), args, ack_id, deadline_unix_ms, attachments };
     EdgeEvent { socket, traceparent: String::new(), kind: Some(Kind::Event(kind)) }
 }

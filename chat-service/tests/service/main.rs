@@ -4,12 +4,13 @@
 mod catch_up;
 mod edge;
 mod events;
+mod large_rooms;
 mod limits;
 mod link;
 mod presence;
 mod process;
 mod publish;
-mod repeats;
+mod returns;
 mod running;
 mod script;
 mod span_collector;

@@ -54,11 +54,11 @@ async fn a_suspended_socket_is_given_everything_and_is_not_seen() {
     edge.tell(1, "typing", r#"[{"room":"lobby","typing":true}]"#).await;
     other.expect(&[r#"emit to room lobby: typing [{"room":"lobby","user":{"id":"ann"},"typing":true}] volatile"#]).await;
 
+    // It is told as well: it has been told that its user was gone.
     other.send(vec![resumed(1, "bob")]).await;
-    edge.expect(&[
-        r#"emit to room lobby: presence [{"room":"lobby","joined":[{"id":"bob"}],"left":[],"count":2}]"#,
-    ])
-    .await;
+    let back = r#"emit to room lobby: presence [{"room":"lobby","joined":[{"id":"bob"}],"left":[],"count":2}]"#;
+    edge.expect(&[back]).await;
+    other.expect(&[back]).await;
 
     other.send(vec![suspended(1)]).await;
     edge.expect(&[gone]).await;
@@ -86,11 +86,9 @@ async fn a_socket_that_moves_to_another_link_is_in_both_until_the_first_ends() {
     }
     second.send(vec![recovered]).await;
 
-    second.expect(&["accept 7"]).await;
-    first.expect(&[
-        r#"emit to room lobby: presence [{"room":"lobby","joined":[{"id":"ann"}],"left":[],"count":1}]"#,
-    ])
-    .await;
+    let back = r#"emit to room lobby: presence [{"room":"lobby","joined":[{"id":"ann"}],"left":[],"count":1}]"#;
+    second.expect(&["accept 7", back]).await;
+    first.expect(&[back]).await;
     first.send(vec![closed(1)]).await;
     second.ask(7, 1, "presence", r#"["lobby"]"#).await;
     second.expect(&[r#"ack 7/1 [{"users":[{"id":"ann"}],"count":1}]"#]).await;

@@ -41,7 +41,12 @@ impl Running {
     }
 
     pub(crate) async fn start_traced(flags: &[&str], tracer: Tracer) -> Self {
-        let defaults = ["chat-service", "--chat-listen=127.0.0.1:0", "--chat-workers=3"];
+        let defaults = [
+            "chat-service",
+            "--chat-listen=127.0.0.1:0",
+            "--chat-workers=3",
+            "--chat-presence-grace=0s",
+        ];
         let flags = defaults
             .iter()
             .filter(|default| {
