@@ -167,7 +167,7 @@ async function refreshPeople() {
   markRead(room);
   if (!room.isJoined) return;
   try {
-    room.setPeople((await connection.ask("presence", { room: room.name })).users);
+    room.setPeople(await connection.ask("presence", { room: room.name }));
     if (room === active) view.showPeople(room, me);
   } catch {
     // Whatever was wrong with the connection is found by now, and shown.
@@ -197,7 +197,7 @@ async function enter(room) {
   try {
     const since = room.position ?? undefined;
     const joined = await connection.ask("join", { room: room.name, since });
-    room.setPeople(joined.members);
+    room.setPeople(joined);
     room.isJoined = true;
     if (joined.recovered) {
       room.release(me.id, joined.messages);

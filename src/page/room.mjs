@@ -21,8 +21,9 @@ export class Room {
   messages = [];
   /** What was written here and is not in the log yet, as far as we know. */
   pending = [];
-  /** User id → profile. */
+  /** User id → profile; empty where they are too many to be listed. */
   people = new Map();
+  peopleCount = 0;
 
   /** Positions of `messages`. */
   #known = new Set();
@@ -107,12 +108,18 @@ export class Room {
     this.pending = this.pending.filter((message) => message.id !== id);
   }
 
-  setPeople(profiles) {
-    this.people = new Map(profiles.map((profile) => [profile.id, profile]));
+  /** Takes in who is there, or with `more` how many are. */
+  setPeople({ members, users = members, count = users.length, more = false }) {
+    const listed = more ? [] : users;
+    this.people = new Map(listed.map((profile) => [profile.id, profile]));
+    this.peopleCount = count;
+    if (more) return;
     for (const id of this.#typing.keys()) if (!this.people.has(id)) this.#typing.delete(id);
   }
 
-  peopleChanged({ joined = [], left = [] }) {
+  peopleChanged({ joined = [], left = [], users = null, count, more = false }) {
+    if (users !== null || more) return this.setPeople({ users: users ?? [], count, more });
+    this.peopleCount = count;
     for (const profile of joined) this.people.set(profile.id, profile);
     for (const { id } of left) {
       this.people.delete(id);

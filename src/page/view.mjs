@@ -139,7 +139,7 @@ export class View {
     const people = room ? [...room.people.values()] : [];
     people.sort((one, other) => (other.id === me?.id) - (one.id === me?.id) || nameOf(one).localeCompare(nameOf(other)));
     byId("people").replaceChildren(...people.map((profile) => personItem(profile, profile.id === me?.id)));
-    byId("people-title").textContent = room ? `People · ${people.length}` : "People";
+    byId("people-title").textContent = room ? `People · ${room.peopleCount}` : "People";
   }
 
   showTypists(profiles) {

@@ -133,3 +133,18 @@ test("someone types until they say otherwise, write, leave, or a while has passe
   room.peopleChanged({ left: [BOB] });
   assert.deepEqual(room.typists(1), []);
 });
+
+test("people are listed one by one, and counted where they are many", () => {
+  const room = roomWith();
+  const ids = () => [...room.people.keys()];
+
+  room.setPeople({ members: [ME] });
+  room.peopleChanged({ joined: [BOB], left: [], count: 2 });
+  assert.deepEqual([ids(), room.peopleCount], [[ME.id, BOB.id], 2]);
+  room.peopleChanged({ joined: [], left: [], count: 200, more: true });
+  assert.deepEqual([ids(), room.peopleCount], [[], 200]);
+  room.setPeople({ users: [BOB], count: 199, more: true });
+  assert.deepEqual([ids(), room.peopleCount], [[], 199]);
+  room.peopleChanged({ joined: [], left: [], users: [BOB], count: 1 });
+  assert.deepEqual([ids(), room.peopleCount], [[BOB.id], 1]);
+});

@@ -17,6 +17,5 @@ mod plain_json;
 mod polling;
 mod recovery;
 mod reference_answers;
-mod repeats;
 mod support;
 mod webtransport;
