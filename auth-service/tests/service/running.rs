@@ -18,7 +18,7 @@ use tonic::transport::Channel;
 
 use crate::tokens::SECRET;
 
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Parser)]
 struct Settings {

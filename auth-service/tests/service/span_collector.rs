@@ -53,6 +53,6 @@ impl SpanCollector {
     /// Waits for the next batch of spans.
     pub(crate) async fn next_batch(&mut self) -> ExportTraceServiceRequest {
         let received = self.received.recv();
-        tokio::time::timeout(std::time::Duration::from_secs(10), received).await.unwrap().unwrap()
+        tokio::time::timeout(std::time::Duration::from_secs(30), received).await.unwrap().unwrap()
     }
 }

@@ -25,7 +25,8 @@ async fn say(edge: &mut Edge, text: &str) {
 
 #[tokio::test]
 async fn sockets_that_are_announced_again_were_never_gone() {
-    let service = Running::start_with(&["--chat-link-grace=300ms"]).await;
+    // Long enough to announce everyone in.
+    let service = Running::start_with(&["--chat-link-grace=2s"]).await;
     let mut observer = service.edge("observer").await;
     observer.open(1, "eve").await;
     observer.join(1, "lobby").await;
@@ -58,7 +59,8 @@ async fn socket_counts(service: &Running) -> Vec<u32> {
 
 #[tokio::test]
 async fn a_socket_that_is_not_announced_again_has_left_when_the_grace_is_over() {
-    let service = Running::start_with(&["--chat-link-grace=50ms"]).await;
+    // Long enough to announce who is left in.
+    let service = Running::start_with(&["--chat-link-grace=2s"]).await;
     let mut edge = service.edge("one").await;
     for (socket, user) in [(1, "ann"), (2, "bob")] {
         edge.open(socket, user).await;
