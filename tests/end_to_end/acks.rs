@@ -163,7 +163,7 @@ async fn an_event_that_the_backend_never_answers_is_answered_by_the_edge() {
     let echo = EchoBackend::start().await;
     let cluster = Cluster::builder()
         .route(NAMESPACE, echo.address())
-        .edge("--edge-event-timeout", "200ms")
+        .edge("--edge-event-timeout", "2s")
         .start()
         .await;
     let mut client = cluster.socket_io_in(NAMESPACE, "alice").await;

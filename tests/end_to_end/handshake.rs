@@ -75,8 +75,8 @@ async fn rooms_of_one_name_in_two_namespaces_are_two_rooms() {
 #[tokio::test]
 async fn a_silent_client_is_pinged_and_given_up() {
     let cluster = Cluster::builder()
-        .edge("--edge-ping-interval", "200ms")
-        .edge("--edge-ping-timeout", "300ms")
+        .edge("--edge-ping-interval", "1s")
+        .edge("--edge-ping-timeout", "2s")
         .start()
         .await;
     let mut lively = cluster.socket_io("alice").await;
@@ -97,7 +97,7 @@ async fn a_silent_client_is_pinged_and_given_up() {
 
 #[tokio::test]
 async fn a_client_that_enters_no_namespace_is_closed_in_time() {
-    let cluster = Cluster::builder().edge("--edge-connect-timeout", "300ms").start().await;
+    let cluster = Cluster::builder().edge("--edge-connect-timeout", "2s").start().await;
     let mut idle = SocketIoClient::open(cluster.clients).await;
     let mut refused = SocketIoClient::open(cluster.clients).await;
 

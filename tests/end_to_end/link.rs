@@ -153,7 +153,7 @@ async fn events_wait_for_a_chat_service_that_is_away_for_a_moment() {
 
 #[tokio::test]
 async fn events_are_answered_when_the_chat_service_stays_away() {
-    let mut cluster = Cluster::builder().edge("--edge-event-timeout", "300ms").start().await;
+    let mut cluster = Cluster::builder().edge("--edge-event-timeout", "2s").start().await;
     let mut alice = cluster.socket_io("alice").await;
     let mut bob = cluster.json("bob").await;
     alice.request("join", json!(ROOM)).await;
@@ -179,7 +179,7 @@ async fn events_are_answered_when_the_chat_service_stays_away() {
 
 #[tokio::test]
 async fn a_new_client_waits_for_the_chat_service_or_is_told_to_retry() {
-    let mut cluster = Cluster::builder().edge("--edge-connect-timeout", "500ms").start().await;
+    let mut cluster = Cluster::builder().edge("--edge-connect-timeout", "2s").start().await;
     let token = cluster.mint.token("alice");
     cluster.kill(Program::ChatService);
 

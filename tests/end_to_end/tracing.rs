@@ -3,7 +3,7 @@
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::json;
 
-use crate::support::{Cluster, OtlpCollector, Program, RecordedSpan, SocketIoClient};
+use crate::support::{Cluster, OtlpCollector, Program, RecordedSpan, SocketIoClient, eventually};
 
 const HANDSHAKE_TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const HANDSHAKE_SPAN: &str = "00f067aa0ba902b7";
@@ -180,11 +180,11 @@ async fn log_lines_name_the_trace_that_they_belong_to() {
 
     let trace = collector.trace(2, |span| span.name == "edge.connect").await;
     let field = format!(r#""trace.id":"{}""#, trace[0].trace_id);
-    let log = cluster.log();
     for target in ["edge_gateway", "auth_service"] {
         let is_it =
             |line: &str| line.contains(&field) && line.contains(&format!(r#""target":"{target}"#));
-        assert!(log.lines().any(is_it), "{target} names no {field}: {log}");
+        let named = async || cluster.log().lines().any(is_it).then_some(());
+        eventually(&format!("{target} names {field}"), named).await;
     }
 }
 

@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use tokio::time::{self, MissedTickBehavior};
 
 /// How long anything may take on a busy machine before a test gives up on it.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
