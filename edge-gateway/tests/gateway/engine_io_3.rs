@@ -252,7 +252,7 @@ async fn a_body_that_cannot_be_read_ends_the_session() {
 
 #[tokio::test]
 async fn a_client_that_does_not_ping_is_given_up() {
-    let flags = [ALLOWED, "--edge-ping-interval=300ms", "--edge-ping-timeout=200ms"];
+    let flags = [ALLOWED, "--edge-ping-interval=1s", "--edge-ping-timeout=2s"];
     let (edge, mut stream) = Edge::attached(&flags).await;
     let mut client = opened(&edge, "/socket.io/?EIO=3&transport=websocket&token=ok:alice").await;
     let socket = accept(&mut stream, "/", "alice").await;

@@ -154,7 +154,7 @@ async fn what_comes_twice_still_acknowledges() {
 
 #[tokio::test]
 async fn a_client_is_told_once_that_its_event_was_given_up() {
-    let (mut edge, mut stream) = Edge::attached(&["--edge-event-timeout=300ms"]).await;
+    let (mut edge, mut stream) = Edge::attached(&["--edge-event-timeout=2s"]).await;
     let (mut client, socket) = edge.in_chat(&mut stream, "alice").await;
     stream.acknowledges = false;
     client.send(r#"42/chat,["lost"]"#).await;
@@ -190,14 +190,16 @@ async fn answers_to_what_a_dead_backend_asked_reach_no_other() {
 
 #[tokio::test]
 async fn who_comes_and_goes_during_an_outage_leaves_nothing_behind() {
-    let (mut edge, mut stream) = Edge::attached(&["--edge-connect-timeout=300ms"]).await;
+    let (mut edge, mut stream) = Edge::attached(&["--edge-connect-timeout=2s"]).await;
     let (mut live, _) = edge.in_chat(&mut stream, "alice").await;
     let (received, sent) = (stream.received, stream.sent);
     drop(stream);
     let held = edge.stream().await;
-    for _ in 0..3 {
-        let mut client = edge.socket_io().await;
+    let mut clients = [edge.socket_io().await, edge.socket_io().await, edge.socket_io().await];
+    for client in &mut clients {
         client.send(r#"40/chat,{"token":"ok:bob"}"#).await;
+    }
+    for client in &mut clients {
         assert_eq!(client.close_code().await, Some(4003));
     }
     live.send(r#"42/chat,["after"]"#).await;
@@ -209,7 +211,7 @@ async fn who_comes_and_goes_during_an_outage_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn what_nobody_answers_in_time_is_answered_unavailable() {
-    let mut edge = Edge::start(&["--edge-event-timeout=300ms"]).await;
+    let mut edge = Edge::start(&["--edge-event-timeout=2s"]).await;
     let mut stream = edge.stream().await.welcome("backend-1").await;
     let (mut client, _) = edge.in_chat(&mut stream, "alice").await;
 

@@ -178,7 +178,7 @@ async fn who_cannot_be_understood_any_more_is_told_and_closed() {
 
 #[tokio::test]
 async fn attachments_that_do_not_come_in_time_are_not_waited_for() {
-    let flags = ["--edge-ping-interval=60s", "--edge-ping-timeout=200ms"];
+    let flags = ["--edge-ping-interval=60s", "--edge-ping-timeout=2s"];
     let (edge, mut stream) = Edge::attached(&flags).await;
     let (mut client, _) = edge.json_in_chat(&mut stream, "alice").await;
     client.send(ONE).await;
@@ -209,7 +209,7 @@ async fn too_many_events_are_refused_under_their_ids() {
 
 #[tokio::test]
 async fn pings_go_both_ways_and_who_is_silent_is_closed() {
-    let flags = ["--edge-ping-interval=100ms", "--edge-ping-timeout=200ms"];
+    let flags = ["--edge-ping-interval=100ms", "--edge-ping-timeout=2s"];
     let (edge, mut stream) = Edge::attached(&flags).await;
     let (mut answers, _) = edge.json_in_chat(&mut stream, "alice").await;
     // It does not read, so its library answers no ping.

@@ -217,7 +217,7 @@ async fn a_client_that_closes_is_gone_at_once() {
 
 #[tokio::test]
 async fn a_client_that_answers_no_ping_is_given_up() {
-    let edge = echo(&["--edge-ping-interval=150ms", "--edge-ping-timeout=100ms"]).await;
+    let edge = echo(&["--edge-ping-interval=150ms", "--edge-ping-timeout=2s"]).await;
     let mut client = opened(&edge).await;
 
     assert_eq!(client.text().await, "2");

@@ -53,11 +53,25 @@ impl Client {
         }
     }
 
-    /// The next text frame.
+    /// The next text frame. Pings of the WebSocket are none.
     pub(crate) async fn text(&mut self) -> String {
-        match within("a frame", self.stream.next()).await {
-            Some(Ok(Message::Text(text))) => text.as_str().to_owned(),
-            other => panic!("{other:?}"),
+        loop {
+            match within("a frame", self.stream.next()).await {
+                Some(Ok(Message::Text(text))) => return text.as_str().to_owned(),
+                Some(Ok(Message::Ping(_))) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// The next text frame that is no ping of Engine.IO; those are answered.
+    pub(crate) async fn packet(&mut self) -> String {
+        loop {
+            let text = self.text().await;
+            if text != "2" {
+                return text;
+            }
+            self.send("3").await;
         }
     }
 

@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 
 use super::unix_ms;
 
-/// Accepts `ok:<subject>` and `short:<subject>`, which expires in a second; refuses all else, `held:` only once released;
+/// Accepts `ok:<subject>` and `short:<subject>`, which expires in two seconds; refuses all else, `held:` only once released;
 /// or fails when down.
 #[derive(Clone, Default)]
 pub(crate) struct FakeAuth {
@@ -39,7 +39,7 @@ impl AuthService for FakeAuth {
             let released = self.release.subscribe().wait_for(|released| *released).await.is_ok();
             assert!(released, "the sender is in self");
         }
-        let lifetime = if token.starts_with("short:") { 1_000 } else { 3_600_000 };
+        let lifetime = if token.starts_with("short:") { 2_000 } else { 3_600_000 };
         let outcome = match token.split_once(':') {
             Some(("ok" | "short", subject)) => Outcome::Identity(Identity {
                 subject: subject.to_owned(),
