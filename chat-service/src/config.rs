@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    num::{NonZeroUsize, ParseIntError},
+    num::{NonZeroU64, NonZeroUsize, ParseIntError},
     path::PathBuf,
     thread,
     time::Duration,
@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::{
     namespaces::{NamespaceSettings, Namespaces, ReadNamespacesError},
-    room_log::Retention,
+    room_log::{Durability, Retention},
     workers::WORKERS_MAX,
 };
 
@@ -61,6 +61,36 @@ pub struct Config {
         value_name = "FILE"
     )]
     pub namespaces_file: Option<PathBuf>,
+
+    /// Directory for the rooms' history. It is kept in memory, and lost with the process, unless set.
+    #[arg(
+        id = "chat-data-dir",
+        long = "chat-data-dir",
+        env = "CHAT_DATA_DIR",
+        value_name = "DIRECTORY"
+    )]
+    pub data_dir: Option<PathBuf>,
+
+    /// Most bytes of all rooms' history in the directory. Its files take up to twice as much.
+    #[arg(
+        id = "chat-data-bytes-max",
+        long = "chat-data-bytes-max",
+        env = "CHAT_DATA_BYTES_MAX",
+        default_value = "10737418240",
+        value_name = "BYTES"
+    )]
+    pub data_bytes_max: NonZeroU64,
+
+    /// What a message survives once it is acknowledged: `memory`, `disk` or `disk+fsync`. The last, where there is a
+    /// directory, and the first where there is none, unless set.
+    #[arg(
+        id = "chat-durability",
+        long = "chat-durability",
+        env = "CHAT_DURABILITY",
+        value_name = "DURABILITY",
+        value_parser = parse_durability
+    )]
+    pub durability: Option<Durability>,
 
     /// How many events of a room are kept.
     #[arg(
@@ -136,8 +166,22 @@ impl Config {
     pub(crate) fn namespaces(&self) -> Result<Namespaces, ReadNamespacesError> {
         let retention =
             Retention { count_max: self.history_count_max, age_max: self.history_age_max };
-        Namespaces::read(self.namespaces_file.as_deref(), NamespaceSettings { retention })
+        let durability = self.durability.unwrap_or(match self.data_dir {
+            Some(_) => Durability::DiskFsync,
+            None => Durability::Memory,
+        });
+        let settings = NamespaceSettings { retention, durability };
+        Namespaces::read(self.namespaces_file.as_deref(), settings)
     }
+}
+
+#[derive(Debug, Error)]
+#[error("not `memory`, `disk` or `disk+fsync`")]
+struct ParseDurabilityError;
+
+fn parse_durability(text: &str) -> Result<Durability, ParseDurabilityError> {
+    let all = [Durability::Memory, Durability::Disk, Durability::DiskFsync];
+    all.into_iter().find(|durability| durability.label() == text).ok_or(ParseDurabilityError)
 }
 
 #[derive(Debug, Error)]
@@ -183,11 +227,25 @@ mod tests {
         assert_eq!((config.ops_listen, config.workers), (None, None));
         assert_eq!(config.history_count_max.get(), 1000);
         assert_eq!(config.history_age_max, Duration::from_secs(24 * 60 * 60));
+        assert_eq!(config.data_bytes_max.get(), 10 << 30);
+        assert_eq!((config.data_dir.as_ref(), config.durability), (None, None));
         assert_eq!(config.link_grace, Duration::from_secs(10));
         assert_eq!(config.presence_grace, Duration::from_secs(3));
         assert_eq!(config.presence_list_max, 100);
         assert!(!config.expose_trace_ids);
         assert!((1..=WORKERS_MAX).contains(&config.worker_count()));
+    }
+
+    #[test]
+    fn messages_survive_what_they_can_unless_told_otherwise() {
+        let durability = |args: &[&str]| {
+            let config = parse(args).unwrap();
+            config.namespaces().unwrap().get("/chat").durability.label()
+        };
+
+        assert_eq!(durability(&[]), "memory");
+        assert_eq!(durability(&["--chat-data-dir", "d"]), "disk+fsync");
+        assert_eq!(durability(&["--chat-data-dir", "d", "--chat-durability", "disk"]), "disk");
     }
 
     #[test]
@@ -200,6 +258,8 @@ mod tests {
             ["--chat-link-grace", "10"],
             ["--chat-presence-grace", "3"],
             ["--chat-presence-list-max", "1001"],
+            ["--chat-durability", "tape"],
+            ["--chat-data-bytes-max", "0"],
             ["--chat-listen", "somewhere"],
         ] {
             assert!(parse(&args).is_err(), "{args:?}");

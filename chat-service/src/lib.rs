@@ -22,5 +22,6 @@ pub use self::{
     config::Config,
     grpc::ServeError,
     namespaces::ReadNamespacesError,
+    room_log::{Durability, OpenStoreError},
     service::{BindError, ChatService, RunError},
 };

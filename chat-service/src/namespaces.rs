@@ -12,7 +12,10 @@ use std::{
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::{room_key::is_namespace, room_log::Retention};
+use crate::{
+    room_key::is_namespace,
+    room_log::{Durability, Retention},
+};
 
 /// The terms of every namespace.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub(crate) struct Namespaces {
 pub(crate) struct NamespaceSettings {
     /// How much of each room's log is kept.
     pub(crate) retention: Retention,
+    /// What that survives.
+    pub(crate) durability: Durability,
 }
 
 /// Why the file of namespaces cannot be used.
@@ -74,6 +79,7 @@ struct Entry {
     history_count: Option<NonZeroUsize>,
     #[serde(default, deserialize_with = "duration")]
     history_age: Option<Duration>,
+    durability: Option<Durability>,
 }
 
 impl Namespaces {
@@ -114,6 +120,12 @@ impl Namespaces {
         Ok(Self { other, named })
     }
 
+    /// Whether any namespace has its rooms on disk.
+    pub(crate) fn has_disk(&self) -> bool {
+        let mut all = self.named.values().chain([&self.other]);
+        all.any(|settings| settings.durability != Durability::Memory)
+    }
+
     /// The terms of a namespace.
     pub(crate) fn get(&self, namespace: &str) -> &NamespaceSettings {
         self.named.get(namespace).unwrap_or(&self.other)
@@ -126,7 +138,7 @@ impl Entry {
             count_max: self.history_count.unwrap_or(other.retention.count_max),
             age_max: self.history_age.unwrap_or(other.retention.age_max),
         };
-        NamespaceSettings { retention }
+        NamespaceSettings { retention, durability: self.durability.unwrap_or(other.durability) }
     }
 }
 
@@ -149,6 +161,7 @@ mod tests {
             count_max: NonZeroUsize::new(1000).unwrap(),
             age_max: Duration::from_secs(60),
         },
+        durability: Durability::Disk,
     };
 
     fn parse(text: &str) -> Result<Namespaces, String> {
@@ -172,11 +185,23 @@ mod tests {
     }
 
     #[test]
+    fn a_namespace_has_a_durability_of_its_own() {
+        let namespaces = parse(
+            "[namespace.'/a']\ndurability = 'memory'\n[namespace.'/b']\ndurability = 'disk+fsync'",
+        )
+        .unwrap();
+
+        let labels = ["/a", "/b", "/c"].map(|name| namespaces.get(name).durability.label());
+        assert_eq!(labels, ["memory", "disk+fsync", "disk"]);
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_place() {
         let cases = [
             ("[namespace.'/a']\nhistory = 1", "ns.toml:2: unknown field `history`"),
             ("[namespace.'/a']\nhistory_count = 0", "ns.toml:2: invalid value"),
             ("[namespace.'/a']\n\nhistory_age = 'long'", "ns.toml:3: "),
+            ("[namespace.'/a']\ndurability = 'tape'", "ns.toml:2: unknown variant `tape`"),
             ("[namespace.'a']", "ns.toml: a is no namespace"),
             ("[name", "ns.toml:1: "),
         ];

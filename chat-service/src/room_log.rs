@@ -1,7 +1,9 @@
 //! Seam [`RoomLog`]: what was said in each room, in order.
 
+mod by_durability;
 #[cfg(test)]
 pub(crate) mod contract;
+mod disk;
 mod history;
 mod memory;
 mod position;
@@ -9,9 +11,12 @@ mod position;
 use std::{borrow::Cow, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use serde::Deserialize;
 use thiserror::Error;
 
+pub use self::disk::OpenStoreError;
 pub(crate) use self::{
+    by_durability::{Bounds, ServiceRoomLog},
     memory::MemoryRoomLog,
     position::{ParsePositionError, Position},
 };
@@ -71,15 +76,21 @@ pub(crate) trait RoomLog: Send + Sync + 'static {
     fn expire(
         &self,
         now_ms: u64,
-        in_use: impl Fn(&RoomKey) -> bool + Send,
+        in_use: impl Fn(&RoomKey) -> bool + Send + Sync,
     ) -> impl Future<Output = ()> + Send;
 }
 
 /// What a logged event survives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Durability {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
     /// Nothing: it is gone with the process.
     Memory,
+    /// The end of the process, not that of the machine.
+    Disk,
+    /// That of the machine, too.
+    #[serde(rename = "disk+fsync")]
+    DiskFsync,
 }
 
 impl Durability {
@@ -87,6 +98,8 @@ impl Durability {
     pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::Memory => "memory",
+            Self::Disk => "disk",
+            Self::DiskFsync => "disk+fsync",
         }
     }
 }

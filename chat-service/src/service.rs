@@ -20,14 +20,17 @@ use crate::{
     edge_link::{LinkSettings, Links},
     grpc::{ServeError, Server},
     namespaces::{Namespaces, ReadNamespacesError},
-    room_log::MemoryRoomLog,
+    room_log::{Bounds, OpenStoreError, ServiceRoomLog},
     telemetry::Metrics,
     worker::{PresenceTerms, Worker, WorkerSettings},
     workers::Workers,
 };
 
-/// Most bytes of all logs together, estimated. At the bound, the logs that were quiet longest are given up.
+/// Most bytes of all logs in memory together, estimated. At the bound, the logs that were quiet longest are given up.
 const HISTORY_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// Most bytes of the logs on disk that are held in memory, too, for reading and appending. A room has up to 4 MiB.
+const HELD_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// How long the last calls may take when the service shuts down.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,13 +39,14 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct ChatService {
     config: Config,
-    namespaces: Arc<Namespaces>,
     tracer: Tracer,
     is_serving: Condition,
     listener: TcpListener,
     address: SocketAddr,
     ops: Option<OpsServer>,
-    random: Random,
+    backend_id: u128,
+    /// One for each worker.
+    logs: Vec<ServiceRoomLog>,
 }
 
 /// Makes this life of the process unlike all others.
@@ -64,6 +68,12 @@ pub enum BindError {
     /// The file of namespaces cannot be used.
     #[error("unusable CHAT_NAMESPACES_FILE")]
     Namespaces(#[from] ReadNamespacesError),
+    /// A namespace is to be on disk, and there is no directory.
+    #[error("rooms cannot be on disk without a directory (CHAT_DATA_DIR)")]
+    NoDataDirectory,
+    /// The data directory cannot be used.
+    #[error("unusable CHAT_DATA_DIR")]
+    DataDirectory(#[from] OpenStoreError),
     /// Metrics cannot be recorded.
     #[error("cannot record metrics")]
     Metrics(#[source] InstallMetricsError),
@@ -113,7 +123,9 @@ impl ChatService {
             }
             None => None,
         };
-        Ok(Self { config, namespaces, tracer, is_serving, listener, address, ops, random })
+        let logs = open_logs(&config, random.epoch, &namespaces).await?;
+        let backend_id = random.backend_id;
+        Ok(Self { config, tracer, is_serving, listener, address, ops, backend_id, logs })
     }
 
     /// Where the gRPC services are.
@@ -132,12 +144,10 @@ impl ChatService {
     ///
     /// When it can no longer do its work.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
-        let Self { config, namespaces, tracer, is_serving, listener, address: _, ops, random } =
-            self;
+        let Self { config, tracer, is_serving, listener, address: _, ops, backend_id, logs } = self;
         let metrics = Metrics::new();
 
         let mut worker_tasks = JoinSet::new();
-        let worker_count = config.worker_count();
         let settings = WorkerSettings {
             tracer: tracer.clone(),
             metrics: metrics.clone(),
@@ -148,15 +158,11 @@ impl ChatService {
                 settled_at: Instant::now() + config.link_grace,
             },
         };
-        let new_worker = |_| {
-            let bytes_max = HISTORY_BYTES_MAX / worker_count;
-            let log = MemoryRoomLog::new(random.epoch, Arc::clone(&namespaces), bytes_max);
-            Worker::new(log, settings.clone())
-        };
-        let workers = Workers::start((0..worker_count).map(new_worker), &mut worker_tasks);
+        let new_worker = |log| Worker::new(log, settings.clone());
+        let workers = Workers::start(logs.into_iter().map(new_worker), &mut worker_tasks);
 
         let links = Links::new(LinkSettings {
-            backend_id: format!("{:032x}", random.backend_id),
+            backend_id: format!("{:032x}", backend_id),
             grace: config.link_grace,
             workers: workers.clone(),
             tracer: tracer.clone(),
@@ -175,19 +181,51 @@ impl ChatService {
             links.ended().await;
             time::sleep(DRAIN_TIMEOUT).await;
         };
-        tokio::select! {
+        let ended = tokio::select! {
             served = server.serve(listener, shutdown.clone()) => served.map_err(RunError::Serve),
             () = drained => Ok(()),
             Some(_) = worker_tasks.join_next() => Err(RunError::Worker),
-        }
+        };
+        // With the workers go their logs, and what is in the directory is in order.
+        worker_tasks.shutdown().await;
+        ended
     }
+}
+
+async fn open_logs(
+    config: &Config,
+    epoch: u64,
+    namespaces: &Arc<Namespaces>,
+) -> Result<Vec<ServiceRoomLog>, BindError> {
+    if namespaces.has_disk() && config.data_dir.is_none() {
+        return Err(BindError::NoDataDirectory);
+    }
+    let bounds = Bounds {
+        memory_bytes_max: HISTORY_BYTES_MAX,
+        disk_bytes_max: config.data_bytes_max.get(),
+        held_bytes_max: HELD_BYTES_MAX,
+    };
+    let directory = config.data_dir.as_deref();
+    let workers = config.worker_count();
+    let logs = ServiceRoomLog::open(directory, epoch, namespaces, bounds, workers).await?;
+    if let Some(directory) = directory {
+        tracing::info!(service = "chat-service", directory = %directory.display(), "history is on disk");
+    }
+    Ok(logs)
 }
 
 impl From<BindError> for Failure {
     fn from(error: BindError) -> Self {
         match error {
             BindError::Listen(..) | BindError::ListenOps(..) => Self::unavailable(error),
-            BindError::Namespaces(_) => Self::configuration(error),
+            BindError::DataDirectory(OpenStoreError::InUse(_) | OpenStoreError::Directory(..)) => {
+                Self::unavailable(error)
+            }
+            BindError::Namespaces(_)
+            | BindError::NoDataDirectory
+            | BindError::DataDirectory(OpenStoreError::Foreign(_) | OpenStoreError::Damaged(..)) => {
+                Self::configuration(error)
+            }
             BindError::Metrics(_) | BindError::Random(_) => Self::internal(error),
         }
     }

@@ -47,9 +47,7 @@ impl Workers {
     }
 
     pub(crate) fn of(&self, room: &RoomKey) -> WorkerIndex {
-        let hash = FixedState::with_seed(HASH_SEED).hash_one(room.as_str());
-        // The remainder is smaller than the number of workers, which fits.
-        WorkerIndex((hash % self.queues.len() as u64) as usize)
+        WorkerIndex(worker_of(room, self.queues.len()))
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = WorkerIndex> + use<> {
@@ -59,6 +57,13 @@ impl Workers {
     pub(crate) fn queue(&self, worker: WorkerIndex) -> &mpsc::Sender<Command> {
         &self.queues[worker.0]
     }
+}
+
+/// The number of the worker that a room falls to, of so many.
+pub(crate) fn worker_of(room: &RoomKey, workers: usize) -> usize {
+    let hash = FixedState::with_seed(HASH_SEED).hash_one(room.as_str());
+    // The remainder is smaller than the number of workers, which fits.
+    (hash % workers as u64) as usize
 }
 
 /// A set of workers.

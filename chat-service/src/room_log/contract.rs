@@ -3,7 +3,8 @@
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use super::{
-    Appended, Author, Entry, Gap, Limit, Page, Position, Publication, Range, Retention, RoomLog,
+    Appended, Author, Durability, Entry, Gap, Limit, Page, Position, Publication, Range, Retention,
+    RoomLog,
 };
 use crate::{
     namespaces::{NamespaceSettings, Namespaces},
@@ -19,7 +20,8 @@ pub(crate) const AGE_MAX: Duration = Duration::from_secs(60);
 /// Namespaces whose rooms keep so many entries.
 pub(crate) fn keeping(count_max: NonZeroUsize) -> Arc<Namespaces> {
     let retention = Retention { count_max, age_max: AGE_MAX };
-    Arc::new(Namespaces::alike(NamespaceSettings { retention }))
+    let durability = Durability::DiskFsync;
+    Arc::new(Namespaces::alike(NamespaceSettings { retention, durability }))
 }
 
 /// When everything that was appended at time 0 is too old.

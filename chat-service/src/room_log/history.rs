@@ -52,6 +52,11 @@ impl History {
         }
     }
 
+    /// Of the entry before the oldest that is kept.
+    pub(super) fn before(&self) -> Position {
+        self.before
+    }
+
     /// Of the newest entry.
     pub(super) fn end(&self) -> Position {
         self.entries.back().map_or(self.before, |kept| kept.entry.position)
@@ -64,6 +69,11 @@ impl History {
     /// What it costs.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// When the last entry was appended, also where that is gone by now.
+    pub(super) fn last_at_ms(&self) -> u64 {
+        self.last_at_ms
     }
 
     /// Drops what is too much, before and after.

@@ -111,7 +111,7 @@ impl RoomLog for MemoryRoomLog {
         rooms.map(|(key, room)| (key.clone(), room.history.end())).collect()
     }
 
-    async fn expire(&self, now_ms: u64, in_use: impl Fn(&RoomKey) -> bool + Send) {
+    async fn expire(&self, now_ms: u64, in_use: impl Fn(&RoomKey) -> bool + Send + Sync) {
         let mut state = self.state();
         let State { epoch, rooms, bytes, appends: _ } = &mut *state;
         rooms.retain(|key, Room { history, .. }| {

@@ -172,7 +172,7 @@ mod tests {
             self.kept.rooms(namespace).await
         }
 
-        async fn expire(&self, now_ms: u64, in_use: impl Fn(&RoomKey) -> bool + Send) {
+        async fn expire(&self, now_ms: u64, in_use: impl Fn(&RoomKey) -> bool + Send + Sync) {
             self.kept.expire(now_ms, in_use).await;
         }
     }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod catch_up;
+mod data_directory;
 mod edge;
 mod events;
 mod large_rooms;

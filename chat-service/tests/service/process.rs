@@ -24,7 +24,7 @@ use crate::{
     running::DEADLINE,
 };
 
-fn chat_service(flags: &[&str]) -> Command {
+pub(crate) fn chat_service(flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_chat-service"));
     command
         .args(flags)
@@ -37,14 +37,14 @@ fn chat_service(flags: &[&str]) -> Command {
 }
 
 /// Runs the binary to its end, which it must find by itself; tells its code and what it wrote.
-fn run(flags: &[&str]) -> (i32, String) {
+pub(crate) fn run(flags: &[&str]) -> (i32, String) {
     let output = chat_service(flags).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.code().unwrap(), String::from_utf8(text).unwrap())
 }
 
 /// A running process, its log read along. It is killed when dropped.
-struct Process {
+pub(crate) struct Process {
     child: Child,
     log: mpsc::Receiver<String>,
     seen: Vec<String>,
@@ -52,7 +52,11 @@ struct Process {
 
 impl Process {
     fn start(flags: &[&str]) -> Self {
-        let mut child = chat_service(flags).spawn().unwrap();
+        Self::spawn(&mut chat_service(flags))
+    }
+
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let (sender, log) = mpsc::channel();
         thread::spawn(move || {
@@ -63,7 +67,7 @@ impl Process {
     }
 
     /// Where this listener of it is, as the log says.
-    fn address(&mut self, listener: &str) -> String {
+    pub(crate) fn address(&mut self, listener: &str) -> String {
         loop {
             let line = self.log.recv_timeout(DEADLINE).expect("it listens");
             self.seen.push(line.clone());
@@ -73,6 +77,12 @@ impl Process {
                 return entry["address"].as_str().unwrap().to_owned();
             }
         }
+    }
+
+    /// Ends it as a crash does.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Asks it to end; tells its code and its whole log.
@@ -112,6 +122,9 @@ fn help_names_every_variable() {
         "CHAT_OPS_LISTEN",
         "CHAT_WORKERS",
         "CHAT_NAMESPACES_FILE",
+        "CHAT_DATA_DIR",
+        "CHAT_DATA_BYTES_MAX",
+        "CHAT_DURABILITY",
         "CHAT_HISTORY_COUNT_MAX",
         "CHAT_HISTORY_AGE_MAX",
         "CHAT_LINK_GRACE",
@@ -199,7 +212,7 @@ async fn operators_are_answered_where_they_asked_for_it() {
     assert!(get(&address, "/metrics").await.contains("sockeye_chat_links 0"));
 }
 
-async fn get(address: &str, path: &str) -> String {
+pub(crate) async fn get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();

@@ -1,0 +1,125 @@
+//! Reads rooms back from the store. Blocks.
+
+use bytes::Bytes;
+
+use super::{
+    Share,
+    batch::{Damaged, keys_with},
+    record::{self, StoredRoom},
+    rooms::HeldRoom,
+    store::{ReadStoreError, Store},
+};
+use crate::{
+    room_key::RoomKey,
+    room_log::{Position, history::History},
+};
+
+/// How many rooms are looked at together when old ones are searched for.
+pub(super) const DUE_PAGE: usize = 256;
+
+/// What a store holds, in sum.
+#[derive(Debug, Default)]
+pub(super) struct Census {
+    /// The highest there is.
+    pub(super) epoch: Option<u64>,
+    /// The highest there is.
+    pub(super) number: u64,
+    /// Of the rooms of each worker.
+    pub(super) bytes: Vec<u64>,
+}
+
+/// Rooms whose last entry may be too old.
+#[derive(Debug, Default)]
+pub(super) struct DuePage {
+    pub(super) rooms: Vec<(RoomKey, StoredRoom)>,
+    /// Where the next page begins, if there is one.
+    pub(super) next: Option<Vec<u8>>,
+}
+
+/// Looks at every room, and so finds out whether any is damaged.
+pub(super) fn census(store: &Store, workers: usize) -> Result<Census, ReadStoreError> {
+    let mut census = Census { bytes: vec![0; workers], ..Census::default() };
+    for item in store.scan(keys_with(&record::epochs_prefix())) {
+        let epoch = record::decode_epoch(&item?.1)?;
+        census.epoch = census.epoch.max(Some(epoch));
+    }
+    for item in store.scan(keys_with(&record::rooms_prefix())) {
+        let (key, value) = item?;
+        let (room, stored) = (record::room_of(&key)?, StoredRoom::decode_from(value)?);
+        census.epoch = census.epoch.max(Some(stored.epoch));
+        census.number = census.number.max(stored.number);
+        census.bytes[crate::workers::worker_of(&room, workers)] += stored.bytes;
+    }
+    Ok(census)
+}
+
+/// Reads a room with all its entries, if it has a log. What is missing from it, or is not what was said, is damage.
+pub(super) fn room(store: &Store, key: &RoomKey) -> Result<Option<HeldRoom>, ReadStoreError> {
+    let Some(stored) = stored_room(store, key)? else { return Ok(None) };
+    let mut history = History::new(stored.before(), stored.last_at_ms);
+    let first = record::entry_key(stored.number, stored.before_offset + 1);
+    let end = record::entry_key(stored.number, stored.end_offset + 1);
+    for item in store.scan(first..end) {
+        let (key, value) = item?;
+        let (position, publication, at_ms) = record::decode_entry(value, history.end())?;
+        if *key != *record::entry_key(stored.number, position.offset) {
+            return Err(Damaged.into());
+        }
+        history.push(position, publication, at_ms);
+    }
+    if history.end() != stored.end() {
+        return Err(Damaged.into());
+    }
+    Ok(Some(HeldRoom::stored(stored, history)))
+}
+
+/// Where a room's log ends, if it has one.
+pub(super) fn end(store: &Store, key: &RoomKey) -> Result<Option<Position>, ReadStoreError> {
+    Ok(stored_room(store, key)?.map(|stored| stored.end()))
+}
+
+/// The rooms of a namespace, as far as they fall to a worker.
+pub(super) fn rooms(
+    store: &Store,
+    namespace: &str,
+    share: Share,
+) -> Result<Vec<(RoomKey, Position)>, ReadStoreError> {
+    let mut rooms = Vec::new();
+    for item in store.scan(keys_with(&record::namespace_prefix(namespace))) {
+        let (key, value) = item?;
+        let room = record::room_of(&key)?;
+        if share.has(&room) {
+            rooms.push((room, StoredRoom::decode_from(value)?.end()));
+        }
+    }
+    Ok(rooms)
+}
+
+/// A worker's rooms whose last entry gets too old before a time, as far as is known, in that order.
+pub(super) fn due(
+    store: &Store,
+    share: Share,
+    from: Option<Vec<u8>>,
+    before_ms: u64,
+) -> Result<DuePage, ReadStoreError> {
+    let mut page = DuePage::default();
+    let from = from.unwrap_or_else(record::due_prefix);
+    for item in store.scan(from..record::due_key(before_ms, 0)) {
+        let (key, value): (_, Bytes) = item?;
+        if page.rooms.len() == DUE_PAGE {
+            page.next = Some(key.to_vec());
+            break;
+        }
+        let room = record::named(&value)?;
+        if share.has(&room) {
+            let stored = stored_room(store, &room)?.ok_or(Damaged)?;
+            page.rooms.push((room, stored));
+        }
+    }
+    Ok(page)
+}
+
+fn stored_room(store: &Store, key: &RoomKey) -> Result<Option<StoredRoom>, ReadStoreError> {
+    let value = store.get(&record::room_key(key))?;
+    Ok(value.map(StoredRoom::decode_from).transpose()?)
+}
