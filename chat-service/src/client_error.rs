@@ -71,6 +71,9 @@ impl ClientError {
     /// Answers what was to be logged.
     pub(crate) const LOG_FAILED: Self =
         Self::new(ClientErrorCode::Unavailable, "nothing can be logged at present");
+    /// Answers what an earlier life of the service may have carried out.
+    pub(crate) const UNCERTAIN: Self =
+        Self::new(ClientErrorCode::Unavailable, "the service was restarted meanwhile; try again");
     /// Answers a request for history.
     pub(crate) const HISTORY_GAP: Self =
         Self::new(ClientErrorCode::Gap, "entries after this position are gone");

@@ -23,6 +23,8 @@ pub(crate) struct ClientEvent {
     pub(crate) ack_id: Option<u64>,
     /// Later than this the event must have no effect.
     pub(crate) deadline_unix_ms: u64,
+    /// An earlier life of this service may have carried it out.
+    pub(crate) is_repeated: bool,
     /// `chat.handle`.
     pub(crate) span: Option<Span>,
 }

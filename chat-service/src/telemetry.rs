@@ -21,6 +21,8 @@ pub(crate) struct Metrics {
     pub(crate) logged: Counter,
     /// Lives of edge links that were given up because the edge did not keep up.
     pub(crate) overflows: Counter,
+    /// Volatile instructions that found little room in the outbox of an edge.
+    pub(crate) volatile_dropped: Counter,
     /// Sockets told that events of a room passed them by.
     pub(crate) gaps: Counter,
 }
@@ -49,6 +51,7 @@ impl Metrics {
             sockets: gauge!("sockeye_chat_sockets"),
             logged: counter!("sockeye_chat_logged_total"),
             overflows: counter!("sockeye_chat_link_overflows_total"),
+            volatile_dropped: counter!("sockeye_chat_volatile_dropped_total"),
             gaps: counter!("sockeye_chat_gaps_total"),
         }
     }

@@ -3,6 +3,7 @@
 
 pub(crate) mod driver;
 mod events;
+mod outstanding;
 
 use std::{collections::VecDeque, rc::Rc};
 
@@ -13,8 +14,14 @@ use proto::edge::v1::{
 };
 use tokio::sync::Notify;
 
-pub(crate) use self::events::{bytes_of, json_list, opened};
-use self::events::{event, event_bytes, wire_identity};
+use self::{
+    events::{EventNames, event, event_bytes, wire_identity},
+    outstanding::Held,
+};
+pub(crate) use self::{
+    events::{bytes_of, json_list, opened},
+    outstanding::Reception,
+};
 use crate::{
     shard::ConnectionKey,
     socket::Identity,
@@ -40,17 +47,22 @@ pub(crate) struct BackendLink {
     edge_id: Rc<str>,
     link_id: String,
     namespaces: Vec<String>,
+    event_names: EventNames,
     /// Which life of the business service has our sockets; empty before the first.
     backend_id: String,
     attached: bool,
     /// It wants to know which rooms a socket was in when it ends.
     rooms_on_close: bool,
+    /// Clients' events that are worth nothing later.
+    volatile_events: Vec<String>,
     /// Not yet in a frame.
     queued: VecDeque<EdgeEvent>,
     queued_bytes: usize,
     /// In numbered frames that have not been acknowledged, oldest first.
     unacknowledged: VecDeque<Unacknowledged>,
     unacknowledged_bytes: usize,
+    /// Of the above, what clients have sent.
+    held: Held,
     /// How many of the unacknowledged frames have been handed to the present stream.
     handed_out: usize,
     last_seq: u64,
@@ -74,15 +86,6 @@ struct Unacknowledged {
     bytes: usize,
 }
 
-/// What became of a link's events when its business service came back with nothing.
-#[derive(Debug, Default)]
-pub(crate) struct Lost {
-    /// Nobody knows what became of these.
-    pub(crate) in_flight: Vec<EdgeEvent>,
-    /// These had not been sent.
-    pub(crate) unsent: VecDeque<EdgeEvent>,
-}
-
 /// Why a frame of the business service breaks the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SequenceError {
@@ -103,13 +106,16 @@ impl BackendLink {
             edge_id,
             link_id,
             namespaces,
+            event_names: EventNames::random(),
             backend_id: String::new(),
             attached: false,
             rooms_on_close: false,
+            volatile_events: Vec::new(),
             queued: VecDeque::new(),
             queued_bytes: 0,
             unacknowledged: VecDeque::new(),
             unacknowledged_bytes: 0,
+            held: Held::default(),
             handed_out: 0,
             last_seq: 0,
             received: 0,
@@ -134,9 +140,9 @@ impl BackendLink {
         self.rooms_on_close
     }
 
-    /// Whether connections that talk to this business service should wait.
+    /// Whether connections that talk to this business service should wait. While it is away they are answered instead.
     pub(crate) fn is_full(&self) -> bool {
-        self.queued_bytes + self.unacknowledged_bytes > WAITING_BYTES_MAX
+        self.attached && self.queued_bytes + self.unacknowledged_bytes > WAITING_BYTES_MAX
     }
 
     /// Whether everything that was to be sent has been taken by the business service.
@@ -190,6 +196,7 @@ impl BackendLink {
     }
 
     pub(crate) fn client_event(&mut self, handle: u64, traceparent: String, event: ClientEvent) {
+        let event = ClientEvent { id: self.event_names.next(), ..event };
         self.push(EdgeEvent { socket: handle, traceparent, kind: Some(Kind::Event(event)) });
     }
 
@@ -215,6 +222,7 @@ impl BackendLink {
     fn push(&mut self, event: EdgeEvent) {
         let bytes = event_bytes(&event);
         self.queued_bytes += bytes;
+        self.held.add(&event);
         self.metrics.link_queue_bytes.increment(as_f64(bytes));
         self.queued.push_back(event);
         self.wake.notify_one();
@@ -250,32 +258,12 @@ impl BackendLink {
         Ok(())
     }
 
-    /// The stream is up, and the business service knows nothing of this link. Both directions start again at 1.
-    pub(crate) fn started_anew(&mut self, welcome: &Welcome) -> Lost {
-        let in_flight = self.unacknowledged.drain(..).flat_map(|one| one.frame.events);
-        let in_flight = in_flight.filter(|event| !was_given_up(event)).collect();
-        let unsent = std::mem::take(&mut self.queued);
-        let bytes = self.unacknowledged_bytes + self.queued_bytes;
-        self.metrics.link_queue_bytes.decrement(as_f64(bytes));
-        self.unacknowledged_bytes = 0;
-        self.queued_bytes = 0;
-        self.last_seq = 0;
-        self.received = 0;
-        self.acknowledged = 0;
-        self.attach(welcome);
-        Lost { in_flight, unsent }
-    }
-
-    /// Puts back what a business service that started anew must still hear of.
-    pub(crate) fn requeue(&mut self, event: EdgeEvent) {
-        self.push(event);
-    }
-
     fn attach(&mut self, welcome: &Welcome) {
         welcome.backend_id.clone_into(&mut self.backend_id);
         self.handed_out = 0;
         self.attached = true;
         self.rooms_on_close = welcome.rooms_on_close;
+        self.volatile_events.clone_from(&welcome.volatile_events);
         self.metrics.links_up.increment(1.0);
     }
 
@@ -335,6 +323,7 @@ impl BackendLink {
         while self.unacknowledged.front().is_some_and(|one| one.frame.seq <= ack) {
             let Some(done) = self.unacknowledged.pop_front() else { break };
             self.unacknowledged_bytes -= done.bytes;
+            done.frame.events.iter().for_each(|event| self.held.take(event));
             self.metrics.link_queue_bytes.decrement(as_f64(done.bytes));
             self.handed_out = self.handed_out.saturating_sub(1);
         }
@@ -373,48 +362,4 @@ impl BackendLink {
             self.wake.notify_one();
         }
     }
-
-    /// Takes out the client events whose deadline has passed before they could be sent, and copies of those that were
-    /// sent, have not been acknowledged and have nobody who waits for an ack: while the link is down their clients must
-    /// be told.
-    pub(crate) fn take_overdue(&mut self, now_unix_ms: u64) -> Vec<EdgeEvent> {
-        let mut overdue = Vec::new();
-        if !self.attached {
-            let sent = self.unacknowledged.iter_mut().flat_map(|one| &mut one.frame.events);
-            for event in sent {
-                if let Some(Kind::Event(client_event)) = &mut event.kind
-                    && client_event.ack_id.is_none()
-                    && (1..=now_unix_ms).contains(&client_event.deadline_unix_ms)
-                {
-                    // Told once; and a business service that sees it later sees that it is too late.
-                    client_event.deadline_unix_ms = 0;
-                    overdue.push(event.clone());
-                }
-            }
-        }
-        // Deadlines rise along the queue.
-        let in_time = |event: &EdgeEvent| matches!(&event.kind, Some(Kind::Event(event)) if event.deadline_unix_ms > now_unix_ms);
-        let end = self.queued.iter().position(in_time).unwrap_or(self.queued.len());
-        if self.queued.iter().take(end).any(is_client_event) {
-            let (late, others): (Vec<_>, Vec<_>) =
-                self.queued.drain(..end).partition(is_client_event);
-            for event in others.into_iter().rev() {
-                self.queued.push_front(event);
-            }
-            let bytes = late.iter().map(event_bytes).sum();
-            self.queued_bytes -= bytes;
-            self.metrics.link_queue_bytes.decrement(as_f64(bytes));
-            overdue.extend(late);
-        }
-        overdue
-    }
-}
-
-fn is_client_event(event: &EdgeEvent) -> bool {
-    matches!(event.kind, Some(Kind::Event(_)))
-}
-
-/// Whether the client of an event that was sent has been told that nobody knows what became of it.
-fn was_given_up(event: &EdgeEvent) -> bool {
-    matches!(&event.kind, Some(Kind::Event(event)) if event.deadline_unix_ms == 0)
 }

@@ -56,6 +56,12 @@ pub(crate) fn random() -> String {
     URL_SAFE_NO_PAD.encode(random_bytes())
 }
 
+/// A number that nobody else draws.
+pub(crate) fn random_number() -> u128 {
+    let bytes = random_bytes();
+    bytes.iter().take(size_of::<u128>()).fold(0, |number, byte| number << 8 | u128::from(*byte))
+}
+
 /// # Panics
 ///
 /// When the operating system has no randomness to give: nothing can be kept safe then.

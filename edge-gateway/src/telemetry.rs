@@ -25,6 +25,7 @@ const CLOSES: &str = "sockeye_edge_closes_total";
 const CONNECTS: &str = "sockeye_edge_connects_total";
 const AUTH_SECONDS: &str = "sockeye_edge_auth_seconds";
 const LINK_SECONDS: &str = "sockeye_edge_link_seconds";
+const REPEATS: &str = "sockeye_edge_repeated_events_total";
 const LINKS_UP: &str = "sockeye_edge_links_up";
 const SUSPENDED: &str = "sockeye_edge_suspended_sockets";
 const RECOVERY_LOG_BYTES: &str = "sockeye_edge_recovery_log_bytes";
@@ -46,6 +47,7 @@ pub(crate) struct Metrics {
     pub(crate) link_queue_bytes: Gauge,
     pub(crate) auth_seconds: Histogram,
     pub(crate) link_seconds: Histogram,
+    pub(crate) repeats: Counter,
     pub(crate) links_up: Gauge,
     pub(crate) suspended: Gauge,
     pub(crate) recovery_log_bytes: BytesGauge,
@@ -75,12 +77,12 @@ pub(crate) struct Forwards {
 /// What was not delivered or not passed on, by reason.
 #[derive(Debug, Clone)]
 pub(crate) struct Drops {
-    /// A volatile event for a client that does not keep up.
+    /// A volatile event for a client that does not keep up, or of a client whose business service is away.
     pub(crate) volatile: Counter,
     /// A client's event beyond its rate; answered `rate_limited`.
     pub(crate) rate_limited: Counter,
-    /// A client's event that no business service answered in time, or that was under way when one died; answered
-    /// `unavailable`.
+    /// A client's event that no business service answered in time, that was under way when one died which does not take
+    /// repeats, or that found no room to wait; answered `unavailable`.
     pub(crate) unavailable: Counter,
     /// A client's answer that nobody waits for.
     pub(crate) unexpected_ack: Counter,
@@ -102,6 +104,7 @@ impl Metrics {
             link_queue_bytes: gauge!(LINK_QUEUE_BYTES),
             auth_seconds: histogram!(AUTH_SECONDS),
             link_seconds: histogram!(LINK_SECONDS),
+            repeats: counter!(REPEATS),
             links_up: gauge!(LINKS_UP),
             suspended: gauge!(SUSPENDED),
             recovery_log_bytes: BytesGauge(gauge!(RECOVERY_LOG_BYTES)),
@@ -158,6 +161,7 @@ fn describe() {
         Unit::Seconds,
         "From an event to its business service's answer."
     );
+    describe_counter!(REPEATS, "Events sent again to a business service that started anew.");
     describe_gauge!(LINKS_UP, "Links to business services that are attached.");
     describe_gauge!(SUSPENDED, "Sockets without a connection that may come back.");
     describe_gauge!(

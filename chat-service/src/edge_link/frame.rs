@@ -74,14 +74,20 @@ pub(super) enum EventKind {
     /// No announcement follows.
     AllAnnounced,
     Closed(Departure),
-    Client {
-        name: String,
-        args: Bytes,
-        ack_id: Option<u64>,
-        deadline_unix_ms: u64,
-    },
+    Client(Sent),
     /// Something about answers from clients, which this service never asks for.
     Unasked,
+}
+
+/// What a client has sent.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) name: String,
+    pub(super) args: Bytes,
+    pub(super) ack_id: Option<u64>,
+    pub(super) deadline_unix_ms: u64,
+    /// An earlier life of this service may have carried it out.
+    pub(super) is_repeated: bool,
 }
 
 #[derive(Debug)]
@@ -161,7 +167,9 @@ impl TryFrom<wire::EdgeEvent> for Event {
                 ack_id,
                 deadline_unix_ms,
                 attachments: _,
-            }) => EventKind::Client { name, args, ack_id, deadline_unix_ms },
+                id: _,
+                repeated: is_repeated,
+            }) => EventKind::Client(Sent { name, args, ack_id, deadline_unix_ms, is_repeated }),
             Kind::Suspended(wire::SocketSuspended { reason: _ }) => EventKind::Suspended,
             // It is the same user, and the others know its profile.
             Kind::Resumed(wire::SocketResumed { identity: _ }) => EventKind::Resumed,

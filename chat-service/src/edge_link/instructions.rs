@@ -103,6 +103,12 @@ impl Instructions {
         self.list.is_empty()
     }
 
+    /// Whether these end with the answer to what they stem from, and are no more than so many.
+    pub(super) fn is_answer(&self, count_max: usize) -> bool {
+        let last = self.list.last().and_then(|last| last.kind.as_ref());
+        self.list.len() <= count_max && matches!(last, Some(Kind::Acknowledge(_)))
+    }
+
     pub(crate) fn traceparent(&self) -> &str {
         &self.traceparent
     }

@@ -7,10 +7,13 @@ use std::{
 };
 
 use proto::edge::v1 as wire;
-use service_kit::{clock, trace};
+use service_kit::{
+    clock,
+    trace::{self, TraceParent},
+};
 
 use super::{
-    frame::{Event, EventKind, Frame, Membership},
+    frame::{Event, EventKind, Frame, Membership, Sent},
     instructions::Instructions,
     links::LinkSettings,
     outbox::{Outbox, Ticket},
@@ -213,19 +216,8 @@ impl Life {
             EventKind::Closed(departure) => {
                 self.close((handle, seq), departure, settings, planned);
             }
-            EventKind::Client { name, args, ack_id, deadline_unix_ms } => {
-                let Some(attached) = self.sockets.get_mut(&handle) else {
-                    drop(self.outbox.ticket(seq, Instructions::default()));
-                    settings.metrics.count(Outcome::UnknownSocket);
-                    return true;
-                };
-                let socket = Arc::clone(&attached.socket);
-                let span =
-                    telemetry::handle_span(&settings.tracer, parent, &socket.namespace, &name);
-                let traceparent = trace::traceparent_of(span.as_ref());
-                let ticket = self.outbox.ticket(seq, Instructions::new(traceparent));
-                let event = ClientEvent { socket, ticket, ack_id, deadline_unix_ms, span };
-                attached.begin(event, (&name, &args), settings, planned);
+            EventKind::Client(sent) => {
+                self.begin_event((handle, seq), (sent, parent), settings, planned);
             }
             EventKind::Unasked => drop(self.outbox.ticket(seq, Instructions::default())),
         }
@@ -245,6 +237,26 @@ impl Life {
         if self.sockets.remove(&handle).is_some() {
             settings.metrics.sockets.decrement(1);
         }
+    }
+
+    fn begin_event(
+        &mut self,
+        (handle, seq): (u64, u64),
+        (sent, parent): (Sent, Option<TraceParent>),
+        settings: &LinkSettings,
+        planned: &mut VecDeque<Planned>,
+    ) {
+        let Some(attached) = self.sockets.get_mut(&handle) else {
+            drop(self.outbox.ticket(seq, Instructions::default()));
+            return settings.metrics.count(Outcome::UnknownSocket);
+        };
+        let Sent { name, args, ack_id, deadline_unix_ms, is_repeated } = sent;
+        let socket = Arc::clone(&attached.socket);
+        let span = telemetry::handle_span(&settings.tracer, parent, &socket.namespace, &name);
+        let traceparent = trace::traceparent_of(span.as_ref());
+        let ticket = self.outbox.ticket(seq, Instructions::new(traceparent));
+        let event = ClientEvent { socket, ticket, ack_id, deadline_unix_ms, is_repeated, span };
+        attached.begin(event, (&name, &args), settings, planned);
     }
 
     /// Has every worker that may have a socket in a room do something about it.

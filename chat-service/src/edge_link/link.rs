@@ -18,6 +18,7 @@ use super::{
     stream::{Inbound, Outbound, StreamEnd},
 };
 use crate::{
+    client_view::TYPING,
     socket::LinkKey,
     worker::Command,
     workers::{WorkerIndex, Workers},
@@ -124,6 +125,8 @@ impl Link {
 
     /// Does what can be done without waiting.
     fn advance(&mut self) -> Blocked {
+        let dropped = self.life.as_ref().map_or(0, |life| life.outbox.take_dropped());
+        self.links.settings().metrics.volatile_dropped.increment(dropped);
         match self.life.as_ref().and_then(|life| life.outbox.standing().broken) {
             Some(Breakage::Overflow) => {
                 self.links.settings().metrics.overflows.increment(1);
@@ -199,7 +202,14 @@ impl Link {
         }
         let received = self.life.as_ref().map_or(0, |life| life.received);
         let backend_id = self.links.settings().backend_id.clone();
-        let welcome = wire::Welcome { backend_id, resumed, received, rooms_on_close: false };
+        let welcome = wire::Welcome {
+            backend_id,
+            resumed,
+            received,
+            takes_repeats: true,
+            volatile_events: vec![TYPING.to_owned()],
+            ..wire::Welcome::default()
+        };
         // The stream is new: it has room.
         if let Some(permit) = outbound.try_reserve() {
             permit.send(wire::BackendFrame { welcome: Some(welcome), ..Default::default() });

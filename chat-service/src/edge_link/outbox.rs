@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use proto::edge::v1 as wire;
+use proto::edge::v1::{self as wire, instruction::Kind};
 use tokio::sync::{Notify, futures::Notified};
 
 use super::instructions::Instructions;
@@ -18,6 +18,10 @@ pub(crate) const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// With so many bytes unconfirmed or expected, no further events of this link are begun. The distance to the bound is
 /// for what other links send here.
 const OUTBOX_BYTES_BUSY: usize = OUTBOX_BYTES_MAX / 2;
+
+/// What comes of one event is not spread over frames if it is no more than this: the edge carries out a frame as one group, so
+/// that the answer has reached its client wherever the effects have reached the edge.
+const ANSWER_INSTRUCTIONS_MAX: usize = 16;
 
 /// Most instructions, and about how many bytes of them, in one frame. An edge may confirm as seldom as every 64 frames,
 /// which must be well before the outbox overflows.
@@ -77,6 +81,8 @@ struct Queue {
     /// Of answers to events that are being worked on, as far as one can know.
     expected_bytes: usize,
     tickets: usize,
+    /// Volatile instructions for which there was no room.
+    dropped: u64,
     progress: Progress,
     /// Rooms that were given a page of what they missed, and whether that was all.
     caught_up: Vec<(RoomKey, bool)>,
@@ -103,7 +109,12 @@ pub(crate) enum Breakage {
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly all of them are instructions")]
 enum Waiting {
-    Instruction(wire::Instruction, usize),
+    Instruction {
+        instruction: wire::Instruction,
+        bytes: usize,
+        /// Belongs into the frame of the one before.
+        continues: bool,
+    },
     Ack(u64),
 }
 
@@ -180,6 +191,11 @@ impl Outbox {
     /// Frees what the edge has confirmed.
     pub(super) fn confirm(&self, bytes: usize) {
         self.queue().bytes -= bytes;
+    }
+
+    /// How many volatile instructions were dropped since the last time.
+    pub(super) fn take_dropped(&self) -> u64 {
+        std::mem::take(&mut self.queue().dropped)
     }
 
     /// Ends this life. What waits is gone.
@@ -264,9 +280,16 @@ impl Queue {
         if self.state != QueueState::Open {
             return;
         }
-        for (instruction, bytes) in instructions.into_sized() {
+        let is_answer = instructions.is_answer(ANSWER_INSTRUCTIONS_MAX);
+        for (index, (instruction, bytes)) in instructions.into_sized().enumerate() {
+            // What is volatile goes first when there is little room.
+            if self.bytes >= OUTBOX_BYTES_BUSY && is_volatile(&instruction) {
+                self.dropped += 1;
+                continue;
+            }
             self.bytes += bytes;
-            self.waiting.push_back(Waiting::Instruction(instruction, bytes));
+            let continues = is_answer && index > 0;
+            self.waiting.push_back(Waiting::Instruction { instruction, bytes, continues });
         }
         if self.bytes > OUTBOX_BYTES_MAX {
             self.break_off(Breakage::Overflow);
@@ -299,8 +322,9 @@ impl Queue {
         while let Some(waiting) = self.waiting.front() {
             let fits = match waiting {
                 Waiting::Ack(_) => true,
-                Waiting::Instruction(_, bytes) => {
+                Waiting::Instruction { bytes, continues, .. } => {
                     batch.instructions.is_empty()
+                        || *continues
                         || (batch.instructions.len() < FRAME_INSTRUCTIONS_MAX
                             && batch.bytes + bytes <= FRAME_BYTES_MAX)
                 }
@@ -311,7 +335,7 @@ impl Queue {
             taken = true;
             match self.waiting.pop_front() {
                 Some(Waiting::Ack(ack)) => batch.ack = Some(ack),
-                Some(Waiting::Instruction(instruction, bytes)) => {
+                Some(Waiting::Instruction { instruction, bytes, continues: _ }) => {
                     batch.bytes += bytes;
                     batch.instructions.push(instruction);
                 }
@@ -320,6 +344,10 @@ impl Queue {
         }
         taken.then_some(batch)
     }
+}
+
+fn is_volatile(instruction: &wire::Instruction) -> bool {
+    matches!(&instruction.kind, Some(Kind::Emit(emit)) if emit.volatile)
 }
 
 impl Progress {
@@ -358,10 +386,12 @@ impl Progress {
 mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
-    use proto::edge::v1::instruction::Kind;
 
     use super::*;
-    use crate::socket::SocketKey;
+    use crate::{
+        edge_link::{Audience, Emit},
+        socket::SocketKey,
+    };
 
     const LINK: LinkKey = LinkKey(1);
 
@@ -452,6 +482,52 @@ mod tests {
 
         assert_eq!(ack_ids(&outbox.take_batch().unwrap()), [0]);
         assert_eq!(ack_ids(&outbox.take_batch().unwrap()), [1]);
+    }
+
+    #[test]
+    fn what_comes_of_an_event_stays_together_with_its_answer() {
+        let outbox = Outbox::new(LINK);
+        let (socket, room) =
+            (SocketKey { link: LINK, handle: 1 }, RoomKey::parse("/chat", "lobby").unwrap());
+        outbox.push(small(1));
+        outbox.push(small(2));
+        let mut joined = Instructions::default();
+        joined.leave(socket, &room);
+        joined.acknowledge(socket, 3, Bytes::from(vec![b' '; FRAME_BYTES_MAX]));
+        outbox.push(joined);
+        outbox.push(small(4));
+
+        let sizes: Vec<_> =
+            std::iter::from_fn(|| outbox.take_batch()).map(|b| b.instructions.len()).collect();
+
+        assert_eq!(sizes, [4, 1]);
+    }
+
+    #[test]
+    fn what_is_volatile_goes_first_when_there_is_little_room() {
+        let outbox = Outbox::new(LINK);
+        let typing = || {
+            let mut instructions = Instructions::default();
+            let emit = Emit {
+                event: "typing",
+                args: Bytes::new(),
+                volatile: true,
+                position: None,
+                except_users: &[],
+            };
+            instructions.emit(Audience::Everyone { namespace: "/chat" }, &emit);
+            instructions
+        };
+        outbox.push(typing());
+        outbox.push(instruction(Bytes::from(vec![b' '; OUTBOX_BYTES_BUSY]), 1));
+        outbox.push(typing());
+        outbox.push(small(2));
+
+        assert_eq!(outbox.take_dropped(), 1);
+        let waiting: usize =
+            std::iter::from_fn(|| outbox.take_batch()).map(|b| b.instructions.len()).sum();
+        assert_eq!(waiting, 3);
+        assert!(!outbox.is_closed());
     }
 
     #[test]

@@ -14,7 +14,8 @@ use crate::{
     room::{Arrival, Joined, Left, Parting},
     room_key::RoomKey,
     room_log::{
-        Appended, Author, Entry, Gap, Limit, LogFailed, Page, Position, Publication, Range, RoomLog,
+        Appended, Author, Durability, Entry, Gap, Limit, LogFailed, Page, Position, Publication,
+        Range, RoomLog,
     },
     telemetry,
     user::User,
@@ -56,12 +57,22 @@ impl<L: RoomLog> Worker<L> {
             {
                 event.refuse(&self.metrics, &ClientError::NOT_A_MEMBER);
             }
+            Action::Message { .. } if event.is_repeated && self.forgets(&room) => {
+                event.refuse(&self.metrics, &ClientError::UNCERTAIN);
+            }
             Action::Message { text, id } => self.message(event, room, (text, id), now_ms).await,
             Action::Typing { typing } => self.typing(event, &room, typing),
             Action::History { range, count } => {
                 self.history(event, &room, (range, count), now_ms).await;
             }
             Action::Presence => self.presence(event, &room),
+        }
+    }
+
+    /// Whether a log cannot tell what an earlier life of the service has appended.
+    fn forgets(&self, room: &RoomKey) -> bool {
+        match self.log.durability(room) {
+            Durability::Memory => true,
         }
     }
 

@@ -276,6 +276,13 @@ pub(crate) fn resumed(socket: u64, user: &str) -> EdgeEvent {
     EdgeEvent { socket, traceparent: String::new(), kind: Some(Kind::Resumed(kind)) }
 }
 
+/// An event that was sent to an earlier life of the service, too.
+pub(crate) fn repeated(mut event: EdgeEvent) -> EdgeEvent {
+    let Some(Kind::Event(client_event)) = &mut event.kind else { panic!("{event:?}") };
+    client_event.repeated = true;
+    event
+}
+
 /// The end of the announcements.
 pub(crate) fn all_announced() -> EdgeEvent {
     let kind = Some(Kind::AllAnnounced(AllAnnounced {}));
@@ -303,7 +310,7 @@ pub(crate) fn event_until(
     (name, args): (&str, &str),
 ) -> EdgeEvent {
     let args = args.to_owned().into();
-    let attachments = Vec::new();
-    let kind = ClientEvent { name: name.to_owned(), args, ack_id, deadline_unix_ms, attachments };
+    let name = name.to_owned();
+    let kind = ClientEvent { name, args, ack_id, deadline_unix_ms, ..ClientEvent::default() };
     EdgeEvent { socket, traceparent: String::new(), kind: Some(Kind::Event(kind)) }
 }

@@ -11,6 +11,7 @@ mod link;
 mod presence;
 mod process;
 mod publish;
+mod repeats;
 mod returns;
 mod running;
 mod script;

@@ -65,12 +65,9 @@ pub(crate) async fn run(shard: SharedShard, link: LinkKey, url: Uri) {
         let Err(error) = stream(&shard, link, &channel).await;
         let was_up = {
             let mut shard = shard.borrow_mut();
-            let state = shard.links.get_mut(link.0);
-            state.is_some_and(|link| {
-                let was_up = link.is_attached();
-                link.detached();
-                was_up
-            })
+            let was_up = shard.links.get(link.0).is_some_and(super::BackendLink::is_attached);
+            shard.detached(link);
+            was_up
         };
         if was_up || !reported {
             tracing::warn!(%error, backend = %url, "link to a business service is down");

@@ -6,10 +6,28 @@ use proto::{
     edge::v1::{EdgeEvent, Handshake, SocketOpened, edge_event::Kind},
 };
 
-use crate::socket::Identity;
+use crate::{session_id, socket::Identity};
 
 /// What an event takes up in a queue besides its contents.
 const EVENT_OVERHEAD_BYTES: usize = 128;
+
+/// Names for the events of one link: they count up from a random number, which no other link comes near.
+#[derive(Debug)]
+pub(super) struct EventNames {
+    next: u128,
+}
+
+impl EventNames {
+    pub(super) fn random() -> Self {
+        Self { next: session_id::random_number() }
+    }
+
+    pub(super) fn next(&mut self) -> Bytes {
+        let name = Bytes::copy_from_slice(&self.next.to_be_bytes());
+        self.next = self.next.wrapping_add(1);
+        name
+    }
+}
 
 /// Tells a business service of a socket.
 pub(crate) fn opened(

@@ -3,10 +3,11 @@
 use std::collections::{HashSet, VecDeque};
 
 use proto::edge::v1::{EdgeEvent, Membership, Welcome, edge_event::Kind};
+use service_kit::clock;
 
 use super::{LinkKey, Shard};
 use crate::{
-    backend_link::{self, Lost, SequenceError},
+    backend_link::{self, SequenceError},
     socket::{Socket, Stage},
 };
 
@@ -21,19 +22,49 @@ impl Shard {
         if welcome.resumed {
             state.resumed(welcome)?;
         } else {
-            let lost = state.started_anew(welcome);
-            self.announce(link, lost);
+            let mut lost = state.started_anew(welcome);
+            let in_flight = std::mem::take(&mut lost.in_flight);
+            let repeats = self.sort_in_flight(in_flight, welcome.takes_repeats);
+            self.announce(link, repeats, lost.unsent);
         }
         self.resume_waiting(link);
         Ok(())
     }
 
-    /// What was in flight is answered `unavailable`: it may or may not have taken effect. Then come the sockets that are in,
-    /// those that wait to be let in, and last what had not been sent.
-    fn announce(&mut self, link: LinkKey, lost: Lost) {
-        for event in &lost.in_flight {
-            self.give_up(event);
+    /// The link of a business service is down: whoever waits for room there is answered now.
+    pub(crate) fn detached(&mut self, link: LinkKey) {
+        if let Some(state) = self.links.get_mut(link.0) {
+            state.detached();
         }
+        self.resume_waiting(link);
+    }
+
+    /// What was in flight may or may not have taken effect. What the business service can tell by its name is sent again;
+    /// the clients of the rest are answered `unavailable`.
+    fn sort_in_flight(&mut self, in_flight: Vec<EdgeEvent>, takes_repeats: bool) -> Vec<EdgeEvent> {
+        let now_unix_ms = clock::unix_ms();
+        let mut repeats = Vec::new();
+        for event in in_flight {
+            if takes_repeats && self.may_repeat(&event, now_unix_ms) {
+                repeats.push(event);
+            } else {
+                self.give_up(&event);
+            }
+        }
+        repeats
+    }
+
+    /// Whether the client of an event has not been told what became of it, and need not be told yet.
+    fn may_repeat(&self, event: &EdgeEvent, now_unix_ms: u64) -> bool {
+        let Some(Kind::Event(client_event)) = &event.kind else { return false };
+        let waits =
+            client_event.ack_id.is_none_or(|id| self.client_acks.is_waiting((event.socket, id)));
+        waits && client_event.deadline_unix_ms > now_unix_ms
+    }
+
+    /// First the sockets that are in, and those that wait to be let in; then what is sent again, and last what had not been
+    /// sent.
+    fn announce(&mut self, link: LinkKey, repeats: Vec<EdgeEvent>, unsent: VecDeque<EdgeEvent>) {
         self.server_acks.forget(link);
         self.abandon_settlements(link);
         let sockets: Vec<EdgeEvent> = self
@@ -48,9 +79,9 @@ impl Shard {
             state.requeue(event);
         }
         state.all_announced();
-        for event in still_meaningful(lost.unsent, &known) {
-            state.requeue(event);
-        }
+        let is_meaningful = |event: &EdgeEvent| is_meaningful(event, &known);
+        repeats.into_iter().filter(is_meaningful).for_each(|event| state.repeat(event));
+        unsent.into_iter().filter(is_meaningful).for_each(|event| state.requeue(event));
     }
 
     fn belongs_to(&self, link: LinkKey, socket: &Socket) -> bool {
@@ -98,11 +129,8 @@ impl Shard {
 
 /// A business service that starts anew knows only the sockets that were announced, and its predecessor's tags mean
 /// nothing to it.
-fn still_meaningful(
-    unsent: VecDeque<EdgeEvent>,
-    known: &HashSet<u64>,
-) -> impl Iterator<Item = EdgeEvent> {
-    unsent.into_iter().filter(|event| match &event.kind {
+fn is_meaningful(event: &EdgeEvent, known: &HashSet<u64>) -> bool {
+    match &event.kind {
         Some(Kind::Event(_)) => known.contains(&event.socket),
         Some(
             Kind::Opened(_)
@@ -114,5 +142,5 @@ fn still_meaningful(
             | Kind::AllAnnounced(_),
         )
         | None => false,
-    })
+    }
 }

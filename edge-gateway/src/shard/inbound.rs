@@ -18,8 +18,12 @@ use super::{
     ConnectionKey, Flow, NamespaceKey, Shard, SocketKey, Wire, acks::ClientAck, rate::Allowance,
 };
 use crate::{
-    application::Application, backend_link::json_list, close_reason::CloseReason,
-    error_answer::ErrorAnswer, namespaces::EventRate, telemetry,
+    application::Application,
+    backend_link::{Reception, json_list},
+    close_reason::CloseReason,
+    error_answer::ErrorAnswer,
+    namespaces::EventRate,
+    telemetry,
 };
 
 /// An event as a client sent it.
@@ -219,11 +223,27 @@ impl Shard {
         let now = Instant::now();
         match self.take_event_allowance(key, event.socket, now) {
             Allowance::Granted => {}
-            Allowance::Refused { retry_after } => return self.refuse(key, event, retry_after),
+            Allowance::Refused { retry_after } => {
+                self.common.metrics.drops.rate_limited.increment(1);
+                return self.refuse(key, event, &ErrorAnswer::rate_limited(retry_after));
+            }
             Allowance::Exhausted => return self.closed(key, CloseReason::RateLimited),
         }
         let Some(socket) = self.sockets.get(event.socket.index()) else { return Flow::Continue };
         let (handle, namespace) = (socket.handle, socket.namespace);
+        let reception = self.link_of(namespace).map(|link| link.receive(event.name));
+        match reception {
+            None => return Flow::Continue,
+            Some(Reception::Taken) => {}
+            Some(Reception::Dropped) if event.ack_id.is_none() => {
+                self.common.metrics.drops.volatile.increment(1);
+                return Flow::Continue;
+            }
+            Some(Reception::Dropped | Reception::Refused) => {
+                self.common.metrics.drops.unavailable.increment(1);
+                return self.refuse(key, event, &ErrorAnswer::unavailable());
+            }
+        }
 
         let mut span = self.tracer.start(telemetry::SPAN_RECEIVE, SpanKind::Server, None);
         if let (Some(span), Some(namespace)) = (&mut span, self.namespaces.get(namespace.index())) {
@@ -247,6 +267,7 @@ impl Shard {
             ack_id: event.ack_id,
             attachments: event.attachments.to_vec(),
             deadline_unix_ms: clock::unix_ms().saturating_add(millis(timeout)),
+            ..ClientEvent::default()
         };
         let Some(link) = self.link_of(namespace) else { return Flow::Continue };
         link.client_event(handle, traceparent_of(span.as_ref()), client_event);
@@ -264,16 +285,14 @@ impl Shard {
         }
     }
 
-    fn refuse(&mut self, key: ConnectionKey, event: &Event<'_>, retry_after: Duration) -> Flow {
-        self.common.metrics.drops.rate_limited.increment(1);
-        let answer = ErrorAnswer::rate_limited(retry_after);
+    fn refuse(&mut self, key: ConnectionKey, event: &Event<'_>, answer: &ErrorAnswer) -> Flow {
         let Some(handle) = self.sockets.get(event.socket.index()).map(|socket| socket.handle)
         else {
             return Flow::Continue;
         };
         match event.json_id {
-            Some(id) => self.answer_json(key, Some(id.as_bytes()), &answer),
-            None => self.answer_socket(handle, event.ack_id, &answer),
+            Some(id) => self.answer_json(key, Some(id.as_bytes()), answer),
+            None => self.answer_socket(handle, event.ack_id, answer),
         }
         self.flow(key)
     }

@@ -17,5 +17,6 @@ mod plain_json;
 mod polling;
 mod recovery;
 mod reference_answers;
+mod repeats;
 mod support;
 mod webtransport;

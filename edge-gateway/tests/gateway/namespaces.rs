@@ -1,7 +1,7 @@
 //! Namespaces with terms of their own: authentication, origins, limits, what the backend is told.
 
 use proto::edge::v1::{
-    Accept, Audience, BackendFrame, Disconnect, Emit, Field, Handshake, Join, Welcome, edge_event,
+    Accept, Audience, Disconnect, Emit, Field, Handshake, Join, Welcome, edge_event,
     instruction::Kind,
 };
 
@@ -184,10 +184,9 @@ async fn a_socket_may_be_disconnected_together_with_its_connection() {
 #[tokio::test]
 async fn a_backend_that_asks_for_it_hears_which_rooms_a_socket_was_in() {
     let mut edge = Edge::start(&[]).await;
-    let mut stream = edge.stream().await;
     let welcome =
         Welcome { backend_id: "backend-1".to_owned(), rooms_on_close: true, ..Welcome::default() };
-    stream.send_frame(BackendFrame { welcome: Some(welcome), ..BackendFrame::default() }).await;
+    let mut stream = edge.stream().await.welcome_with(welcome).await;
     let (mut client, socket) = edge.in_chat(&mut stream, "alice").await;
     let join = |room: &str| {
         Kind::Join(Join { sockets: vec![socket], room: room.to_owned(), ..Join::default() })

@@ -113,7 +113,11 @@ impl EdgeLink for Scripted {
 impl Stream {
     /// Answers the hello as a business service that starts with nothing.
     pub(crate) async fn welcome(self, backend_id: &str) -> Self {
-        let welcome = Welcome { backend_id: backend_id.to_owned(), ..Welcome::default() };
+        let backend_id = backend_id.to_owned();
+        self.welcome_with(Welcome { backend_id, ..Welcome::default() }).await
+    }
+
+    pub(crate) async fn welcome_with(self, welcome: Welcome) -> Self {
         self.send_frame(BackendFrame { welcome: Some(welcome), ..BackendFrame::default() }).await;
         self
     }
