@@ -14,8 +14,7 @@ use crate::{
     room::{Arrival, Joined, Left, Parting},
     room_key::RoomKey,
     room_log::{
-        Appended, Author, Durability, Entry, Gap, Limit, LogFailed, Page, Position, Publication,
-        Range, RoomLog,
+        Appended, Author, Entry, Gap, Limit, LogFailed, Page, Position, Publication, Range, RoomLog,
     },
     telemetry,
     user::User,
@@ -57,7 +56,7 @@ impl<L: RoomLog> Worker<L> {
             {
                 event.refuse(&self.metrics, &ClientError::NOT_A_MEMBER);
             }
-            Action::Message { .. } if event.is_repeated && self.forgets(&room) => {
+            Action::Message { .. } if event.is_repeated => {
                 event.refuse(&self.metrics, &ClientError::UNCERTAIN);
             }
             Action::Message { text, id } => self.message(event, room, (text, id), now_ms).await,
@@ -66,13 +65,6 @@ impl<L: RoomLog> Worker<L> {
                 self.history(event, &room, (range, count), now_ms).await;
             }
             Action::Presence => self.presence(event, &room),
-        }
-    }
-
-    /// Whether a log cannot tell what an earlier life of the service has appended.
-    fn forgets(&self, room: &RoomKey) -> bool {
-        match self.log.durability(room) {
-            Durability::Memory => true,
         }
     }
 
