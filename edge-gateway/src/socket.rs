@@ -44,8 +44,8 @@ pub(crate) enum Stage {
         /// What it was elsewhere, if the client has recovered its connection.
         found: Option<Box<Found>>,
     },
-    /// It was let in, and waits for the rest of what it missed elsewhere.
-    Arriving { found: Box<Found> },
+    /// It was let in, and waits for the rest of what it missed elsewhere. Once that is here, nothing of it is there any more.
+    Arriving { found: Option<Box<Found>> },
     /// It was let in.
     Live,
     /// It has lost its connection, and may come back.

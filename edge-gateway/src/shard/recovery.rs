@@ -5,6 +5,7 @@
 //!  live ──connection lost──► suspended ──CONNECT with pid──► live     here: at once
 //!   │                            │
 //!   │                            └──claimed by another shard or edge──► gone, and there: opening ─► arriving ─► live
+//!   │                                                                                  as soon as it is gone ─► suspended
 //!   └──CONNECT with pid, before the loss was noticed: its old connection is closed
 //! ```
 
@@ -174,9 +175,15 @@ impl Shard {
         else {
             return false;
         };
-        let (Stage::Live, Some(recoverable)) = (&socket.stage, &mut socket.recoverable) else {
-            return false;
+        let confirmed_at = match socket.stage {
+            Stage::Live => confirmed_at,
+            // It has been sent nothing yet.
+            Stage::Arriving { found: None } => None,
+            Stage::Opening { .. } | Stage::Arriving { .. } | Stage::Suspended { .. } => {
+                return false;
+            }
         };
+        let Some(recoverable) = &mut socket.recoverable else { return false };
         if !reason.may_recover() || !may_come_back {
             return false;
         }
@@ -307,7 +314,7 @@ impl Shard {
             return Err("unknown");
         }
         let confirmed_at = match socket.stage {
-            Stage::Suspended { .. } => None,
+            Stage::Suspended { .. } | Stage::Arriving { found: None } => None,
             Stage::Live => {
                 self.confirmed_at(self.connections.get(socket.connection.index as usize))
             }
@@ -374,7 +381,12 @@ impl Shard {
     /// A client that comes back before we have noticed that it was gone: its old connection is of no use to anybody.
     pub(super) fn suspend_elsewhere(&mut self, socket: SocketKey) {
         let known = self.sockets.get(socket.index());
-        if let Some(Socket { stage: Stage::Live, connection, .. }) = known {
+        if let Some(Socket {
+            stage: Stage::Live | Stage::Arriving { found: None },
+            connection,
+            ..
+        }) = known
+        {
             let connection = *connection;
             self.close(connection, CloseReason::Replaced);
         }

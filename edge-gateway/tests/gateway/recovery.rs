@@ -32,7 +32,7 @@ async fn enter(edge: &Edge, stream: &mut Stream, subject: &str) -> (Client, u64,
     client.send(&format!(r#"40/chat,{{"token":"ok:{subject}"}}"#)).await;
     let (socket, opened) = stream.opened().await;
     stream.instruct([Kind::Accept(Accept { socket })]).await;
-    let names = Names::of(&client.text().await);
+    let names = Names::of(&client.packet().await);
     assert_eq!(names.sid, opened.socket_id);
     (client, socket, names)
 }
@@ -68,12 +68,7 @@ fn event(text: &str) -> (String, String) {
 }
 
 async fn next_event(client: &mut Client) -> (String, String) {
-    loop {
-        let text = client.text().await;
-        if text != "2" {
-            return event(&text);
-        }
-    }
+    event(&client.packet().await)
 }
 
 async fn suspended(stream: &mut Stream) -> (u64, String) {
@@ -260,7 +255,7 @@ async fn a_backend_that_starts_anew_hears_who_is_suspended() {
 
 #[tokio::test]
 async fn a_client_that_is_cut_again_before_it_has_read_anything_loses_nothing() {
-    let flags = ["--edge-ping-interval=200ms", "--edge-ping-timeout=200ms"];
+    let flags = ["--edge-ping-interval=1s", "--edge-ping-timeout=500ms"];
     let (edge, mut stream) = Edge::with_terms(TERMS, &flags).await;
     let (client, socket, names) = enter(&edge, &mut stream, "alice").await;
     drop(client);
@@ -330,42 +325,55 @@ async fn opened_on(streams: &mut [Stream; 2]) -> (usize, u64, SocketOpened) {
     }
 }
 
-#[tokio::test]
-async fn a_client_that_comes_back_on_another_shard_misses_nothing_and_gets_nothing_twice() {
-    let (edge, mut streams) = two_shards().await;
+/// Brings a client back until the kernel has chosen the other shard; returns it with its socket there.
+async fn come_back_elsewhere(
+    edge: &Edge,
+    streams: &mut [Stream; 2],
+    home: usize,
+    names: &Names,
+    offset: Option<&str>,
+) -> (Client, u64, SocketOpened) {
+    loop {
+        let mut client = edge.socket_io().await;
+        come_back(&mut client, "alice", names, offset).await;
+        let (at, event) = within("an event", next_of_either(streams)).await;
+        match event.kind {
+            Some(edge_event::Kind::Opened(opened)) if at != home => {
+                return (client, event.socket, opened);
+            }
+            Some(edge_event::Kind::Resumed(_)) if at == home => drop(client),
+            kind => panic!("{kind:?}"),
+        }
+        suspended(&mut streams[home]).await;
+    }
+}
+
+/// A client in `/chat` and in the room `a`, the number of its shard, and its socket.
+async fn in_a_room(edge: &Edge, streams: &mut [Stream; 2]) -> (Client, usize, u64, Names) {
     let mut client = edge.socket_io().await;
     client.send(r#"40/chat,{"token":"ok:alice"}"#).await;
-    let (home, socket, opened) = opened_on(&mut streams).await;
+    let (home, socket, opened) = opened_on(streams).await;
     streams[home].instruct([Kind::Accept(Accept { socket }), join(socket, "a")]).await;
     let names = Names::of(&client.text().await);
     assert_eq!(names.sid, opened.socket_id);
+    (client, home, socket, names)
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_on_another_shard_misses_nothing_and_gets_nothing_twice() {
+    let (edge, mut streams) = two_shards().await;
+    let (mut client, home, socket, names) = in_a_room(&edge, &mut streams).await;
     streams[home].instruct([Kind::Emit(to_room("a", "seen"))]).await;
     let (_, offset) = next_event(&mut client).await;
     drop(client);
     suspended(&mut streams[home]).await;
     streams[home].instruct([Kind::Emit(to_room("a", "missed"))]).await;
 
-    // The kernel chooses the shard; it chooses the other one sooner or later.
-    let (mut client, other, here) = loop {
-        let mut client = edge.socket_io().await;
-        come_back(&mut client, "alice", &names, Some(&offset)).await;
-        let both = &mut streams;
-        let (at, event) = within("an event", next_of_either(both)).await;
-        match event.kind {
-            Some(edge_event::Kind::Opened(opened)) if at != home => {
-                assert!(opened.recovered && !opened.announced);
-                assert_eq!((&opened.socket_id, &opened.memberships[0].room[..]), (&names.sid, "a"));
-                break (client, at, event.socket);
-            }
-            Some(edge_event::Kind::Resumed(_)) => {
-                assert_eq!(next_event(&mut client).await.0, "missed");
-                client.text().await;
-                drop(client);
-                suspended(&mut streams[home]).await;
-            }
-            kind => panic!("{kind:?}"),
-        }
-    };
+    let (mut client, here, opened) =
+        come_back_elsewhere(&edge, &mut streams, home, &names, Some(&offset)).await;
+    let other = 1 - home;
+    assert!(opened.recovered && !opened.announced);
+    assert_eq!((&opened.socket_id, &opened.memberships[0].room[..]), (&names.sid, "a"));
 
     // Before it is let in, what is emitted reaches it where it was; after that it may reach it in both places.
     streams[home].instruct([Kind::Emit(to_room("a", "before"))]).await;
@@ -377,12 +385,71 @@ async fn a_client_that_comes_back_on_another_shard_misses_nothing_and_gets_nothi
     streams[other].instruct([accept, both, Kind::Emit(to_room("a", "after"))]).await;
 
     assert_eq!(streams[home].closed().await, (socket, "moved".to_owned()));
+    assert_eq!(resumed(&mut streams[other]).await, here);
     for expected in ["missed", "before", "in both places", "after"] {
         assert_eq!(next_event(&mut client).await.0, expected);
     }
     assert_eq!(Names::of(&client.text().await), names);
     streams[other].instruct([Kind::Emit(to_room("a", "on the new shard"))]).await;
     assert_eq!(next_event(&mut client).await.0, "on the new shard");
+}
+
+#[tokio::test]
+async fn what_comes_late_on_the_new_link_comes_once_although_it_has_no_position() {
+    let (edge, mut streams) = two_shards().await;
+    let (client, home, socket, names) = in_a_room(&edge, &mut streams).await;
+    drop(client);
+    suspended(&mut streams[home]).await;
+    let (mut client, here, _) = come_back_elsewhere(&edge, &mut streams, home, &names, None).await;
+    let (both, other) = (Kind::Emit(to_room("a", "in both places")), 1 - home);
+
+    streams[other].instruct([Kind::Accept(Accept { socket: here })]).await;
+    streams[home].instruct([both.clone()]).await;
+    assert_eq!(streams[home].closed().await, (socket, "moved".to_owned()));
+    // The old place has given its all, and the new link lags behind.
+    streams[other].acknowledges = false;
+    assert_eq!(resumed(&mut streams[other]).await, here);
+    streams[other].instruct([both]).await;
+    streams[other].acknowledges = true;
+    streams[other].instruct([Kind::Emit(to_room("a", "after"))]).await;
+
+    for expected in ["in both places", "after"] {
+        assert_eq!(next_event(&mut client).await.0, expected);
+    }
+    assert_eq!(Names::of(&client.text().await), names);
+}
+
+#[tokio::test]
+async fn a_client_that_is_cut_again_when_its_socket_has_just_moved_loses_nothing() {
+    let (edge, mut streams) = two_shards().await;
+    let (client, home, socket, names) = in_a_room(&edge, &mut streams).await;
+    drop(client);
+    suspended(&mut streams[home]).await;
+    streams[home].instruct([Kind::Emit(to_room("a", "missed"))]).await;
+    let (client, here, _) = come_back_elsewhere(&edge, &mut streams, home, &names, None).await;
+    let other = 1 - home;
+    streams[other].instruct([Kind::Accept(Accept { socket: here })]).await;
+    assert_eq!(streams[home].closed().await, (socket, "moved".to_owned()));
+    streams[other].acknowledges = false;
+    assert_eq!(resumed(&mut streams[other]).await, here);
+
+    drop(client);
+    assert_eq!(suspended(&mut streams[other]).await, (here, "transport_closed".to_owned()));
+    streams[other].acknowledges = true;
+    streams[other].instruct([]).await;
+
+    let mut client = edge.socket_io().await;
+    come_back(&mut client, "alice", &names, None).await;
+    let (at, event) = within("an event", next_of_either(&mut streams)).await;
+    if let Some(edge_event::Kind::Opened(opened)) = event.kind {
+        // The kernel has chosen the first shard.
+        assert!(opened.recovered);
+        streams[at].instruct([Kind::Accept(Accept { socket: event.socket })]).await;
+        assert_eq!(streams[other].closed().await, (here, "moved".to_owned()));
+        resumed(&mut streams[at]).await;
+    }
+    assert_eq!(next_event(&mut client).await.0, "missed");
+    assert_eq!(Names::of(&client.text().await), names);
 }
 
 async fn next_of_either(streams: &mut [Stream; 2]) -> (usize, proto::edge::v1::EdgeEvent) {
@@ -410,17 +477,8 @@ async fn who_is_refused_elsewhere_cannot_go_on_where_he_was() {
     drop(client);
     suspended(&mut streams[home]).await;
 
-    // Until the kernel has chosen the other shard.
-    let (mut client, other, here) = loop {
-        let mut client = edge.socket_io().await;
-        come_back(&mut client, "alice", &names, None).await;
-        let (at, event) = within("an event", next_of_either(&mut streams)).await;
-        if at != home {
-            break (client, at, event.socket);
-        }
-        drop(client);
-        suspended(&mut streams[home]).await;
-    };
+    let (mut client, here, _) = come_back_elsewhere(&edge, &mut streams, home, &names, None).await;
+    let other = 1 - home;
     let refuse = Refuse { socket: here, message: "Banned".to_owned(), ..Refuse::default() };
     streams[other].instruct([Kind::Refuse(refuse)]).await;
 

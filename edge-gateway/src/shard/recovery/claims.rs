@@ -9,10 +9,12 @@
 //!   │ fetch ────────────────────────────────► │ tells the business service that the socket has moved, waits until
 //!   │                                         │ it knows, and so until nothing more can come, and ends the socket
 //!   │ ◄── what it missed in between           │
+//!   │ asks the business service ─► acknowledged: what was emitted to both places is in both
 //!   │ the client gets all of it, in order     │
 //! ```
 //!
-//! What was emitted to both in between is recognised and given once.
+//! What was emitted to both in between is recognised and given once. From the last answer of the other shard on the socket
+//! is here alone, and may be suspended like any other.
 
 use std::{
     cell::RefCell,
@@ -117,6 +119,9 @@ struct Waiting {
 enum Then {
     /// It has the socket here: fetch what it missed until now.
     Fetch,
+    /// Whatever was emitted to the socket in both places has come to this one: go on after `offset`, with what of the rest
+    /// came here too given once.
+    GoOn { offset: Option<Box<str>>, rest: Vec<Missed> },
     /// It has it no more: hand over what came for it after this number of the log.
     Settle { reaches: u64, reply: oneshot::Sender<Option<Vec<Missed>>> },
 }
@@ -290,21 +295,23 @@ impl Shard {
         }
         let Some(socket) = self.sockets.get_mut(key.index()) else { return };
         let handle = socket.handle;
-        socket.stage = Stage::Arriving { found };
+        socket.stage = Stage::Arriving { found: Some(found) };
         self.wait_for_acknowledgement(handle, namespace, Then::Fetch);
     }
 
     /// Fetches the rest of what a socket missed: its business service sends whatever comes from now on here.
     fn fetch_rest(&mut self, handle: u64) {
         let socket = self.socket_by_handle(handle).and_then(|key| self.sockets.get(key.index()));
-        let Some(Socket { stage: Stage::Arriving { found }, .. }) = socket else { return };
+        let Some(Socket { stage: Stage::Arriving { found: Some(found) }, .. }) = socket else {
+            return;
+        };
         let (place, settlement) = (found.place, found.claimed.settlement);
         let claims = &mut self.recovery.claims;
         let (mailboxes, shard) = (claims.mailboxes.clone(), claims.shard.clone());
         claims.tasks.spawn_local(async move {
             let rest = fetch(&mailboxes, place, settlement).await;
             if let Some(shard) = shard.upgrade() {
-                shard.borrow_mut().arrived(handle, rest);
+                shard.borrow_mut().fetched(handle, rest);
             }
         });
     }
@@ -312,8 +319,16 @@ impl Shard {
     /// Ends what a socket is elsewhere, when its business service does not want it here: its client must not go on there.
     pub(in crate::shard) fn end_elsewhere(&mut self, key: SocketKey) {
         let found = match self.sockets.get(key.index()).map(|socket| &socket.stage) {
-            Some(Stage::Opening { found: Some(found), .. } | Stage::Arriving { found }) => found,
-            Some(Stage::Opening { .. } | Stage::Live | Stage::Suspended { .. }) | None => return,
+            Some(
+                Stage::Opening { found: Some(found), .. } | Stage::Arriving { found: Some(found) },
+            ) => found,
+            Some(
+                Stage::Opening { .. }
+                | Stage::Arriving { .. }
+                | Stage::Live
+                | Stage::Suspended { .. },
+            )
+            | None => return,
         };
         let (place, settlement) = (found.place, found.claimed.settlement);
         let claims = &mut self.recovery.claims;
@@ -342,6 +357,7 @@ impl Shard {
         for Waiting { handle, then, .. } in done {
             match then {
                 Then::Fetch => self.fetch_rest(handle),
+                Then::GoOn { offset, rest } => self.arrived(handle, offset.as_deref(), &rest),
                 Then::Settle { reaches, reply } => {
                     // Whoever asked may have stopped waiting.
                     reply.send(self.settled(handle, reaches)).ok();
@@ -358,6 +374,14 @@ impl Shard {
     /// Gives up what no business service has acknowledged in time.
     pub(super) fn expire_claims(&mut self, now: Instant) {
         self.end_settlements(|one| one.give_up_at <= now);
+        let is_over =
+            |one: &mut Waiting| matches!(one.then, Then::GoOn { .. }) && one.give_up_at <= now;
+        let over: Vec<Waiting> = self.recovery.claims.waiting.extract_if(.., is_over).collect();
+        for Waiting { handle, then, .. } in over {
+            if let Then::GoOn { offset, rest } = then {
+                self.arrived(handle, offset.as_deref(), &rest);
+            }
+        }
         while self.recovery.claims.tasks.try_join_next().is_some() {}
     }
 
@@ -374,27 +398,52 @@ impl Shard {
 
     /// Everything that a claimed socket missed elsewhere is here. Without it the claim is void: another one came after it,
     /// or the other shard has ended, and the client must try again.
-    fn arrived(&mut self, handle: u64, rest: Option<Vec<Missed>>) {
+    ///
+    /// Some of it was emitted to the socket here too, and may still be on its way: this link need not be as fast as the
+    /// other one. It has come when the business service has acknowledged what it is told now.
+    fn fetched(&mut self, handle: u64, rest: Option<Vec<Missed>>) {
         let Some(key) = self.socket_by_handle(handle) else { return };
         let Some(socket) = self.sockets.get_mut(key.index()) else { return };
-        let connection = socket.connection;
-        let Some(rest) = rest else { return self.close(connection, CloseReason::Replaced) };
-        let Stage::Arriving { found } = std::mem::replace(&mut socket.stage, Stage::Live) else {
-            return;
+        let Some(rest) = rest else {
+            let connection = socket.connection;
+            return self.close(connection, CloseReason::Replaced);
         };
+        let Stage::Arriving { found } = &mut socket.stage else { return };
+        let Some(found) = found.take() else { return };
         let Found { wanted, claimed, .. } = *found;
-        let Some(log) = self.recovery.log(socket.namespace) else { return };
-        let Some(recoverable) = &socket.recoverable else { return };
-        let numbers = recoverable.doubles(&Search::of(socket, log, None), &rest);
-        let logged = rest.iter().filter(|one| one.is_logged).map(|one| one.fingerprint).collect();
         let offset = wanted.offset.map(String::into_boxed_str);
-        let brought = claimed.missed.into_iter().chain(rest).collect();
+        let logged = rest.iter().filter(|one| one.is_logged).map(|one| one.fingerprint).collect();
+        let brought = claimed.missed.into_iter().chain(rest.iter().cloned()).collect();
         if let Some(recoverable) = &mut socket.recoverable {
+            let numbers = Vec::new();
             recoverable.bring(offset.clone(), brought, Doubles { numbers, logged });
         }
+        let (namespace, identity) = (socket.namespace, socket.identity.clone());
         self.recovery.doubles_until = Some(Instant::now() + DOUBLES_TIME);
+        if let Some(link) = self.link_of(namespace) {
+            link.socket_resumed(handle, identity.as_deref());
+        }
+        self.wait_for_acknowledgement(handle, namespace, Then::GoOn { offset, rest });
+    }
+
+    /// Lets a socket go on here, unless its client has been lost meanwhile: then it waits for it.
+    fn arrived(&mut self, handle: u64, offset: Option<&str>, rest: &[Missed]) {
+        let Some(key) = self.socket_by_handle(handle) else { return };
         let Some(socket) = self.sockets.get(key.index()) else { return };
-        match self.missed_by(socket, offset.as_deref(), None) {
+        let Some(log) = self.recovery.log(socket.namespace) else { return };
+        let Some(recoverable) = &socket.recoverable else { return };
+        let numbers = recoverable.doubles(&Search::of(socket, log, None), rest);
+        let Some(socket) = self.sockets.get_mut(key.index()) else { return };
+        if let Some(recoverable) = &mut socket.recoverable {
+            recoverable.note_doubles(numbers);
+        }
+        if !matches!(socket.stage, Stage::Arriving { .. }) {
+            return;
+        }
+        socket.stage = Stage::Live;
+        let connection = socket.connection;
+        let Some(socket) = self.sockets.get(key.index()) else { return };
+        match self.missed_by(socket, offset, None) {
             Some(missed) => self.go_on(key, &missed),
             None => self.close(connection, CloseReason::SlowConsumer),
         }

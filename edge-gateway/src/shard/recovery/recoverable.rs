@@ -89,6 +89,11 @@ impl Recoverable {
         self.doubles = doubles;
     }
 
+    /// Notes which entries of the log have been brought too.
+    pub(super) fn note_doubles(&mut self, numbers: Vec<u64>) {
+        self.doubles.numbers = numbers;
+    }
+
     /// Whether it holds what its client may have missed elsewhere.
     pub(super) fn has_brought(&self) -> bool {
         !self.brought.is_empty()
