@@ -49,5 +49,11 @@ export async function plainWebSocket(system, subject) {
   return { socket, heard, send: (message) => socket.send(JSON.stringify(message)) };
 }
 
+/**
+ * Whether the client's engine, told to close, closes at once. In the middle of an upgrade it closes within the answer to a
+ * poll; the client keeps the events of that answer without having noted their offsets, and is given them again.
+ */
+export const canBeCut = (socket) => socket.connected && !socket.io.engine.upgrading;
+
 /** The number of the edge that has a client's session: the first two bytes of its id. */
 export const owner = (socket) => Buffer.from(socket.io.engine.id, "base64url").readUInt16BE(0);
