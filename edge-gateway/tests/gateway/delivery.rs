@@ -341,14 +341,15 @@ async fn what_waits_for_a_client_is_written_before_its_connection_is_closed() {
     let (mut client, socket) = edge.in_chat(&mut stream, "alice").await;
     let payload: bytes::Bytes = format!("[\"{}\"]", "x".repeat(1_000_000)).into();
 
-    for _ in 0..30 {
+    // More than the kernel's buffers hold, and not more than a busy machine can write in the time that there is.
+    for _ in 0..16 {
         stream.instruct([emit(only(socket), "big", payload.clone())]).await;
     }
     stream.instruct([Kind::Close(Close { sockets: vec![socket] })]).await;
 
     assert_eq!(stream.closed().await.0, socket);
     let (events, code) = client.until_its_end().await;
-    assert_eq!((events.len(), code), (30, Some(4007)));
+    assert_eq!((events.len(), code), (16, Some(4007)));
 }
 
 #[tokio::test]

@@ -12,6 +12,9 @@ use tokio_tungstenite::MaybeTlsStream;
 
 use crate::support::{Client, Edge, get, within};
 
+/// For clients that do not answer them, and tests that take their time.
+const NO_PINGS: &str = "--edge-ping-interval=1h";
+
 #[tokio::test]
 async fn packets_that_break_the_protocol_close_the_connection() {
     let (edge, mut stream) = Edge::attached(&[]).await;
@@ -126,7 +129,7 @@ async fn what_cannot_be_read_counts_as_an_event() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_is_closed_and_nobody_waits_for_it() {
-    let (edge, mut stream) = Edge::attached(&["--edge-outbox-bytes-max=100000"]).await;
+    let (edge, mut stream) = Edge::attached(&["--edge-outbox-bytes-max=100000", NO_PINGS]).await;
     let (_slow, slow_socket) = edge.in_chat(&mut stream, "slow").await;
     let (mut good, good_socket) = edge.in_chat(&mut stream, "good").await;
     let join = Join {
@@ -169,7 +172,7 @@ async fn a_client_that_does_not_read_is_closed_and_nobody_waits_for_it() {
 
 #[tokio::test]
 async fn a_full_link_slows_the_clients_that_use_it() {
-    let flags = ["--edge-events-per-second=100000", "--edge-events-burst=100000"];
+    let flags = ["--edge-events-per-second=100000", "--edge-events-burst=100000", NO_PINGS];
     let (edge, mut stream) = Edge::attached(&flags).await;
     let (mut client, _) = edge.in_chat(&mut stream, "alice").await;
     stream.acknowledges = false;
@@ -240,7 +243,7 @@ async fn refused_requests_close_their_connection() {
 
 #[tokio::test]
 async fn a_client_that_answers_is_slowed_by_a_full_link_too() {
-    let (edge, mut stream) = Edge::attached(&[]).await;
+    let (edge, mut stream) = Edge::attached(&[NO_PINGS]).await;
     let (mut client, socket) = edge.in_chat(&mut stream, "alice").await;
     for tag in 1..=400 {
         let audience = Audience {

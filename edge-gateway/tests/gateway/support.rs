@@ -39,7 +39,7 @@ pub(crate) use self::{
 };
 
 /// How long anything may take before a test fails, on a machine that may be busy.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Waits for something that must happen.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
