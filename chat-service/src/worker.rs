@@ -136,6 +136,9 @@ impl<L: RoomLog> Worker<L> {
             Command::SocketMoved(ticket, socket, room) => {
                 self.handle_moved(ticket, &socket, room).await;
             }
+            Command::SocketLeft(ticket, socket, room) => {
+                self.handle_left_elsewhere(ticket, &socket, &room);
+            }
             Command::SocketResumed(ticket, socket) => self.handle_resumed(ticket, socket),
             Command::CatchUp(catch_up) => self.handle_catch_up(*catch_up, now_ms).await,
             Command::LinkGone(link) => self.handle_link_gone(link),

@@ -19,7 +19,7 @@ use self::{
     outstanding::Held,
 };
 pub(crate) use self::{
-    events::{bytes_of, json_list, opened},
+    events::{Moves, bytes_of, json_list, opened},
     outstanding::Reception,
 };
 use crate::{
@@ -190,9 +190,14 @@ impl BackendLink {
         self.push(event(handle, Kind::Suspended(suspended)));
     }
 
-    pub(crate) fn socket_resumed(&mut self, handle: u64, identity: Option<&Identity>) {
+    pub(crate) fn socket_resumed(
+        &mut self,
+        handle: u64,
+        identity: Option<&Identity>,
+        Moves { joined, left }: Moves,
+    ) {
         let identity = identity.map(wire_identity);
-        self.push(event(handle, Kind::Resumed(SocketResumed { identity })));
+        self.push(event(handle, Kind::Resumed(SocketResumed { identity, joined, left })));
     }
 
     pub(crate) fn client_event(&mut self, handle: u64, traceparent: String, event: ClientEvent) {

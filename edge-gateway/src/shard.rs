@@ -45,7 +45,7 @@ use self::{
 pub(crate) use self::{
     recovery::{
         Missed, Recoverable, Recovery, Wanted,
-        claims::{self, Claim, Claimed, Found, Settlement},
+        claims::{self, Claim, Claimed, Found, Rest, Settled, Settlement},
     },
     wheel::TICK,
     wire::{JsonSession, JsonStage, Wire},

@@ -68,7 +68,11 @@ pub(super) enum EventKind {
         memberships: Vec<Membership>,
     },
     Suspended,
-    Resumed,
+    /// Its client is back. One that has moved here may have joined and left rooms where it was since it was opened.
+    Resumed {
+        joined: Vec<String>,
+        left: Vec<String>,
+    },
     /// A client that the edge let come without a token.
     Unidentified,
     /// No announcement follows.
@@ -172,7 +176,10 @@ impl TryFrom<wire::EdgeEvent> for Event {
             }) => EventKind::Client(Sent { name, args, ack_id, deadline_unix_ms, is_repeated }),
             Kind::Suspended(wire::SocketSuspended { reason: _ }) => EventKind::Suspended,
             // It is the same user, and the others know its profile.
-            Kind::Resumed(wire::SocketResumed { identity: _ }) => EventKind::Resumed,
+            Kind::Resumed(wire::SocketResumed { identity: _, joined, left }) => {
+                let joined = joined.into_iter().map(|membership| membership.room).collect();
+                EventKind::Resumed { joined, left }
+            }
             Kind::AllAnnounced(wire::AllAnnounced {}) => EventKind::AllAnnounced,
             Kind::Ack(_) | Kind::AckFinished(_) => EventKind::Unasked,
         };

@@ -202,9 +202,23 @@ impl Life {
                 }
             }
             EventKind::Suspended => {
-                self.tell_workers(handle, seq, planned, Command::SocketSuspended);
+                let ticket = self.outbox.ticket(seq, Instructions::default());
+                self.tell_workers(handle, &ticket, planned, Command::SocketSuspended);
             }
-            EventKind::Resumed => self.tell_workers(handle, seq, planned, Command::SocketResumed),
+            EventKind::Resumed { joined, left } => {
+                let ticket = self.outbox.ticket(seq, Instructions::default());
+                self.tell_workers(handle, &ticket, planned, Command::SocketResumed);
+                let attached = self.sockets.get(&handle);
+                if let Some(socket) = attached.map(|attached| Arc::clone(&attached.socket)) {
+                    let joined = joined.iter();
+                    planned.extend(
+                        joined.filter_map(|room| self.take_over(settings, &ticket, &socket, room)),
+                    );
+                    let left = left.iter();
+                    planned
+                        .extend(left.filter_map(|room| give_up(settings, &ticket, &socket, room)));
+                }
+            }
             EventKind::Unidentified => {
                 let mut ticket = self.outbox.ticket(seq, Instructions::default());
                 ticket.instructions.refuse(handle, "Unauthorized", br#"{"code":"unauthorized"}"#);
@@ -231,7 +245,8 @@ impl Life {
         settings: &LinkSettings,
         planned: &mut VecDeque<Planned>,
     ) {
-        self.tell_workers(handle, seq, planned, |ticket, socket| {
+        let ticket = self.outbox.ticket(seq, Instructions::default());
+        self.tell_workers(handle, &ticket, planned, |ticket, socket| {
             Command::SocketClosed(ticket, socket, departure)
         });
         if self.sockets.remove(&handle).is_some() {
@@ -263,11 +278,10 @@ impl Life {
     fn tell_workers(
         &self,
         handle: u64,
-        seq: u64,
+        ticket: &Ticket,
         planned: &mut VecDeque<Planned>,
         command: impl Fn(Ticket, SocketKey) -> Command,
     ) {
-        let ticket = self.outbox.ticket(seq, Instructions::default());
         let Some(attached) = self.sockets.get(&handle) else { return };
         for worker in attached.workers.iter() {
             let command = command(ticket.another(), attached.socket.key);
@@ -353,6 +367,22 @@ impl Life {
         };
         Some(Planned { worker, command: Command::Restore(Box::new(restore)) })
     }
+}
+
+/// Takes a socket out of a room that it had left on another link.
+fn give_up(
+    settings: &LinkSettings,
+    ticket: &Ticket,
+    socket: &Arc<Socket>,
+    room: &str,
+) -> Option<Planned> {
+    let Ok(room) = RoomKey::parse(&socket.namespace, room) else {
+        tracing::error!("edge takes a socket out of what is no room");
+        return None;
+    };
+    let worker = settings.workers.of(&room);
+    let command = Command::SocketLeft(ticket.another(), Arc::clone(socket), room);
+    Some(Planned { worker, command })
 }
 
 impl Attached {

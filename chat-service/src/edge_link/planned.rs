@@ -36,7 +36,8 @@ impl Planned {
             Command::SocketClosed(ticket, ..)
             | Command::SocketSuspended(ticket, _)
             | Command::SocketResumed(ticket, _)
-            | Command::SocketMoved(ticket, ..) => ticket.expect(SMALL_ANSWER_BYTES),
+            | Command::SocketMoved(ticket, ..)
+            | Command::SocketLeft(ticket, ..) => ticket.expect(SMALL_ANSWER_BYTES),
             Command::Restore(_) | Command::LinkGone(_) | Command::Query(_) => {}
         }
     }
@@ -50,7 +51,8 @@ impl Planned {
             | Command::SocketClosed(..)
             | Command::SocketSuspended(..)
             | Command::SocketResumed(..)
-            | Command::SocketMoved(..) => true,
+            | Command::SocketMoved(..)
+            | Command::SocketLeft(..) => true,
             Command::LinkGone(_) | Command::Query(_) => false,
         }
     }

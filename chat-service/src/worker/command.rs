@@ -33,6 +33,8 @@ pub(crate) enum Command {
     /// A socket has come from another link, where it stays until this is done, and was in a room there. What was sent to it
     /// until now it brings with it.
     SocketMoved(Ticket, Arc<Socket>, RoomKey),
+    /// One that has moved had left a room where it was before.
+    SocketLeft(Ticket, Arc<Socket>, RoomKey),
     CatchUp(Box<CatchUp>),
     /// A link is gone: its sockets leave all their rooms.
     LinkGone(LinkKey),

@@ -11,7 +11,7 @@ use crate::{
     client_view::{self, JoinedView, MESSAGE, Recovery, TYPING},
     edge_link::Emit,
     request::{Action, PAGE_ENTRIES_MAX, Request},
-    room::{Arrival, Joined, Left, Parting},
+    room::{Arrival, Joined},
     room_key::RoomKey,
     room_log::{
         Appended, Author, Entry, Gap, Limit, LogFailed, Page, Position, Publication, Range, RoomLog,
@@ -124,14 +124,7 @@ impl<L: RoomLog> Worker<L> {
     fn leave(&mut self, event: &mut ClientEvent, key: &RoomKey) {
         let socket = Arc::clone(&event.socket);
         event.ticket.instructions.leave(socket.key, key);
-        let room = self.rooms.get_mut(key);
-        let left = room.map_or(Left::Never, |room| room.handle_leave(socket.key, Parting::Final));
-        if left != Left::Never {
-            socket.give_room_back();
-            if let Some(link) = self.links.get_mut(&socket.key.link) {
-                link.forget_membership(socket.key, key);
-            }
-        }
+        let left = self.take_out(&socket, key);
         self.handle_left(key, left, &mut Cause::Event(&mut event.ticket));
         event.answer(&self.metrics, || client_view::left(key.name()));
     }

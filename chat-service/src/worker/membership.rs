@@ -83,6 +83,34 @@ impl<L: RoomLog> Worker<L> {
         self.effects.finish_ticket(ticket);
     }
 
+    /// A socket that has moved here had left a room where it was before.
+    pub(super) fn handle_left_elsewhere(
+        &mut self,
+        mut ticket: Ticket,
+        socket: &Socket,
+        key: &RoomKey,
+    ) {
+        if ticket.outbox().is_closed() {
+            return;
+        }
+        let left = self.take_out(socket, key);
+        self.handle_left(key, left, &mut Cause::Event(&mut ticket));
+        self.effects.finish_ticket(ticket);
+    }
+
+    /// Ends the stay of a socket in a room, if it is in it.
+    pub(super) fn take_out(&mut self, socket: &Socket, key: &RoomKey) -> Left {
+        let room = self.rooms.get_mut(key);
+        let left = room.map_or(Left::Never, |room| room.handle_leave(socket.key, Parting::Final));
+        if left != Left::Never {
+            socket.give_room_back();
+            if let Some(link) = self.links.get_mut(&socket.key.link) {
+                link.forget_membership(socket.key, key);
+            }
+        }
+        left
+    }
+
     fn rooms_of(&self, socket: SocketKey) -> Vec<RoomKey> {
         let link = self.links.get(&socket.link);
         link.and_then(|link| link.sockets.get(&socket.handle).cloned()).unwrap_or_default()

@@ -272,7 +272,17 @@ pub(crate) fn suspended(socket: u64) -> EdgeEvent {
 
 /// Its client has come back.
 pub(crate) fn resumed(socket: u64, user: &str) -> EdgeEvent {
-    let kind = SocketResumed { identity: Some(identity(user)) };
+    moved(socket, user, &[], &[])
+}
+
+/// A socket that has moved is complete, and joined and left these rooms on the way.
+pub(crate) fn moved(socket: u64, user: &str, joined: &[&str], left: &[&str]) -> EdgeEvent {
+    let membership = |room: &&str| Membership { room: (*room).to_owned(), ..Membership::default() };
+    let kind = SocketResumed {
+        identity: Some(identity(user)),
+        joined: joined.iter().map(membership).collect(),
+        left: left.iter().map(|room| (*room).to_owned()).collect(),
+    };
     EdgeEvent { socket, traceparent: String::new(), kind: Some(Kind::Resumed(kind)) }
 }
 

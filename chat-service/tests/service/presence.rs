@@ -3,7 +3,7 @@
 use proto::edge::v1::edge_event::Kind;
 
 use crate::{
-    edge::{closed, opened, resumed, suspended},
+    edge::{closed, moved, opened, resumed, suspended},
     running::Running,
 };
 
@@ -92,6 +92,37 @@ async fn a_socket_that_moves_to_another_link_is_in_both_until_the_first_ends() {
     first.send(vec![closed(1)]).await;
     second.ask(7, 1, "presence", r#"["lobby"]"#).await;
     second.expect(&[r#"ack 7/1 [{"users":[{"id":"ann"}],"count":1}]"#]).await;
+}
+
+#[tokio::test]
+async fn a_socket_that_moves_takes_along_what_it_joined_and_left_on_the_way() {
+    let service = Running::start().await;
+    let mut first = service.edge("one").await;
+    let mut second = service.edge("two").await;
+    first.open(1, "ann").await;
+    first.join(1, "left").await;
+    first.join(1, "joined").await;
+    let mut recovered = opened(7, "/chat", "ann", Some(&[("left", "")]));
+    if let Some(Kind::Opened(opened)) = &mut recovered.kind {
+        (opened.announced, opened.recovered) = (false, true);
+    }
+    second.send(vec![recovered]).await;
+    second.expect(&["accept 7"]).await;
+    first.send(vec![closed(1)]).await;
+    first.wait_until_acknowledged().await;
+
+    second.send(vec![moved(7, "ann", &["joined"], &["left"])]).await;
+
+    second.expect(&[
+        r#"emit to room joined: presence [{"room":"joined","joined":[{"id":"ann"}],"left":[],"count":1}]"#,
+    ])
+    .await;
+    second.ask(7, 1, "presence", r#"["joined"]"#).await;
+    second.expect(&[r#"ack 7/1 [{"users":[{"id":"ann"}],"count":1}]"#]).await;
+    second.ask(7, 2, "presence", r#"["left"]"#).await;
+    let not_a_member =
+        r#"{"code":"not_a_member","message":"join the room first","retryable":false}"#;
+    second.expect(&[&format!(r#"ack 7/2 [{{"error":{not_a_member}}}]"#)]).await;
 }
 
 #[tokio::test]

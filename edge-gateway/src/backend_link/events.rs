@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use proto::{
     auth::v1::Identity as WireIdentity,
-    edge::v1::{EdgeEvent, Handshake, SocketOpened, edge_event::Kind},
+    edge::v1::{EdgeEvent, Handshake, Membership, SocketOpened, edge_event::Kind},
 };
 
 use crate::{session_id, socket::Identity};
@@ -27,6 +27,13 @@ impl EventNames {
         self.next = self.next.wrapping_add(1);
         name
     }
+}
+
+/// What a socket joined and left while it moved between links.
+#[derive(Debug, Default)]
+pub(crate) struct Moves {
+    pub(crate) joined: Vec<Membership>,
+    pub(crate) left: Vec<String>,
 }
 
 /// Tells a business service of a socket.
@@ -76,18 +83,23 @@ pub(super) fn event_bytes(event: &EdgeEvent) -> usize {
         }
         Some(Kind::Ack(ack)) => ack.args.len() + bytes_of(&ack.attachments),
         Some(Kind::Opened(opened)) => {
-            let memberships = opened.memberships.iter();
-            memberships.map(|one| one.room.len() + one.position.len()).sum::<usize>()
+            membership_bytes(&opened.memberships)
                 + opened.identity.as_ref().map_or(0, |identity| identity.profile.len())
                 + opened.handshake.as_ref().map_or(0, handshake_bytes)
         }
         Some(Kind::Closed(closed)) => closed.rooms.iter().map(String::len).sum(),
         Some(Kind::Resumed(resumed)) => {
             resumed.identity.as_ref().map_or(0, |identity| identity.profile.len())
+                + membership_bytes(&resumed.joined)
+                + resumed.left.iter().map(String::len).sum::<usize>()
         }
         Some(Kind::Suspended(_) | Kind::AckFinished(_) | Kind::AllAnnounced(_)) | None => 0,
     };
     contents + EVENT_OVERHEAD_BYTES
+}
+
+fn membership_bytes(memberships: &[Membership]) -> usize {
+    memberships.iter().map(|one| one.room.len() + one.position.len()).sum()
 }
 
 fn handshake_bytes(handshake: &Handshake) -> usize {

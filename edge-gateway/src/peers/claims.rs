@@ -1,12 +1,13 @@
 //! Claims on sockets, as they travel between edges.
 
 use proto::peer::v1::{
-    ClaimRequest, ClaimResponse, ClaimedSocket, MissedEvent, Owner, SettleRequest, SettleResponse,
+    ClaimRequest, ClaimResponse, ClaimedSocket, DisconnectedSocket, MissedEvent, MovedSocket,
+    Owner, SettleRequest, SettleResponse, settle_response::Outcome,
 };
 
 use crate::{
     session_id::SessionId,
-    shard::{Claim, Claimed, Missed, Settlement, Wanted},
+    shard::{Claim, Claimed, Missed, Rest, Settled, Settlement, Wanted},
 };
 
 /// What another edge says means nothing.
@@ -71,12 +72,27 @@ pub(super) fn settlement_from_wire(request: &SettleRequest) -> Result<Settlement
     Ok(Settlement { id, shard, number: request.number })
 }
 
-pub(super) fn settled_to_wire(rest: Option<Vec<Missed>>) -> SettleResponse {
-    SettleResponse { settled: rest.is_some(), missed: missed_to_wire(rest.unwrap_or_default()) }
+pub(super) fn settled_to_wire(settled: Option<Settled>) -> SettleResponse {
+    let outcome = settled.map(|settled| match settled {
+        Settled::Moved(Rest { missed, memberships }) => {
+            Outcome::Moved(MovedSocket { missed: missed_to_wire(missed), memberships })
+        }
+        Settled::Disconnected { close_connection } => {
+            Outcome::Disconnected(DisconnectedSocket { close_connection })
+        }
+    });
+    SettleResponse { outcome }
 }
 
-pub(super) fn settled_from_wire(response: SettleResponse) -> Option<Vec<Missed>> {
-    response.settled.then(|| missed_from_wire(response.missed))
+pub(super) fn settled_from_wire(response: SettleResponse) -> Option<Settled> {
+    Some(match response.outcome? {
+        Outcome::Moved(MovedSocket { missed, memberships }) => {
+            Settled::Moved(Rest { missed: missed_from_wire(missed), memberships })
+        }
+        Outcome::Disconnected(DisconnectedSocket { close_connection }) => {
+            Settled::Disconnected { close_connection }
+        }
+    })
 }
 
 fn missed_to_wire(missed: Vec<Missed>) -> Vec<MissedEvent> {
@@ -137,8 +153,14 @@ mod tests {
             assert_eq!(arrived, Ok(claimed));
         }
         assert_eq!(settlement_from_wire(&settlement_to_wire(settlement)), Ok(settlement));
-        for rest in [Some(missed), Some(Vec::new()), None] {
-            assert_eq!(settled_from_wire(settled_to_wire(rest.clone())), rest);
+        let memberships = vec![Membership { room: "b".to_owned(), position: String::new() }];
+        for settled in [
+            Some(Settled::Moved(Rest { missed, memberships })),
+            Some(Settled::Moved(Rest::default())),
+            Some(Settled::Disconnected { close_connection: true }),
+            None,
+        ] {
+            assert_eq!(settled_from_wire(settled_to_wire(settled.clone())), settled);
         }
     }
 

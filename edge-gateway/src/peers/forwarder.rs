@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     session_id::SessionId,
-    shard::{Claim, Claimed, Missed, Settlement},
+    shard::{Claim, Claimed, Settled, Settlement},
     telemetry::Metrics,
     transport::{
         leave::Left,
@@ -215,7 +215,7 @@ impl Forwarder {
         self.counted(time::timeout(CALL_TIMEOUT, call).await)?
     }
 
-    async fn settle(&self, settlement: Settlement) -> Option<Vec<Missed>> {
+    async fn settle(&self, settlement: Settlement) -> Option<Settled> {
         let call = async {
             let mut client = self.connection.client().await?;
             let request = claims::settlement_to_wire(settlement);

@@ -139,8 +139,8 @@ impl EdgePeer for PeerService {
         let (reply, answered) = oneshot::channel();
         let place = Place::Shard(settlement.shard.into());
         let sent = self.mailboxes.send_to(place, Mail::Settle { settlement, reply }).await;
-        let rest = if sent.is_ok() { answered.await.unwrap_or_default() } else { None };
-        Ok(tonic::Response::new(claims::settled_to_wire(rest)))
+        let settled = if sent.is_ok() { answered.await.unwrap_or_default() } else { None };
+        Ok(tonic::Response::new(claims::settled_to_wire(settled)))
     }
 
     async fn leave(

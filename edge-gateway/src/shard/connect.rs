@@ -401,7 +401,11 @@ impl Shard {
         let (connection, namespace) = (socket.connection, socket.namespace);
         let path = self.path_of(namespace);
         self.end_elsewhere(key);
-        self.remove_socket(key, "server_disconnect");
+        if self.disconnected_on_its_way(key, close_connection) {
+            self.drop_socket(key);
+        } else {
+            self.remove_socket(key, "server_disconnect");
+        }
         match self.entry(connection).map(|entry| &entry.wire) {
             Some(Wire::SocketIo(_) | Wire::SocketIo2(_)) => {
                 self.forget_namespace(connection, &path);

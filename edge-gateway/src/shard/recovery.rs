@@ -9,6 +9,7 @@
 //!   └──CONNECT with pid, before the loss was noticed: its old connection is closed
 //! ```
 
+mod arrival;
 pub(crate) mod claims;
 mod log;
 mod recoverable;
@@ -31,6 +32,7 @@ use super::{
     ConnectionKey, Entry, Hearing, Namespace, NamespaceKey, Shard, SocketKey, Wire, connect,
 };
 use crate::{
+    backend_link::Moves,
     close_reason::CloseReason,
     session_id::SessionId,
     socket::{Identity, Socket, Stage},
@@ -372,7 +374,7 @@ impl Shard {
         self.end_suspension(&stage);
         connect::finish(span, "recovered");
         if let Some(link) = self.link_of(namespace) {
-            link.socket_resumed(handle, identity);
+            link.socket_resumed(handle, identity, Moves::default());
         }
         self.go_on(socket, &missed);
         Ok(())

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     client_handshake::ClientHandshake,
     session_id::SessionId,
-    shard::{Claim, Claimed, Missed, Settlement, SharedShard},
+    shard::{Claim, Claimed, Settled, Settlement, SharedShard},
 };
 
 /// How many requests may wait for one shard, or for one other edge. When it is full, those who bring more wait.
@@ -42,7 +42,7 @@ pub(crate) enum Mail {
     /// A client that was there before wants to go on here.
     Claim { claim: Box<Claim>, reply: oneshot::Sender<Option<Claimed>> },
     /// It does: its socket may end there.
-    Settle { settlement: Settlement, reply: oneshot::Sender<Option<Vec<Missed>>> },
+    Settle { settlement: Settlement, reply: oneshot::Sender<Option<Settled>> },
 }
 
 impl Mail {

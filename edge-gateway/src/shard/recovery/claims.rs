@@ -13,12 +13,13 @@
 //!   │ the client gets all of it, in order     │
 //! ```
 //!
-//! What was emitted to both in between is recognised and given once. From the last answer of the other shard on the socket
+//! What was emitted to both in between is recognised and given once. What the socket joined and left where it was, after the
+//! claim, it joins and leaves here too. From the last answer of the other shard on the socket
 //! is here alone, and may be suspended like any other.
 
 use std::{
     cell::RefCell,
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     rc::Weak,
     time::{Duration, Instant},
 };
@@ -27,24 +28,19 @@ use foldhash::fast::FixedState;
 use proto::edge::v1::Membership;
 use tokio::{sync::oneshot, task::JoinSet, time};
 
-use super::{
-    Missed, Shard, Wanted,
-    recoverable::{Doubles, Search},
-};
+use super::{Missed, Shard, Wanted, recoverable::Search};
 use crate::{
-    close_reason::CloseReason,
     session_id::SessionId,
     shard::{ConnectionKey, LinkKey, NamespaceKey, SocketKey, connect, connect::Entering},
-    socket::{Identity, Socket, Stage},
+    socket::{Identity, Stage},
     transport::mailbox::{Mail, Mailboxes, Place},
 };
 
 /// How long another shard may take to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// For how long after a socket has come here an event may still arrive that it was given elsewhere: the two links to its
-/// business service are not in step.
-const DOUBLES_TIME: Duration = Duration::from_secs(10);
+/// Most sockets that are remembered because they were disconnected on their way elsewhere.
+const DISCONNECTED_MAX: usize = 1024;
 
 /// Asks a shard for a socket that it may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,25 +70,55 @@ pub(crate) struct Settlement {
     pub(crate) number: u64,
 }
 
+/// What became of a claimed socket where it was.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Settled {
+    Moved(Rest),
+    /// Its business service has disconnected it meanwhile.
+    Disconnected {
+        close_connection: bool,
+    },
+}
+
+/// What a socket leaves behind where it was, when nothing more can come for it there.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Rest {
+    /// What it missed since it was claimed.
+    pub(crate) missed: Vec<Missed>,
+    /// The rooms that it was in at last.
+    pub(crate) memberships: Vec<Membership>,
+}
+
 /// A claimed socket, with where it comes from.
 #[derive(Debug)]
 pub(crate) struct Found {
-    wanted: Wanted,
-    place: Place,
+    pub(super) wanted: Wanted,
+    pub(super) place: Place,
     pub(crate) claimed: Claimed,
 }
 
 /// The claims of a shard that are under way.
 #[derive(Debug)]
 pub(crate) struct Claims {
-    mailboxes: Mailboxes,
-    shard: Weak<RefCell<Shard>>,
+    pub(super) mailboxes: Mailboxes,
+    pub(super) shard: Weak<RefCell<Shard>>,
     own_shard: u8,
-    tasks: JoinSet<()>,
+    pub(super) tasks: JoinSet<()>,
     /// At most one for each namespace that a connection asks for.
     under_way: HashMap<(ConnectionKey, NamespaceKey), Awaited, FixedState>,
     last_number: u64,
     waiting: Vec<Waiting>,
+    /// Claimed sockets that were disconnected before their claims were settled, for as long as that may take.
+    disconnected: VecDeque<Disconnected>,
+}
+
+#[derive(Debug)]
+struct Disconnected {
+    id: SessionId,
+    handle: u64,
+    number: u64,
+    close_connection: bool,
+    forget_at: Instant,
 }
 
 /// Who waits for the end of a claim.
@@ -116,14 +142,14 @@ struct Waiting {
 }
 
 #[derive(Debug)]
-enum Then {
+pub(super) enum Then {
     /// It has the socket here: fetch what it missed until now.
     Fetch,
     /// Whatever was emitted to the socket in both places has come to this one: go on after `offset`, with what of the rest
     /// came here too given once.
     GoOn { offset: Option<Box<str>>, rest: Vec<Missed> },
     /// It has it no more: hand over what came for it after this number of the log.
-    Settle { reaches: u64, reply: oneshot::Sender<Option<Vec<Missed>>> },
+    Settle { reaches: u64, reply: oneshot::Sender<Option<Settled>> },
 }
 
 impl Claims {
@@ -136,6 +162,7 @@ impl Claims {
             under_way: HashMap::default(),
             last_number: 0,
             waiting: Vec::new(),
+            disconnected: VecDeque::new(),
         }
     }
 
@@ -158,6 +185,11 @@ impl Claims {
         if let Some(awaited) = self.under_way.get_mut(&(connection, namespace)) {
             *awaited = Awaited::Nothing;
         }
+    }
+
+    fn disconnected(&self, is_it: impl Fn(&Disconnected) -> bool) -> Option<Settled> {
+        let found = self.disconnected.iter().find(|one| is_it(one))?;
+        Some(Settled::Disconnected { close_connection: found.close_connection })
     }
 
     fn next_number(&mut self) -> u64 {
@@ -251,11 +283,17 @@ impl Shard {
     pub(crate) fn settle(
         &mut self,
         Settlement { id, number, .. }: Settlement,
-        reply: oneshot::Sender<Option<Vec<Missed>>>,
+        reply: oneshot::Sender<Option<Settled>>,
     ) {
         let key = self.recovery.by_id.get(&id).copied();
         let socket = key.and_then(|key| self.sockets.get_mut(key.index()));
-        let Some(socket) = socket else { return };
+        let Some(socket) = socket else {
+            let disconnected =
+                self.recovery.claims.disconnected(|one| (one.id, one.number) == (id, number));
+            // Whoever asked may have stopped waiting.
+            reply.send(disconnected).ok();
+            return;
+        };
         let claimed = socket.recoverable.as_ref().and_then(|one| one.claimed(number));
         let (Some(reaches), Stage::Suspended { ends_at, .. }) = (claimed, &mut socket.stage) else {
             return;
@@ -272,74 +310,52 @@ impl Shard {
     }
 
     /// The business service knows of a socket's end: nothing more will come for it.
-    fn settled(&mut self, handle: u64, reaches: u64) -> Option<Vec<Missed>> {
-        let key = self.socket_by_handle(handle)?;
+    fn settled(&mut self, handle: u64, reaches: u64) -> Option<Settled> {
+        let Some(key) = self.socket_by_handle(handle) else {
+            return self.recovery.claims.disconnected(|one| one.handle == handle);
+        };
+        let memberships = self.memberships(key.index());
         let socket = self.drop_socket(key)?;
         let log = self.recovery.log(socket.namespace)?;
         let recoverable = socket.recoverable.as_ref()?;
         self.common.metrics.recovered("handed_over");
-        recoverable.missed_after(&Search::of(&socket, log, None), reaches)
+        let missed = recoverable.missed_after(&Search::of(&socket, log, None), reaches)?;
+        Some(Settled::Moved(Rest { missed, memberships }))
     }
 
-    /// A claimed socket has been let in: it is in its rooms from now on.
-    pub(in crate::shard) fn begin_arrival(
+    /// Notes that a business service has disconnected a socket that is on its way elsewhere, where its client will be told.
+    /// Returns whether the business service has been told of its end already.
+    pub(in crate::shard) fn disconnected_on_its_way(
         &mut self,
         key: SocketKey,
-        namespace: NamespaceKey,
-        found: Box<Found>,
-    ) {
-        self.make_recoverable(key, Some(found.wanted.id));
-        for Membership { room, position } in &found.claimed.memberships {
-            self.rooms.join(namespace, key, room, position);
-            self.note_join(key, room);
-        }
-        let Some(socket) = self.sockets.get_mut(key.index()) else { return };
+        close_connection: bool,
+    ) -> bool {
+        let Some(socket) = self.sockets.get(key.index()) else { return false };
+        let claim = socket.recoverable.as_ref().and_then(|one| Some((one.id, one.claim_number()?)));
+        let Some((id, number)) = claim else { return false };
         let handle = socket.handle;
-        socket.stage = Stage::Arriving { found: Some(found) };
-        self.wait_for_acknowledgement(handle, namespace, Then::Fetch);
-    }
-
-    /// Fetches the rest of what a socket missed: its business service sends whatever comes from now on here.
-    fn fetch_rest(&mut self, handle: u64) {
-        let socket = self.socket_by_handle(handle).and_then(|key| self.sockets.get(key.index()));
-        let Some(Socket { stage: Stage::Arriving { found: Some(found) }, .. }) = socket else {
-            return;
-        };
-        let (place, settlement) = (found.place, found.claimed.settlement);
+        let forget_at = Instant::now() + ANSWER_TIMEOUT * 2;
         let claims = &mut self.recovery.claims;
-        let (mailboxes, shard) = (claims.mailboxes.clone(), claims.shard.clone());
-        claims.tasks.spawn_local(async move {
-            let rest = fetch(&mailboxes, place, settlement).await;
-            if let Some(shard) = shard.upgrade() {
-                shard.borrow_mut().fetched(handle, rest);
-            }
+        if claims.disconnected.len() == DISCONNECTED_MAX {
+            claims.disconnected.pop_front();
+        }
+        claims.disconnected.push_back(Disconnected {
+            id,
+            handle,
+            number,
+            close_connection,
+            forget_at,
         });
+        let is_it = |one: &Waiting| one.handle == handle && matches!(one.then, Then::Settle { .. });
+        claims.waiting.iter().any(is_it)
     }
 
-    /// Ends what a socket is elsewhere, when its business service does not want it here: its client must not go on there.
-    pub(in crate::shard) fn end_elsewhere(&mut self, key: SocketKey) {
-        let found = match self.sockets.get(key.index()).map(|socket| &socket.stage) {
-            Some(
-                Stage::Opening { found: Some(found), .. } | Stage::Arriving { found: Some(found) },
-            ) => found,
-            Some(
-                Stage::Opening { .. }
-                | Stage::Arriving { .. }
-                | Stage::Live
-                | Stage::Suspended { .. },
-            )
-            | None => return,
-        };
-        let (place, settlement) = (found.place, found.claimed.settlement);
-        let claims = &mut self.recovery.claims;
-        let mailboxes = claims.mailboxes.clone();
-        claims.tasks.spawn_local(async move {
-            // What it missed is of no use to anybody.
-            drop(fetch(&mailboxes, place, settlement).await);
-        });
-    }
-
-    fn wait_for_acknowledgement(&mut self, handle: u64, namespace: NamespaceKey, then: Then) {
+    pub(super) fn wait_for_acknowledgement(
+        &mut self,
+        handle: u64,
+        namespace: NamespaceKey,
+        then: Then,
+    ) {
         let Some(link) = self.namespaces.get(namespace.index()).map(|one| one.link) else { return };
         let give_up_at = Instant::now() + ANSWER_TIMEOUT;
         self.recovery.claims.waiting.push(Waiting { link, handle, give_up_at, then });
@@ -382,7 +398,9 @@ impl Shard {
                 self.arrived(handle, offset.as_deref(), &rest);
             }
         }
-        while self.recovery.claims.tasks.try_join_next().is_some() {}
+        let claims = &mut self.recovery.claims;
+        while claims.disconnected.pop_front_if(|one| one.forget_at <= now).is_some() {}
+        while claims.tasks.try_join_next().is_some() {}
     }
 
     /// Without an answer the other shard gives the client up, who then tries again.
@@ -393,59 +411,6 @@ impl Shard {
             if let Some(key) = self.socket_by_handle(handle) {
                 self.drop_socket(key);
             }
-        }
-    }
-
-    /// Everything that a claimed socket missed elsewhere is here. Without it the claim is void: another one came after it,
-    /// or the other shard has ended, and the client must try again.
-    ///
-    /// Some of it was emitted to the socket here too, and may still be on its way: this link need not be as fast as the
-    /// other one. It has come when the business service has acknowledged what it is told now.
-    fn fetched(&mut self, handle: u64, rest: Option<Vec<Missed>>) {
-        let Some(key) = self.socket_by_handle(handle) else { return };
-        let Some(socket) = self.sockets.get_mut(key.index()) else { return };
-        let Some(rest) = rest else {
-            let connection = socket.connection;
-            return self.close(connection, CloseReason::Replaced);
-        };
-        let Stage::Arriving { found } = &mut socket.stage else { return };
-        let Some(found) = found.take() else { return };
-        let Found { wanted, claimed, .. } = *found;
-        let offset = wanted.offset.map(String::into_boxed_str);
-        let logged = rest.iter().filter(|one| one.is_logged).map(|one| one.fingerprint).collect();
-        let brought = claimed.missed.into_iter().chain(rest.iter().cloned()).collect();
-        if let Some(recoverable) = &mut socket.recoverable {
-            let numbers = Vec::new();
-            recoverable.bring(offset.clone(), brought, Doubles { numbers, logged });
-        }
-        let (namespace, identity) = (socket.namespace, socket.identity.clone());
-        self.recovery.doubles_until = Some(Instant::now() + DOUBLES_TIME);
-        if let Some(link) = self.link_of(namespace) {
-            link.socket_resumed(handle, identity.as_deref());
-        }
-        self.wait_for_acknowledgement(handle, namespace, Then::GoOn { offset, rest });
-    }
-
-    /// Lets a socket go on here, unless its client has been lost meanwhile: then it waits for it.
-    fn arrived(&mut self, handle: u64, offset: Option<&str>, rest: &[Missed]) {
-        let Some(key) = self.socket_by_handle(handle) else { return };
-        let Some(socket) = self.sockets.get(key.index()) else { return };
-        let Some(log) = self.recovery.log(socket.namespace) else { return };
-        let Some(recoverable) = &socket.recoverable else { return };
-        let numbers = recoverable.doubles(&Search::of(socket, log, None), rest);
-        let Some(socket) = self.sockets.get_mut(key.index()) else { return };
-        if let Some(recoverable) = &mut socket.recoverable {
-            recoverable.note_doubles(numbers);
-        }
-        if !matches!(socket.stage, Stage::Arriving { .. }) {
-            return;
-        }
-        socket.stage = Stage::Live;
-        let connection = socket.connection;
-        let Some(socket) = self.sockets.get(key.index()) else { return };
-        match self.missed_by(socket, offset, None) {
-            Some(missed) => self.go_on(key, &missed),
-            None => self.close(connection, CloseReason::SlowConsumer),
         }
     }
 }
@@ -466,11 +431,4 @@ pub(crate) async fn find(mailboxes: &Mailboxes, shard: Option<u8>, claim: Claim)
         }
     }
     None
-}
-
-async fn fetch(mailboxes: &Mailboxes, place: Place, settlement: Settlement) -> Option<Vec<Missed>> {
-    let (reply, answered) = oneshot::channel();
-    mailboxes.send_to(place, Mail::Settle { settlement, reply }).await.ok()?;
-    // The holder itself waits for its business service.
-    time::timeout(ANSWER_TIMEOUT * 2, answered).await.ok()?.ok()?
 }

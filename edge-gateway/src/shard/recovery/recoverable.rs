@@ -119,6 +119,11 @@ impl Recoverable {
         self.doubles.logged.contains(&fingerprint)
     }
 
+    /// The last claim on it; none once its client has come back here.
+    pub(super) fn claim_number(&self) -> Option<u64> {
+        self.claim.map(|(number, _)| number)
+    }
+
     pub(super) fn claim(&mut self, number: u64, reaches: u64) {
         self.claim = Some((number, reaches));
     }
@@ -136,6 +141,11 @@ impl Recoverable {
             Some(stay) => stay.until = u64::MAX,
             None => self.stays.push(Stay { room: room.into(), from: last, until: u64::MAX }),
         }
+    }
+
+    /// It had left this room before it came here.
+    pub(super) fn was_never_in(&mut self, room: &str) {
+        self.stays.retain(|stay| *stay.room != *room);
     }
 
     pub(super) fn leave(&mut self, room: &str, last: u64) {

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use proto::edge::v1::{Accept, Audience, Emit, Join, Leave, edge_event::Kind as Event};
 
 use super::{
-    Kind, Names, come_back, edge_has_carried_out, event, next_of_either, opened_on, two_shards,
+    Kind, Names, come_back, event,
+    moves::{edge_has_carried_out, next_of_either, opened_on, two_shards},
 };
 use crate::support::{Client, Edge, Stream, within};
 
@@ -53,7 +54,7 @@ impl World {
             edge,
             streams,
             places: vec![(home, socket)],
-            has_positions: seed % 2 == 0,
+            has_positions: seed.is_multiple_of(2),
             is_in_room: false,
             client: Some(client),
             names,

@@ -1,0 +1,234 @@
+//! Sockets that move, because their clients come back on another shard.
+
+use proto::edge::v1::{
+    Accept, Disconnect, EdgeEvent, Leave, Refuse, SocketOpened, edge_event, instruction::Kind,
+};
+
+use super::{Names, TERMS, come_back, join, next_event, resumed, suspended, to_room};
+use crate::support::{Client, Edge, Stream, within};
+
+/// An edge with two shards and their streams.
+pub(super) async fn two_shards() -> (Edge, [Stream; 2]) {
+    let mut edge = Edge::start_with_terms(TERMS, &["--edge-shards=2"]).await;
+    let first = edge.stream().await.welcome("backend-1").await;
+    let second = edge.stream().await.welcome("backend-1").await;
+    (edge, [first, second])
+}
+
+/// The next socket that is opened on either stream, and on which.
+pub(super) async fn opened_on(streams: &mut [Stream; 2]) -> (usize, u64, SocketOpened) {
+    let [first, second] = streams;
+    tokio::select! {
+        (socket, opened) = first.opened() => (0, socket, opened),
+        (socket, opened) = second.opened() => (1, socket, opened),
+    }
+}
+
+/// Brings a client back until the kernel has chosen the other shard; returns it with its socket there.
+async fn come_back_elsewhere(
+    edge: &Edge,
+    streams: &mut [Stream; 2],
+    home: usize,
+    names: &Names,
+    offset: Option<&str>,
+) -> (Client, u64, SocketOpened) {
+    loop {
+        let mut client = edge.socket_io().await;
+        come_back(&mut client, "alice", names, offset).await;
+        let (at, event) = within("an event", next_of_either(streams)).await;
+        match event.kind {
+            Some(edge_event::Kind::Opened(opened)) if at != home => {
+                return (client, event.socket, opened);
+            }
+            Some(edge_event::Kind::Resumed(_)) if at == home => drop(client),
+            kind => panic!("{kind:?}"),
+        }
+        suspended(&mut streams[home]).await;
+    }
+}
+
+/// A client in `/chat` and in the room `a`, the number of its shard, and its socket.
+async fn in_a_room(edge: &Edge, streams: &mut [Stream; 2]) -> (Client, usize, u64, Names) {
+    let mut client = edge.socket_io().await;
+    client.send(r#"40/chat,{"token":"ok:alice"}"#).await;
+    let (home, socket, opened) = opened_on(streams).await;
+    streams[home].instruct([Kind::Accept(Accept { socket }), join(socket, "a")]).await;
+    let names = Names::of(&client.text().await);
+    assert_eq!(names.sid, opened.socket_id);
+    (client, home, socket, names)
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_on_another_shard_misses_nothing_and_gets_nothing_twice() {
+    let (edge, mut streams) = two_shards().await;
+    let (mut client, home, socket, names) = in_a_room(&edge, &mut streams).await;
+    streams[home].instruct([Kind::Emit(to_room("a", "seen"))]).await;
+    let (_, offset) = next_event(&mut client).await;
+    drop(client);
+    suspended(&mut streams[home]).await;
+    streams[home].instruct([Kind::Emit(to_room("a", "missed"))]).await;
+
+    let (mut client, here, opened) =
+        come_back_elsewhere(&edge, &mut streams, home, &names, Some(&offset)).await;
+    let other = 1 - home;
+    assert!(opened.recovered && !opened.announced);
+    assert_eq!((&opened.socket_id, &opened.memberships[0].room[..]), (&names.sid, "a"));
+
+    // Before it is let in, what is emitted reaches it where it was; after that it may reach it in both places.
+    streams[home].instruct([Kind::Emit(to_room("a", "before"))]).await;
+    edge_has_carried_out(&mut streams[home]).await;
+    let both = Kind::Emit(to_room("a", "in both places"));
+    let accept = Kind::Accept(Accept { socket: here });
+    streams[home].instruct([both.clone()]).await;
+    edge_has_carried_out(&mut streams[home]).await;
+    streams[other].instruct([accept, both, Kind::Emit(to_room("a", "after"))]).await;
+
+    assert_eq!(streams[home].closed().await, (socket, "moved".to_owned()));
+    assert_eq!(resumed(&mut streams[other]).await, here);
+    for expected in ["missed", "before", "in both places", "after"] {
+        assert_eq!(next_event(&mut client).await.0, expected);
+    }
+    assert_eq!(Names::of(&client.text().await), names);
+    streams[other].instruct([Kind::Emit(to_room("a", "on the new shard"))]).await;
+    assert_eq!(next_event(&mut client).await.0, "on the new shard");
+}
+
+#[tokio::test]
+async fn what_comes_late_on_the_new_link_comes_once_although_it_has_no_position() {
+    let (edge, mut streams) = two_shards().await;
+    let (client, home, socket, names) = in_a_room(&edge, &mut streams).await;
+    drop(client);
+    suspended(&mut streams[home]).await;
+    let (mut client, here, _) = come_back_elsewhere(&edge, &mut streams, home, &names, None).await;
+    let (both, other) = (Kind::Emit(to_room("a", "in both places")), 1 - home);
+
+    streams[other].instruct([Kind::Accept(Accept { socket: here })]).await;
+    streams[home].instruct([both.clone()]).await;
+    assert_eq!(streams[home].closed().await, (socket, "moved".to_owned()));
+    // The old place has given its all, and the new link lags behind.
+    streams[other].acknowledges = false;
+    assert_eq!(resumed(&mut streams[other]).await, here);
+    streams[other].instruct([both]).await;
+    streams[other].acknowledges = true;
+    streams[other].instruct([Kind::Emit(to_room("a", "after"))]).await;
+
+    for expected in ["in both places", "after"] {
+        assert_eq!(next_event(&mut client).await.0, expected);
+    }
+    assert_eq!(Names::of(&client.text().await), names);
+}
+
+#[tokio::test]
+async fn what_a_socket_joins_and_leaves_on_its_way_it_has_joined_and_left() {
+    let (edge, mut streams) = two_shards().await;
+    let (client, home, socket, names) = in_a_room(&edge, &mut streams).await;
+    drop(client);
+    suspended(&mut streams[home]).await;
+    let (mut client, here, opened) =
+        come_back_elsewhere(&edge, &mut streams, home, &names, None).await;
+    assert_eq!(opened.memberships.len(), 1);
+    let other = 1 - home;
+    let leave = Leave { sockets: vec![socket], room: "a".to_owned() };
+    let before = Kind::Emit(to_room("a", "before"));
+    streams[home].instruct([before, Kind::Leave(leave), join(socket, "b")]).await;
+    edge_has_carried_out(&mut streams[home]).await;
+    let to_a = Kind::Emit(to_room("a", "not in it"));
+
+    let accept = Kind::Accept(Accept { socket: here });
+    streams[other].instruct([accept, to_a.clone()]).await;
+    assert_eq!(streams[home].closed().await, (socket, "moved".to_owned()));
+
+    let event = streams[other].next().await;
+    let Some(edge_event::Kind::Resumed(resumed)) = event.kind else { panic!("{event:?}") };
+    assert_eq!((event.socket, &resumed.left[..]), (here, &["a".to_owned()][..]));
+    assert_eq!((resumed.joined.len(), &resumed.joined[0].room[..]), (1, "b"));
+    assert_eq!(next_event(&mut client).await.0, "before");
+    assert_eq!(Names::of(&client.text().await), names);
+    streams[other].instruct([to_a, Kind::Emit(to_room("b", "after"))]).await;
+    assert_eq!(next_event(&mut client).await.0, "after");
+}
+
+#[tokio::test]
+async fn a_socket_that_is_disconnected_on_its_way_has_its_client_told() {
+    let (edge, mut streams) = two_shards().await;
+    let (client, home, socket, names) = in_a_room(&edge, &mut streams).await;
+    drop(client);
+    suspended(&mut streams[home]).await;
+    let (mut client, here, _) = come_back_elsewhere(&edge, &mut streams, home, &names, None).await;
+    let other = 1 - home;
+    let disconnect = Disconnect { sockets: vec![socket], close_connection: false };
+    streams[home].instruct([Kind::Disconnect(disconnect)]).await;
+    assert_eq!(streams[home].closed().await, (socket, "server_disconnect".to_owned()));
+
+    streams[other].instruct([Kind::Accept(Accept { socket: here })]).await;
+
+    assert_eq!(client.text().await, "41/chat,");
+    assert_eq!(streams[other].closed().await, (here, "server_disconnect".to_owned()));
+}
+
+#[tokio::test]
+async fn a_client_that_is_cut_again_when_its_socket_has_just_moved_loses_nothing() {
+    let (edge, mut streams) = two_shards().await;
+    let (client, home, socket, names) = in_a_room(&edge, &mut streams).await;
+    drop(client);
+    suspended(&mut streams[home]).await;
+    streams[home].instruct([Kind::Emit(to_room("a", "missed"))]).await;
+    let (client, here, _) = come_back_elsewhere(&edge, &mut streams, home, &names, None).await;
+    let other = 1 - home;
+    streams[other].instruct([Kind::Accept(Accept { socket: here })]).await;
+    assert_eq!(streams[home].closed().await, (socket, "moved".to_owned()));
+    streams[other].acknowledges = false;
+    assert_eq!(resumed(&mut streams[other]).await, here);
+
+    drop(client);
+    assert_eq!(suspended(&mut streams[other]).await, (here, "transport_closed".to_owned()));
+    streams[other].acknowledges = true;
+    streams[other].instruct([]).await;
+
+    let mut client = edge.socket_io().await;
+    come_back(&mut client, "alice", &names, None).await;
+    let (at, event) = within("an event", next_of_either(&mut streams)).await;
+    if let Some(edge_event::Kind::Opened(opened)) = event.kind {
+        // The kernel has chosen the first shard.
+        assert!(opened.recovered);
+        streams[at].instruct([Kind::Accept(Accept { socket: event.socket })]).await;
+        assert_eq!(streams[other].closed().await, (here, "moved".to_owned()));
+        resumed(&mut streams[at]).await;
+    }
+    assert_eq!(next_event(&mut client).await.0, "missed");
+    assert_eq!(Names::of(&client.text().await), names);
+}
+
+pub(super) async fn next_of_either(streams: &mut [Stream; 2]) -> (usize, EdgeEvent) {
+    let [first, second] = streams;
+    tokio::select! {
+        event = first.next() => (0, event),
+        event = second.next() => (1, event),
+    }
+}
+
+/// Waits until the edge has carried out what it was told.
+pub(super) async fn edge_has_carried_out(stream: &mut Stream) {
+    let sent = stream.sent;
+    stream.read_until(|stream| stream.acknowledged >= sent).await;
+}
+
+#[tokio::test]
+async fn who_is_refused_elsewhere_cannot_go_on_where_he_was() {
+    let (edge, mut streams) = two_shards().await;
+    let mut client = edge.socket_io().await;
+    client.send(r#"40/chat,{"token":"ok:alice"}"#).await;
+    let (home, socket, _) = opened_on(&mut streams).await;
+    streams[home].instruct([Kind::Accept(Accept { socket })]).await;
+    let names = Names::of(&client.text().await);
+    drop(client);
+    suspended(&mut streams[home]).await;
+
+    let (mut client, here, _) = come_back_elsewhere(&edge, &mut streams, home, &names, None).await;
+    let other = 1 - home;
+    let refuse = Refuse { socket: here, message: "Banned".to_owned(), ..Refuse::default() };
+    streams[other].instruct([Kind::Refuse(refuse)]).await;
+
+    assert_eq!(client.text().await, r#"44/chat,{"message":"Banned"}"#);
+    assert_eq!(streams[home].closed().await, (socket, "moved".to_owned()));
+}
