@@ -1,6 +1,6 @@
 //! Which pages of other origins may read the edge's answers (Fetch standard, CORS protocol).
 
-use std::{convert::Infallible, str::FromStr};
+use std::str::FromStr;
 
 use http::{HeaderMap, HeaderValue, header};
 
@@ -13,12 +13,39 @@ pub enum AllowedOrigin {
     One(String),
 }
 
-impl FromStr for AllowedOrigin {
-    type Err = Infallible;
+/// A text is no origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "an origin is written as browsers do: https://app.example, lower case, without a path or a usual port"
+)]
+pub struct ParseOriginError;
 
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(if text == "*" { Self::Any } else { Self::One(text.to_owned()) })
+impl FromStr for AllowedOrigin {
+    type Err = ParseOriginError;
+
+    fn from_str(text: &str) -> Result<Self, ParseOriginError> {
+        match text {
+            "*" => Ok(Self::Any),
+            _ if is_origin(text) => Ok(Self::One(text.to_owned())),
+            _ => Err(ParseOriginError),
+        }
     }
+}
+
+/// Whether a browser may send this as an origin. What it never sends would never match, and nobody would say why.
+pub(crate) fn is_origin(text: &str) -> bool {
+    let Some((scheme, host)) = text.split_once("://") else { return text == "null" };
+    let is_lower = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit();
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_lowercase())
+        && scheme.chars().all(|letter| is_lower(letter) || "+-.".contains(letter));
+    let has_usual_port = match scheme {
+        "http" => host.ends_with(":80"),
+        "https" => host.ends_with(":443"),
+        _ => false,
+    };
+    let is_host = host.starts_with(|first| is_lower(first) || first == '[')
+        && host.chars().all(|letter| is_lower(letter) || "-._:[]".contains(letter));
+    is_scheme && is_host && !has_usual_port
 }
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET,HEAD,PUT,PATCH,POST,DELETE");
@@ -79,6 +106,33 @@ mod tests {
         cors.mark(Some(&origin.parse().unwrap()), &mut answer);
         let value = answer.get(header::ACCESS_CONTROL_ALLOW_ORIGIN)?;
         Some(value.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn an_origin_is_what_a_browser_may_send() {
+        for origin in [
+            "https://a.example",
+            "http://localhost:8080",
+            "http://[::1]:3000",
+            "capacitor://localhost",
+            "null",
+        ] {
+            assert_eq!(origin.parse(), Ok(AllowedOrigin::One(origin.to_owned())));
+        }
+        for wrong in [
+            "",
+            "a.example",
+            "https://a.example/",
+            "https://A.example",
+            "HTTPS://a.example",
+            "https://a.example:443",
+            "http://a.example:80",
+            "https://*.example",
+            "https://",
+            "https://me@a.example",
+        ] {
+            assert_eq!(wrong.parse::<AllowedOrigin>(), Err(ParseOriginError), "{wrong}");
+        }
     }
 
     #[test]

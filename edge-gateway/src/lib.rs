@@ -43,7 +43,7 @@ use crate::{
 pub use crate::{
     close_reason::CloseReason,
     config::{Config, ConfigError, DEFAULT_AUTH_URL, ParseRouteError, Route},
-    cors::AllowedOrigin,
+    cors::{AllowedOrigin, ParseOriginError},
     namespaces::ReadNamespacesError,
     peers::{ParsePeerError, PeerAddress},
     webtransport::WebTransportError,

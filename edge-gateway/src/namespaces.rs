@@ -12,7 +12,10 @@ use std::{
 use http::{HeaderName, Uri};
 use serde::Deserialize;
 
-use crate::config::{ConfigError, Route, is_namespace, parse_backend_url};
+use crate::{
+    config::{ConfigError, Route, is_namespace, parse_backend_url},
+    cors::{ParseOriginError, is_origin},
+};
 
 /// A namespace, and on what terms clients may enter it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,6 +133,7 @@ struct Entry {
     backend: Option<Uri>,
     #[serde(default)]
     authentication: Authentication,
+    #[serde(default, deserialize_with = "origins")]
     origins: Option<Vec<String>>,
     events_per_second: Option<NonZeroU32>,
     events_burst: Option<NonZeroU32>,
@@ -247,6 +251,14 @@ fn duration<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Duratio
     humantime::parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
+fn origins<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Vec<String>>, D::Error> {
+    let origins = Vec::<String>::deserialize(value)?;
+    if origins.iter().all(|origin| is_origin(origin)) {
+        return Ok(Some(origins));
+    }
+    Err(serde::de::Error::custom(ParseOriginError))
+}
+
 fn header_names<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Vec<HeaderName>, D::Error> {
     let names = Vec::<String>::deserialize(value)?;
     names.iter().map(|name| name.parse().map_err(serde::de::Error::custom)).collect()
@@ -324,6 +336,11 @@ mod tests {
                 "[namespace.'/a']\nhandshake.headers = ['a b']",
                 "ns.toml:2: invalid HTTP header name",
             ),
+            (
+                "[namespace.'/a']\norigins = ['https://a.example/']",
+                "ns.toml:2: an origin is written",
+            ),
+            ("[namespace.'/a']\norigins = ['*']", "ns.toml:2: an origin is written"),
             ("[namespace.'/a']\n\nrecovery = 'soon'", "ns.toml:3: "),
             ("[namespace.'/a']\nrecovery = '0s'", "ns.toml: recovery of /a must be more"),
             ("[namespace.'/a']\nrecovery = '61m'", "ns.toml: recovery of /a must be more"),
