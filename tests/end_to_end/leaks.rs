@@ -50,7 +50,8 @@ async fn live_and_go(cluster: &Cluster, number: usize) {
 
 #[tokio::test]
 async fn an_idle_client_costs_little() {
-    let mut cluster = Cluster::builder().start().await;
+    // They answer no ping, and are not to be closed for that.
+    let mut cluster = Cluster::builder().edge("--edge-ping-interval", "1h").start().await;
     // The first ones warm up what all of them share.
     let mut clients = vec![cluster.socket_io("first").await, cluster.socket_io("second").await];
     let before = cluster.process(Program::EdgeGateway).resident_bytes();

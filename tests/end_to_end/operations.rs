@@ -100,8 +100,12 @@ async fn a_drain_closes_transports_and_disconnects_nobody() {
 
 #[tokio::test]
 async fn an_edge_that_drains_is_not_ready() {
-    // They enter no namespace, and are not to be closed for that.
-    let mut cluster = Cluster::builder().edge("--edge-connect-timeout", "5m").start().await;
+    // They enter no namespace and answer no ping, and are not to be closed for that.
+    let mut cluster = Cluster::builder()
+        .edge("--edge-connect-timeout", "1h")
+        .edge("--edge-ping-interval", "1h")
+        .start()
+        .await;
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS_OF_MANY_BATCHES {
         connections.push(SocketIoClient::open(cluster.clients).await);
