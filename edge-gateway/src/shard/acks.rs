@@ -1,7 +1,7 @@
 //! Who waits for whose answer: clients for business services, and business services for clients.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     time::Instant,
 };
 
@@ -76,10 +76,45 @@ pub(crate) struct ServerAcks {
 pub(crate) struct ServerAck {
     link: LinkKey,
     tag: u64,
-    sockets: SmallVec<[SocketKey; 4]>,
+    sockets: Awaited,
     asked: u32,
     answered: u32,
     deadline: Instant,
+}
+
+/// Sockets whose answers are due: a few in place, and many by their hashes, since each of them is looked for.
+#[derive(Debug)]
+enum Awaited {
+    Few(SmallVec<[SocketKey; 4]>),
+    Many(HashSet<SocketKey, FixedState>),
+}
+
+impl Awaited {
+    fn new(sockets: SmallVec<[SocketKey; 4]>) -> Self {
+        if sockets.spilled() {
+            Self::Many(sockets.into_iter().collect())
+        } else {
+            Self::Few(sockets)
+        }
+    }
+
+    /// Returns whether its answer was due.
+    fn remove(&mut self, socket: SocketKey) -> bool {
+        match self {
+            Self::Few(sockets) => {
+                let place = sockets.iter().position(|waiting| *waiting == socket);
+                place.map(|place| sockets.swap_remove(place)).is_some()
+            }
+            Self::Many(sockets) => sockets.remove(&socket),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Few(sockets) => sockets.is_empty(),
+            Self::Many(sockets) => sockets.is_empty(),
+        }
+    }
 }
 
 impl ServerAck {
@@ -90,7 +125,7 @@ impl ServerAck {
         deadline: Instant,
     ) -> Self {
         let asked = u32::try_from(sockets.len()).unwrap_or(u32::MAX);
-        Self { link, tag, sockets, asked, answered: 0, deadline }
+        Self { link, tag, sockets: Awaited::new(sockets), asked, answered: 0, deadline }
     }
 }
 
@@ -126,10 +161,9 @@ impl Shard {
             return;
         };
         let expected = self.server_acks.waiting.get_mut(&id).and_then(|ack| {
-            let place = ack.sockets.iter().position(|waiting| *waiting == socket)?;
-            ack.sockets.swap_remove(place);
-            ack.answered += 1;
-            Some((ack.link, ack.tag))
+            let is_due = ack.sockets.remove(socket);
+            ack.answered += u32::from(is_due);
+            is_due.then_some((ack.link, ack.tag))
         });
         let Some((link, tag)) = expected else {
             return self.common.metrics.drops.unexpected_ack.increment(1);
@@ -147,9 +181,7 @@ impl Shard {
             .waiting
             .iter_mut()
             .filter_map(|(id, ack)| {
-                let place = ack.sockets.iter().position(|waiting| *waiting == socket)?;
-                ack.sockets.swap_remove(place);
-                ack.sockets.is_empty().then_some(*id)
+                (ack.sockets.remove(socket) && ack.sockets.is_empty()).then_some(*id)
             })
             .collect();
         for id in concerned {
@@ -180,6 +212,25 @@ impl Shard {
         let Some(ack) = self.server_acks.waiting.remove(&id) else { return };
         if let Some(link) = self.links.get_mut(ack.link.0) {
             link.ack_finished(ack.tag, ack.asked, ack.answered);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_answer_is_due_once_however_many_there_are() {
+        for count in [0, 1, 4, 5, 1000] {
+            let mut awaited = Awaited::new((0..count).map(SocketKey).collect());
+
+            assert!(!awaited.remove(SocketKey(count)), "it was not asked");
+            for socket in (0..count).map(SocketKey) {
+                assert!(!awaited.is_empty());
+                assert!(awaited.remove(socket) && !awaited.remove(socket));
+            }
+            assert!(awaited.is_empty());
         }
     }
 }
