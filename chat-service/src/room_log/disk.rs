@@ -6,6 +6,7 @@
 //! but their answers.
 
 mod batch;
+mod crash_points;
 mod health;
 mod journal;
 mod load;

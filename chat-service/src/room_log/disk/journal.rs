@@ -15,7 +15,10 @@ use bytes::Buf;
 use thiserror::Error;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use super::batch::Batch;
+use super::{
+    batch::Batch,
+    crash_points::{CrashPoints, Place},
+};
 
 const MAGIC: &[u8; 8] = b"sockeye1";
 const GROUP: [u8; 4] = *b"grp:";
@@ -35,12 +38,14 @@ pub(super) struct Journal {
     groups: u64,
     bytes: u64,
     buffer: Vec<u8>,
+    crash_points: CrashPoints,
 }
 
 /// What was found in a journal.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Replayed {
     pub(super) groups: u64,
+    pub(super) bytes_whole: u64,
     /// At its end, of a group that had not been written whole.
     pub(super) bytes_torn: u64,
     /// Some of that had been confirmed, though not as being on the disk: the machine went down before it was.
@@ -66,7 +71,10 @@ impl Journal {
         file.write_all(&header)?;
         file.sync_all()?;
         sync_directory(directory)?;
-        Ok(Self { file, number, groups: 0, bytes: HEADER_BYTES as u64, buffer: Vec::new() })
+        let crash_points = CrashPoints::of(directory);
+        crash_points.pass(Place::JournalCreated);
+        let (bytes, buffer) = (HEADER_BYTES as u64, Vec::new());
+        Ok(Self { file, number, groups: 0, bytes, buffer, crash_points })
     }
 
     pub(super) fn number(&self) -> u64 {
@@ -98,11 +106,14 @@ impl Journal {
         self.buffer[..HEAD_BYTES].copy_from_slice(&bytes);
 
         self.file.write_all(&self.buffer)?;
+        self.crash_points.pass(Place::GroupWritten);
         if fsync {
             self.file.sync_data()?;
+            self.crash_points.pass(Place::GroupOnDisk);
         }
         let mark = Head { length: u32::from(fsync), group: self.groups, checksum: 0 };
         self.file.write_all(&mark.encode(MARK, self.number))?;
+        self.crash_points.pass(Place::GroupMarked);
         self.bytes += (self.buffer.len() + HEAD_BYTES) as u64;
         Ok(fsync)
     }
@@ -132,7 +143,23 @@ pub(super) fn numbers(directory: &Path) -> io::Result<Vec<u64>> {
 }
 
 pub(super) fn remove(directory: &Path, number: u64) -> io::Result<()> {
-    fs::remove_file(path(directory, number))
+    fs::remove_file(path(directory, number))?;
+    CrashPoints::of(directory).pass(Place::JournalRemoved);
+    Ok(())
+}
+
+/// Cuts off what is torn; tells whether anything is left. Its number is free if not.
+pub(super) fn cut(directory: &Path, number: u64, replayed: &Replayed) -> io::Result<bool> {
+    if replayed.bytes_whole == 0 {
+        remove(directory, number)?;
+        return Ok(false);
+    }
+    if replayed.bytes_torn > 0 {
+        let file = OpenOptions::new().write(true).open(path(directory, number))?;
+        file.set_len(replayed.bytes_whole)?;
+        file.sync_all()?;
+    }
+    Ok(true)
 }
 
 /// Hands all changes of a journal to `apply`, which fails where it cannot make sense of them. Only the last journal may
@@ -161,6 +188,7 @@ pub(super) fn replay(
         at += HEAD_BYTES;
     }
 
+    replayed.bytes_whole = at as u64;
     if at < bytes.len() {
         if !is_last {
             return Err(damaged(at));

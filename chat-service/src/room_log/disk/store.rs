@@ -24,6 +24,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
     batch::{self, Batch, Damaged, verified},
+    crash_points::{CrashPoints, Place},
     health::Health,
     journal::{self, Journal, ReplayError},
     writer::{self, Request, Writer},
@@ -209,7 +210,13 @@ impl Tree {
         seqno.set(tree.get_highest_seqno().map_or(0, |highest| highest + 1));
         let tree = Self { tree, seqno };
         let last = tree.replay_journals(directory)?;
+        let crash_points = CrashPoints::of(directory);
+        crash_points.pass(Place::Replayed);
+        // There is always a journal: where none is, it was taken away.
         let journal = Journal::create(directory, last + 1).map_err(RecoverError::Write)?;
+        tree.note_done(last);
+        tree.tree.flush_active_memtable(tree.seqno.get())?;
+        crash_points.pass(Place::TreeFilesWritten);
         for number in journal::numbers(directory).map_err(RecoverError::Write)? {
             if number <= last {
                 journal::remove(directory, number).map_err(RecoverError::Write)?;
@@ -218,7 +225,7 @@ impl Tree {
         Ok((tree, journal))
     }
 
-    /// Takes over what only the journals have; returns the number of the last of them.
+    /// Takes over what only the journals have, and cuts what is torn; returns the number of the last of them.
     fn replay_journals(&self, directory: &Path) -> Result<u64, RecoverError> {
         let done = match self.tree.get(JOURNAL_KEY, SeqNo::MAX)? {
             Some(stored) => Some(decode_number(&verified(JOURNAL_KEY, &stored)?)?),
@@ -230,9 +237,9 @@ impl Tree {
             return Err(RecoverError::JournalMissing);
         }
         let first = done.map_or(1, |done| done + 1);
-        let left = numbers.into_iter().filter(|number| *number >= first);
-        for (expected, number) in (first..).zip(left) {
-            if number != expected {
+        let mut replayed_to = first - 1;
+        for number in numbers.into_iter().filter(|number| *number >= first) {
+            if number != replayed_to + 1 {
                 return Err(RecoverError::JournalMissing);
             }
             let is_last = Some(number) == last;
@@ -240,11 +247,11 @@ impl Tree {
                 batch::apply(changes, &self.tree, self.seqno.next()).is_ok()
             })?;
             log_torn(&replayed, directory);
+            if journal::cut(directory, number, &replayed).map_err(RecoverError::Write)? {
+                replayed_to = number;
+            }
         }
-        let last = last.unwrap_or(0);
-        self.note_done(last);
-        self.tree.flush_active_memtable(self.seqno.get())?;
-        Ok(last)
+        Ok(replayed_to)
     }
 
     /// Has the changes that were made so far say that they are all of these journals.

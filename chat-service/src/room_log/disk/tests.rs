@@ -1,5 +1,6 @@
 //! Tests of the log on disk: the contract, restarts, faults.
 
+pub(super) mod crashes;
 mod faults;
 mod restarts;
 

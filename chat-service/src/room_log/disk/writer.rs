@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::{
     batch::{self, Batch},
+    crash_points::{CrashPoints, Place},
     health::Health,
     journal::{self, Journal},
     store::Tree,
@@ -17,8 +18,8 @@ use super::{
 use crate::room_log::LogFailed;
 
 /// How large the journal gets before its changes are written to the tree's files: what is in memory until then, and
-/// read at the next start.
-const JOURNAL_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// read at the next start. Less in tests, so that they come to it.
+const JOURNAL_BYTES_MAX: u64 = if cfg!(test) { 4 * 1024 } else { 32 * 1024 * 1024 };
 
 /// How many journals may wait for that. When it is full, commits wait.
 pub(super) const SEALED_MAX: usize = 2;
@@ -104,6 +105,7 @@ impl Writer {
                 return Err(LogFailed);
             }
         }
+        CrashPoints::of(&self.directory).pass(Place::GroupInTree);
         Ok(())
     }
 
@@ -118,6 +120,7 @@ impl Writer {
         }
         self.tree.note_done(number);
         self.tree.tree.rotate_memtable();
+        CrashPoints::of(&self.directory).pass(Place::JournalSealed);
         // It has ended only where it failed.
         self.sealed.send(number).ok();
     }
@@ -139,12 +142,16 @@ impl Flusher {
 
     fn flush(&self, number: u64) -> lsm_tree::Result<()> {
         let tree = &self.tree.tree;
+        let crash_points = CrashPoints::of(&self.directory);
         tree.flush(&tree.get_flush_lock(), self.tree.seqno.get())?;
+        crash_points.pass(Place::TreeFilesWritten);
         for done in journal::numbers(&self.directory)? {
             if done <= number {
                 journal::remove(&self.directory, done)?;
             }
         }
-        tree.compact(Arc::new(Leveled::default()), self.tree.seqno.get())
+        tree.compact(Arc::new(Leveled::default()), self.tree.seqno.get())?;
+        crash_points.pass(Place::TreeCompacted);
+        Ok(())
     }
 }
