@@ -2,6 +2,7 @@
 
 mod frame;
 mod instructions;
+mod lease;
 mod life;
 mod link;
 mod links;
@@ -18,6 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) use self::{
     instructions::{Audience, Emit, Instructions},
+    lease::Lease,
     links::{LinkSettings, Links},
     outbox::{Outbox, Ticket},
 };

@@ -2,21 +2,30 @@
 
 mod convert;
 mod server;
+mod watch;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use proto::chat::v1 as wire;
 use service_kit::trace::{Span, TraceParent, Tracer};
 use thiserror::Error;
 use tokio::{
-    sync::{mpsc::error::SendTimeoutError, oneshot},
-    time,
+    sync::{
+        Semaphore,
+        mpsc::{self, error::SendTimeoutError},
+        oneshot,
+    },
+    time::{self, Instant},
 };
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use self::convert::{PublishRequest, Target};
 pub use self::server::ServeError;
 pub(crate) use self::server::Server;
+use self::{
+    convert::{PublishRequest, Target, WatchSocketsRequest},
+    watch::Watcher,
+};
 use crate::{
     client_view,
     edge_link::{Audience, Emit, Instructions, Links},
@@ -28,6 +37,9 @@ use crate::{
 
 /// How long a call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Most calls of `WatchSockets` at a time.
+const WATCHERS_MAX: usize = 64;
 
 /// Most users listed in one answer.
 const PRESENT_USERS_MAX: usize = 1000;
@@ -41,6 +53,9 @@ pub(crate) struct ChatGrpc {
     links: Links,
     workers: Workers,
     tracer: Tracer,
+    /// Until then, edges may come back that an earlier life of this service has known.
+    settled_at: Instant,
+    watchers: Arc<Semaphore>,
 }
 
 /// Why a call was not carried out, or may not have been.
@@ -70,8 +85,9 @@ impl From<Gap> for Status {
 }
 
 impl ChatGrpc {
-    pub(crate) fn new(links: Links, workers: Workers, tracer: Tracer) -> Self {
-        Self { links, workers, tracer }
+    pub(crate) fn new(links: Links, workers: Workers, tracer: Tracer, settled_at: Instant) -> Self {
+        let watchers = Arc::new(Semaphore::new(WATCHERS_MAX));
+        Self { links, workers, tracer, settled_at, watchers }
     }
 
     async fn ask<T>(
@@ -123,6 +139,26 @@ impl ChatGrpc {
 
 #[tonic::async_trait]
 impl wire::chat_service_server::ChatService for ChatGrpc {
+    type WatchSocketsStream = ReceiverStream<watch::Response>;
+
+    async fn watch_sockets(
+        &self,
+        request: Request<wire::WatchSocketsRequest>,
+    ) -> Result<Response<Self::WatchSocketsStream>, Status> {
+        let WatchSocketsRequest { namespace, cursor } = request.into_inner().try_into()?;
+        let permit = Arc::clone(&self.watchers).try_acquire_owned();
+        let permit = permit.map_err(|_| Status::resource_exhausted("too many watch already"))?;
+        let (sender, responses) = mpsc::channel(watch::RESPONSES_MAX);
+        let registry = self.links.registry().clone();
+        let watcher = Watcher::new(registry, namespace.into_owned(), self.settled_at, sender);
+        let shutdown = self.links.shutdown().clone();
+        self.links.spawn(async move {
+            watcher.run(cursor, shutdown).await;
+            drop(permit);
+        });
+        Ok(Response::new(ReceiverStream::new(responses)))
+    }
+
     async fn publish(
         &self,
         request: Request<wire::PublishRequest>,

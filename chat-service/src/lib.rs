@@ -13,6 +13,7 @@ mod room_key;
 mod room_log;
 mod service;
 mod socket;
+mod socket_registry;
 mod telemetry;
 mod user;
 mod worker;

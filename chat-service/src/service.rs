@@ -17,10 +17,11 @@ use tokio::{
 
 use crate::{
     Config,
-    edge_link::{LinkSettings, Links},
-    grpc::{ServeError, Server},
+    edge_link::{Lease, LinkSettings, Links},
+    grpc::{ChatGrpc, ServeError, Server},
     namespaces::{Namespaces, ReadNamespacesError},
     room_log::{Bounds, OpenStoreError, ServiceRoomLog},
+    socket_registry::SocketRegistry,
     telemetry::Metrics,
     worker::{PresenceTerms, Worker, WorkerSettings},
     workers::Workers,
@@ -148,6 +149,7 @@ impl ChatService {
         let metrics = Metrics::new();
 
         let mut worker_tasks = JoinSet::new();
+        let settled_at = Instant::now() + config.link_grace;
         let settings = WorkerSettings {
             tracer: tracer.clone(),
             metrics: metrics.clone(),
@@ -155,7 +157,7 @@ impl ChatService {
             presence: PresenceTerms {
                 grace: config.presence_grace,
                 list_max: config.presence_list_max,
-                settled_at: Instant::now() + config.link_grace,
+                settled_at,
             },
         };
         let new_worker = |log| Worker::new(log, settings.clone());
@@ -163,13 +165,15 @@ impl ChatService {
 
         let links = Links::new(LinkSettings {
             backend_id: format!("{:032x}", backend_id),
-            grace: config.link_grace,
+            lease: Lease::new(config.link_grace),
+            // Half of the random number is unlike that of other lives, too.
+            registry: SocketRegistry::new(backend_id as u64),
             workers: workers.clone(),
             tracer: tracer.clone(),
             metrics: metrics.clone(),
             shutdown: shutdown.clone(),
         });
-        let server = Server::new(links.clone(), workers, tracer);
+        let server = Server::new(ChatGrpc::new(links.clone(), workers, tracer, settled_at));
         let mut ops_task = JoinSet::new();
         if let Some(ops) = ops {
             ops_task.spawn(ops.run(shutdown.clone()));

@@ -26,6 +26,8 @@ pub(crate) struct SocketKey {
 #[derive(Debug)]
 pub(crate) struct Socket {
     pub(crate) key: SocketKey,
+    /// What others know it by, whatever link it is on.
+    pub(crate) id: Arc<str>,
     pub(crate) namespace: Arc<str>,
     pub(crate) user: Arc<User>,
     /// Its rooms lie with several workers; the count is what they share.
@@ -33,8 +35,8 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    pub(crate) fn new(key: SocketKey, namespace: Arc<str>, user: User) -> Self {
-        Self { key, namespace, user: Arc::new(user), rooms: AtomicUsize::new(0) }
+    pub(crate) fn new(key: SocketKey, id: Arc<str>, namespace: Arc<str>, user: User) -> Self {
+        Self { key, id, namespace, user: Arc::new(user), rooms: AtomicUsize::new(0) }
     }
 
     /// Counts one more room, unless it is in as many as it may.
@@ -64,7 +66,8 @@ mod tests {
     #[test]
     fn is_in_at_most_256_rooms() {
         let key = SocketKey { link: LinkKey(1), handle: 1 };
-        let socket = Socket::new(key, "/".into(), User::parse("ann", "test", b"{}").unwrap());
+        let socket =
+            Socket::new(key, "x".into(), "/".into(), User::parse("ann", "test", b"{}").unwrap());
 
         assert!((0..ROOMS_PER_SOCKET_MAX).all(|_| socket.take_room()));
         assert!(!socket.take_room());

@@ -17,5 +17,6 @@ mod resume;
 mod rooms;
 mod slow_backend;
 mod slow_consumer;
+mod socket_ends;
 mod support;
 mod tracing;

@@ -1,5 +1,7 @@
 //! What an edge says, in this service's own words.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use prost::Message;
 use proto::edge::v1::{self as wire, edge_event::Kind};
@@ -12,7 +14,7 @@ use crate::{
     worker::Departure,
 };
 
-/// Longest name of a link or an edge, in bytes.
+/// Longest name of a link, an edge or a socket, in bytes.
 const NAME_BYTES_MAX: usize = 128;
 
 /// Most namespaces of one link.
@@ -51,20 +53,15 @@ pub(super) struct Event {
 
 #[derive(Debug)]
 pub(super) enum EventKind {
-    Opened {
-        namespace: String,
-        user: Result<User, UserError>,
-    },
+    Opened(Introduction),
     Announced {
-        namespace: String,
-        user: Result<User, UserError>,
+        who: Introduction,
         memberships: Vec<Membership>,
         is_suspended: bool,
     },
     /// A client has recovered its connection on this link.
     Recovered {
-        namespace: String,
-        user: Result<User, UserError>,
+        who: Introduction,
         memberships: Vec<Membership>,
     },
     Suspended,
@@ -77,10 +74,22 @@ pub(super) enum EventKind {
     Unidentified,
     /// No announcement follows.
     AllAnnounced,
-    Closed(Departure),
+    Closed {
+        reason: String,
+        departure: Departure,
+    },
     Client(Sent),
     /// Something about answers from clients, which this service never asks for.
     Unasked,
+}
+
+/// Which socket it is, and who it speaks for.
+#[derive(Debug)]
+pub(super) struct Introduction {
+    /// Its public id.
+    pub(super) socket_id: Arc<str>,
+    pub(super) namespace: String,
+    pub(super) user: Result<User, UserError>,
 }
 
 /// What a client has sent.
@@ -113,6 +122,8 @@ pub(super) enum FrameError {
     NotNumbered,
     #[error("an event has no kind")]
     NoKind,
+    #[error("a socket has no id, or one of more than 128 bytes")]
+    BadSocketId,
 }
 
 impl TryFrom<wire::EdgeFrame> for Hello {
@@ -162,7 +173,7 @@ impl TryFrom<wire::EdgeEvent> for Event {
         let kind = match kind.ok_or(FrameError::NoKind)? {
             Kind::Opened(opened) => opened.try_into()?,
             Kind::Closed(wire::SocketClosed { reason, rooms: _ }) => {
-                EventKind::Closed(departure(&reason))
+                EventKind::Closed { departure: departure(&reason), reason }
             }
             // No event of this service takes binary parts; as a field that is not known, they are ignored.
             Kind::Event(wire::ClientEvent {
@@ -193,7 +204,7 @@ impl TryFrom<wire::SocketOpened> for EventKind {
     fn try_from(opened: wire::SocketOpened) -> Result<Self, FrameError> {
         let wire::SocketOpened {
             namespace,
-            socket_id: _,
+            socket_id,
             identity,
             announced,
             memberships,
@@ -203,18 +214,22 @@ impl TryFrom<wire::SocketOpened> for EventKind {
         } = opened;
         // The edge lets clients in there without a token; here nobody is let in without a name.
         let Some(identity) = identity else { return Ok(Self::Unidentified) };
+        if socket_id.is_empty() || socket_id.len() > NAME_BYTES_MAX {
+            return Err(FrameError::BadSocketId);
+        }
         let user = User::parse(&identity.subject, &identity.issuer, &identity.profile);
+        let who = Introduction { socket_id: socket_id.into(), namespace, user };
         if !announced && !recovered {
-            return Ok(Self::Opened { namespace, user });
+            return Ok(Self::Opened(who));
         }
         let memberships = memberships
             .into_iter()
             .map(|wire::Membership { room, position }| Membership { room, position })
             .collect();
         Ok(if recovered {
-            Self::Recovered { namespace, user, memberships }
+            Self::Recovered { who, memberships }
         } else {
-            Self::Announced { namespace, user, memberships, is_suspended }
+            Self::Announced { who, memberships, is_suspended }
         })
     }
 }

@@ -13,7 +13,7 @@ use service_kit::{
 };
 
 use super::{
-    frame::{Event, EventKind, Frame, Membership, Sent},
+    frame::{Event, EventKind, Frame, Introduction, Membership, Sent},
     instructions::Instructions,
     links::LinkSettings,
     outbox::{Outbox, Ticket},
@@ -29,7 +29,6 @@ use crate::{
     room_log::Position,
     socket::{LinkKey, Socket, SocketKey},
     telemetry::{self, Outcome},
-    user::{User, UserError},
     worker::{CatchUp, Command, Departure, Restore},
     workers::{WorkerSet, Workers},
 };
@@ -81,6 +80,10 @@ impl Life {
 
     pub(super) fn key(&self) -> LinkKey {
         self.outbox.link()
+    }
+
+    pub(super) fn into_sockets(self) -> Vec<Arc<Socket>> {
+        self.sockets.into_values().map(|attached| attached.socket).collect()
     }
 
     pub(super) fn socket_count(&self) -> usize {
@@ -173,17 +176,17 @@ impl Life {
         let Event { socket: handle, trace: parent, kind, bytes } = event;
         self.inbox_bytes -= bytes;
         match kind {
-            EventKind::Opened { namespace, user } => {
-                let span = telemetry::open_span(&settings.tracer, parent, &namespace);
+            EventKind::Opened(who) => {
+                let span = telemetry::open_span(&settings.tracer, parent, &who.namespace);
                 let traceparent = trace::traceparent_of(span.as_ref());
                 let mut ticket = self.outbox.ticket(seq, Instructions::new(traceparent));
-                if let Some(socket) = self.admit(handle, (namespace, user), settings, &mut ticket) {
+                if let Some(socket) = self.admit(handle, who, settings, &mut ticket) {
                     ticket.instructions.accept(socket.key);
                 }
             }
-            EventKind::Announced { namespace, user, memberships, is_suspended } => {
+            EventKind::Announced { who, memberships, is_suspended } => {
                 let mut ticket = self.outbox.ticket(seq, Instructions::default());
-                if let Some(socket) = self.admit(handle, (namespace, user), settings, &mut ticket) {
+                if let Some(socket) = self.admit(handle, who, settings, &mut ticket) {
                     let arrival = if is_suspended { Arrival::Suspended } else { Arrival::Present };
                     for membership in memberships {
                         let restored = (&socket, membership, arrival);
@@ -191,9 +194,9 @@ impl Life {
                     }
                 }
             }
-            EventKind::Recovered { namespace, user, memberships } => {
+            EventKind::Recovered { who, memberships } => {
                 let mut ticket = self.outbox.ticket(seq, Instructions::default());
-                if let Some(socket) = self.admit(handle, (namespace, user), settings, &mut ticket) {
+                if let Some(socket) = self.admit(handle, who, settings, &mut ticket) {
                     ticket.instructions.accept(socket.key);
                     let rooms = memberships.iter().map(|membership| &membership.room);
                     planned.extend(
@@ -227,8 +230,8 @@ impl Life {
                 drop(self.outbox.ticket(seq, Instructions::default()));
                 self.end_announcements(&settings.workers, planned);
             }
-            EventKind::Closed(departure) => {
-                self.close((handle, seq), departure, settings, planned);
+            EventKind::Closed { reason, departure } => {
+                self.close((handle, seq), (&reason, departure), settings, planned);
             }
             EventKind::Client(sent) => {
                 self.begin_event((handle, seq), (sent, parent), settings, planned);
@@ -241,7 +244,7 @@ impl Life {
     fn close(
         &mut self,
         (handle, seq): (u64, u64),
-        departure: Departure,
+        (reason, departure): (&str, Departure),
         settings: &LinkSettings,
         planned: &mut VecDeque<Planned>,
     ) {
@@ -249,8 +252,9 @@ impl Life {
         self.tell_workers(handle, &ticket, planned, |ticket, socket| {
             Command::SocketClosed(ticket, socket, departure)
         });
-        if self.sockets.remove(&handle).is_some() {
+        if let Some(attached) = self.sockets.remove(&handle) {
             settings.metrics.sockets.decrement(1);
+            settings.registry.note_closed(&attached.socket, reason, clock::unix_ms());
         }
     }
 
@@ -293,10 +297,11 @@ impl Life {
     fn admit(
         &mut self,
         handle: u64,
-        (namespace, user): (String, Result<User, UserError>),
+        who: Introduction,
         settings: &LinkSettings,
         ticket: &mut Ticket,
     ) -> Option<Arc<Socket>> {
+        let Introduction { socket_id, namespace, user } = who;
         let user = match user {
             Ok(user) if is_namespace(&namespace) => user,
             Ok(_) => {
@@ -313,11 +318,12 @@ impl Life {
         let known = self.namespaces.iter().find(|known| ***known == *namespace);
         let namespace = known.map_or_else(|| namespace.into(), Arc::clone);
         let key = SocketKey { link: self.key(), handle };
-        let socket = Arc::new(Socket::new(key, namespace, user));
+        let socket = Arc::new(Socket::new(key, socket_id, namespace, user));
         let attached = Attached { socket: Arc::clone(&socket), workers: WorkerSet::default() };
         if self.sockets.insert(handle, attached).is_none() {
             settings.metrics.sockets.increment(1);
         }
+        settings.registry.note_opened(&socket, clock::unix_ms());
         Some(socket)
     }
 

@@ -1,8 +1,9 @@
 //! Runs one link: over streams that come and break, and lives that end and begin.
 
-use std::{collections::VecDeque, future, time::Duration};
+use std::{collections::VecDeque, future, sync::Arc, time::Duration};
 
 use proto::edge::v1 as wire;
+use service_kit::clock;
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
     task,
@@ -19,7 +20,8 @@ use super::{
 };
 use crate::{
     client_view::TYPING,
-    socket::LinkKey,
+    socket::{LinkKey, Socket},
+    socket_registry::EDGE_LOST,
     worker::Command,
     workers::{WorkerIndex, Workers},
 };
@@ -51,12 +53,20 @@ pub(super) struct Link {
     attachments: mpsc::Receiver<Attachment>,
     stream: Option<(Inbound, Outbound)>,
     life: Option<Life>,
+    last_frame_at: Instant,
     /// When the life ends, while there is no stream.
     life_ends_at: Option<Instant>,
-    /// Lives whose sockets are still in the rooms, and until when.
-    earlier: Vec<(Instant, LinkKey)>,
+    earlier: Vec<EarlierLife>,
     planned: VecDeque<Planned>,
     drain_ends_at: Option<Instant>,
+}
+
+/// A life whose sockets are still in the rooms.
+#[derive(Debug)]
+struct EarlierLife {
+    until: Instant,
+    key: LinkKey,
+    sockets: Vec<Arc<Socket>>,
 }
 
 /// What a link waits for, besides its streams and clocks.
@@ -77,6 +87,7 @@ impl Link {
             attachments,
             stream: None,
             life: None,
+            last_frame_at: Instant::now(),
             life_ends_at: None,
             earlier: Vec::new(),
             planned: VecDeque::new(),
@@ -197,7 +208,7 @@ impl Link {
         self.end_stream(StreamEnd::Replaced);
         let resumed = self.resume(&hello);
         if !resumed {
-            self.end_life(Instant::now() + self.links.settings().grace);
+            self.end_life(Instant::now() + self.links.settings().lease.length());
             self.begin_life(&hello);
         }
         let received = self.life.as_ref().map_or(0, |life| life.received);
@@ -215,6 +226,7 @@ impl Link {
             permit.send(wire::BackendFrame { welcome: Some(welcome), ..Default::default() });
         }
         self.stream = Some((inbound, outbound));
+        self.last_frame_at = Instant::now();
         self.life_ends_at = None;
         tracing::info!(edge.id = hello.edge_id, link.id = &*self.id, resumed, "edge link attached");
     }
@@ -233,7 +245,7 @@ impl Link {
     fn begin_life(&mut self, hello: &Hello) {
         let settings = self.links.settings();
         let outbox = Outbox::new(self.links.next_life());
-        let earlier = self.earlier.last().map(|(_, key)| *key);
+        let earlier = self.earlier.last().map(|life| life.key);
         self.links.set_present(&self.id, Some((outbox.clone(), hello.namespaces.clone())));
         self.life = Some(Life::new(outbox, &hello.namespaces, earlier));
         settings.metrics.links.increment(1);
@@ -244,15 +256,17 @@ impl Link {
         let Some(life) = self.life.take() else { return };
         life.outbox.close();
         self.planned.retain(|planned| !planned.ends_with_its_life());
-        self.earlier.push((sockets_leave_at, life.key()));
         self.links.set_present(&self.id, None);
         let metrics = &self.links.settings().metrics;
         metrics.links.decrement(1);
         metrics.sockets.decrement(life.socket_count() as f64);
+        let (key, sockets) = (life.key(), life.into_sockets());
+        self.earlier.push(EarlierLife { until: sockets_leave_at, key, sockets });
     }
 
     fn handle_received(&mut self, frame: Option<wire::EdgeFrame>) {
         let Some(frame) = frame else { return self.detach() };
+        self.last_frame_at = Instant::now();
         let Some(life) = &mut self.life else { return };
         let taken = match Frame::try_from(frame) {
             Ok(frame) => life.handle_frame(frame),
@@ -270,19 +284,23 @@ impl Link {
     fn give_up(&mut self, end: StreamEnd) {
         tracing::warn!(link.id = &*self.id, error = %end, "edge link given up");
         self.end_stream(end);
-        self.end_life(Instant::now() + self.links.settings().grace);
+        self.end_life(Instant::now() + self.links.settings().lease.length());
+    }
+
+    fn lease_ends_at(&self) -> Instant {
+        self.links.settings().lease.ends_at(self.last_frame_at, Instant::now())
     }
 
     fn detach(&mut self) {
         tracing::info!(link.id = &*self.id, "edge link detached");
         self.stream = None;
-        self.life_ends_at = Some(Instant::now() + self.links.settings().grace);
+        self.life_ends_at = Some(self.lease_ends_at());
     }
 
     fn end_stream(&mut self, end: StreamEnd) {
         if let Some((_, outbound)) = self.stream.take() {
             outbound.end(end);
-            self.life_ends_at = Some(Instant::now() + self.links.settings().grace);
+            self.life_ends_at = Some(self.lease_ends_at());
         }
     }
 
@@ -292,9 +310,12 @@ impl Link {
             self.end_life(now);
         }
         let settings = self.links.settings();
-        for (_, link) in self.earlier.extract_if(.., |(until, _)| *until <= now) {
-            let gone = |worker| Planned { worker, command: Command::LinkGone(link) };
+        for life in self.earlier.extract_if(.., |life| life.until <= now) {
+            let gone = |worker| Planned { worker, command: Command::LinkGone(life.key) };
             self.planned.extend(settings.workers.all().map(gone));
+            for socket in &life.sockets {
+                settings.registry.note_closed(socket, EDGE_LOST, clock::unix_ms());
+            }
         }
     }
 
@@ -327,7 +348,7 @@ impl Link {
 
     fn next_deadline(&self) -> Option<Instant> {
         let life_ends_at = self.life_ends_at.filter(|_| self.life.is_some());
-        let earlier = self.earlier.iter().map(|(until, _)| *until);
+        let earlier = self.earlier.iter().map(|life| life.until);
         earlier.chain(life_ends_at).chain(self.drain_ends_at).min()
     }
 }

@@ -7,7 +7,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use service_kit::{shutdown::Shutdown, trace::Tracer};
@@ -17,11 +16,14 @@ use tokio::{
 };
 
 use super::{
+    lease::Lease,
     link::{Attachment, Link},
     outbox::Outbox,
     stream::StreamEnd,
 };
-use crate::{socket::LinkKey, telemetry::Metrics, workers::Workers};
+use crate::{
+    socket::LinkKey, socket_registry::SocketRegistry, telemetry::Metrics, workers::Workers,
+};
 
 /// Most links. An edge has one for each of its shards.
 const LINKS_MAX: usize = 4096;
@@ -35,7 +37,8 @@ pub(crate) struct LinkSettings {
     /// This life of the process, for `Welcome.backend_id`.
     pub(crate) backend_id: String,
     /// How long a link without a stream keeps its sockets.
-    pub(crate) grace: Duration,
+    pub(crate) lease: Lease,
+    pub(crate) registry: SocketRegistry,
     pub(crate) workers: Workers,
     pub(crate) tracer: Tracer,
     pub(crate) metrics: Metrics,
@@ -85,13 +88,22 @@ impl Links {
         &self.shared.settings
     }
 
-    pub(super) fn shutdown(&self) -> &Shutdown {
+    pub(crate) fn lease(&self) -> Lease {
+        self.shared.settings.lease
+    }
+
+    /// The sockets of all links.
+    pub(crate) fn registry(&self) -> &SocketRegistry {
+        &self.shared.settings.registry
+    }
+
+    pub(crate) fn shutdown(&self) -> &Shutdown {
         &self.shared.settings.shutdown
     }
 
     /// Runs a task that ends by itself, at the latest when the service shuts down.
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let mut registry = self.registry();
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut registry = self.slots();
         while registry.tasks.try_join_next().is_some() {}
         registry.tasks.spawn(task);
     }
@@ -101,7 +113,7 @@ impl Links {
         if self.shutdown().is_requested() {
             return attachment.outbound.end(StreamEnd::ShuttingDown);
         }
-        let mut registry = self.registry();
+        let mut registry = self.slots();
         let mut attachment = attachment;
         if let Some(slot) = registry.slots.get(&attachment.hello.link_id) {
             match slot.attachments.try_send(attachment) {
@@ -132,14 +144,14 @@ impl Links {
 
     /// Makes a link reachable, or unreachable, for what is sent to users and to everyone.
     pub(super) fn set_present(&self, id: &str, present: Option<(Outbox, Vec<String>)>) {
-        if let Some(slot) = self.registry().slots.get_mut(id) {
+        if let Some(slot) = self.slots().slots.get_mut(id) {
             slot.present = present.map(|(outbox, namespaces)| Present { outbox, namespaces });
         }
     }
 
     /// Forgets a link that has nothing left to do, unless a stream has come for it by now.
     pub(super) fn retire(&self, id: &str, attachments: &mpsc::Receiver<Attachment>) -> bool {
-        let mut registry = self.registry();
+        let mut registry = self.slots();
         let idle = attachments.is_empty();
         if idle {
             registry.slots.remove(id);
@@ -149,7 +161,7 @@ impl Links {
 
     /// The outboxes of all links that carry a namespace.
     pub(crate) fn outboxes(&self, namespace: &str) -> Vec<Outbox> {
-        let registry = self.registry();
+        let registry = self.slots();
         let present = registry.slots.values().filter_map(|slot| slot.present.as_ref());
         present
             .filter(|present| present.namespaces.iter().any(|carried| carried == namespace))
@@ -159,12 +171,12 @@ impl Links {
 
     /// Waits for all links to end, which they do when the service shuts down.
     pub(crate) async fn ended(&self) {
-        let mut tasks = mem::take(&mut self.registry().tasks);
+        let mut tasks = mem::take(&mut self.slots().tasks);
         while tasks.join_next().await.is_some() {}
     }
 
     /// A panic under the lock would leave the registry whole: each change is one call on a map.
-    fn registry(&self) -> MutexGuard<'_, Registry> {
+    fn slots(&self) -> MutexGuard<'_, Registry> {
         self.shared.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

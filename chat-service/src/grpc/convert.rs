@@ -15,6 +15,7 @@ use crate::{
     request::PAGE_ENTRIES_MAX,
     room_key::{RoomKey, RoomKeyError, is_namespace},
     room_log::{Author, Limit, Position, Publication, Range},
+    socket_registry::Cursor,
     worker::{History, Presence, Publish, Published, RoomSummary, Rooms},
 };
 
@@ -51,6 +52,12 @@ pub(super) enum Target {
     Everyone,
 }
 
+#[derive(Debug)]
+pub(super) struct WatchSocketsRequest {
+    pub(super) namespace: Cow<'static, str>,
+    pub(super) cursor: Option<Cursor>,
+}
+
 /// What is wrong with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum RequestError {
@@ -84,6 +91,8 @@ pub(crate) enum RequestError {
     BeforeAndAfter,
     #[error("before and after must be positions")]
     Position,
+    #[error("cursor must be one that was given out")]
+    Cursor,
     #[error("limit must be at most 1000")]
     Limit,
 }
@@ -223,6 +232,20 @@ impl TryFrom<wire::RoomsRequest> for Rooms {
         let wire::RoomsRequest { namespace, after, limit } = request;
         let namespace = namespace_or_default(namespace)?.into_owned();
         Ok(Self { namespace, after, limit: limit_or_default(limit, ROOMS_DEFAULT, ROOMS_MAX)? })
+    }
+}
+
+impl TryFrom<wire::WatchSocketsRequest> for WatchSocketsRequest {
+    type Error = RequestError;
+
+    fn try_from(request: wire::WatchSocketsRequest) -> Result<Self, RequestError> {
+        let wire::WatchSocketsRequest { namespace, cursor } = request;
+        let cursor = if cursor.is_empty() {
+            None
+        } else {
+            Some(cursor.parse().map_err(|_| RequestError::Cursor)?)
+        };
+        Ok(Self { namespace: namespace_or_default(namespace)?, cursor })
     }
 }
 

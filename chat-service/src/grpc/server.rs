@@ -1,24 +1,17 @@
 //! The gRPC server: both services, health and reflection, with limits.
 
-use std::time::Duration;
-
 use proto::{
     chat::v1::chat_service_server::ChatServiceServer, edge::v1::edge_link_server::EdgeLinkServer,
 };
-use service_kit::{shutdown::Shutdown, trace::Tracer};
+use service_kit::shutdown::Shutdown;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tonic::transport::{Server as Transport, server::TcpIncoming};
 use tonic_health::server::HealthReporter;
 
 use super::ChatGrpc;
-use crate::{
-    edge_link::{EdgeLinkService, Links},
-    workers::Workers,
-};
+use crate::edge_link::{EdgeLinkService, Lease};
 
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 const STREAMS_PER_CONNECTION_MAX: u32 = 256;
@@ -33,6 +26,7 @@ type Chat = ChatServiceServer<ChatGrpc>;
 pub(crate) struct Server {
     edge_links: EdgeLinks,
     chat: Chat,
+    lease: Lease,
 }
 
 /// Why serving ended by itself.
@@ -47,14 +41,16 @@ pub enum ServeError {
 }
 
 impl Server {
-    pub(crate) fn new(links: Links, workers: Workers, tracer: Tracer) -> Self {
-        let edge_links = EdgeLinkServer::new(EdgeLinkService::new(links.clone()))
+    pub(crate) fn new(chat: ChatGrpc) -> Self {
+        let links = chat.links.clone();
+        let lease = links.lease();
+        let edge_links = EdgeLinkServer::new(EdgeLinkService::new(links))
             .max_decoding_message_size(proto::MESSAGE_BYTES_MAX)
             .max_encoding_message_size(proto::MESSAGE_BYTES_MAX);
-        let chat = ChatServiceServer::new(ChatGrpc::new(links, workers, tracer))
+        let chat = ChatServiceServer::new(chat)
             .max_decoding_message_size(proto::MESSAGE_BYTES_MAX)
             .max_encoding_message_size(proto::MESSAGE_BYTES_MAX);
-        Self { edge_links, chat }
+        Self { edge_links, chat, lease }
     }
 
     /// Serves until the shutdown is asked for and the last call is answered.
@@ -74,8 +70,8 @@ impl Server {
 
         Transport::builder()
             .concurrency_limit_per_connection(CALLS_PER_CONNECTION_MAX)
-            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .http2_keepalive_interval(Some(self.lease.ping_interval()))
+            .http2_keepalive_timeout(Some(self.lease.ping_timeout()))
             .http2_max_header_list_size(HEADERS_BYTES_MAX)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)

@@ -15,5 +15,7 @@ mod repeats;
 mod returns;
 mod running;
 mod script;
+mod silence;
 mod span_collector;
 mod traces;
+mod watch;

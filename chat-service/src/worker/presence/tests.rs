@@ -175,7 +175,7 @@ impl World {
         let key = SocketKey { link: self.edges[edge].outbox.link(), handle };
         let profile = format!("{{\"id\":\"{user}\"}}");
         let identity = User::parse(&user.to_string(), "test", profile.as_bytes()).unwrap();
-        let socket = Arc::new(Socket::new(key, room().namespace().into(), identity));
+        let socket = Arc::new(Socket::new(key, "x".into(), room().namespace().into(), identity));
         let (is_suspended, may_have_missed) = (false, false);
         let client = Client { socket, user, is_suspended, view: None, may_have_missed };
         self.edges[edge].clients.insert(handle, client);
@@ -218,8 +218,12 @@ impl World {
                 "test",
                 client.socket.user.profile().get().as_bytes(),
             );
-            client.socket =
-                Arc::new(Socket::new(key, Arc::clone(&client.socket.namespace), identity.unwrap()));
+            client.socket = Arc::new(Socket::new(
+                key,
+                "x".into(),
+                Arc::clone(&client.socket.namespace),
+                identity.unwrap(),
+            ));
             client.may_have_missed = true;
             let arrival = if client.is_suspended { Arrival::Suspended } else { Arrival::Present };
             let restore = Restore {

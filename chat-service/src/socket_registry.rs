@@ -1,0 +1,281 @@
+//! Knows which sockets there are, and which have come and gone lately, for services that watch.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    str::FromStr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::socket::Socket;
+
+/// Most changes that are kept for watchers that are behind, or away. It is more than one lost edge is likely to have sockets.
+pub(crate) const CHANGES_MAX: usize = 65_536;
+
+/// The label of the end of a socket whose edge was lost.
+pub(crate) const EDGE_LOST: &str = "edge_lost";
+
+/// Longest label that is passed on, in bytes.
+const REASON_BYTES_MAX: usize = 64;
+
+/// A clone is cheap.
+#[derive(Debug, Clone)]
+pub(crate) struct SocketRegistry {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Names this life of the registry in cursors.
+    life: u64,
+    /// Held for a few lines at a time, never across an await.
+    state: Mutex<State>,
+    /// Number of the last change.
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By their public ids.
+    live: HashMap<Arc<str>, Arc<Socket>>,
+    /// The last of them. None before somebody has watched: nobody can ask for them.
+    changes: VecDeque<Change>,
+    is_watched: bool,
+}
+
+/// A socket has come or gone.
+#[derive(Debug, Clone)]
+pub(crate) struct Change {
+    pub(crate) at_ms: u64,
+    pub(crate) socket: Arc<Socket>,
+    pub(crate) kind: ChangeKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ChangeKind {
+    Opened,
+    Closed { reason: Box<str> },
+}
+
+/// A place in the changes of one life of the registry. Watchers see an opaque text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    life: u64,
+    number: u64,
+}
+
+/// The text is not a cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("not a cursor")]
+pub(crate) struct ParseCursorError;
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:016x}{:016x}", self.life, self.number)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = ParseCursorError;
+
+    fn from_str(text: &str) -> Result<Self, ParseCursorError> {
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(ParseCursorError);
+        }
+        let half = |digits| u64::from_str_radix(digits, 16).map_err(|_| ParseCursorError);
+        Ok(Self { life: half(&text[..16])?, number: half(&text[16..])? })
+    }
+}
+
+/// What follows a place in the changes.
+#[derive(Debug)]
+pub(crate) enum Following {
+    /// These, up to this place. There may be more.
+    Changes(Vec<Change>, Cursor),
+    /// Some are no longer known.
+    Gone,
+    /// They are of another life.
+    OtherLife,
+}
+
+impl SocketRegistry {
+    pub(crate) fn new(life: u64) -> Self {
+        let (changed, _) = watch::channel(0);
+        Self { shared: Arc::new(Shared { life, state: Mutex::default(), changed }) }
+    }
+
+    /// A socket is there: it has entered, or was announced, or has moved here. Where it is another one's next life, that is
+    /// no change.
+    pub(crate) fn note_opened(&self, socket: &Arc<Socket>, at_ms: u64) {
+        let mut state = self.state();
+        if state.live.insert(Arc::clone(&socket.id), Arc::clone(socket)).is_none() {
+            self.note(
+                &mut state,
+                Change { at_ms, socket: Arc::clone(socket), kind: ChangeKind::Opened },
+            );
+        }
+    }
+
+    /// A socket has ended, unless it has moved or was announced again meanwhile.
+    pub(crate) fn note_closed(&self, socket: &Arc<Socket>, reason: &str, at_ms: u64) {
+        let mut state = self.state();
+        if !state.live.get(&socket.id).is_some_and(|live| Arc::ptr_eq(live, socket)) {
+            return;
+        }
+        state.live.remove(&socket.id);
+        let reason = if reason.len() <= REASON_BYTES_MAX { reason } else { "unknown" };
+        let kind = ChangeKind::Closed { reason: reason.into() };
+        self.note(&mut state, Change { at_ms, socket: Arc::clone(socket), kind });
+    }
+
+    fn note(&self, state: &mut State, change: Change) {
+        if !state.is_watched {
+            return;
+        }
+        if state.changes.len() == CHANGES_MAX {
+            state.changes.pop_front();
+        }
+        state.changes.push_back(change);
+        self.shared.changed.send_modify(|last| *last += 1);
+    }
+
+    /// All sockets, and the place of the changes that follow.
+    pub(crate) fn snapshot(&self) -> (Vec<Arc<Socket>>, Cursor) {
+        let mut state = self.state();
+        state.is_watched = true;
+        (state.live.values().cloned().collect(), self.end())
+    }
+
+    /// At most so many changes after a place.
+    pub(crate) fn following(&self, after: Cursor, count_max: usize) -> Following {
+        if after.life != self.shared.life {
+            return Following::OtherLife;
+        }
+        let state = self.state();
+        let end = self.end();
+        // A cursor from beyond the end is not one that was given out.
+        let Some(behind) = end.number.checked_sub(after.number) else { return Following::Gone };
+        let Some(first) = (state.changes.len() as u64).checked_sub(behind) else {
+            return Following::Gone;
+        };
+        // At most as many as there are changes.
+        let changes = state.changes.iter().skip(first as usize).take(count_max);
+        let changes: Vec<Change> = changes.cloned().collect();
+        let number = after.number + changes.len() as u64;
+        Following::Changes(changes, Cursor { number, ..end })
+    }
+
+    /// Tells of each change that comes after this.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.shared.changed.subscribe()
+    }
+
+    fn end(&self) -> Cursor {
+        Cursor { life: self.shared.life, number: *self.shared.changed.borrow() }
+    }
+
+    /// A panic under the lock would leave the state whole: each change is one call on a map or a queue.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        socket::{LinkKey, SocketKey},
+        user::User,
+    };
+
+    fn socket(link: u64, id: &str) -> Arc<Socket> {
+        let key = SocketKey { link: LinkKey(link), handle: 1 };
+        let user = User::parse("ann", "test", b"{}").unwrap();
+        Arc::new(Socket::new(key, id.into(), "/".into(), user))
+    }
+
+    fn following(registry: &SocketRegistry, after: Cursor) -> (Vec<(String, String)>, Cursor) {
+        let Following::Changes(changes, end) = registry.following(after, 10) else {
+            panic!("they are known")
+        };
+        let seen = changes.iter().map(|change| {
+            let kind = match &change.kind {
+                ChangeKind::Opened => "opened".to_owned(),
+                ChangeKind::Closed { reason } => reason.to_string(),
+            };
+            (change.socket.id.to_string(), kind)
+        });
+        (seen.collect(), end)
+    }
+
+    fn pair(id: &str, kind: &str) -> (String, String) {
+        (id.to_owned(), kind.to_owned())
+    }
+
+    #[test]
+    fn whoever_has_a_place_is_told_what_came_after_it_as_often_as_it_asks() {
+        let registry = SocketRegistry::new(7);
+        let (one, two) = (socket(1, "one"), socket(1, "two"));
+        registry.note_opened(&one, 0);
+        let (live, start) = registry.snapshot();
+        assert_eq!(live.len(), 1);
+
+        registry.note_opened(&two, 0);
+        registry.note_closed(&one, "client_disconnect", 0);
+        registry.note_closed(&one, "client_disconnect", 0);
+
+        for _ in 0..2 {
+            let (seen, end) = following(&registry, start);
+            assert_eq!(seen, [pair("two", "opened"), pair("one", "client_disconnect")]);
+            assert_eq!(following(&registry, end).0, []);
+        }
+        assert_eq!(registry.snapshot().0.len(), 1);
+    }
+
+    #[test]
+    fn a_cursor_survives_its_text_form_and_nothing_else_is_one() {
+        let cursor = Cursor { life: u64::MAX, number: 1 };
+        assert_eq!(cursor.to_string().parse(), Ok(cursor));
+
+        for bad in ["", "x", "+fffffffffffffff0000000000000001", "ééééééééé"] {
+            assert_eq!(bad.parse::<Cursor>(), Err(ParseCursorError));
+        }
+    }
+
+    #[test]
+    fn a_socket_that_moves_to_another_link_has_not_ended() {
+        let registry = SocketRegistry::new(7);
+        let (here, there) = (socket(1, "one"), socket(2, "one"));
+        let (_, start) = registry.snapshot();
+
+        registry.note_opened(&here, 0);
+        registry.note_opened(&there, 0);
+        registry.note_closed(&here, "moved", 0);
+        registry.note_closed(&there, &"x".repeat(65), 0);
+
+        assert_eq!(following(&registry, start).0, [pair("one", "opened"), pair("one", "unknown")]);
+    }
+
+    #[test]
+    fn what_is_no_longer_known_is_not_told_in_part() {
+        let registry = SocketRegistry::new(7);
+        let (_, start) = registry.snapshot();
+        let one = socket(1, "one");
+        for _ in 0..CHANGES_MAX / 2 {
+            registry.note_opened(&one, 0);
+            registry.note_closed(&one, "moved", 0);
+        }
+        assert!(matches!(registry.following(start, 1), Following::Changes(..)));
+
+        registry.note_opened(&one, 0);
+
+        assert!(matches!(registry.following(start, 1), Following::Gone));
+        let beyond = Cursor { number: u64::MAX, ..start };
+        assert!(matches!(registry.following(beyond, 1), Following::Gone));
+        let other = Cursor { life: 8, ..start };
+        assert!(matches!(registry.following(other, 1), Following::OtherLife));
+    }
+}
