@@ -97,5 +97,5 @@ async fn what_thousands_of_users_in_one_room_cost_grows_as_they_do() {
         "{some:?} {thrice:?}"
     );
     let bytes_per_user = (thrice.bytes - some.bytes) / 2_000;
-    assert!(bytes_per_user < 300, "{bytes_per_user} {some:?} {thrice:?}");
+    assert!(bytes_per_user < 200, "{bytes_per_user} {some:?} {thrice:?}");
 }
