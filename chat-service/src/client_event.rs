@@ -9,6 +9,7 @@ use crate::{
     client_error::ClientError,
     client_view::{self, EXCEPTION},
     edge_link::{Audience, Emit, Ticket},
+    room_log::EventName,
     socket::Socket,
     telemetry::{Metrics, Outcome},
 };
@@ -23,8 +24,10 @@ pub(crate) struct ClientEvent {
     pub(crate) ack_id: Option<u64>,
     /// Later than this the event must have no effect.
     pub(crate) deadline_unix_ms: u64,
-    /// An earlier life of this service may have carried it out.
-    pub(crate) is_repeated: bool,
+    /// What its edge calls it.
+    pub(crate) name: Option<EventName>,
+    /// Present if an earlier life of this service may have carried it out: since when.
+    pub(crate) repeated_since_ms: Option<u64>,
     /// `chat.handle`.
     pub(crate) span: Option<Span>,
 }

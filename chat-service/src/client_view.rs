@@ -294,7 +294,7 @@ fn write_entries(json: &mut Vec<u8>, room: &str, entries: &[Arc<Entry>]) {
 
 /// Joins what the log knows with the payload's own fields. The payload is an object that has none of the former.
 fn write_entry(json: &mut Vec<u8>, room: &str, entry: &Entry) {
-    let Entry { position, at_ms, event, payload, author_id: _, except_users: _ } = entry;
+    let Entry { position, at_ms, event, payload, publication_id: _, except_users: _ } = entry;
     json.reserve(payload.len() + room.len() + 192);
 
     json.extend(b"{\"room\":");
@@ -322,6 +322,7 @@ fn to_json<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::room_log::PublicationId;
 
     fn text(json: &Bytes) -> &str {
         str::from_utf8(json).unwrap()
@@ -335,7 +336,7 @@ mod tests {
         Entry {
             position: Position { epoch: u64::MAX, offset: 1, tag: 0 },
             at_ms: 12,
-            author_id: None,
+            publication_id: None,
             event: event.into(),
             payload: Bytes::from_static(payload.as_bytes()),
             except_users: Box::default(),
@@ -371,7 +372,10 @@ mod tests {
 
     #[test]
     fn an_entry_without_fields_of_its_own_is_an_object_all_the_same() {
-        let entry = Entry { author_id: Some("x".into()), ..logged("message", "{ }") };
+        let entry = Entry {
+            publication_id: Some(PublicationId::Own("x".into())),
+            ..logged("message", "{ }")
+        };
         assert_eq!(
             entry_object("a", &entry),
             r#"{"room":"a","id":"x","at":12,"position":"__________8AAAAAAAAAAQAAAAA"}"#

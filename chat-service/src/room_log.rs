@@ -39,6 +39,7 @@ use crate::{room_key::RoomKey, user::User};
 ///   log has said something else, because it was set back.
 /// - Of two publications with the same author and the same id, the second adds nothing and is answered with the first,
 ///   as long as the log keeps that one. Publications without an id are never taken for one another.
+/// - One that may be a second adds nothing either where the first may have been dropped ([`Appended::Unknown`]).
 ///
 /// Time is an argument: milliseconds since the Unix epoch.
 pub(crate) trait RoomLog: Send + Sync + 'static {
@@ -117,14 +118,27 @@ pub(crate) struct Retention {
 #[derive(Debug, Clone)]
 pub(crate) struct Publication {
     pub(crate) author: Author,
-    /// The author's own name for it, which makes a second one harmless.
-    pub(crate) id: Option<Box<str>>,
+    pub(crate) id: Option<PublicationId>,
+    /// Present if it may be a second one: since when the first may have been appended.
+    pub(crate) repeated_since_ms: Option<u64>,
     pub(crate) event: Arc<str>,
     /// What the event carries, besides what the log knows: JSON text of an object.
     pub(crate) payload: Bytes,
     /// Subjects that are never shown it.
     pub(crate) except_users: Box<[Box<str>]>,
 }
+
+/// What makes a second publication of the same author harmless.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum PublicationId {
+    /// The author's own name for it, by which everyone knows it.
+    Own(Box<str>),
+    /// The name of the client's event that brought it. Nobody is shown it.
+    Event(EventName),
+}
+
+/// The name that an edge has given to a client's event.
+pub(crate) type EventName = [u8; 16];
 
 /// Who published.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -139,12 +153,21 @@ pub(crate) enum Author {
 pub(crate) struct Entry {
     pub(crate) position: Position,
     pub(crate) at_ms: u64,
-    /// The author's own name for it.
-    pub(crate) author_id: Option<Box<str>>,
+    pub(crate) publication_id: Option<PublicationId>,
     pub(crate) event: Arc<str>,
     pub(crate) payload: Bytes,
     /// Subjects that are never shown it.
     pub(crate) except_users: Box<[Box<str>]>,
+}
+
+impl PublicationId {
+    /// How many bytes it takes up by itself.
+    fn len(&self) -> usize {
+        match self {
+            Self::Own(id) => id.len(),
+            Self::Event(_) => 0,
+        }
+    }
 }
 
 impl Entry {
@@ -154,9 +177,9 @@ impl Entry {
 
     /// Its name for everyone: the author's own, or else its position.
     pub(crate) fn id(&self) -> Cow<'_, str> {
-        match &self.author_id {
-            Some(id) => Cow::Borrowed(id),
-            None => Cow::Owned(self.position.to_string()),
+        match &self.publication_id {
+            Some(PublicationId::Own(id)) => Cow::Borrowed(id),
+            Some(PublicationId::Event(_)) | None => Cow::Owned(self.position.to_string()),
         }
     }
 }
@@ -167,6 +190,8 @@ pub(crate) enum Appended {
     New(Arc<Entry>),
     /// It was in the log already: this is the entry of the first time.
     Repeated(Arc<Entry>),
+    /// It may have been in the log, and is not added.
+    Unknown,
 }
 
 /// Which entries to read.

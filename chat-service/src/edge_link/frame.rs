@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::{
     room_key::is_namespace,
+    room_log::EventName,
     user::{User, UserError},
     worker::Departure,
 };
@@ -19,6 +20,9 @@ const NAME_BYTES_MAX: usize = 128;
 
 /// Most namespaces of one link.
 const NAMESPACES_MAX: usize = 64;
+
+/// How far the clock of an edge may be ahead of ours.
+const CLOCKS_APART_MAX_MS: u64 = 2000;
 
 /// What an event in the inbox costs besides its texts: an estimate.
 const EVENT_OVERHEAD_BYTES: usize = 128;
@@ -99,8 +103,10 @@ pub(super) struct Sent {
     pub(super) args: Bytes,
     pub(super) ack_id: Option<u64>,
     pub(super) deadline_unix_ms: u64,
-    /// An earlier life of this service may have carried it out.
-    pub(super) is_repeated: bool,
+    /// What the edge calls it.
+    pub(super) id: Option<EventName>,
+    /// Present if an earlier life of this service may have carried it out: since when.
+    pub(super) repeated_since_ms: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -182,9 +188,18 @@ impl TryFrom<wire::EdgeEvent> for Event {
                 ack_id,
                 deadline_unix_ms,
                 attachments: _,
-                id: _,
-                repeated: is_repeated,
-            }) => EventKind::Client(Sent { name, args, ack_id, deadline_unix_ms, is_repeated }),
+                id,
+                repeated,
+                received_unix_ms,
+            }) => EventKind::Client(Sent {
+                name,
+                args,
+                ack_id,
+                deadline_unix_ms,
+                id: id.as_ref().try_into().ok(),
+                repeated_since_ms: repeated
+                    .then(|| received_unix_ms.saturating_sub(CLOCKS_APART_MAX_MS)),
+            }),
             Kind::Suspended(wire::SocketSuspended { reason: _ }) => EventKind::Suspended,
             // It is the same user, and the others know its profile.
             Kind::Resumed(wire::SocketResumed { identity: _, joined, left }) => {

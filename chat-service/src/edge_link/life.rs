@@ -269,12 +269,20 @@ impl Life {
             drop(self.outbox.ticket(seq, Instructions::default()));
             return settings.metrics.count(Outcome::UnknownSocket);
         };
-        let Sent { name, args, ack_id, deadline_unix_ms, is_repeated } = sent;
+        let Sent { name, args, ack_id, deadline_unix_ms, id, repeated_since_ms } = sent;
         let socket = Arc::clone(&attached.socket);
         let span = telemetry::handle_span(&settings.tracer, parent, &socket.namespace, &name);
         let traceparent = trace::traceparent_of(span.as_ref());
         let ticket = self.outbox.ticket(seq, Instructions::new(traceparent));
-        let event = ClientEvent { socket, ticket, ack_id, deadline_unix_ms, is_repeated, span };
+        let event = ClientEvent {
+            socket,
+            ticket,
+            ack_id,
+            deadline_unix_ms,
+            name: id,
+            repeated_since_ms,
+            span,
+        };
         attached.begin(event, (&name, &args), settings, planned);
     }
 

@@ -14,7 +14,7 @@ use crate::{
     client_view::{ENTRY_FIELDS, MESSAGE},
     request::PAGE_ENTRIES_MAX,
     room_key::{RoomKey, RoomKeyError, is_namespace},
-    room_log::{Author, Limit, Position, Publication, Range},
+    room_log::{Author, Limit, Position, Publication, PublicationId, Range},
     socket_registry::Cursor,
     worker::{History, Presence, Publish, Published, RoomSummary, Rooms},
 };
@@ -171,7 +171,8 @@ impl PublishRequest {
         }
         let publication = Publication {
             author: Author::Service,
-            id: self.idempotency_key.clone(),
+            id: self.idempotency_key.clone().map(PublicationId::Own),
+            repeated_since_ms: None,
             event,
             payload: self.data.clone(),
             except_users: self.except_users.clone(),

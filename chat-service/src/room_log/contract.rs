@@ -3,8 +3,8 @@
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use super::{
-    Appended, Author, Durability, Entry, Gap, Limit, Page, Position, Publication, Range, Retention,
-    RoomLog,
+    Appended, Author, Durability, Entry, Gap, Limit, Page, Position, Publication, PublicationId,
+    Range, Retention, RoomLog,
 };
 use crate::{
     namespaces::{NamespaceSettings, Namespaces},
@@ -50,6 +50,8 @@ macro_rules! room_log_contract {
             keeps_the_log_of_a_room_in_use,
             answers_a_repetition_with_the_first_entry,
             takes_the_same_id_of_two_authors_for_two_publications,
+            takes_the_name_of_an_event_for_nobodys_own,
+            does_not_add_what_may_have_been_dropped,
             forgets_an_id_with_its_entry,
             times_never_go_back,
         );
@@ -72,11 +74,18 @@ pub(crate) fn room() -> RoomKey {
 pub(crate) fn publication(text: &str) -> Publication {
     let payload = format!(r#"{{"text":"{text}"}}"#).into();
     let event = "message".into();
-    Publication { author: Author::Service, id: None, event, payload, except_users: Box::default() }
+    Publication {
+        author: Author::Service,
+        id: None,
+        repeated_since_ms: None,
+        event,
+        payload,
+        except_users: Box::default(),
+    }
 }
 
 fn with_id(text: &str, id: &str) -> Publication {
-    Publication { id: Some(id.into()), ..publication(text) }
+    Publication { id: Some(PublicationId::Own(id.into())), ..publication(text) }
 }
 
 fn user(subject: &str) -> Author {
@@ -86,7 +95,7 @@ fn user(subject: &str) -> Author {
 async fn append(log: &impl RoomLog, text: &str) -> Arc<Entry> {
     match log.append(&room(), publication(text), 0).await.unwrap() {
         Appended::New(entry) => entry,
-        Appended::Repeated(entry) => panic!("repeated {entry:?}"),
+        other @ (Appended::Repeated(_) | Appended::Unknown) => panic!("{other:?}"),
     }
 }
 
@@ -297,6 +306,38 @@ pub(crate) async fn takes_the_same_id_of_two_authors_for_two_publications(log: i
     }
     let again = Publication { author: user("ann"), ..with_id("x", "one") };
     assert!(matches!(log.append(&room(), again, 0).await.unwrap(), Appended::Repeated(_)));
+}
+
+pub(crate) async fn takes_the_name_of_an_event_for_nobodys_own(log: impl RoomLog) {
+    let event = |text: &str, name: u8| Publication {
+        id: Some(PublicationId::Event([name; 16])),
+        repeated_since_ms: Some(0),
+        ..publication(text)
+    };
+    let first = log.append(&room(), event("first", b'a'), 0).await.unwrap();
+    let Appended::New(first) = first else { panic!("{first:?}") };
+    let own = log.append(&room(), with_id("own", &"a".repeat(16)), 0).await.unwrap();
+    let other = log.append(&room(), event("other", b'b'), 0).await.unwrap();
+
+    let again = log.append(&room(), event("again", b'a'), 1).await.unwrap();
+
+    assert!(matches!((own, other), (Appended::New(_), Appended::New(_))));
+    assert_eq!(first.id(), first.position.to_string());
+    assert_eq!(again, Appended::Repeated(first));
+}
+
+pub(crate) async fn does_not_add_what_may_have_been_dropped(log: impl RoomLog) {
+    let repeated =
+        |since_ms| Publication { repeated_since_ms: Some(since_ms), ..with_id("again", "one") };
+    for at_ms in 1..=COUNT_MAX.get() as u64 + 1 {
+        log.append(&room(), publication("x"), at_ms).await.unwrap();
+    }
+    let end = log.end(&room()).await;
+
+    assert_eq!(log.append(&room(), repeated(2), 9).await.unwrap(), Appended::Unknown);
+    assert_eq!(log.end(&room()).await, end);
+    let later = log.append(&room(), repeated(3), 9).await.unwrap();
+    assert!(matches!(later, Appended::New(_)), "what was dropped is older: {later:?}");
 }
 
 pub(crate) async fn forgets_an_id_with_its_entry(log: impl RoomLog) {

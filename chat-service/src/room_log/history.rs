@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use super::{Appended, Author, Entry, Gap, Limit, Page, Position, Publication, Range, Retention};
+use super::{
+    Appended, Author, Entry, Gap, Limit, Page, Position, Publication, PublicationId, Range,
+    Retention,
+};
 
 /// Most bytes of entries kept for one room. The oldest go.
 pub(super) const ROOM_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -37,7 +40,7 @@ struct Kept {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct PublicationKey {
     author: Author,
-    id: Box<str>,
+    id: PublicationId,
 }
 
 impl History {
@@ -91,6 +94,9 @@ impl History {
         {
             return Appended::Repeated(entry);
         }
+        if publication.repeated_since_ms.is_some_and(|since_ms| self.may_have_dropped(since_ms)) {
+            return Appended::Unknown;
+        }
 
         let at_ms = self.last_at_ms.max(now_ms);
         let position = self.end().next(&publication, at_ms);
@@ -106,16 +112,23 @@ impl History {
         publication: Publication,
         at_ms: u64,
     ) -> Arc<Entry> {
-        let Publication { author, id, event, payload, except_users } = publication;
+        let Publication { author, id, repeated_since_ms: _, event, payload, except_users } =
+            publication;
         if let Some(id) = id.clone() {
             self.offsets.insert(PublicationKey { author: author.clone(), id }, position.offset);
         }
         let entry =
-            Arc::new(Entry { position, at_ms, author_id: id, event, payload, except_users });
+            Arc::new(Entry { position, at_ms, publication_id: id, event, payload, except_users });
         self.last_at_ms = at_ms;
         self.bytes += cost(&entry);
         self.entries.push_back(Kept { entry: Arc::clone(&entry), author });
         entry
+    }
+
+    /// Whether something that was appended since then may be gone. Times never go back.
+    fn may_have_dropped(&self, since_ms: u64) -> bool {
+        let oldest_at_ms = self.entries.front().map_or(self.last_at_ms, |kept| kept.entry.at_ms);
+        self.before.offset > 0 && oldest_at_ms >= since_ms
     }
 
     /// Drops the entries that are too many, too large together, or too old. The newest goes only for its age.
@@ -130,7 +143,7 @@ impl History {
             let Some(Kept { entry, author }) = self.entries.pop_front() else { break };
             self.before = entry.position;
             self.bytes -= cost(&entry);
-            if let Some(id) = entry.author_id.clone() {
+            if let Some(id) = entry.publication_id.clone() {
                 let key = PublicationKey { author, id };
                 // A later one has taken its place where the log was read back in part.
                 if self.offsets.get(&key) == Some(&entry.position.offset) {
@@ -204,7 +217,7 @@ fn take<'a>(kept: impl Iterator<Item = &'a Kept>, limit: Limit) -> (Vec<Arc<Entr
 
 fn cost(entry: &Entry) -> usize {
     // The author's id is held twice: in the entry and in the index.
-    let id = entry.author_id.as_ref().map_or(0, |id| 2 * id.len() + ENTRY_OVERHEAD_BYTES);
+    let id = entry.publication_id.as_ref().map_or(0, |id| 2 * id.len() + ENTRY_OVERHEAD_BYTES);
     let except_users = entry.except_users.iter().map(|user| user.len() + size_of::<Box<str>>());
     ENTRY_OVERHEAD_BYTES + entry.payload.len() + id + except_users.sum::<usize>()
 }

@@ -6,7 +6,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use thiserror::Error;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use super::{Author, Publication};
+use super::{Author, Publication, PublicationId};
 
 /// Which life of the log, which entry in it, and what was said up to there. Clients see an opaque text.
 ///
@@ -29,7 +29,8 @@ impl Position {
 
     /// Where something stands that is said after this position.
     pub(super) fn next(self, publication: &Publication, at_ms: u64) -> Self {
-        let Publication { author, id, event, payload, except_users } = publication;
+        let Publication { author, id, repeated_since_ms: _, event, payload, except_users } =
+            publication;
         let offset = self.offset + 1;
         let mut seed = self.epoch ^ offset.rotate_left(32) ^ u64::from(self.tag);
         let mut add = |part: &[u8]| seed = xxh3_64_with_seed(part, seed);
@@ -42,7 +43,8 @@ impl Position {
             Author::Service => add(&[]),
         }
         match id {
-            Some(id) => add(id.as_bytes()),
+            Some(PublicationId::Own(id)) => add(id.as_bytes()),
+            Some(PublicationId::Event(name)) => add(name),
             None => add(&[0]),
         }
         add(event.as_bytes());
@@ -138,14 +140,14 @@ mod tests {
         let user = |subject: &str, issuer: &str| {
             Author::User(Arc::new(User::parse(subject, issuer, b"{}").unwrap()))
         };
-        let said =
-            Publication { author: user("ann", "x"), id: Some("1".into()), ..publication("a") };
+        let own = |id: &str| Some(PublicationId::Own(id.into()));
+        let said = Publication { author: user("ann", "x"), id: own("1"), ..publication("a") };
         let start = Position::start(7);
         let others = [
             (start, Publication { author: user("an", "nx"), ..said.clone() }, 5),
             (start, Publication { author: Author::Service, ..said.clone() }, 5),
             (start, Publication { id: None, ..said.clone() }, 5),
-            (start, Publication { id: Some("2".into()), ..said.clone() }, 5),
+            (start, Publication { id: own("2"), ..said.clone() }, 5),
             (start, Publication { event: "other".into(), ..said.clone() }, 5),
             (start, Publication { payload: "{}".into(), ..said.clone() }, 5),
             (start, Publication { except_users: ["bob".into()].into(), ..said.clone() }, 5),

@@ -14,7 +14,8 @@ use crate::{
     room::{Arrival, Joined},
     room_key::RoomKey,
     room_log::{
-        Appended, Author, Entry, Gap, Limit, LogFailed, Page, Position, Publication, Range, RoomLog,
+        Appended, Author, Durability, Entry, Gap, Limit, LogFailed, Page, Position, Publication,
+        PublicationId, Range, RoomLog,
     },
     telemetry,
     user::User,
@@ -55,9 +56,6 @@ impl<L: RoomLog> Worker<L> {
                 if !is_member =>
             {
                 event.refuse(&self.metrics, &ClientError::NOT_A_MEMBER);
-            }
-            Action::Message { .. } if event.is_repeated => {
-                event.refuse(&self.metrics, &ClientError::UNCERTAIN);
             }
             Action::Message { text, id } => self.message(event, room, (text, id), now_ms).await,
             Action::Typing { typing } => self.typing(event, &room, typing),
@@ -136,6 +134,13 @@ impl<L: RoomLog> Worker<L> {
         (text, id): (Box<RawValue>, Option<Box<str>>),
         now_ms: u64,
     ) {
+        let durability = self.log.durability(&room);
+        let forgets = durability == Durability::Memory;
+        if forgets && event.repeated_since_ms.is_some() {
+            return event.refuse(&self.metrics, &ClientError::UNCERTAIN);
+        }
+        // The name of an event is good for nothing in a log that cannot be asked when the event comes again.
+        let name = event.name.filter(|_| !forgets).map(PublicationId::Event);
         let user = &event.socket.user;
         let shown = event.trace().filter(|_| self.expose_trace_ids);
         let trace = shown.map(|trace| trace.trace_id().to_string());
@@ -143,7 +148,8 @@ impl<L: RoomLog> Worker<L> {
         let author = Author::User(Arc::clone(user));
         let publication = Publication {
             author,
-            id,
+            id: id.map(PublicationId::Own).or(name),
+            repeated_since_ms: event.repeated_since_ms,
             event: MESSAGE.into(),
             payload,
             except_users: Box::default(),
@@ -159,9 +165,9 @@ impl<L: RoomLog> Worker<L> {
                 entry
             }
             Ok(Appended::Repeated(entry)) => entry,
+            Ok(Appended::Unknown) => return event.refuse(&self.metrics, &ClientError::UNCERTAIN),
             Err(LogFailed) => return event.refuse(&self.metrics, &ClientError::LOG_FAILED),
         };
-        let durability = self.log.durability(&room);
         event.answer(&self.metrics, || client_view::posted(&entry, durability));
     }
 

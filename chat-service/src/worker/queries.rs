@@ -41,6 +41,8 @@ impl<L: RoomLog> Worker<L> {
                         entry
                     }
                     Appended::Repeated(entry) => entry,
+                    // Of what other services publish, nothing comes again over a link.
+                    Appended::Unknown => return Err(LogFailed),
                 };
                 Ok(Published::Logged(entry, self.log.durability(&room)))
             }

@@ -290,6 +290,14 @@ pub(crate) fn moved(socket: u64, user: &str, joined: &[&str], left: &[&str]) -> 
 pub(crate) fn repeated(mut event: EdgeEvent) -> EdgeEvent {
     let Some(Kind::Event(client_event)) = &mut event.kind else { panic!("{event:?}") };
     client_event.repeated = true;
+    client_event.received_unix_ms = 1;
+    event
+}
+
+/// An event by the name that an edge has given to it.
+pub(crate) fn named(name: u8, mut event: EdgeEvent) -> EdgeEvent {
+    let Some(Kind::Event(client_event)) = &mut event.kind else { panic!("{event:?}") };
+    client_event.id = vec![name; 16].into();
     event
 }
 

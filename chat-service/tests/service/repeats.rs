@@ -1,9 +1,10 @@
 //! Events that an earlier life of the service may have carried out.
 
-use proto::edge::v1::EdgeEvent;
+use proto::edge::v1::{EdgeEvent, instruction::Kind};
 
 use crate::{
-    edge::{Edge, all_announced, event, opened, repeated},
+    edge::{Edge, all_announced, event, named, opened, repeated},
+    events::emitted_position,
     running::Running,
 };
 
@@ -42,6 +43,93 @@ async fn a_message_that_may_be_in_a_log_that_is_gone_is_not_logged_again() {
         edge.next().await.starts_with("emit to room lobby: message "),
         "the client tries again"
     );
+}
+
+/// The arguments of the next instruction, which must be an answer.
+async fn answer(edge: &mut Edge) -> bytes::Bytes {
+    match edge.next_instruction().await.kind {
+        Some(Kind::Acknowledge(answer)) => answer.args,
+        kind => panic!("{kind:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_on_disk_is_answered_as_before_and_shown_only_to_who_has_not_seen_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = format!("--chat-data-dir={}", directory.path().display());
+    let flags = [directory.as_str(), "--chat-durability=disk"];
+    let message =
+        |ack_id| named(b'm', event(1, ack_id, "message", r#"[{"room":"lobby","text":"hi"}]"#));
+    let service = Running::start_with(&flags).await;
+    let mut edge = service.edge("one").await;
+    edge.open(1, "ann").await;
+    edge.ask(1, 999, "join", r#"["lobby"]"#).await;
+    let Some(Kind::Join(joined)) = edge.next_instruction().await.kind else { panic!("it joins") };
+    answer(&mut edge).await;
+    edge.send(vec![message(Some(1))]).await;
+    let position = emitted_position(&edge.next_instruction().await);
+    let first = answer(&mut edge).await;
+    edge.cut();
+    service.stop().await;
+
+    let service = Running::start_with(&flags).await;
+    for (stands_at, has_seen_it) in [(&joined.position, false), (&position, true)] {
+        let mut edge = service.edge(stands_at).await;
+        let announced = opened(1, "/chat", "ann", Some(&[("lobby", stands_at)]));
+        // Where nobody waits for an answer, nothing comes of it at all.
+        let again = [repeated(message(Some(1))), repeated(message(None))];
+        edge.send([announced, all_announced()].into_iter().chain(again).collect()).await;
+
+        if !has_seen_it {
+            assert_eq!(emitted_position(&edge.next_instruction().await), position);
+        }
+        assert_eq!(answer(&mut edge).await, first);
+        edge.expect_quiet(1, "lobby").await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_was_not_carried_out_is_when_it_comes_again_and_only_then() {
+    let directory = tempfile::tempdir().unwrap();
+    let service =
+        Running::start_with(&[&format!("--chat-data-dir={}", directory.path().display())]).await;
+    let message = |name, text: &str| {
+        named(
+            name,
+            event(1, Some(1), "message", &format!(r#"[{{"room":"lobby","text":"{text}"}}]"#)),
+        )
+    };
+
+    let mut edge =
+        repeat(&service, [message(b'a', "a"), message(b'b', "b"), message(b'a', "a")]).await;
+
+    for text in ["a", "b"] {
+        assert!(edge.next().await.contains(&format!(r#""text":"{text}""#)));
+        answer(&mut edge).await;
+    }
+    answer(&mut edge).await;
+    edge.expect_quiet(1, "lobby").await;
+}
+
+#[tokio::test]
+async fn what_may_be_gone_from_a_busy_log_is_not_logged_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = format!("--chat-data-dir={}", directory.path().display());
+    let service = Running::start_with(&[&directory, "--chat-history-count-max=1"]).await;
+    let message = r#"[{"room":"lobby","text":"hi"}]"#;
+    let mut edge = service.edge("other").await;
+    edge.open(1, "eve").await;
+    edge.join(1, "lobby").await;
+    for ack_id in 1..=2 {
+        edge.ask(1, ack_id, "message", message).await;
+        edge.next().await;
+        answer(&mut edge).await;
+    }
+
+    let mut edge = repeat(&service, [named(b'm', event(1, Some(1), "message", message))]).await;
+
+    let line = edge.next().await;
+    assert!(line.starts_with(r#"ack 1/1 [{"error":{"code":"unavailable""#), "{line}");
 }
 
 #[tokio::test]

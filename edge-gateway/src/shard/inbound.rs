@@ -261,12 +261,14 @@ impl Shard {
             let ack = ClientAck { asked_at: now, json_id };
             self.client_acks.insert((handle, ack_id), ack, now + timeout);
         }
+        let received_unix_ms = clock::unix_ms();
         let client_event = ClientEvent {
             name: event.name.to_owned(),
             args: json_list(event.args),
             ack_id: event.ack_id,
             attachments: event.attachments.to_vec(),
-            deadline_unix_ms: clock::unix_ms().saturating_add(millis(timeout)),
+            deadline_unix_ms: received_unix_ms.saturating_add(millis(timeout)),
+            received_unix_ms,
             ..ClientEvent::default()
         };
         let Some(link) = self.link_of(namespace) else { return Flow::Continue };

@@ -8,7 +8,7 @@ use prost::Message;
 use super::batch::{Batch, Damaged};
 use crate::{
     room_key::RoomKey,
-    room_log::{Author, Entry, Position, Publication},
+    room_log::{Author, Entry, Position, Publication, PublicationId},
     user::User,
 };
 
@@ -67,6 +67,9 @@ struct StoredEntry {
     payload: Bytes,
     #[prost(string, repeated, tag = "8")]
     except_users: Vec<String>,
+    /// Of the client's event that brought it, where it has no id.
+    #[prost(bytes = "bytes", tag = "9")]
+    event_name: Bytes,
 }
 
 impl StoredRoom {
@@ -92,12 +95,18 @@ pub(super) fn put_entry(batch: &mut Batch, number: u64, entry: &Entry, author: &
         Author::User(user) => (Some(user.subject().to_owned()), user.issuer().to_owned()),
         Author::Service => (None, String::new()),
     };
+    let (own_id, event_name) = match &entry.publication_id {
+        Some(PublicationId::Own(id)) => (Some(id.as_ref().to_owned()), Bytes::new()),
+        Some(PublicationId::Event(name)) => (None, Bytes::copy_from_slice(name)),
+        None => (None, Bytes::new()),
+    };
     let stored = StoredEntry {
         tag: entry.position.tag,
         at_ms: entry.at_ms,
         subject,
         issuer,
-        id: entry.author_id.as_deref().map(str::to_owned),
+        id: own_id,
+        event_name,
         event: entry.event.as_ref().to_owned(),
         payload: entry.payload.clone(),
         except_users: entry.except_users.iter().map(|user| user.as_ref().to_owned()).collect(),
@@ -118,9 +127,18 @@ pub(super) fn decode_entry(
         }
         None => Author::Service,
     };
+    let id = match stored.id {
+        Some(id) => Some(PublicationId::Own(id.into())),
+        None if stored.event_name.is_empty() => None,
+        None => {
+            let name = stored.event_name.as_ref().try_into().map_err(|_| Damaged)?;
+            Some(PublicationId::Event(name))
+        }
+    };
     let publication = Publication {
         author,
-        id: stored.id.map(String::into_boxed_str),
+        id,
+        repeated_since_ms: None,
         event: stored.event.into(),
         payload: stored.payload,
         except_users: stored.except_users.into_iter().map(String::into_boxed_str).collect(),

@@ -186,8 +186,9 @@ impl World {
         let socket = Arc::clone(&self.edges[edge].clients[&handle].socket);
         let ticket = self.edges[edge].outbox.extra_ticket();
         let (ack_id, deadline_unix_ms, span) = (Some(1), u64::MAX, None);
+        let (name, repeated_since_ms) = (None, None);
         let event =
-            ClientEvent { socket, ticket, ack_id, deadline_unix_ms, is_repeated: false, span };
+            ClientEvent { socket, ticket, ack_id, deadline_unix_ms, name, repeated_since_ms, span };
         let request = Box::new(Request { room: room(), action });
         self.do_now(Command::Client(event, request)).await;
     }

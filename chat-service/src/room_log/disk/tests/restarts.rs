@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::room_log::{
-    Appended, Author, Entry,
+    Appended, Author, Entry, PublicationId,
     contract::{TOO_LATE_MS, publication, room},
     disk::tests::*,
 };
@@ -13,14 +13,14 @@ const ALL: Limit = Limit { count: 1000, bytes: usize::MAX };
 pub(super) async fn append(log: &DiskRoomLog, text: &str) -> Arc<Entry> {
     match log.append(&room(), publication(text), 5).await.unwrap() {
         Appended::New(entry) => entry,
-        Appended::Repeated(entry) => panic!("repeated {entry:?}"),
+        other @ (Appended::Repeated(_) | Appended::Unknown) => panic!("{other:?}"),
     }
 }
 
-async fn with_id(log: &DiskRoomLog, id: &str) -> Appended {
+async fn with_id(log: &DiskRoomLog, id: PublicationId) -> Appended {
     let user = crate::user::User::parse("ann", "test", br#"{"id":"ann"}"#).unwrap();
     let said = publication("said");
-    let said = Publication { author: Author::User(Arc::new(user)), id: Some(id.into()), ..said };
+    let said = Publication { author: Author::User(Arc::new(user)), id: Some(id), ..said };
     log.append(&room(), said, 5).await.unwrap()
 }
 
@@ -66,14 +66,20 @@ async fn what_was_committed_is_there_after_the_process_was_killed() {
 async fn a_retry_after_a_restart_gets_the_first_answer() {
     let directory = new_directory();
     let log = open_in(directory.path()).await.unwrap();
-    let Appended::New(first) = with_id(&log, "one").await else { panic!("repeated") };
+    let own = |id: &str| PublicationId::Own(id.into());
+    let event = |name: u8| PublicationId::Event([name; 16]);
+    let Appended::New(first) = with_id(&log, own("one")).await else { panic!("repeated") };
+    let Appended::New(second) = with_id(&log, event(b'1')).await else { panic!("repeated") };
     log.commit().await.unwrap();
     drop(log);
 
     let log = open_in(directory.path()).await.unwrap();
 
-    assert_eq!(with_id(&log, "one").await, Appended::Repeated(first));
-    assert!(matches!(with_id(&log, "two").await, Appended::New(_)));
+    assert_eq!(with_id(&log, own("one")).await, Appended::Repeated(first));
+    assert_eq!(with_id(&log, event(b'1')).await, Appended::Repeated(second));
+    for other in [own("two"), own(&"1".repeat(16)), event(b'2')] {
+        assert!(matches!(with_id(&log, other).await, Appended::New(_)));
+    }
 }
 
 #[tokio::test]
