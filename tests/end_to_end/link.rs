@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinSet};
 
 use self::traffic::{Account, Member, ROOM, assert_consistent, members};
-use crate::support::{Cluster, Program, SocketIoClient, eventually};
+use crate::support::{Cluster, ClusterBuilder, Program, SocketIoClient, eventually};
 
 const RESTARTS_COUNT: usize = 5;
 const ACKNOWLEDGED_BETWEEN_MIN: usize = 200;
@@ -38,8 +38,8 @@ async fn restarts_under_traffic(cluster: &mut Cluster) -> Vec<(Member, Account)>
     talks.join_all().await
 }
 
-async fn survives_restarts_under_traffic(shards: usize) -> Vec<Account> {
-    let mut cluster = Cluster::builder()
+async fn survives_restarts_under_traffic(cluster: ClusterBuilder, shards: usize) -> Vec<Account> {
+    let mut cluster = cluster
         .edge("--edge-shards", shards)
         .edge("--edge-events-per-second", 100_000)
         .edge("--edge-events-burst", 100_000)
@@ -47,7 +47,7 @@ async fn survives_restarts_under_traffic(shards: usize) -> Vec<Account> {
         .await;
 
     let mut talked = restarts_under_traffic(&mut cluster).await;
-    talked[0].0.ask("the last").await;
+    talked[0].0.ask("the last", true).await;
     let mut accounts = Vec::new();
     let mut still_connected = Vec::new();
     for (member, account) in talked {
@@ -66,7 +66,7 @@ async fn survives_restarts_under_traffic(shards: usize) -> Vec<Account> {
 
 #[tokio::test]
 async fn a_chat_service_that_is_killed_under_traffic_costs_no_connection_and_no_certainty() {
-    let accounts = survives_restarts_under_traffic(1).await;
+    let accounts = survives_restarts_under_traffic(Cluster::builder(), 1).await;
 
     for account in &accounts {
         assert_eq!(
@@ -85,8 +85,28 @@ async fn a_chat_service_that_is_killed_under_traffic_costs_no_connection_and_no_
 }
 
 #[tokio::test]
+async fn with_its_rooms_on_disk_nothing_is_lost_or_doubled_and_nobody_is_told_to_try_again() {
+    // Longer than a busy machine takes for a restart, and more than a room is sent meanwhile.
+    let cluster = Cluster::builder()
+        .on_disk()
+        .edge("--edge-event-timeout", "60s")
+        .chat("--chat-history-count-max=1000000");
+
+    let accounts = survives_restarts_under_traffic(cluster, 2).await;
+
+    for account in &accounts {
+        assert_eq!(account.unacknowledged(), [] as [&str; 0]);
+        assert_eq!(account.messages(), accounts[0].messages(), "one order for all");
+        assert!(!account.was_told_of_a_gap());
+        for sender in &accounts {
+            assert_eq!(account.missing(sender), [] as [&str; 0]);
+        }
+    }
+}
+
+#[tokio::test]
 async fn members_on_other_shards_are_told_where_they_may_have_missed_something() {
-    let accounts = survives_restarts_under_traffic(2).await;
+    let accounts = survives_restarts_under_traffic(Cluster::builder(), 2).await;
 
     for account in &accounts {
         for sender in &accounts {

@@ -11,7 +11,7 @@ mod socket_io_client;
 mod token_mint;
 mod web_socket;
 
-pub(crate) use cluster::Cluster;
+pub(crate) use cluster::{Cluster, ClusterBuilder};
 pub(crate) use eventually::{eventually, within};
 pub(crate) use http::{HttpResponse, exchange, get};
 pub(crate) use json_client::JsonClient;

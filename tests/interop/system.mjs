@@ -111,9 +111,9 @@ class Service {
 }
 
 /** The services behind an edge, and what tells the edge of them. */
-async function startBehindEdges() {
+async function startBehindEdges({ chat: chatFlags = [] } = {}) {
   const auth = await new Service("auth-service", [`--auth-listen=${ownHost()}:0`], { AUTH_HS256_SECRET: SECRET }).start();
-  const chat = await new Service("chat-service", [`--chat-listen=${ownHost()}:0`]).start();
+  const chat = await new Service("chat-service", [`--chat-listen=${ownHost()}:0`, ...chatFlags]).start();
   const authAddress = await auth.stayAt("--auth-listen", "auth-service", "grpc");
   const chatAddress = await chat.stayAt("--chat-listen", "chat-service", "grpc");
   const flags = [
@@ -135,8 +135,8 @@ async function startEdge(flags, listen) {
 }
 
 /** Edge gateway, chat service and auth service, each in its own process. */
-export async function startThreeProcesses({ edge: flags = [] } = {}) {
-  const { auth, chat, flags: fixed } = await startBehindEdges();
+export async function startThreeProcesses({ edge: flags = [], chat: chatFlags = [] } = {}) {
+  const { auth, chat, flags: fixed } = await startBehindEdges({ chat: chatFlags });
   const { edge, clients, ops } = await startEdge([...fixed, ...flags]);
   const system = { auth, chat, edge, ...named({ clients, ops, services: [edge, chat, auth] }) };
   await system.ready();

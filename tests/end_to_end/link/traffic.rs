@@ -18,6 +18,15 @@ pub(super) enum Member {
     Json(JsonClient),
 }
 
+/// A message of somebody's. Some have an id that tells them apart, others only their text.
+fn message(text: &str, has_id: bool) -> Value {
+    let mut message = json!({"room": ROOM, "text": text});
+    if has_id {
+        message["id"] = text.into();
+    }
+    message
+}
+
 /// What one member has sent and seen.
 #[derive(Debug, Default)]
 pub(super) struct Account {
@@ -27,7 +36,8 @@ pub(super) struct Account {
 
 #[derive(Debug)]
 struct Sent {
-    id: String,
+    text: String,
+    has_id: bool,
     /// The answer said that it is in the log. Otherwise it said `unavailable`: nobody knows.
     is_acknowledged: bool,
 }
@@ -46,8 +56,8 @@ enum Heard {
 }
 
 impl Member {
-    pub(super) async fn ask(&mut self, id: &str) -> u64 {
-        let message = json!({"room": ROOM, "text": "traffic", "id": id});
+    pub(super) async fn ask(&mut self, text: &str, has_id: bool) -> u64 {
+        let message = message(text, has_id);
         match self {
             Self::SocketIo(client) => client.ask("message", message).await,
             Self::Json(client) => client.ask("message", message).await,
@@ -66,9 +76,10 @@ impl Member {
         loop {
             let is_stopped = *stop.borrow_and_update();
             while !is_stopped && under_way.len() < UNDER_WAY_MAX {
-                let id = format!("{name}-{}", account.sent.len());
-                under_way.insert(self.ask(&id).await, account.sent.len());
-                account.sent.push(Sent { id, is_acknowledged: false });
+                let number = account.sent.len();
+                let (text, has_id) = (format!("{name}-{number}"), number % 2 == 0);
+                under_way.insert(self.ask(&text, has_id).await, number);
+                account.sent.push(Sent { text, has_id, is_acknowledged: false });
             }
             if under_way.is_empty() {
                 return (self, account);
@@ -78,7 +89,7 @@ impl Member {
                 Heard::Answer(ack_id, answer) => {
                     let index = under_way.remove(&ack_id).expect("one answer to each question");
                     let sent = &mut account.sent[index];
-                    sent.is_acknowledged = is_acknowledged(&sent.id, &answer);
+                    sent.is_acknowledged = is_acknowledged(sent, &answer);
                     acknowledged.send_modify(|count| *count += usize::from(sent.is_acknowledged));
                 }
             }
@@ -125,7 +136,7 @@ impl Member {
         };
         match (event.as_str(), data["code"].as_str()) {
             (Some("message"), _) => {
-                Heard::Room(Seen::Message(data["id"].as_str().unwrap().to_owned()))
+                Heard::Room(Seen::Message(data["text"].as_str().unwrap().to_owned()))
             }
             (Some("exception"), Some("gap")) => Heard::Room(Seen::Gap),
             _ => panic!("{event} {data}"),
@@ -133,9 +144,10 @@ impl Member {
     }
 }
 
-fn is_acknowledged(id: &str, answer: &Value) -> bool {
+fn is_acknowledged(sent: &Sent, answer: &Value) -> bool {
     let error = &answer["error"];
     if error.is_null() {
+        let id = if sent.has_id { &json!(sent.text) } else { &answer["position"] };
         assert_eq!(answer["id"], *id, "{answer}");
         assert!(answer["position"].is_string(), "{answer}");
         return true;
@@ -150,10 +162,20 @@ fn is_acknowledged(id: &str, answer: &Value) -> bool {
 
 impl Account {
     pub(super) fn acknowledged(&self) -> impl Iterator<Item = &str> {
-        self.sent.iter().filter(|sent| sent.is_acknowledged).map(|sent| sent.id.as_str())
+        self.sent.iter().filter(|sent| sent.is_acknowledged).map(|sent| sent.text.as_str())
     }
 
-    /// The ids of the messages that were seen, in that order.
+    /// The messages whose sender was told to try again.
+    pub(super) fn unacknowledged(&self) -> Vec<&str> {
+        let unacknowledged = self.sent.iter().filter(|sent| !sent.is_acknowledged);
+        unacknowledged.map(|sent| sent.text.as_str()).collect()
+    }
+
+    pub(super) fn was_told_of_a_gap(&self) -> bool {
+        self.seen.contains(&Seen::Gap)
+    }
+
+    /// The texts of the messages that were seen, in that order.
     pub(super) fn messages(&self) -> Vec<&str> {
         self.seen
             .iter()
@@ -172,10 +194,11 @@ impl Account {
 
     /// Tells whether there was word of a gap between what was seen of `sender` before `id` and after it.
     pub(super) fn was_told_of_a_gap_at(&self, sender: &Self, id: &str) -> bool {
-        let index = sender.sent.iter().position(|sent| sent.id == id).expect("it was sent");
+        let index = sender.sent.iter().position(|sent| sent.text == id).expect("it was sent");
         let (before, after) = sender.sent.split_at(index);
-        let place =
-            |sent: &Sent| self.seen.iter().position(|seen| *seen == Seen::Message(sent.id.clone()));
+        let place = |sent: &Sent| {
+            self.seen.iter().position(|seen| *seen == Seen::Message(sent.text.clone()))
+        };
         let start = before.iter().rev().find_map(place).unwrap_or(0);
         let end = after.iter().find_map(place).unwrap_or(self.seen.len());
         self.seen[start..end].contains(&Seen::Gap)
@@ -189,7 +212,7 @@ pub(super) fn assert_consistent(accounts: &[Account]) {
         let distinct: BTreeSet<_> = messages.iter().copied().collect();
         assert_eq!(distinct.len(), messages.len(), "nothing twice");
         for sender in accounts {
-            let sent: Vec<_> = sender.sent.iter().map(|sent| sent.id.as_str()).collect();
+            let sent: Vec<_> = sender.sent.iter().map(|sent| sent.text.as_str()).collect();
             let of_sender: BTreeSet<_> = sent.iter().copied().collect();
             let seen: Vec<_> =
                 messages.iter().copied().filter(|id| of_sender.contains(id)).collect();

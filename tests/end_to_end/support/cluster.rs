@@ -2,6 +2,8 @@
 
 use std::{fmt::Display, net::SocketAddr};
 
+use tempfile::TempDir;
+
 use super::{
     eventually::eventually,
     http::get,
@@ -31,6 +33,7 @@ pub(crate) struct ClusterBuilder {
     auth: Vec<String>,
     other_routes: Vec<String>,
     starts_chat: bool,
+    data: Option<TempDir>,
 }
 
 /// One service as a process, and what starts it again.
@@ -57,6 +60,8 @@ pub(crate) struct Cluster {
     /// `AuthService`.
     pub(crate) auth: SocketAddr,
     servers: Vec<Server>,
+    /// Where the rooms are, if they are on disk.
+    _data: Option<TempDir>,
 }
 
 impl Cluster {
@@ -75,6 +80,7 @@ impl Cluster {
             auth: vec![format!("--auth-issuer={ISSUER}"), format!("--auth-audience={AUDIENCE}")],
             other_routes: Vec::new(),
             starts_chat: true,
+            data: None,
         }
     }
 
@@ -191,6 +197,14 @@ impl ClusterBuilder {
         self
     }
 
+    /// Keeps the rooms on disk.
+    pub(crate) fn on_disk(mut self) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        self.chat.push(format!("--chat-data-dir={}", data.path().display()));
+        self.data = Some(data);
+        self
+    }
+
     /// Adds a setting of all services.
     pub(crate) fn all(mut self, setting: impl Into<String>) -> Self {
         self.shared.push(setting.into());
@@ -251,8 +265,15 @@ impl ClusterBuilder {
 
         let mint = self.mint();
         let servers = vec![edge, chat, auth];
-        let cluster =
-            Cluster { mint, clients, ops, chat: chat_address, auth: auth_address, servers };
+        let cluster = Cluster {
+            mint,
+            clients,
+            ops,
+            chat: chat_address,
+            auth: auth_address,
+            servers,
+            _data: self.data,
+        };
         if self.starts_chat {
             cluster.ready().await;
         }
@@ -273,8 +294,9 @@ impl ClusterBuilder {
         let chat = server.address("chat-service", "grpc").await;
         let auth = server.address("auth-service", "grpc").await;
 
-        let cluster =
-            Cluster { mint: self.mint(), clients, ops, chat, auth, servers: vec![server] };
+        let mint = self.mint();
+        let (servers, _data) = (vec![server], self.data);
+        let cluster = Cluster { mint, clients, ops, chat, auth, servers, _data };
         cluster.ready().await;
         cluster
     }
