@@ -3,7 +3,6 @@
 // FUZZ_CASES=1000000 FUZZ_SEED=7 node --test parsers.test.mjs
 
 import assert from "node:assert/strict";
-import { randomInt } from "node:crypto";
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -16,7 +15,7 @@ import { KNOWN_CASES } from "./parsers/known-cases.mjs";
 import { minimised } from "./parsers/minimise.mjs";
 
 const CASES = Number(process.env.FUZZ_CASES ?? 100_000);
-const SEED = Number(process.env.FUZZ_SEED ?? randomInt(2 ** 32));
+const SEED = Number(process.env.FUZZ_SEED ?? 1);
 const BATCH = 500;
 
 describe("beside the reference parsers", () => {

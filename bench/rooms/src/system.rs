@@ -1,0 +1,140 @@
+//! The system under test: one process with a data directory of its own.
+
+use std::{
+    fmt, fs,
+    path::Path,
+    process::Stdio,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use anyhow::{Context, bail};
+use jsonwebtoken::{EncodingKey, Header};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, ChildStderr, Command},
+    time,
+};
+
+const SECRET: &str = "a secret of this benchmark and of nothing else";
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What an acknowledged message survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    Memory,
+    Disk,
+    DiskFsync,
+}
+
+impl Durability {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+            Self::DiskFsync => "disk+fsync",
+        }
+    }
+}
+
+impl std::str::FromStr for Durability {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Memory, Self::Disk, Self::DiskFsync]
+            .into_iter()
+            .find(|one| one.label() == text)
+            .ok_or_else(|| "memory, disk or disk+fsync".to_owned())
+    }
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.label())
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct System {
+    process: Child,
+    /// `host:port` of the clients' listener.
+    pub(crate) address: String,
+    /// Its data; removed in the end.
+    _folder: TempDir,
+}
+
+impl System {
+    pub(crate) async fn start(
+        sockeye: &Path,
+        durability: Durability,
+        folder: &Path,
+    ) -> anyhow::Result<Self> {
+        let folder = TempDir::new_in(folder)?;
+        let mut command = Command::new(sockeye);
+        command
+            .args(["--log-format", "json", "--chat-durability", durability.label()])
+            .arg("--chat-data-dir")
+            .arg(folder.path().join("data"));
+        for listener in ["edge-listen", "edge-ops-listen", "auth-listen", "chat-listen"] {
+            command.args([&format!("--{listener}"), "127.0.0.1:0"]);
+        }
+        // The limits on what one client may send are not what is measured.
+        command.args(["--edge-events-per-second", "1000000", "--edge-events-burst", "1000000"]);
+        let mut process = command
+            .env("AUTH_HS256_SECRET", SECRET)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {}", sockeye.display()))?;
+        let log = process.stderr.take().context("no log")?;
+        let address = time::timeout(START_TIMEOUT, address(log)).await??;
+        Ok(Self { process, address, _folder: folder })
+    }
+
+    /// The process's own time on the processors so far, in seconds.
+    pub(crate) fn cpu_seconds(&self) -> anyhow::Result<f64> {
+        const TICKS_PER_SECOND: f64 = 100.0;
+        let id = self.process.id().context("the process has ended")?;
+        let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
+        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        let times: Vec<f64> = fields.skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+        Ok(times.iter().sum::<f64>() / TICKS_PER_SECOND)
+    }
+
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        self.process.kill().await?;
+        Ok(())
+    }
+}
+
+/// Reads the log up to the address for clients, and has the rest of it read away.
+async fn address(log: ChildStderr) -> anyhow::Result<String> {
+    let mut lines = BufReader::new(log).lines();
+    while let Some(line) = lines.next_line().await? {
+        let Ok(entry) = serde_json::from_str::<Value>(&line) else { bail!("it says: {line}") };
+        let is_for_clients = entry["service"] == "edge-gateway" && entry["listener"] == "clients";
+        if let (true, Some(address)) = (is_for_clients, entry["address"].as_str()) {
+            let address = address.to_owned();
+            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+            return Ok(address);
+        }
+    }
+    bail!("the process ended before it listened")
+}
+
+/// A token for a user of this name.
+pub(crate) fn token(subject: &str) -> anyhow::Result<String> {
+    let expires = UNIX_EPOCH.elapsed()? + Duration::from_secs(3600);
+    let claims = json!({
+        "sub": subject,
+        "name": subject,
+        "iss": "sockeye",
+        "aud": "sockeye",
+        "exp": expires.as_secs(),
+    });
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    Ok(jsonwebtoken::encode(&Header::default(), &claims, &key)?)
+}
