@@ -1,4 +1,4 @@
-//! Ends a process: one line for the operator, and an exit code that says who must act.
+//! Ends a process: a line for the operator on each thing that is wrong, and an exit code that says who must act.
 
 use std::{
     ffi::OsString,
@@ -31,27 +31,33 @@ impl FailureCode {
     }
 }
 
-/// What ended a process.
+/// What ended a process: one error, or several that were found at once.
 #[derive(Debug)]
 pub struct Failure {
     code: FailureCode,
-    error: anyhow::Error,
+    errors: Vec<anyhow::Error>,
 }
 
 impl Failure {
     /// Returns the failure of a process whose settings are wrong.
     pub fn configuration(error: impl Into<anyhow::Error>) -> Self {
-        Self { code: FailureCode::Configuration, error: error.into() }
+        Self { code: FailureCode::Configuration, errors: vec![error.into()] }
+    }
+
+    /// Returns the failure of a process in whose settings several things are wrong.
+    pub fn of_configurations<E: Into<anyhow::Error>>(errors: impl IntoIterator<Item = E>) -> Self {
+        let errors = errors.into_iter().map(Into::into).collect();
+        Self { code: FailureCode::Configuration, errors }
     }
 
     /// Returns the failure of a process that cannot get what it needs.
     pub fn unavailable(error: impl Into<anyhow::Error>) -> Self {
-        Self { code: FailureCode::Unavailable, error: error.into() }
+        Self { code: FailureCode::Unavailable, errors: vec![error.into()] }
     }
 
     /// Returns the failure of a process that failed by itself.
     pub fn internal(error: impl Into<anyhow::Error>) -> Self {
-        Self { code: FailureCode::Internal, error: error.into() }
+        Self { code: FailureCode::Internal, errors: vec![error.into()] }
     }
 
     /// Returns the exit code.
@@ -59,9 +65,9 @@ impl Failure {
         self.code
     }
 
-    /// Returns the error and its causes on one line.
-    fn line(&self) -> String {
-        format!("error: {:#}", self.error).replace('\n', " ")
+    /// Returns each error and its causes on a line of its own.
+    fn lines(&self) -> impl Iterator<Item = String> {
+        self.errors.iter().map(|error| format!("error: {error:#}").replace('\n', " "))
     }
 }
 
@@ -70,8 +76,10 @@ pub fn finish(result: Result<(), Failure>) -> process::ExitCode {
     match result {
         Ok(()) => process::ExitCode::SUCCESS,
         Err(failure) => {
-            // Where stderr is closed, the exit code speaks alone.
-            writeln!(io::stderr().lock(), "{}", failure.line()).ok();
+            for line in failure.lines() {
+                // Where stderr is closed, the exit code speaks alone.
+                writeln!(io::stderr().lock(), "{line}").ok();
+            }
             process::ExitCode::from(failure.code.code())
         }
     }
@@ -145,8 +153,16 @@ mod tests {
         let cause = io::Error::new(io::ErrorKind::AddrInUse, "address in\nuse");
         let failure = Failure::unavailable(anyhow::Error::new(cause).context("cannot listen"));
 
-        assert_eq!(failure.line(), "error: cannot listen: address in use");
+        assert_eq!(failure.lines().collect::<Vec<_>>(), ["error: cannot listen: address in use"]);
         assert_eq!(failure.code(), FailureCode::Unavailable);
+    }
+
+    #[test]
+    fn what_was_found_at_once_is_told_at_once() {
+        let failure = Failure::of_configurations(["a", "b"].map(io::Error::other));
+
+        assert_eq!(failure.lines().collect::<Vec<_>>(), ["error: a", "error: b"]);
+        assert_eq!(failure.code(), FailureCode::Configuration);
     }
 
     #[test]
