@@ -23,6 +23,9 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(mut settings: Settings) -> Result<(), Failure> {
+    if settings.check {
+        return settings.check();
+    }
     init_logging(&settings.telemetry).map_err(Failure::configuration)?;
     install_metrics().map_err(Failure::internal)?;
     let shutdown = Shutdown::on_signals().map_err(Failure::internal)?;

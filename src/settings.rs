@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use axum::http::Uri;
-use service_kit::telemetry::TelemetryConfig;
+use service_kit::{exit::Failure, telemetry::TelemetryConfig};
 
 /// A real-time gateway for Socket.IO and plain WebSocket clients: the edge gateway, the auth service and the chat
 /// service in one process, with a page to try them.
@@ -12,6 +12,10 @@ use service_kit::telemetry::TelemetryConfig;
 #[derive(Debug, clap::Parser)]
 #[command(version)]
 pub(crate) struct Settings {
+    /// Checks the settings and the files that they name, and ends: with 0 if they can be used, with 78 if not.
+    #[arg(long)]
+    pub(crate) check: bool,
+
     #[command(flatten, next_help_heading = "Edge gateway")]
     pub(crate) edge: edge_gateway::Config,
 
@@ -63,6 +67,16 @@ impl Settings {
             tracing::warn!("development tokens are on: anyone can get a token");
         }
         Ok(())
+    }
+
+    /// Looks at what can be looked at without starting anything.
+    ///
+    /// # Errors
+    ///
+    /// When a setting is wrong, or a file that it names.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        self.chat.check()?;
+        self.edge.check().map_err(Failure::configuration)
     }
 
     /// Tells whether the page can have tokens from the auth service of this process, and the edge accepts them.

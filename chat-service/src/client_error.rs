@@ -1,12 +1,14 @@
 //! Every error a client can get from the chat service.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 /// What a client is told when its event is not carried out. It never repeats what the client sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ClientError {
     pub(crate) code: ClientErrorCode,
     pub(crate) message: Cow<'static, str>,
+    /// When the next such event is welcome, where that is known.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 /// Which kind of error. Clients act on it.
@@ -24,17 +26,20 @@ pub(crate) enum ClientErrorCode {
     Gap,
     /// The service cannot do it at present.
     Unavailable,
+    /// Too many of these events.
+    RateLimited,
 }
 
 impl ClientErrorCode {
     /// All of them, for metrics.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::InvalidPayload,
         Self::NotAMember,
         Self::UnknownEvent,
         Self::RoomLimit,
         Self::Gap,
         Self::Unavailable,
+        Self::RateLimited,
     ];
 
     pub(crate) const fn label(self) -> &'static str {
@@ -45,6 +50,7 @@ impl ClientErrorCode {
             Self::RoomLimit => "room_limit",
             Self::Gap => "gap",
             Self::Unavailable => "unavailable",
+            Self::RateLimited => "rate_limited",
         }
     }
 
@@ -56,7 +62,7 @@ impl ClientErrorCode {
             | Self::UnknownEvent
             | Self::RoomLimit
             | Self::Gap => false,
-            Self::Unavailable => true,
+            Self::Unavailable | Self::RateLimited => true,
         }
     }
 }
@@ -81,11 +87,20 @@ impl ClientError {
     pub(crate) const MISSED_EVENTS: Self =
         Self::new(ClientErrorCode::Gap, "events of this room were missed: join it again");
 
+    /// Answers an event that only other services may send.
+    pub(crate) const NOT_FROM_CLIENTS: Self =
+        Self::new(ClientErrorCode::UnknownEvent, "clients do not send this event");
+
     const fn new(code: ClientErrorCode, message: &'static str) -> Self {
-        Self { code, message: Cow::Borrowed(message) }
+        Self { code, message: Cow::Borrowed(message), retry_after: None }
     }
 
     pub(crate) fn invalid_payload(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code: ClientErrorCode::InvalidPayload, message: message.into() }
+        Self { message: message.into(), ..Self::new(ClientErrorCode::InvalidPayload, "") }
+    }
+
+    pub(crate) fn rate_limited(retry_after: Duration) -> Self {
+        let retry_after = Some(retry_after);
+        Self { retry_after, ..Self::new(ClientErrorCode::RateLimited, "too many of these events") }
     }
 }

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     client_error::ClientError,
+    retained::Value,
     room_log::{Durability, Entry, Position},
     user::User,
 };
@@ -35,6 +36,8 @@ pub(crate) struct JoinedView<'a> {
     pub(crate) room: &'a str,
     pub(crate) position: Position,
     pub(crate) members: Members<'a>,
+    /// Present where a room may have latest values.
+    pub(crate) latest: Option<Vec<&'a Value>>,
     /// Present when the client said where it was.
     pub(crate) recovery: Option<Recovery>,
 }
@@ -72,6 +75,40 @@ pub(crate) fn entry_object(room: &str, entry: &Entry) -> String {
     String::from_utf8(json).expect("a payload was checked to be JSON text before it was appended")
 }
 
+/// What an event that an application declares carries. `fields` is the inside of a JSON object. `room` says where it was sent,
+/// unless the log will.
+pub(crate) fn declared(
+    room: Option<&str>,
+    user: Option<&User>,
+    fields: &str,
+    trace: Option<&str>,
+) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct View<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        room: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        user: Option<&'a RawValue>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        trace: Option<&'a str>,
+    }
+    let mut json = to_json(&View { room, user: user.map(User::profile), trace });
+    if !fields.is_empty() {
+        json.pop();
+        if json.len() > 1 {
+            json.push(b',');
+        }
+        json.extend(fields.as_bytes());
+        json.push(b'}');
+    }
+    json
+}
+
+/// The arguments of an event that carries one object.
+pub(crate) fn array(object: &[u8]) -> Bytes {
+    [b"[", object, b"]"].concat().into()
+}
+
 /// What a message carries besides what the log adds. `text` is a JSON string already.
 pub(crate) fn message_payload(user: &User, text: &RawValue, trace: Option<&str>) -> Bytes {
     #[derive(Serialize)]
@@ -93,7 +130,7 @@ pub(crate) fn joined(view: &JoinedView<'_>) -> Bytes {
         #[serde(flatten)]
         counted: Option<CountedView>,
     }
-    let JoinedView { room, position, members, recovery } = view;
+    let JoinedView { room, position, members, latest, recovery } = view;
     let position = position.to_string();
     let (members, counted) = match members {
         Members::Listed(profiles) => (&profiles[..], None),
@@ -101,6 +138,11 @@ pub(crate) fn joined(view: &JoinedView<'_>) -> Bytes {
     };
     let mut json = vec![b'['];
     json.extend(to_json(&View { room, position, members, counted }));
+    if let Some(latest) = latest {
+        json.pop();
+        write_latest(&mut json, latest);
+        json.push(b'}');
+    }
     if let Some(recovery) = recovery {
         json.pop();
         match recovery {
@@ -256,12 +298,18 @@ struct ErrorView<'a> {
     code: &'static str,
     message: &'a str,
     retryable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
 }
 
 impl<'a> ErrorView<'a> {
     fn new(error: &'a ClientError) -> Self {
-        let ClientError { code, message } = error;
-        Self { code: code.label(), message, retryable: code.is_retryable() }
+        let ClientError { code, message, retry_after } = error;
+        // Rounded up: whoever waits for so long is not refused again.
+        let retry_after_ms = retry_after.map(|duration| {
+            u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+        });
+        Self { code: code.label(), message, retryable: code.is_retryable(), retry_after_ms }
     }
 }
 
@@ -279,6 +327,21 @@ pub(crate) fn listed_profiles<'a>(
             bytes <= LISTED_USERS_BYTES_MAX
         })
         .collect()
+}
+
+fn write_latest(json: &mut Vec<u8>, values: &[&Value]) {
+    json.extend(b",\"latest\":[");
+    for (index, value) in values.iter().enumerate() {
+        if index > 0 {
+            json.push(b',');
+        }
+        json.extend(b"{\"event\":");
+        json.extend(to_json(&*value.event));
+        json.extend(b",\"data\":");
+        json.extend(&value.object);
+        json.push(b'}');
+    }
+    json.push(b']');
 }
 
 fn write_entries(json: &mut Vec<u8>, room: &str, entries: &[Arc<Entry>]) {
@@ -390,6 +453,7 @@ mod tests {
             room: "a",
             position,
             members: Members::Listed(listed_profiles([&user].into_iter(), 1)),
+            latest: None,
             recovery,
         };
         let plain = r#"[{"room":"a","position":"__________8AAAAAAAAAAQAAAAA","members":[{"id":"ann", "name":"Ann"}]"#;

@@ -12,8 +12,9 @@ use clap::Args;
 use thiserror::Error;
 
 use crate::{
-    namespaces::{NamespaceSettings, Namespaces, ReadNamespacesError},
+    namespaces::{NamespaceSettings, Namespaces},
     room_log::{Durability, Retention},
+    toml_file::TomlFileError,
     workers::WORKERS_MAX,
 };
 
@@ -163,7 +164,7 @@ impl Config {
         self.workers.map_or_else(cores, NonZeroUsize::get)
     }
 
-    pub(crate) fn namespaces(&self) -> Result<Namespaces, ReadNamespacesError> {
+    pub(crate) fn namespaces(&self) -> Result<Namespaces, TomlFileError> {
         let retention =
             Retention { count_max: self.history_count_max, age_max: self.history_age_max };
         let durability = self.durability.unwrap_or(match self.data_dir {

@@ -1,5 +1,7 @@
 //! Serves the edges: one stream for each shard of an edge, one link behind each stream that outlives it.
 
+mod declared;
+mod direct;
 mod frame;
 mod instructions;
 mod lease;
@@ -18,6 +20,7 @@ use tokio::time;
 use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) use self::{
+    direct::Target,
     instructions::{Audience, Emit, Instructions},
     lease::Lease,
     links::{LinkSettings, Links},

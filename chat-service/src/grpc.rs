@@ -28,7 +28,8 @@ use self::{
 };
 use crate::{
     client_view,
-    edge_link::{Audience, Emit, Instructions, Links},
+    edge_link::{self, Emit, Links},
+    namespaces::Namespaces,
     room_log::{Gap, LogFailed},
     telemetry,
     worker::{Command, History, Presence, Publish, Published, Query, Rooms},
@@ -52,6 +53,7 @@ const PAGE_BYTES_MAX: usize = proto::MESSAGE_BYTES_MAX / 4;
 pub(crate) struct ChatGrpc {
     links: Links,
     workers: Workers,
+    namespaces: Arc<Namespaces>,
     tracer: Tracer,
     /// Until then, edges may come back that an earlier life of this service has known.
     settled_at: Instant,
@@ -85,9 +87,15 @@ impl From<Gap> for Status {
 }
 
 impl ChatGrpc {
-    pub(crate) fn new(links: Links, workers: Workers, tracer: Tracer, settled_at: Instant) -> Self {
+    pub(crate) fn new(
+        links: Links,
+        workers: Workers,
+        namespaces: Arc<Namespaces>,
+        tracer: Tracer,
+        settled_at: Instant,
+    ) -> Self {
         let watchers = Arc::new(Semaphore::new(WATCHERS_MAX));
-        Self { links, workers, tracer, settled_at, watchers }
+        Self { links, workers, namespaces, tracer, settled_at, watchers }
     }
 
     async fn ask<T>(
@@ -124,16 +132,8 @@ impl ChatGrpc {
             position: None,
             except_users: &request.except_users,
         };
-        let namespace = &*request.namespace;
-        for outbox in self.links.outboxes(namespace) {
-            let audience = match subject {
-                Some(subject) => Audience::User { namespace, subject },
-                None => Audience::Everyone { namespace },
-            };
-            let mut instructions = Instructions::new(trace.to_owned());
-            instructions.emit(audience, &emit);
-            outbox.push(instructions);
-        }
+        let target = subject.map_or(edge_link::Target::Everyone, edge_link::Target::User);
+        self.links.send((&request.namespace, target), &emit, (trace, None), None);
     }
 }
 
@@ -166,6 +166,7 @@ impl wire::chat_service_server::ChatService for ChatGrpc {
         let parent = request.metadata().get("traceparent");
         let parent = parent.and_then(|text| text.to_str().ok()).and_then(TraceParent::parse);
         let request = PublishRequest::try_from(request.into_inner())?;
+        let request = request.hold_to_declaration(&self.namespaces)?;
         let PublishRequest { namespace, event, .. } = &request;
         let mut span = telemetry::publish_span(&self.tracer, parent, namespace, event);
 

@@ -4,10 +4,13 @@ mod client_error;
 mod client_event;
 mod client_view;
 mod config;
+mod declared_events;
 mod edge_link;
+mod event_name;
 mod grpc;
 mod namespaces;
 mod request;
+mod retained;
 mod room;
 mod room_key;
 mod room_log;
@@ -15,6 +18,7 @@ mod service;
 mod socket;
 mod socket_registry;
 mod telemetry;
+mod toml_file;
 mod user;
 mod worker;
 mod workers;
@@ -22,7 +26,7 @@ mod workers;
 pub use self::{
     config::Config,
     grpc::ServeError,
-    namespaces::ReadNamespacesError,
     room_log::{Durability, OpenStoreError},
     service::{BindError, ChatService, RunError},
+    toml_file::{TomlFault, TomlFileError},
 };

@@ -15,6 +15,9 @@ use service_kit::{
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Cli {
+    /// Checks the settings and the files that they name, and ends: with 0 if they can be used, with 78 if not.
+    #[arg(long)]
+    check: bool,
     #[command(flatten)]
     config: Config,
     #[command(flatten)]
@@ -26,7 +29,10 @@ async fn main() -> ExitCode {
     exit::finish(run(exit::parse_args()).await)
 }
 
-async fn run(Cli { config, telemetry }: Cli) -> Result<(), Failure> {
+async fn run(Cli { check, config, telemetry }: Cli) -> Result<(), Failure> {
+    if check {
+        return Ok(config.check()?);
+    }
     telemetry::init_logging(&telemetry).map_err(Failure::configuration)?;
     let tracing = Tracing::start("chat-service", &telemetry).map_err(Failure::configuration)?;
     let shutdown = Shutdown::on_signals().map_err(Failure::internal)?;

@@ -1,20 +1,15 @@
 //! What the rooms of each namespace keep: from the settings, and from a file for those with terms of their own.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fs, io,
-    num::NonZeroUsize,
-    ops::Range,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::HashMap, num::NonZeroUsize, path::Path, sync::Arc, time::Duration};
 
 use serde::Deserialize;
-use thiserror::Error;
+use toml::Spanned;
 
 use crate::{
+    declared_events::{DeclaredEvents, read_events},
     room_key::is_namespace,
     room_log::{Durability, Retention},
+    toml_file::{Fields, TomlFile, TomlFileError, read_text},
 };
 
 /// The terms of every namespace.
@@ -23,6 +18,8 @@ pub(crate) struct Namespaces {
     /// Of those that the file does not name.
     other: NamespaceSettings,
     named: HashMap<Box<str>, NamespaceSettings>,
+    /// Of the namespaces that declare any.
+    events: HashMap<Box<str>, Arc<DeclaredEvents>>,
 }
 
 /// The terms of one namespace.
@@ -34,90 +31,50 @@ pub(crate) struct NamespaceSettings {
     pub(crate) durability: Durability,
 }
 
-/// Why the file of namespaces cannot be used.
-#[derive(Debug, Error)]
-pub enum ReadNamespacesError {
-    /// It cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// It is not TOML, or says something that means nothing here.
-    #[error("{}:{line}: {message}", path.display())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Where in it, from 1.
-        line: usize,
-        /// What is wrong there.
-        message: String,
-    },
-    /// A namespace's name is not one.
-    #[error("{}: {namespace} is no namespace: it starts with a slash and holds neither comma nor question mark", path.display())]
-    Name {
-        /// The file.
-        path: PathBuf,
-        /// The name.
-        namespace: String,
-    },
-}
-
-/// The file, as it is written.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NamespacesFile {
-    #[serde(default)]
-    namespace: BTreeMap<String, Entry>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    history_count: Option<NonZeroUsize>,
-    #[serde(default, deserialize_with = "duration")]
-    history_age: Option<Duration>,
-    durability: Option<Durability>,
-}
+/// A duration, as it is written: `30days`.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+struct Age(#[serde(deserialize_with = "duration")] Duration);
 
 impl Namespaces {
     /// Those of the file, and the same terms for all others.
     pub(crate) fn read(
         path: Option<&Path>,
         other: NamespaceSettings,
-    ) -> Result<Self, ReadNamespacesError> {
-        let Some(path) = path else { return Ok(Self::alike(other)) };
-        let text = fs::read_to_string(path)
-            .map_err(|source| ReadNamespacesError::Read { path: path.to_owned(), source })?;
-        Self::parse(path, &text, other)
+    ) -> Result<Self, TomlFileError> {
+        match path {
+            Some(path) => Self::parse(path, &read_text(path)?, other),
+            None => Ok(Self::alike(other)),
+        }
     }
 
     /// The same terms for all.
     pub(crate) fn alike(other: NamespaceSettings) -> Self {
-        Self { other, named: HashMap::new() }
+        Self { other, named: HashMap::new(), events: HashMap::new() }
     }
 
-    fn parse(
+    pub(crate) fn parse(
         path: &Path,
         text: &str,
         other: NamespaceSettings,
-    ) -> Result<Self, ReadNamespacesError> {
-        let file: NamespacesFile =
-            toml::from_str(text).map_err(|error| ReadNamespacesError::Parse {
-                path: path.to_owned(),
-                line: line_of(text, error.span()),
-                message: error.message().to_owned(),
-            })?;
-        let mut named = HashMap::new();
-        for (namespace, entry) in file.namespace {
-            if !is_namespace(&namespace) {
-                return Err(ReadNamespacesError::Name { path: path.to_owned(), namespace });
+    ) -> Result<Self, TomlFileError> {
+        let mut file = TomlFile::new(path, text);
+        let mut fields = file.fields();
+        let mut namespaces = Self::alike(other);
+        let mut event_count = 0;
+        for (name, mut fields) in fields.tables(&mut file, "namespace") {
+            check_name(&mut file, &name);
+            let name: Box<str> = name.into_inner().into();
+            let events = read_events(&mut file, &mut fields, &mut event_count);
+            if !events.is_empty() {
+                namespaces.events.insert(name.clone(), Arc::new(events));
             }
-            named.insert(namespace.into(), entry.settings(&other));
+            let settings = read_settings(&mut file, fields, &namespaces.other);
+            namespaces.named.insert(name, settings);
         }
-        Ok(Self { other, named })
+        fields.finish(&mut file);
+        file.finish()?;
+        Ok(namespaces)
     }
 
     /// Whether any namespace has its rooms on disk.
@@ -130,26 +87,48 @@ impl Namespaces {
     pub(crate) fn get(&self, namespace: &str) -> &NamespaceSettings {
         self.named.get(namespace).unwrap_or(&self.other)
     }
-}
 
-impl Entry {
-    fn settings(self, other: &NamespaceSettings) -> NamespaceSettings {
-        let retention = Retention {
-            count_max: self.history_count.unwrap_or(other.retention.count_max),
-            age_max: self.history_age.unwrap_or(other.retention.age_max),
-        };
-        NamespaceSettings { retention, durability: self.durability.unwrap_or(other.durability) }
+    /// The events that a namespace declares, if it does.
+    pub(crate) fn events(&self, namespace: &str) -> Option<&Arc<DeclaredEvents>> {
+        self.events.get(namespace)
+    }
+
+    /// All namespaces that declare events, with these.
+    pub(crate) fn all_events(&self) -> impl Iterator<Item = (&str, &DeclaredEvents)> {
+        self.events.iter().map(|(namespace, events)| (&**namespace, &**events))
     }
 }
 
-fn line_of(text: &str, span: Option<Range<usize>>) -> usize {
-    let before = span.and_then(|span| text.get(..span.start)).unwrap_or_default();
-    before.lines().count().max(1) + usize::from(before.ends_with('\n'))
+fn check_name(file: &mut TomlFile<'_>, name: &Spanned<String>) {
+    if !is_namespace(name.get_ref()) {
+        let message = format_args!(
+            "{} is no namespace: it starts with a slash and has no control characters",
+            name.get_ref()
+        );
+        file.add(&name.span(), message);
+    }
 }
 
-fn duration<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Duration>, D::Error> {
+fn read_settings(
+    file: &mut TomlFile<'_>,
+    mut fields: Fields<'_>,
+    other: &NamespaceSettings,
+) -> NamespaceSettings {
+    let count_max = fields.read::<NonZeroUsize>(file, "history_count");
+    let age_max = fields.read::<Age>(file, "history_age");
+    let durability = fields.read::<Durability>(file, "durability");
+    fields.finish(file);
+    let retention = Retention {
+        count_max: count_max.map_or(other.retention.count_max, Spanned::into_inner),
+        age_max: age_max.map_or(other.retention.age_max, |age| age.into_inner().0),
+    };
+    let durability = durability.map_or(other.durability, Spanned::into_inner);
+    NamespaceSettings { retention, durability }
+}
+
+fn duration<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(value)?;
-    humantime::parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
+    humantime::parse_duration(&text).map_err(serde::de::Error::custom)
 }
 
 #[cfg(test)]
@@ -199,10 +178,13 @@ mod tests {
     fn what_is_wrong_is_named_with_its_place() {
         let cases = [
             ("[namespace.'/a']\nhistory = 1", "ns.toml:2: unknown field `history`"),
-            ("[namespace.'/a']\nhistory_count = 0", "ns.toml:2: invalid value"),
+            ("[namespace.'/a']\nhistory_count = 0", "ns.toml:2: history_count: invalid value"),
             ("[namespace.'/a']\n\nhistory_age = 'long'", "ns.toml:3: "),
-            ("[namespace.'/a']\ndurability = 'tape'", "ns.toml:2: unknown variant `tape`"),
-            ("[namespace.'a']", "ns.toml: a is no namespace"),
+            (
+                "[namespace.'/a']\ndurability = 'tape'",
+                "ns.toml:2: durability: unknown variant `tape`",
+            ),
+            ("[namespace.'a']", "ns.toml:1: a is no namespace"),
             ("[name", "ns.toml:1: "),
         ];
         for (text, expected) in cases {

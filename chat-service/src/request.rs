@@ -1,6 +1,6 @@
 //! Reads what clients ask for out of the arguments of their events.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::{
     Deserialize, Deserializer,
@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     client_error::ClientError,
+    declared_events::{Address, Audience, Data, DeclaredEvent, From, Sender},
     room_key::{RoomKey, RoomKeyError},
     room_log::{Position, Range},
 };
@@ -25,6 +26,27 @@ pub(crate) const PAGE_ENTRIES_MAX: usize = 1000;
 
 /// How many entries a client gets that does not say.
 const PAGE_ENTRIES_DEFAULT: usize = 50;
+
+/// Longest subject of a user that something is sent to, in bytes.
+pub(crate) const SUBJECT_BYTES_MAX: usize = 256;
+
+/// What a client asks for.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// Something in one room.
+    InRoom(Request),
+    /// To have something sent to sockets wherever they are.
+    Direct(Direct),
+}
+
+/// An event that an application declares, and that goes to no room.
+#[derive(Debug)]
+pub(crate) struct Direct {
+    pub(crate) event: Arc<DeclaredEvent>,
+    pub(crate) data: Data,
+    /// The user whom it is for, where the client says so.
+    pub(crate) subject: Option<String>,
+}
 
 /// What a client asks for, in one room.
 #[derive(Debug)]
@@ -53,6 +75,12 @@ pub(crate) enum Action {
         count: usize,
     },
     Presence,
+    /// An event that an application declares.
+    Declared {
+        event: Arc<DeclaredEvent>,
+        data: Data,
+        id: Option<Box<str>>,
+    },
 }
 
 #[derive(Deserialize)]
@@ -117,6 +145,40 @@ impl Request {
     }
 }
 
+impl Asked {
+    /// Reads an event that an application declares.
+    pub(crate) fn parse_declared(
+        namespace: &str,
+        event: &Arc<DeclaredEvent>,
+        args: &[u8],
+    ) -> Result<Self, ClientError> {
+        if event.from == From::Services {
+            return Err(ClientError::NOT_FROM_CLIENTS);
+        }
+        let read = event.read(body(args)?, Sender::Client);
+        let (data, Address { room: name, user, id }) =
+            read.map_err(|error| ClientError::invalid_payload(error.to_string()))?;
+        let event = Arc::clone(event);
+        if event.audience == Audience::Room {
+            let room = room(namespace, name)?;
+            let id = message_id(id)?;
+            return Ok(Self::InRoom(Request {
+                room,
+                action: Action::Declared { event, data, id },
+            }));
+        }
+        let subject = match event.audience {
+            Audience::User => {
+                let subject = string("user", required("user", user)?)?;
+                bounded("user", &subject, SUBJECT_BYTES_MAX)?;
+                Some(subject)
+            }
+            Audience::Room | Audience::Sender | Audience::Everyone => None,
+        };
+        Ok(Self::Direct(Direct { event, data, subject }))
+    }
+}
+
 fn join(namespace: &str, args: &[u8]) -> Result<Request, ClientError> {
     let body = body(args)?;
     if is_string(body) {
@@ -143,15 +205,15 @@ fn message(namespace: &str, args: &[u8]) -> Result<Request, ClientError> {
 
     let text = required("text", text)?;
     bounded("text", &string("text", text)?, TEXT_BYTES_MAX)?;
-    let id = match id {
-        Some(id) => {
-            let id = string("id", id)?;
-            bounded("id", &id, MESSAGE_ID_BYTES_MAX)?;
-            Some(id.into_boxed_str())
-        }
-        None => None,
-    };
+    let id = message_id(id)?;
     Ok(Request { room, action: Action::Message { text: text.to_owned(), id } })
+}
+
+fn message_id(id: Option<&RawValue>) -> Result<Option<Box<str>>, ClientError> {
+    let Some(id) = id else { return Ok(None) };
+    let id = string("id", id)?;
+    bounded("id", &id, MESSAGE_ID_BYTES_MAX)?;
+    Ok(Some(id.into_boxed_str()))
 }
 
 fn typing(namespace: &str, args: &[u8]) -> Result<Request, ClientError> {

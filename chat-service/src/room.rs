@@ -178,6 +178,11 @@ impl Room {
         self.links.get(&link).map_or_else(Vec::new, |sockets| sockets.keys().copied().collect())
     }
 
+    /// Whether a user is seen.
+    pub(crate) fn sees(&self, user: &User) -> bool {
+        self.presence.sees(user)
+    }
+
     /// How many users are seen.
     pub(crate) fn user_count(&self) -> usize {
         self.presence.user_count()

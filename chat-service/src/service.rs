@@ -19,10 +19,11 @@ use crate::{
     Config,
     edge_link::{Lease, LinkSettings, Links},
     grpc::{ChatGrpc, ServeError, Server},
-    namespaces::{Namespaces, ReadNamespacesError},
+    namespaces::Namespaces,
     room_log::{Bounds, OpenStoreError, ServiceRoomLog},
     socket_registry::SocketRegistry,
     telemetry::Metrics,
+    toml_file::TomlFileError,
     worker::{PresenceTerms, Worker, WorkerSettings},
     workers::Workers,
 };
@@ -33,6 +34,9 @@ const HISTORY_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Most bytes of the logs on disk that are held in memory, too, for reading and appending. A room has up to 4 MiB.
 const HELD_BYTES_MAX: usize = 128 * 1024 * 1024;
 
+/// Most bytes of all latest values together, estimated. At the bound, those of the rooms that were quiet longest go.
+const RETAINED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// How long the last calls may take when the service shuts down.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -40,6 +44,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct ChatService {
     config: Config,
+    namespaces: Arc<Namespaces>,
     tracer: Tracer,
     is_serving: Condition,
     listener: TcpListener,
@@ -68,7 +73,7 @@ pub enum BindError {
     ListenOps(#[source] io::Error, SocketAddr),
     /// The file of namespaces cannot be used.
     #[error("unusable CHAT_NAMESPACES_FILE")]
-    Namespaces(#[from] ReadNamespacesError),
+    Namespaces(#[from] TomlFileError),
     /// A namespace is to be on disk, and there is no directory.
     #[error("rooms cannot be on disk without a directory (CHAT_DATA_DIR)")]
     NoDataDirectory,
@@ -105,7 +110,7 @@ impl ChatService {
         tracer: Tracer,
         readiness: Readiness,
     ) -> Result<Self, BindError> {
-        let namespaces = Arc::new(config.namespaces()?);
+        let namespaces = Arc::new(config.checked_namespaces()?);
         let is_serving = readiness.condition("chat_grpc");
         let random = Random::draw().map_err(BindError::Random)?;
         let listen = config.listen;
@@ -126,7 +131,17 @@ impl ChatService {
         };
         let logs = open_logs(&config, random.epoch, &namespaces).await?;
         let backend_id = random.backend_id;
-        Ok(Self { config, tracer, is_serving, listener, address, ops, backend_id, logs })
+        Ok(Self {
+            config,
+            namespaces,
+            tracer,
+            is_serving,
+            listener,
+            address,
+            ops,
+            backend_id,
+            logs,
+        })
     }
 
     /// Where the gRPC services are.
@@ -145,8 +160,10 @@ impl ChatService {
     ///
     /// When it can no longer do its work.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
-        let Self { config, tracer, is_serving, listener, address: _, ops, backend_id, logs } = self;
-        let metrics = Metrics::new();
+        let Self {
+            config, namespaces, tracer, is_serving, listener, ops, backend_id, logs, ..
+        } = self;
+        let metrics = Metrics::new().with_declared(&namespaces);
 
         let mut worker_tasks = JoinSet::new();
         let settled_at = Instant::now() + config.link_grace;
@@ -159,6 +176,8 @@ impl ChatService {
                 list_max: config.presence_list_max,
                 settled_at,
             },
+            namespaces: Arc::clone(&namespaces),
+            retained_bytes_max: RETAINED_BYTES_MAX / config.worker_count(),
         };
         let new_worker = |log| Worker::new(log, settings.clone());
         let workers = Workers::start(logs.into_iter().map(new_worker), &mut worker_tasks);
@@ -168,12 +187,14 @@ impl ChatService {
             lease: Lease::new(config.link_grace),
             // Half of the random number is unlike that of other lives, too.
             registry: SocketRegistry::new(backend_id as u64),
+            namespaces: Arc::clone(&namespaces),
             workers: workers.clone(),
             tracer: tracer.clone(),
             metrics: metrics.clone(),
             shutdown: shutdown.clone(),
         });
-        let server = Server::new(ChatGrpc::new(links.clone(), workers, tracer, settled_at));
+        let chat = ChatGrpc::new(links.clone(), workers, namespaces, tracer, settled_at);
+        let server = Server::new(chat);
         let mut ops_task = JoinSet::new();
         if let Some(ops) = ops {
             ops_task.spawn(ops.run(shutdown.clone()));
@@ -201,9 +222,6 @@ async fn open_logs(
     epoch: u64,
     namespaces: &Arc<Namespaces>,
 ) -> Result<Vec<ServiceRoomLog>, BindError> {
-    if namespaces.has_disk() && config.data_dir.is_none() {
-        return Err(BindError::NoDataDirectory);
-    }
     let bounds = Bounds {
         memory_bytes_max: HISTORY_BYTES_MAX,
         disk_bytes_max: config.data_bytes_max.get(),
@@ -218,6 +236,26 @@ async fn open_logs(
     Ok(logs)
 }
 
+impl Config {
+    /// Looks at what can be looked at without starting the service.
+    ///
+    /// # Errors
+    ///
+    /// When the service would not start.
+    pub fn check(&self) -> Result<(), BindError> {
+        self.checked_namespaces()?;
+        Ok(())
+    }
+
+    fn checked_namespaces(&self) -> Result<Namespaces, BindError> {
+        let namespaces = self.namespaces()?;
+        if namespaces.has_disk() && self.data_dir.is_none() {
+            return Err(BindError::NoDataDirectory);
+        }
+        Ok(namespaces)
+    }
+}
+
 impl From<BindError> for Failure {
     fn from(error: BindError) -> Self {
         match error {
@@ -225,7 +263,8 @@ impl From<BindError> for Failure {
             BindError::DataDirectory(OpenStoreError::InUse(_) | OpenStoreError::Directory(..)) => {
                 Self::unavailable(error)
             }
-            BindError::Namespaces(_)
+            BindError::Namespaces(TomlFileError::Faults(faults)) => Self::of_configurations(faults),
+            BindError::Namespaces(TomlFileError::Read { .. })
             | BindError::NoDataDirectory
             | BindError::DataDirectory(OpenStoreError::Foreign(_) | OpenStoreError::Damaged(..)) => {
                 Self::configuration(error)

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use crate::user::User;
+use crate::{declared_events::DeclaredEvents, user::User};
 
 /// In how many rooms one socket may be.
 pub(crate) const ROOMS_PER_SOCKET_MAX: usize = 256;
@@ -30,13 +30,20 @@ pub(crate) struct Socket {
     pub(crate) id: Arc<str>,
     pub(crate) namespace: Arc<str>,
     pub(crate) user: Arc<User>,
+    /// Those that its namespace declares, if it does.
+    pub(crate) events: Option<Arc<DeclaredEvents>>,
     /// Its rooms lie with several workers; the count is what they share.
     rooms: AtomicUsize,
 }
 
 impl Socket {
     pub(crate) fn new(key: SocketKey, id: Arc<str>, namespace: Arc<str>, user: User) -> Self {
-        Self { key, id, namespace, user: Arc::new(user), rooms: AtomicUsize::new(0) }
+        let (user, rooms) = (Arc::new(user), AtomicUsize::new(0));
+        Self { key, id, namespace, user, events: None, rooms }
+    }
+
+    pub(crate) fn with_events(self, events: Option<Arc<DeclaredEvents>>) -> Self {
+        Self { events, ..self }
     }
 
     /// Counts one more room, unless it is in as many as it may.

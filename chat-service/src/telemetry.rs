@@ -1,9 +1,11 @@
 //! The spans and metrics of the chat service, each named once.
 
+use std::sync::Arc;
+
 use metrics::{Counter, Gauge, counter, gauge};
 use service_kit::trace::{Span, SpanKind, TraceParent, Tracer};
 
-use crate::client_error::ClientErrorCode;
+use crate::{client_error::ClientErrorCode, namespaces::Namespaces};
 
 /// Handles are made once, after the recorder of the process was installed.
 #[derive(Debug, Clone)]
@@ -25,6 +27,8 @@ pub(crate) struct Metrics {
     pub(crate) volatile_dropped: Counter,
     /// Sockets told that events of a room passed them by.
     pub(crate) gaps: Counter,
+    /// Clients' events that applications declare, by their numbers.
+    declared: Arc<[Counter]>,
 }
 
 /// What became of a client's event, besides being refused.
@@ -53,6 +57,27 @@ impl Metrics {
             overflows: counter!("sockeye_chat_link_overflows_total"),
             volatile_dropped: counter!("sockeye_chat_volatile_dropped_total"),
             gaps: counter!("sockeye_chat_gaps_total"),
+            declared: Arc::default(),
+        }
+    }
+
+    /// Adds those for the events that are declared. As many labels as the file has events are few.
+    pub(crate) fn with_declared(self, namespaces: &Namespaces) -> Self {
+        let mut declared: Vec<_> = namespaces
+            .all_events()
+            .flat_map(|(namespace, events)| events.iter().map(move |event| (namespace, event)))
+            .collect();
+        declared.sort_unstable_by_key(|(_, event)| event.number);
+        let counters = declared.into_iter().map(|(namespace, event)| {
+            let labels = [("namespace", namespace.to_owned()), ("event", event.name.to_string())];
+            counter!("sockeye_chat_declared_events_total", &labels)
+        });
+        Self { declared: counters.collect(), ..self }
+    }
+
+    pub(crate) fn count_declared(&self, number: usize) {
+        if let Some(counter) = self.declared.get(number) {
+            counter.increment(1);
         }
     }
 

@@ -11,8 +11,9 @@ mod fan_out;
 mod membership;
 mod presence;
 mod queries;
+mod relay;
 
-use std::{collections::HashMap, future, time::Duration};
+use std::{collections::HashMap, future, sync::Arc, time::Duration};
 
 use service_kit::{clock, trace::Tracer};
 use tokio::{
@@ -27,9 +28,12 @@ pub(crate) use self::{
         Restore, RoomSummary, Rooms,
     },
     presence::PresenceTerms,
+    relay::LatestOf,
 };
 use crate::{
     edge_link::Outbox,
+    namespaces::Namespaces,
+    retained::Retained,
     room::Room,
     room_key::RoomKey,
     room_log::{LogFailed, RoomLog},
@@ -57,6 +61,8 @@ pub(crate) struct Worker<L> {
     tracer: Tracer,
     metrics: Metrics,
     expose_trace_ids: bool,
+    namespaces: Arc<Namespaces>,
+    retained: Retained,
 }
 
 /// What every worker is given, besides its log.
@@ -66,6 +72,9 @@ pub(crate) struct WorkerSettings {
     pub(crate) metrics: Metrics,
     pub(crate) expose_trace_ids: bool,
     pub(crate) presence: PresenceTerms,
+    pub(crate) namespaces: Arc<Namespaces>,
+    /// Most bytes of latest values of its rooms together.
+    pub(crate) retained_bytes_max: usize,
 }
 
 /// What this worker knows of a life of a link.
@@ -81,10 +90,23 @@ struct Link {
 
 impl<L: RoomLog> Worker<L> {
     pub(crate) fn new(log: L, settings: WorkerSettings) -> Self {
-        let WorkerSettings { tracer, metrics, expose_trace_ids, presence } = settings;
+        let WorkerSettings { tracer, metrics, expose_trace_ids, presence, .. } = settings;
         let (rooms, links, effects) = (HashMap::new(), HashMap::new(), Effects::default());
         let agenda = Agenda::new(presence);
-        Self { log, rooms, links, effects, agenda, tracer, metrics, expose_trace_ids }
+        let (namespaces, retained) =
+            (settings.namespaces, Retained::new(settings.retained_bytes_max));
+        Self {
+            log,
+            rooms,
+            links,
+            effects,
+            agenda,
+            tracer,
+            metrics,
+            expose_trace_ids,
+            namespaces,
+            retained,
+        }
     }
 
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
@@ -121,6 +143,8 @@ impl<L: RoomLog> Worker<L> {
             Err(LogFailed) => {
                 tracing::error!("the log has failed: nothing is published any more");
                 self.effects.discard();
+                // Some of it may be what nobody may see. What is in the log is found again.
+                self.retained.clear();
             }
         }
     }

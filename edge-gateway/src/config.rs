@@ -348,6 +348,17 @@ impl Config {
         Ok(())
     }
 
+    /// Looks at what can be looked at without starting the edge.
+    ///
+    /// # Errors
+    ///
+    /// Says which settings do not go together.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.validated_namespaces()?;
+        self.validated_peers()?;
+        Ok(())
+    }
+
     /// The other edges.
     ///
     /// # Errors

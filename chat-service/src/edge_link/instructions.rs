@@ -34,10 +34,10 @@ pub(crate) enum Audience<'a> {
     Room { room: &'a RoomKey, except: Option<SocketKey> },
     /// These, by their handles.
     Sockets { namespace: &'a str, handles: Vec<u64> },
-    /// All sockets of a subject.
-    User { namespace: &'a str, subject: &'a str },
-    /// All sockets.
-    Everyone { namespace: &'a str },
+    /// All sockets of a subject, but for one.
+    User { namespace: &'a str, subject: &'a str, except: Option<SocketKey> },
+    /// All sockets, but for one.
+    Everyone { namespace: &'a str, except: Option<SocketKey> },
 }
 
 impl Instructions {
@@ -133,20 +133,28 @@ impl From<Audience<'_>> for wire::Audience {
             Audience::Room { room, except } => Self {
                 namespace: room.namespace().to_owned(),
                 rooms: vec![room.name().to_owned()],
-                except_sockets: except.map(|socket| socket.handle).into_iter().collect(),
+                except_sockets: handles(except),
                 ..Self::default()
             },
             Audience::Sockets { namespace, handles } => {
                 Self { namespace: namespace.to_owned(), sockets: handles, ..Self::default() }
             }
-            Audience::User { namespace, subject } => Self {
+            Audience::User { namespace, subject, except } => Self {
                 namespace: namespace.to_owned(),
                 users: vec![subject.to_owned()],
+                except_sockets: handles(except),
                 ..Self::default()
             },
-            Audience::Everyone { namespace } => {
-                Self { namespace: namespace.to_owned(), everyone: true, ..Self::default() }
-            }
+            Audience::Everyone { namespace, except } => Self {
+                namespace: namespace.to_owned(),
+                everyone: true,
+                except_sockets: handles(except),
+                ..Self::default()
+            },
         }
     }
+}
+
+fn handles(socket: Option<SocketKey>) -> Vec<u64> {
+    socket.map(|socket| socket.handle).into_iter().collect()
 }

@@ -13,9 +13,10 @@ use service_kit::{
 };
 
 use super::{
+    declared,
     frame::{Event, EventKind, Frame, Introduction, Membership, Sent},
     instructions::Instructions,
-    links::LinkSettings,
+    links::{LinkSettings, Links},
     outbox::{Outbox, Ticket},
     planned::Planned,
     sent::SentFrames,
@@ -23,7 +24,8 @@ use super::{
 };
 use crate::{
     client_event::ClientEvent,
-    request::{Action, Request},
+    declared_events::Allowances,
+    request::{Action, Asked},
     room::Arrival,
     room_key::{RoomKey, is_namespace},
     room_log::Position,
@@ -56,10 +58,12 @@ pub(super) struct Life {
 }
 
 #[derive(Debug)]
-struct Attached {
-    socket: Arc<Socket>,
+pub(super) struct Attached {
+    pub(super) socket: Arc<Socket>,
     /// Those that may have it in a room.
     workers: WorkerSet,
+    /// What it has used of the rates of declared events, once it has sent one that has a rate.
+    pub(super) allowances: Option<Box<Allowances>>,
 }
 
 impl Life {
@@ -164,11 +168,8 @@ impl Life {
     }
 
     /// Begins the next event of the inbox; tells whether there was one.
-    pub(super) fn begin_next(
-        &mut self,
-        settings: &LinkSettings,
-        planned: &mut VecDeque<Planned>,
-    ) -> bool {
+    pub(super) fn begin_next(&mut self, links: &Links, planned: &mut VecDeque<Planned>) -> bool {
+        let settings = links.settings();
         if self.catching_up > 0 {
             return false;
         }
@@ -198,10 +199,9 @@ impl Life {
                 let mut ticket = self.outbox.ticket(seq, Instructions::default());
                 if let Some(socket) = self.admit(handle, who, settings, &mut ticket) {
                     ticket.instructions.accept(socket.key);
-                    let rooms = memberships.iter().map(|membership| &membership.room);
-                    planned.extend(
-                        rooms.filter_map(|room| self.take_over(settings, &ticket, &socket, room)),
-                    );
+                    for Membership { room, .. } in &memberships {
+                        planned.extend(self.take_over(settings, &ticket, &socket, room));
+                    }
                 }
             }
             EventKind::Suspended => {
@@ -234,7 +234,7 @@ impl Life {
                 self.close((handle, seq), (&reason, departure), settings, planned);
             }
             EventKind::Client(sent) => {
-                self.begin_event((handle, seq), (sent, parent), settings, planned);
+                self.begin_event((handle, seq), (sent, parent), links, planned);
             }
             EventKind::Unasked => drop(self.outbox.ticket(seq, Instructions::default())),
         }
@@ -262,9 +262,10 @@ impl Life {
         &mut self,
         (handle, seq): (u64, u64),
         (sent, parent): (Sent, Option<TraceParent>),
-        settings: &LinkSettings,
+        links: &Links,
         planned: &mut VecDeque<Planned>,
     ) {
+        let settings = links.settings();
         let Some(attached) = self.sockets.get_mut(&handle) else {
             drop(self.outbox.ticket(seq, Instructions::default()));
             return settings.metrics.count(Outcome::UnknownSocket);
@@ -283,7 +284,7 @@ impl Life {
             repeated_since_ms,
             span,
         };
-        attached.begin(event, (&name, &args), settings, planned);
+        attached.begin(event, (&name, &args), links, planned);
     }
 
     /// Has every worker that may have a socket in a room do something about it.
@@ -326,8 +327,14 @@ impl Life {
         let known = self.namespaces.iter().find(|known| ***known == *namespace);
         let namespace = known.map_or_else(|| namespace.into(), Arc::clone);
         let key = SocketKey { link: self.key(), handle };
-        let socket = Arc::new(Socket::new(key, socket_id, namespace, user));
-        let attached = Attached { socket: Arc::clone(&socket), workers: WorkerSet::default() };
+        let events = settings.namespaces.events(&namespace).cloned();
+        let socket = Socket::new(key, socket_id, namespace, user).with_events(events);
+        let socket = Arc::new(socket);
+        let attached = Attached {
+            socket: Arc::clone(&socket),
+            workers: WorkerSet::default(),
+            allowances: None,
+        };
         if self.sockets.insert(handle, attached).is_none() {
             settings.metrics.sockets.increment(1);
         }
@@ -404,11 +411,12 @@ impl Attached {
         &mut self,
         mut event: ClientEvent,
         (name, args): (&str, &[u8]),
-        settings: &LinkSettings,
+        links: &Links,
         planned: &mut VecDeque<Planned>,
     ) {
-        match Request::parse(&self.socket.namespace, name, args) {
-            Ok(request) => {
+        let settings = links.settings();
+        match self.read(name, args) {
+            Ok(Asked::InRoom(request)) => {
                 let worker = settings.workers.of(&request.room);
                 if let Action::Join { .. } = request.action {
                     self.workers.insert(worker);
@@ -416,6 +424,7 @@ impl Attached {
                 let command = Command::Client(event, Box::new(request));
                 planned.push_back(Planned { worker, command });
             }
+            Ok(Asked::Direct(direct)) => declared::send(links, event, &direct),
             Err(_) if event.is_expired(clock::unix_ms()) => event.expire(&settings.metrics),
             Err(error) => event.refuse(&settings.metrics, &error),
         }

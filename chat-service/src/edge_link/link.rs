@@ -1,6 +1,11 @@
 //! Runs one link: over streams that come and break, and lives that end and begin.
 
-use std::{collections::VecDeque, future, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    future,
+    sync::Arc,
+    time::Duration,
+};
 
 use proto::edge::v1 as wire;
 use service_kit::clock;
@@ -20,6 +25,7 @@ use super::{
 };
 use crate::{
     client_view::TYPING,
+    namespaces::Namespaces,
     socket::{LinkKey, Socket},
     socket_registry::EDGE_LOST,
     worker::Command,
@@ -176,7 +182,7 @@ impl Link {
                 }
             } else {
                 let Some(life) = &mut self.life else { return Blocked::default() };
-                if !life.begin_next(settings, &mut self.planned) {
+                if !life.begin_next(&self.links, &mut self.planned) {
                     return Blocked::default();
                 }
             }
@@ -218,7 +224,7 @@ impl Link {
             resumed,
             received,
             takes_repeats: true,
-            volatile_events: vec![TYPING.to_owned()],
+            volatile_events: volatile_events(&self.links.settings().namespaces),
             ..wire::Welcome::default()
         };
         // The stream is new: it has room.
@@ -355,6 +361,17 @@ impl Link {
 
 fn is_due(deadline: Option<Instant>, now: Instant) -> bool {
     deadline.is_some_and(|deadline| deadline <= now)
+}
+
+/// The names of clients' events that are worth nothing later, whatever the namespace.
+fn volatile_events(namespaces: &Namespaces) -> Vec<String> {
+    let mut names = BTreeSet::from([TYPING]);
+    let declared = || namespaces.all_events().flat_map(|(_, events)| events.iter());
+    names.extend(declared().filter(|event| event.is_volatile()).map(|event| &*event.name));
+    for event in declared().filter(|event| !event.is_volatile()) {
+        names.remove(&*event.name);
+    }
+    names.into_iter().map(str::to_owned).collect()
 }
 
 async fn next_frame(inbound: Option<&mut Inbound>) -> Option<wire::EdgeFrame> {

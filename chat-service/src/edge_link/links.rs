@@ -22,7 +22,8 @@ use super::{
     stream::StreamEnd,
 };
 use crate::{
-    socket::LinkKey, socket_registry::SocketRegistry, telemetry::Metrics, workers::Workers,
+    namespaces::Namespaces, socket::LinkKey, socket_registry::SocketRegistry, telemetry::Metrics,
+    workers::Workers,
 };
 
 /// Most links. An edge has one for each of its shards.
@@ -39,6 +40,7 @@ pub(crate) struct LinkSettings {
     /// How long a link without a stream keeps its sockets.
     pub(crate) lease: Lease,
     pub(crate) registry: SocketRegistry,
+    pub(crate) namespaces: Arc<Namespaces>,
     pub(crate) workers: Workers,
     pub(crate) tracer: Tracer,
     pub(crate) metrics: Metrics,

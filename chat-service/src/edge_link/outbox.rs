@@ -515,7 +515,7 @@ mod tests {
                 position: None,
                 except_users: &[],
             };
-            instructions.emit(Audience::Everyone { namespace: "/chat" }, &emit);
+            instructions.emit(Audience::Everyone { namespace: "/chat", except: None }, &emit);
             instructions
         };
         outbox.push(typing());

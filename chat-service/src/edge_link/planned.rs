@@ -3,6 +3,7 @@
 use crate::{
     client_view::LISTED_USERS_BYTES_MAX,
     request::Action,
+    retained::ROOM_BYTES_MAX,
     worker::{Command, PAGE_BYTES_MAX},
     workers::WorkerIndex,
 };
@@ -24,10 +25,17 @@ impl Planned {
             Command::Client(event, request) => {
                 let profile = event.socket.user.profile().get().len();
                 let answer = match &request.action {
-                    Action::Join { since: None } | Action::Presence => LISTED_USERS_BYTES_MAX,
-                    Action::Join { since: Some(_) } => LISTED_USERS_BYTES_MAX + PAGE_BYTES_MAX,
+                    Action::Presence => LISTED_USERS_BYTES_MAX,
+                    Action::Join { since } => {
+                        let missed = if since.is_some() { PAGE_BYTES_MAX } else { 0 };
+                        let events = event.socket.events.as_ref();
+                        let has_latest = events.is_some_and(|events| events.retain_any());
+                        let latest = if has_latest { ROOM_BYTES_MAX } else { 0 };
+                        LISTED_USERS_BYTES_MAX + latest + missed
+                    }
                     Action::History { .. } => PAGE_BYTES_MAX,
                     Action::Message { text, .. } => text.get().len(),
+                    Action::Declared { data, .. } => data.fields.len(),
                     Action::Leave | Action::Typing { .. } => 0,
                 };
                 event.ticket.expect(answer + profile + SMALL_ANSWER_BYTES);

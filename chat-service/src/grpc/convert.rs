@@ -5,33 +5,31 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use proto::chat::v1::{self as wire, publish_request::Target as WireTarget};
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use service_kit::trace::TraceParent;
 use thiserror::Error;
 use tonic::Status;
 
 use super::{PAGE_BYTES_MAX, PRESENT_USERS_MAX};
 use crate::{
-    client_view::{ENTRY_FIELDS, MESSAGE},
-    request::PAGE_ENTRIES_MAX,
+    client_view::{self, ENTRY_FIELDS, MESSAGE},
+    declared_events::{Audience, Data, DeclaredEvent, Retain, Sender},
+    event_name::{EVENT_NAME_BYTES_MAX, RESERVED_BY_CLIENTS},
+    namespaces::Namespaces,
+    request::{PAGE_ENTRIES_MAX, SUBJECT_BYTES_MAX},
     room_key::{RoomKey, RoomKeyError, is_namespace},
     room_log::{Author, Limit, Position, Publication, PublicationId, Range},
     socket_registry::Cursor,
-    worker::{History, Presence, Publish, Published, RoomSummary, Rooms},
+    worker::{History, LatestOf, Presence, Publish, Published, RoomSummary, Rooms},
 };
 
 const NAMESPACE_DEFAULT: &str = "/chat";
-const EVENT_NAME_BYTES_MAX: usize = 256;
 const DATA_BYTES_MAX: usize = 128 * 1024;
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
-const SUBJECT_BYTES_MAX: usize = 256;
 const EXCEPT_USERS_MAX: usize = 64;
 const PAGE_ENTRIES_DEFAULT: usize = 50;
 const ROOMS_DEFAULT: usize = 100;
 const ROOMS_MAX: usize = 1000;
-
-/// Names that mean something to Socket.IO clients themselves.
-const RESERVED_EVENTS: [&str; 6] =
-    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
 #[derive(Debug)]
 pub(super) struct PublishRequest {
@@ -43,6 +41,8 @@ pub(super) struct PublishRequest {
     volatile: bool,
     idempotency_key: Option<Box<str>>,
     pub(super) except_users: Box<[Box<str>]>,
+    /// What its namespace declares of the event, and what leaves of the data.
+    declared: Option<(Arc<DeclaredEvent>, Data)>,
 }
 
 #[derive(Debug)]
@@ -59,7 +59,7 @@ pub(super) struct WatchSocketsRequest {
 }
 
 /// What is wrong with a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum RequestError {
     #[error(
         "namespace must begin with a slash and have at most 256 bytes, none of them control characters"
@@ -87,6 +87,16 @@ pub(crate) enum RequestError {
         "except_users must be at most 64 subjects of from 1 to 256 bytes, and none for the target user"
     )]
     ExceptUsers,
+    #[error("the namespace declares its events, and this is none of them")]
+    Undeclared,
+    #[error("the event is declared for another kind of target")]
+    DeclaredTarget,
+    #[error("the event is declared to be logged")]
+    DeclaredLogged,
+    #[error("the event is of users: its latest value is kept for each of them")]
+    OfUsers,
+    #[error("data: {0}")]
+    DeclaredData(String),
     #[error("before and after exclude each other")]
     BeforeAndAfter,
     #[error("before and after must be positions")]
@@ -153,31 +163,85 @@ impl TryFrom<wire::PublishRequest> for PublishRequest {
             volatile,
             idempotency_key: (!idempotency_key.is_empty()).then(|| idempotency_key.into()),
             except_users: except_users.into_iter().map(String::into_boxed_str).collect(),
+            declared: None,
         })
     }
 }
 
 impl PublishRequest {
+    /// Holds it to what its namespace declares, if it declares events.
+    pub(super) fn hold_to_declaration(
+        mut self,
+        namespaces: &Namespaces,
+    ) -> Result<Self, RequestError> {
+        let Some(events) = namespaces.events(&self.namespace) else { return Ok(self) };
+        let Some(event) = events.get(&self.event) else {
+            let is_own = &*self.event == MESSAGE;
+            return if is_own { Ok(self) } else { Err(RequestError::Undeclared) };
+        };
+        match (event.audience, &self.target) {
+            (Audience::Room, Target::Room(_))
+            | (Audience::User | Audience::Sender, Target::User(_))
+            | (Audience::Everyone, Target::Everyone) => {}
+            (Audience::Room | Audience::User | Audience::Sender | Audience::Everyone, _) => {
+                return Err(RequestError::DeclaredTarget);
+            }
+        }
+        if event.is_logged && self.volatile {
+            return Err(RequestError::DeclaredLogged);
+        }
+        if !event.is_logged && self.idempotency_key.is_some() {
+            return Err(RequestError::IdempotencyKey);
+        }
+        if event.retain == Some(Retain::ByUser) {
+            return Err(RequestError::OfUsers);
+        }
+        let body: &RawValue = serde_json::from_slice(&self.data).map_err(|_| RequestError::Data)?;
+        let read = event.read(body, Sender::Service);
+        let (data, _) = read.map_err(|error| RequestError::DeclaredData(error.to_string()))?;
+        self.volatile = !event.is_logged;
+        self.declared = Some((Arc::clone(event), data));
+        Ok(self)
+    }
+
     /// The arguments of an event that stands in no log: JSON text of an array.
     pub(super) fn args(&self) -> Bytes {
-        [&b"["[..], &self.data, b"]"].concat().into()
+        let room = match &self.target {
+            Target::Room(room) => Some(room.name()),
+            Target::User(_) | Target::Everyone => None,
+        };
+        client_view::array(&self.object(room))
+    }
+
+    /// What the event carries. `room` says where it was sent, unless the log will.
+    fn object(&self, room: Option<&str>) -> Bytes {
+        match &self.declared {
+            Some((_, data)) => client_view::declared(room, None, &data.fields, None).into(),
+            None => self.data.clone(),
+        }
+    }
+
+    fn latest_of(&self) -> Option<LatestOf> {
+        let (event, data) = self.declared.as_ref()?;
+        Some((Arc::clone(event), event.value_key(data.key.clone(), None)?))
     }
 
     pub(super) fn to_room(&self, room: &RoomKey, trace: Option<TraceParent>) -> Publish {
         let (room, event) = (room.clone(), Arc::clone(&self.event));
+        let latest_of = self.latest_of();
         if self.volatile {
             let (args, except_users) = (self.args(), self.except_users.clone());
-            return Publish::Volatile { room, event, args, except_users, trace };
+            return Publish::Volatile { room, event, args, except_users, latest_of, trace };
         }
         let publication = Publication {
             author: Author::Service,
             id: self.idempotency_key.clone().map(PublicationId::Own),
             repeated_since_ms: None,
             event,
-            payload: self.data.clone(),
+            payload: self.object(None),
             except_users: self.except_users.clone(),
         };
-        Publish::Logged { room, publication, trace }
+        Publish::Logged { room, publication, latest_of, trace }
     }
 }
 
@@ -284,7 +348,7 @@ fn event_name(event: String) -> Result<Arc<str>, RequestError> {
     if event.len() > EVENT_NAME_BYTES_MAX {
         return Err(RequestError::Event);
     }
-    if RESERVED_EVENTS.contains(&&*event) {
+    if RESERVED_BY_CLIENTS.contains(&&*event) {
         return Err(RequestError::ReservedEvent);
     }
     Ok(event.into())

@@ -142,6 +142,10 @@ impl Presence {
         self.is_counted
     }
 
+    pub(super) fn sees(&self, user: &User) -> bool {
+        self.users.contains_key(user)
+    }
+
     pub(super) fn user_count(&self) -> usize {
         self.users.len()
     }

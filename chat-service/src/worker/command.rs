@@ -6,6 +6,7 @@ use bytes::Bytes;
 use service_kit::trace::TraceParent;
 use tokio::sync::oneshot;
 
+use super::LatestOf;
 use crate::{
     client_event::ClientEvent,
     edge_link::Ticket,
@@ -84,13 +85,16 @@ pub(crate) enum Publish {
     Logged {
         room: RoomKey,
         publication: Publication,
+        latest_of: Option<LatestOf>,
         trace: Option<TraceParent>,
     },
+    /// May be dropped on its way, unless it becomes a latest value.
     Volatile {
         room: RoomKey,
         event: Arc<str>,
         args: Bytes,
         except_users: Box<[Box<str>]>,
+        latest_of: Option<LatestOf>,
         trace: Option<TraceParent>,
     },
 }

@@ -187,6 +187,8 @@ mod tests {
             metrics: Metrics::new(),
             expose_trace_ids: false,
             presence,
+            namespaces: keeping(COUNT_MAX),
+            retained_bytes_max: usize::MAX,
         };
         Worker::new(log, settings)
     }
@@ -195,7 +197,12 @@ mod tests {
 
     async fn publish(worker: &mut Worker<FragileLog>) -> Answer {
         let (asker, answer) = oneshot::channel();
-        let publish = Publish::Logged { room: room(), publication: publication("x"), trace: None };
+        let publish = Publish::Logged {
+            room: room(),
+            publication: publication("x"),
+            latest_of: None,
+            trace: None,
+        };
         worker.handle(Command::Query(Box::new(Query::Publish(publish, asker))), 0).await;
         answer
     }

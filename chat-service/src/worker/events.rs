@@ -13,11 +13,7 @@ use crate::{
     request::{Action, PAGE_ENTRIES_MAX, Request},
     room::{Arrival, Joined},
     room_key::RoomKey,
-    room_log::{
-        Appended, Author, Durability, Entry, Gap, Limit, LogFailed, Page, Position, Publication,
-        PublicationId, Range, RoomLog,
-    },
-    telemetry,
+    room_log::{Author, Gap, Limit, Page, Position, Publication, PublicationId, Range, RoomLog},
     user::User,
 };
 
@@ -53,9 +49,15 @@ impl<L: RoomLog> Worker<L> {
             | Action::Typing { .. }
             | Action::History { .. }
             | Action::Presence
+            | Action::Declared { .. }
                 if !is_member =>
             {
                 event.refuse(&self.metrics, &ClientError::NOT_A_MEMBER);
+            }
+            Action::Declared { event: ref declared, .. }
+                if event.repeated_since_ms.is_some() && declared.is_volatile() =>
+            {
+                event.refuse(&self.metrics, &ClientError::UNCERTAIN);
             }
             Action::Message { text, id } => self.message(event, room, (text, id), now_ms).await,
             Action::Typing { typing } => self.typing(event, &room, typing),
@@ -63,6 +65,9 @@ impl<L: RoomLog> Worker<L> {
                 self.history(event, &room, (range, count), now_ms).await;
             }
             Action::Presence => self.presence(event, &room),
+            Action::Declared { event: declared, data, id } => {
+                self.relay(event, room, (declared, data, id), now_ms).await;
+            }
         }
     }
 
@@ -84,6 +89,11 @@ impl<L: RoomLog> Worker<L> {
             None => None,
         };
 
+        let has_latest = socket.events.as_ref().is_some_and(|events| events.retain_any());
+        if has_latest {
+            self.load_latest(&key, now_ms).await;
+        }
+
         let joined = self.room(&key).handle_join(socket.key, &socket.user, Arrival::Present);
         event.ticket.instructions.join(socket.key, &key, position);
         if joined != Joined::Already {
@@ -97,9 +107,17 @@ impl<L: RoomLog> Worker<L> {
             self.tell_joined(&key, &socket.user, Some(socket.key), cause);
         }
         let room = &self.rooms[&key];
+        self.retained.forget_users(&key, |user| !room.sees(user));
         event.answer(&self.metrics, || {
             let members = self.members(room);
-            client_view::joined(&JoinedView { room: key.name(), position, members, recovery })
+            let latest = has_latest.then(|| self.retained.latest(&key, &socket.user).collect());
+            client_view::joined(&JoinedView {
+                room: key.name(),
+                position,
+                members,
+                latest,
+                recovery,
+            })
         });
     }
 
@@ -134,54 +152,25 @@ impl<L: RoomLog> Worker<L> {
         (text, id): (Box<RawValue>, Option<Box<str>>),
         now_ms: u64,
     ) {
-        let durability = self.log.durability(&room);
-        let forgets = durability == Durability::Memory;
-        if forgets && event.repeated_since_ms.is_some() {
-            return event.refuse(&self.metrics, &ClientError::UNCERTAIN);
-        }
-        // The name of an event is good for nothing in a log that cannot be asked when the event comes again.
-        let name = event.name.filter(|_| !forgets).map(PublicationId::Event);
         let user = &event.socket.user;
-        let shown = event.trace().filter(|_| self.expose_trace_ids);
-        let trace = shown.map(|trace| trace.trace_id().to_string());
+        let trace = self.shown_trace(event);
         let payload = client_view::message_payload(user, &text, trace.as_deref());
         let author = Author::User(Arc::clone(user));
         let publication = Publication {
             author,
-            id: id.map(PublicationId::Own).or(name),
+            id: id.map(PublicationId::Own),
             repeated_since_ms: event.repeated_since_ms,
             event: MESSAGE.into(),
             payload,
             except_users: Box::default(),
         };
-
-        let append_span = telemetry::append_span(&self.tracer, event.trace());
-        let appended = self.log.append(&room, publication, now_ms).await;
-        drop(append_span);
-
-        let entry = match appended {
-            Ok(Appended::New(entry)) => {
-                self.deliver(&room, &entry, &mut Cause::Event(&mut event.ticket));
-                entry
-            }
-            Ok(Appended::Repeated(entry)) => entry,
-            Ok(Appended::Unknown) => return event.refuse(&self.metrics, &ClientError::UNCERTAIN),
-            Err(LogFailed) => return event.refuse(&self.metrics, &ClientError::LOG_FAILED),
-        };
-        event.answer(&self.metrics, || client_view::posted(&entry, durability));
+        self.post(event, &room, (publication, None), now_ms).await;
     }
 
-    /// Sends a new entry to everyone in the room.
-    pub(super) fn deliver(&mut self, room: &RoomKey, entry: &Entry, cause: &mut Cause<'_>) {
-        self.metrics.logged.increment(1);
-        let emit = Emit {
-            event: &entry.event,
-            args: client_view::entry(room.name(), entry),
-            volatile: false,
-            position: Some((room, entry.position)),
-            except_users: &entry.except_users,
-        };
-        self.fan_out(room, &emit, None, cause);
+    /// The trace that an event is part of, where that is shown to clients.
+    pub(super) fn shown_trace(&self, event: &ClientEvent) -> Option<String> {
+        let shown = event.trace().filter(|_| self.expose_trace_ids);
+        shown.map(|trace| trace.trace_id().to_string())
     }
 
     fn typing(&mut self, event: &mut ClientEvent, room: &RoomKey, typing: bool) {

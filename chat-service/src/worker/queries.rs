@@ -10,8 +10,7 @@ use super::{
 };
 use crate::{
     edge_link::Emit,
-    room_log::{Appended, LogFailed, RoomLog},
-    telemetry,
+    room_log::{LogFailed, RoomLog},
 };
 
 impl<L: RoomLog> Worker<L> {
@@ -31,30 +30,27 @@ impl<L: RoomLog> Worker<L> {
 
     async fn publish(&mut self, publish: Publish, now_ms: u64) -> Result<Published, LogFailed> {
         match publish {
-            Publish::Logged { room, publication, trace } => {
-                let append_span = telemetry::append_span(&self.tracer, trace);
-                let appended = self.log.append(&room, publication, now_ms).await;
-                drop(append_span);
-                let entry = match appended? {
-                    Appended::New(entry) => {
-                        self.deliver(&room, &entry, &mut Cause::Other(traceparent(trace)));
-                        entry
-                    }
-                    Appended::Repeated(entry) => entry,
-                    // Of what other services publish, nothing comes again over a link.
-                    Appended::Unknown => return Err(LogFailed),
-                };
+            Publish::Logged { room, publication, latest_of, trace } => {
+                let cause = &mut Cause::Other(traceparent(trace));
+                let said = (publication, latest_of);
+                let logged = self.log_and_deliver(&room, said, cause, (trace, now_ms)).await?;
+                // Of what other services publish, nothing comes again over a link.
+                let entry = logged.ok_or(LogFailed)?;
                 Ok(Published::Logged(entry, self.log.durability(&room)))
             }
-            Publish::Volatile { room, event, args, except_users, trace } => {
+            Publish::Volatile { room, event, args, except_users, latest_of, trace } => {
                 let emit = Emit {
                     event: &event,
-                    args,
-                    volatile: true,
+                    args: args.clone(),
+                    volatile: latest_of.is_none(),
                     position: None,
                     except_users: &except_users,
                 };
                 self.fan_out(&room, &emit, None, &mut Cause::Other(traceparent(trace)));
+                if let Some((declared, key)) = latest_of {
+                    self.load_latest(&room, now_ms).await;
+                    self.retained.keep(&room, (&declared, key), (&args, &except_users));
+                }
                 Ok(Published::Volatile)
             }
         }

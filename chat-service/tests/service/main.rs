@@ -3,6 +3,7 @@
 
 mod catch_up;
 mod data_directory;
+mod declared;
 mod edge;
 mod events;
 mod large_rooms;

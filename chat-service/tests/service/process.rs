@@ -150,6 +150,27 @@ fn an_unusable_file_of_namespaces_exits_with_78() {
 }
 
 #[test]
+fn all_that_is_wrong_with_declared_events_is_told_by_check() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    let check = || run(&["--check", "--chat-namespaces-file", path]);
+
+    fs::write(file.path(), "[namespace.'/chat'.event.move]\naudience = 'room'\nschema = {}")
+        .unwrap();
+    assert_eq!(check(), (0, String::new()));
+
+    let wrong = "[namespace.'/chat'.event.move]\naudience = 'all'\nschema = {}\npublik = []";
+    fs::write(file.path(), format!("{wrong}\n[namespace.x]")).unwrap();
+    let (code, text) = check();
+    assert_eq!(code, 78, "{text}");
+    let faults: Vec<_> = text.lines().collect();
+    assert_eq!(faults.len(), 4, "{text}");
+    for (fault, line) in faults.iter().zip([1, 2, 4, 5]) {
+        assert!(fault.starts_with(&format!("error: {path}:{line}: ")), "{text}");
+    }
+}
+
+#[test]
 fn an_address_that_is_taken_exits_with_69() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

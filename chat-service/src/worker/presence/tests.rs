@@ -103,6 +103,8 @@ impl World {
                 list_max: LIST_MAX,
                 settled_at: Instant::now() + LEASE,
             },
+            namespaces: keeping(COUNT_MAX),
+            retained_bytes_max: usize::MAX,
         };
         let worker = Worker::new(MemoryRoomLog::new(1, keeping(COUNT_MAX), usize::MAX), settings);
         let mut world = Self { worker, edges: Vec::new(), next_handle: 1, next_link: 1 };

@@ -1,0 +1,65 @@
+//! Reads events that applications declare, and sends those that go to no room.
+
+use std::sync::Arc;
+
+use service_kit::clock;
+use tokio::time::Instant;
+
+use super::{direct::Target, instructions::Emit, life::Attached, links::Links};
+use crate::{
+    client_error::ClientError,
+    client_event::ClientEvent,
+    client_view,
+    declared_events::{Allowances, Audience, DeclaredEvent},
+    request::{Asked, Direct, Request},
+    socket::Socket,
+};
+
+impl Attached {
+    /// Reads what a client asks for with an event. One that is declared counts against its rate before it is looked at.
+    pub(super) fn read(&mut self, name: &str, args: &[u8]) -> Result<Asked, ClientError> {
+        let namespace = &self.socket.namespace;
+        let events = self.socket.events.as_ref();
+        let Some(event) = events.and_then(|events| events.get(name)) else {
+            return Request::parse(namespace, name, args).map(Asked::InRoom);
+        };
+        take_allowance(&mut self.allowances, event)?;
+        Asked::parse_declared(namespace, event, args)
+    }
+}
+
+fn take_allowance(
+    allowances: &mut Option<Box<Allowances>>,
+    event: &DeclaredEvent,
+) -> Result<(), ClientError> {
+    let Some(rate) = event.rate else { return Ok(()) };
+    let allowances = allowances.get_or_insert_default();
+    allowances.take(event.number, rate, Instant::now()).map_err(ClientError::rate_limited)
+}
+
+/// Carries out what goes to sockets wherever they are.
+pub(super) fn send(links: &Links, mut event: ClientEvent, direct: &Direct) {
+    let metrics = &links.settings().metrics;
+    if event.is_expired(clock::unix_ms()) {
+        return event.expire(metrics);
+    }
+    if event.repeated_since_ms.is_some() {
+        return event.refuse(metrics, &ClientError::UNCERTAIN);
+    }
+    let Direct { event: declared, data, subject } = direct;
+    let socket = Arc::clone(&event.socket);
+    let Socket { key, namespace, user, .. } = &*socket;
+    let target = match (declared.audience, subject) {
+        (Audience::User, Some(subject)) => Target::User(subject),
+        (Audience::Everyone, _) => Target::Everyone,
+        (Audience::Sender | Audience::User | Audience::Room, _) => Target::User(user.subject()),
+    };
+    let args = client_view::array(&client_view::declared(None, Some(user), &data.fields, None));
+    let emit =
+        Emit { event: &declared.name, args, volatile: true, position: None, except_users: &[] };
+    let except = (!declared.echoes).then_some(*key);
+    let traceparent = event.ticket.instructions.traceparent().to_owned();
+    links.send((namespace, target), &emit, (&traceparent, except), Some(&mut event.ticket));
+    metrics.count_declared(declared.number);
+    event.answer(metrics, client_view::done);
+}
