@@ -1,0 +1,39 @@
+// What the examples share: how a client gets in, and how another service publishes.
+
+import grpc from "@grpc/grpc-js";
+import { loadSync } from "@grpc/proto-loader";
+import { io } from "socket.io-client";
+
+const url = process.env.SOCKEYE_URL ?? "http://127.0.0.1:3000";
+const chatAddress = process.env.SOCKEYE_CHAT ?? "127.0.0.1:50052";
+const protoDir = process.env.SOCKEYE_PROTO ?? new URL("../proto", import.meta.url).pathname;
+
+/** Connects as a user of this name, with a token for development. `socket.subject` is what services call the user. */
+export async function connect(name) {
+  const headers = { "content-type": "application/json" };
+  const answer = await fetch(`${url}/dev/token`, { method: "POST", headers, body: JSON.stringify({ name }) });
+  const { token, subject } = await answer.json();
+  const socket = io(`${url}/chat`, { forceNew: true, auth: { token } });
+  await new Promise((resolve, reject) => socket.once("connect", resolve).once("connect_error", reject));
+  return Object.assign(socket, { subject });
+}
+
+/** Waits for the next event of this name. Ask before doing what causes it. */
+export function next(socket, event) {
+  return new Promise((resolve) => socket.once(event, resolve));
+}
+
+/** Publishes as a service does: `target` is `{ room }`, `{ user }` or `{ everyone: true }`. */
+export function publish(target, event, data) {
+  const definition = loadSync("sockeye/chat/v1/chat.proto", { includeDirs: [protoDir] });
+  const { ChatService } = grpc.loadPackageDefinition(definition).sockeye.chat.v1;
+  const service = new ChatService(chatAddress, grpc.credentials.createInsecure());
+  const request = { ...target, event, data: JSON.stringify(data) };
+  return new Promise((resolve, reject) => {
+    service.publish(request, (error, response) => {
+      service.close();
+      if (error) reject(error);
+      else resolve(response);
+    });
+  });
+}
