@@ -11,6 +11,7 @@ mod fan_out;
 mod membership;
 mod presence;
 mod queries;
+mod refill;
 mod relay;
 
 use std::{collections::HashMap, future, sync::Arc, time::Duration};
@@ -24,7 +25,7 @@ use tokio::{
 use self::{catch_up::Group, effects::Effects, presence::Agenda};
 pub(crate) use self::{
     command::{
-        CatchUp, Command, Departure, History, Presence, Present, Publish, Published, Query,
+        CatchUp, Command, Departure, History, Presence, Present, Publish, Published, Query, Refill,
         Restore, RoomSummary, Rooms,
     },
     presence::PresenceTerms,
@@ -165,6 +166,7 @@ impl<L: RoomLog> Worker<L> {
             }
             Command::SocketResumed(ticket, socket) => self.handle_resumed(ticket, socket),
             Command::CatchUp(catch_up) => self.handle_catch_up(*catch_up, now_ms).await,
+            Command::Refill(refill) => self.handle_refill(*refill, now_ms).await,
             Command::LinkGone(link) => self.handle_link_gone(link),
             Command::Query(query) => self.handle_query(*query, now_ms).await,
         }

@@ -9,8 +9,8 @@ use std::{collections::VecDeque, rc::Rc};
 
 use bytes::Bytes;
 use proto::edge::v1::{
-    AckFinished, AllAnnounced, ClientAck, ClientEvent, EdgeEvent, EdgeFrame, Hello, SocketClosed,
-    SocketOpened, SocketResumed, SocketSuspended, Welcome, edge_event::Kind,
+    AckFinished, AllAnnounced, CatchUp, ClientAck, ClientEvent, EdgeEvent, EdgeFrame, Hello,
+    SocketClosed, SocketOpened, SocketResumed, SocketSuspended, Welcome, edge_event::Kind,
 };
 use tokio::sync::Notify;
 
@@ -55,6 +55,8 @@ pub(crate) struct BackendLink {
     rooms_on_close: bool,
     /// Clients' events that are worth nothing later.
     volatile_events: Vec<String>,
+    /// It can give events that have a position again.
+    refills: bool,
     /// Not yet in a frame.
     queued: VecDeque<EdgeEvent>,
     queued_bytes: usize,
@@ -111,6 +113,7 @@ impl BackendLink {
             attached: false,
             rooms_on_close: false,
             volatile_events: Vec::new(),
+            refills: false,
             queued: VecDeque::new(),
             queued_bytes: 0,
             unacknowledged: VecDeque::new(),
@@ -138,6 +141,10 @@ impl BackendLink {
 
     pub(crate) fn wants_rooms_on_close(&self) -> bool {
         self.rooms_on_close
+    }
+
+    pub(crate) fn refills(&self) -> bool {
+        self.refills
     }
 
     /// Whether connections that talk to this business service should wait. While it is away they are answered instead.
@@ -198,6 +205,10 @@ impl BackendLink {
     ) {
         let identity = identity.map(wire_identity);
         self.push(event(handle, Kind::Resumed(SocketResumed { identity, joined, left })));
+    }
+
+    pub(crate) fn catch_up(&mut self, handle: u64, catch_up: CatchUp) {
+        self.push(event(handle, Kind::CatchUp(catch_up)));
     }
 
     pub(crate) fn client_event(&mut self, handle: u64, traceparent: String, event: ClientEvent) {
@@ -269,6 +280,7 @@ impl BackendLink {
         self.attached = true;
         self.rooms_on_close = welcome.rooms_on_close;
         self.volatile_events.clone_from(&welcome.volatile_events);
+        self.refills = welcome.refills;
         self.metrics.links_up.increment(1.0);
     }
 

@@ -23,6 +23,12 @@ use crate::{
 /// How much is read at once, into one buffer that all connections of a shard take turns with.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
+/// From this part of the outbox's bound on, events that can be had again are left out.
+const COLLAPSE_PART: usize = 4;
+
+/// With no more than this part of the bound waiting, a client that is behind gets what it missed.
+const DRAINED_PART: usize = 16;
+
 /// What the connections of a shard have in common.
 #[derive(Debug)]
 pub(crate) struct Common {
@@ -37,6 +43,10 @@ impl Common {
         let scratch = RefCell::new(vec![0; SCRATCH_BYTES]);
         Self { payload_bytes_max, outbox_bytes_max, metrics, scratch }
     }
+
+    fn collapse_bytes(&self) -> usize {
+        self.outbox_bytes_max / COLLAPSE_PART
+    }
 }
 
 /// The writing side of a connection. The shard writes straight to the socket; what it does not take waits in the outbox
@@ -50,6 +60,31 @@ pub(crate) struct Connection {
     /// The task that drives this connection, waiting.
     waker: RefCell<Option<Waker>>,
     state: Cell<State>,
+    pace: Cell<Pace>,
+}
+
+/// What becomes of a frame for a client that does not keep up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// It is dropped.
+    Volatile,
+    /// It is left out once so much waits: its room's log has it.
+    Refillable,
+    /// It waits.
+    Required,
+}
+
+/// How a client stands towards the rooms' logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Nothing was left out.
+    Even,
+    /// Something was, and most of what waits must be read before.
+    Behind,
+    /// All of it must: the next event is large.
+    FarBehind,
+    /// The business service has been asked for it.
+    CatchingUp,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +103,8 @@ pub(crate) enum Sent {
     Accepted,
     /// It was volatile and the client is not keeping up.
     Dropped,
+    /// It can be had again, and the client is far behind.
+    Collapsed,
     /// There is no room for it: the client is a slow consumer.
     Overflow,
 }
@@ -76,6 +113,8 @@ pub(crate) enum Sent {
 enum Wake {
     Readable,
     Resumed,
+    /// The client has read enough to be given what it missed.
+    Drained,
     Closing,
     Broken,
 }
@@ -99,20 +138,21 @@ impl Connection {
             outbox: RefCell::default(),
             waker: RefCell::default(),
             state: Cell::new(State::Open),
+            pace: Cell::new(Pace::Even),
         }
     }
 
     /// Sends a data frame that is shared with other recipients.
-    pub(crate) fn send(&self, frame: &Bytes, volatile: bool) -> Sent {
+    pub(crate) fn send(&self, frame: &Bytes, class: Class) -> Sent {
         if let Some(polling) = self.polling_state() {
             polling.is_compressible.set(true);
         }
-        self.send_uncompressed(frame, volatile)
+        self.send_uncompressed(frame, class)
     }
 
     /// Sends one that is not worth compressing.
-    pub(crate) fn send_uncompressed(&self, frame: &Bytes, volatile: bool) -> Sent {
-        self.send_within(self.common.outbox_bytes_max, frame, volatile)
+    pub(crate) fn send_uncompressed(&self, frame: &Bytes, class: Class) -> Sent {
+        self.send_within(self.common.outbox_bytes_max, frame, class)
     }
 
     /// Sends what a client missed while it was away, which has a bound of its own: the frames are shared with the log.
@@ -120,14 +160,19 @@ impl Connection {
         if let Some(polling) = self.polling_state() {
             polling.is_compressible.set(true);
         }
-        self.send_within(usize::MAX, frame, false);
+        self.send_within(usize::MAX, frame, Class::Required);
     }
 
-    fn send_within(&self, bytes_max: usize, frame: &Bytes, volatile: bool) -> Sent {
+    fn send_within(&self, bytes_max: usize, frame: &Bytes, class: Class) -> Sent {
         let mut slot = self.outbox.borrow_mut();
         if let Some(outbox) = &mut *slot {
-            if volatile {
-                return Sent::Dropped;
+            let waiting = outbox.data_bytes();
+            let is_full = waiting >= self.common.collapse_bytes()
+                || waiting.saturating_add(frame.len()) > bytes_max;
+            match class {
+                Class::Volatile => return Sent::Dropped,
+                Class::Refillable if waiting > 0 && is_full => return Sent::Collapsed,
+                Class::Refillable | Class::Required => {}
             }
             return match outbox.push_data(frame.clone(), bytes_max) {
                 Ok(()) => {
@@ -142,7 +187,7 @@ impl Connection {
         if written == frame.len() {
             return Sent::Accepted;
         }
-        if written == 0 && volatile && !self.is_polled() {
+        if written == 0 && class == Class::Volatile && !self.is_polled() {
             return Sent::Dropped;
         }
         let outbox = slot.insert(Box::default());
@@ -159,7 +204,38 @@ impl Connection {
 
     /// Whether data waits to be written, so that a ping would overtake it.
     pub(crate) fn is_behind(&self) -> bool {
-        self.outbox.borrow().as_ref().is_some_and(|outbox| outbox.data_bytes() > 0)
+        self.waiting_bytes() > 0
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        self.outbox.borrow().as_ref().map_or(0, |outbox| outbox.data_bytes())
+    }
+
+    /// How much data the client has taken since some waits.
+    pub(crate) fn taken_bytes(&self) -> u64 {
+        self.outbox.borrow().as_ref().map_or(0, |outbox| outbox.taken_bytes())
+    }
+
+    pub(crate) fn pace(&self) -> Pace {
+        self.pace.get()
+    }
+
+    pub(crate) fn set_pace(&self, pace: Pace) {
+        self.pace.set(pace);
+    }
+
+    /// Whether the client, which is behind, has read enough to be given what it missed.
+    pub(crate) fn is_drained(&self) -> bool {
+        match self.pace.get() {
+            Pace::Even | Pace::CatchingUp => false,
+            Pace::Behind => self.waiting_bytes() <= self.common.outbox_bytes_max / DRAINED_PART,
+            Pace::FarBehind => self.waiting_bytes() == 0,
+        }
+    }
+
+    /// How many bytes of what can be had again are taken now.
+    pub(crate) fn refillable_bytes(&self) -> usize {
+        self.common.collapse_bytes().saturating_sub(self.waiting_bytes())
     }
 
     /// Sends a small frame ahead of waiting data: a ping, a pong.
@@ -206,7 +282,7 @@ impl Connection {
         if let (Some(_), Some(code)) = (self.stream.get(), reason.code()) {
             // Behind the data that waits, as nothing may follow it; it is the last, so it needs no bound.
             let frame = Bytes::copy_from_slice(&edge_protocol::websocket::close_frame(code));
-            self.send_within(usize::MAX, &frame, false);
+            self.send_within(usize::MAX, &frame, Class::Required);
         }
         self.state.set(State::Closing);
         self.wake();
@@ -290,6 +366,9 @@ impl Connection {
         let Some(stream) = self.stream.get() else { return Poll::Ready(Wake::Broken) };
         if let Poll::Ready(Err(_)) = self.poll_flush(stream, cx) {
             return Poll::Ready(Wake::Broken);
+        }
+        if self.is_drained() {
+            return Poll::Ready(Wake::Drained);
         }
         if paused {
             return Poll::Pending;

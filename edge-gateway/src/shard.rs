@@ -10,6 +10,7 @@ mod echo;
 mod fan_out;
 mod inbound;
 mod instructions;
+mod lag;
 pub(crate) mod outbox;
 mod plain_json;
 mod rate;
@@ -55,7 +56,7 @@ use crate::{
     backend_link::BackendLink,
     client_handshake::{ClientHandshake, Origin},
     close_reason::CloseReason,
-    connection::{Common, Connection, Sent},
+    connection::{Class, Common, Connection, Sent},
     namespaces::NamespaceSettings,
     session_id::SessionId,
     socket::Socket,
@@ -203,6 +204,7 @@ pub(crate) struct Shard {
     pub(crate) client_acks: ClientAcks,
     pub(crate) server_acks: ServerAcks,
     pub(crate) recovery: Recovery,
+    laggards: lag::Laggards,
     wheel: Wheel,
     due: Vec<ConnectionKey>,
     pub(crate) marks: fan_out::Marks,
@@ -255,6 +257,7 @@ impl Shard {
             client_acks: ClientAcks::default(),
             server_acks: ServerAcks::default(),
             recovery: parts.recovery,
+            laggards: lag::Laggards::default(),
             wheel: Wheel::new(now),
             due: Vec::new(),
             marks: fan_out::Marks::default(),
@@ -374,6 +377,7 @@ impl Shard {
         self.end_suspension(&socket.stage);
         self.forget_recoverable(key, &socket);
         self.finish_server_acks_of(key);
+        self.go_on_without(socket.connection);
         Some(socket)
     }
 
@@ -384,12 +388,7 @@ impl Shard {
         }
         let entry = self.connections.remove(key.index as usize);
         let confirmed_at = self.confirmed_at(Some(&entry));
-        let sockets: smallvec::SmallVec<[SocketKey; 4]> = match &entry.wire {
-            Wire::SocketIo(session) => session.sockets().collect(),
-            Wire::SocketIo2(client) => client.session.sockets().collect(),
-            Wire::PlainJson(session) => session.stage.socket().into_iter().collect(),
-        };
-        for socket in sockets {
+        for socket in entry.wire.sockets() {
             if self.suspend(socket, reason, confirmed_at) {
                 // Nobody waits for the answer of a client that is gone.
                 self.finish_server_acks_of(socket);
@@ -417,7 +416,7 @@ impl Shard {
     /// Sends a frame that only this client gets.
     pub(crate) fn send(&mut self, key: ConnectionKey, frame: Vec<u8>) {
         let Some(entry) = self.entry(key) else { return };
-        if entry.connection.send(&frame.into(), false) == Sent::Overflow {
+        if entry.connection.send(&frame.into(), Class::Required) == Sent::Overflow {
             self.close(key, CloseReason::SlowConsumer);
         }
     }

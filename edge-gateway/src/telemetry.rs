@@ -20,6 +20,10 @@ const EVENTS_RECEIVED: &str = "sockeye_edge_events_received_total";
 const DELIVERIES: &str = "sockeye_edge_deliveries_total";
 const OUTBOX_BYTES: &str = "sockeye_edge_outbox_bytes";
 const LINK_QUEUE_BYTES: &str = "sockeye_edge_link_queue_bytes";
+const COLLAPSED: &str = "sockeye_edge_collapsed_total";
+const REFILLS: &str = "sockeye_edge_refills_total";
+const CAUGHT_UP: &str = "sockeye_edge_caught_up_total";
+const LAGGING: &str = "sockeye_edge_lagging_connections";
 const DROPS: &str = "sockeye_edge_drops_total";
 const CLOSES: &str = "sockeye_edge_closes_total";
 const CONNECTS: &str = "sockeye_edge_connects_total";
@@ -54,6 +58,7 @@ pub(crate) struct Metrics {
     pub(crate) opens_delayed: Counter,
     pub(crate) opens_refused: Counter,
     pub(crate) accept_errors: Counter,
+    pub(crate) lag: Lag,
     pub(crate) drops: Drops,
     pub(crate) forwards: Forwards,
     pub(crate) tunnels: Gauge,
@@ -72,6 +77,18 @@ pub(crate) struct Forwards {
     pub(crate) unreachable: Counter,
     /// Whoever was asked is another edge than the settings say.
     pub(crate) misrouted: Counter,
+}
+
+/// Clients that do not keep up.
+#[derive(Debug, Clone)]
+pub(crate) struct Lag {
+    /// Logged events that were left out for a client, to be given later.
+    pub(crate) collapsed: Counter,
+    /// Parts of what they missed that clients were given.
+    pub(crate) refills: Counter,
+    /// Rooms in which a client was behind and is no more.
+    pub(crate) caught_up: Counter,
+    pub(crate) connections: Gauge,
 }
 
 /// What was not delivered or not passed on, by reason.
@@ -111,6 +128,12 @@ impl Metrics {
             opens_delayed: counter!(OPENS_DELAYED),
             opens_refused: counter!(OPENS_REFUSED),
             accept_errors: counter!(ACCEPT_ERRORS),
+            lag: Lag {
+                collapsed: counter!(COLLAPSED),
+                refills: counter!(REFILLS),
+                caught_up: counter!(CAUGHT_UP),
+                connections: gauge!(LAGGING),
+            },
             drops: Drops {
                 volatile: drop("volatile"),
                 rate_limited: drop("rate_limited"),
@@ -152,6 +175,10 @@ fn describe() {
     describe_counter!(DELIVERIES, "Events sent to clients, one for each recipient.");
     describe_gauge!(OUTBOX_BYTES, Unit::Bytes, "Bytes that wait for clients to read.");
     describe_gauge!(LINK_QUEUE_BYTES, Unit::Bytes, "Bytes that wait for business services.");
+    describe_counter!(COLLAPSED, "Logged events left out for clients that do not keep up.");
+    describe_counter!(REFILLS, "Parts of what they missed that such clients were given.");
+    describe_counter!(CAUGHT_UP, "Rooms in which a client was behind and is no more.");
+    describe_gauge!(LAGGING, "Connections whose clients are behind in a room.");
     describe_counter!(DROPS, "What was not delivered or not passed on, by reason.");
     describe_counter!(CLOSES, "Ended connections, by reason.");
     describe_counter!(CONNECTS, "Attempts to enter a namespace, by outcome.");

@@ -155,6 +155,7 @@ impl Attached {
         match event.kind.expect("an event has a kind") {
             edge_event::Kind::Opened(opened) => opened_instructions(socket, &opened),
             edge_event::Kind::Closed(_)
+            | edge_event::Kind::CatchUp(_)
             | edge_event::Kind::AllAnnounced(_)
             | edge_event::Kind::Suspended(_)
             | edge_event::Kind::Resumed(_) => Vec::new(),

@@ -76,6 +76,12 @@ pub(super) enum EventKind {
     },
     /// A client that the edge let come without a token.
     Unidentified,
+    /// It was not given everything, as it did not keep up, and has room again.
+    CatchUp {
+        room: String,
+        position: String,
+        bytes_max: u32,
+    },
     /// No announcement follows.
     AllAnnounced,
     Closed {
@@ -205,6 +211,9 @@ impl TryFrom<wire::EdgeEvent> for Event {
             Kind::Resumed(wire::SocketResumed { identity: _, joined, left }) => {
                 let joined = joined.into_iter().map(|membership| membership.room).collect();
                 EventKind::Resumed { joined, left }
+            }
+            Kind::CatchUp(wire::CatchUp { room, position, bytes_max }) => {
+                EventKind::CatchUp { room, position, bytes_max }
             }
             Kind::AllAnnounced(wire::AllAnnounced {}) => EventKind::AllAnnounced,
             Kind::Ack(_) | Kind::AckFinished(_) => EventKind::Unasked,

@@ -74,19 +74,25 @@ impl Instructions {
     }
 
     pub(crate) fn emit(&mut self, audience: Audience<'_>, emit: &Emit<'_>) {
-        let (position, position_room) = match emit.position {
-            Some((room, position)) => (position.to_string(), room.name().to_owned()),
-            None => (String::new(), String::new()),
-        };
-        let except_users = emit.except_users.iter().map(|subject| subject.to_string()).collect();
-        self.push(Kind::Emit(wire::Emit {
-            audience: Some(wire::Audience { except_users, ..audience.into() }),
-            event: emit.event.to_owned(),
-            args: emit.args.clone(),
-            volatile: emit.volatile,
-            position,
-            position_room,
-            ..wire::Emit::default()
+        let audience = wire::Audience { except_users: excepted(emit), ..audience.into() };
+        self.push(Kind::Emit(wire::Emit { audience: Some(audience), ..emit.into() }));
+    }
+
+    /// Gives a socket the next of what it missed in a room, up to a position, and tells whether there is more.
+    pub(crate) fn refill(
+        &mut self,
+        socket: SocketKey,
+        (room, after): (&str, String),
+        events: Vec<wire::Emit>,
+        (position, more): (Position, bool),
+    ) {
+        self.push(Kind::Refill(wire::Refill {
+            socket: socket.handle,
+            room: room.to_owned(),
+            after,
+            events,
+            position: position.to_string(),
+            more,
         }));
     }
 
@@ -124,6 +130,27 @@ impl Instructions {
     fn push(&mut self, kind: Kind) {
         self.list
             .push(wire::Instruction { traceparent: self.traceparent.clone(), kind: Some(kind) });
+    }
+}
+
+fn excepted(emit: &Emit<'_>) -> Vec<String> {
+    emit.except_users.iter().map(|subject| subject.to_string()).collect()
+}
+
+impl From<&Emit<'_>> for wire::Emit {
+    fn from(emit: &Emit<'_>) -> Self {
+        let (position, position_room) = match emit.position {
+            Some((room, position)) => (position.to_string(), room.name().to_owned()),
+            None => (String::new(), String::new()),
+        };
+        Self {
+            event: emit.event.to_owned(),
+            args: emit.args.clone(),
+            volatile: emit.volatile,
+            position,
+            position_room,
+            ..Self::default()
+        }
     }
 }
 

@@ -210,16 +210,14 @@ impl Life {
             }
             EventKind::Resumed { joined, left } => {
                 let ticket = self.outbox.ticket(seq, Instructions::default());
-                self.tell_workers(handle, &ticket, planned, Command::SocketResumed);
-                let attached = self.sockets.get(&handle);
-                if let Some(socket) = attached.map(|attached| Arc::clone(&attached.socket)) {
-                    let joined = joined.iter();
-                    planned.extend(
-                        joined.filter_map(|room| self.take_over(settings, &ticket, &socket, room)),
-                    );
-                    let left = left.iter();
-                    planned
-                        .extend(left.filter_map(|room| give_up(settings, &ticket, &socket, room)));
+                self.resume((handle, &ticket), (&joined, &left), settings, planned);
+            }
+            EventKind::CatchUp { room, position, bytes_max } => {
+                let ticket = self.outbox.ticket(seq, Instructions::default());
+                let asked = (room, position, bytes_max);
+                // One that is gone is owed nothing.
+                if let Some(Attached { socket, .. }) = self.sockets.get(&handle) {
+                    planned.extend(Planned::refill(socket, ticket, asked, &settings.workers));
                 }
             }
             EventKind::Unidentified => {
@@ -285,6 +283,22 @@ impl Life {
             span,
         };
         attached.begin(event, (&name, &args), links, planned);
+    }
+
+    fn resume(
+        &mut self,
+        (handle, ticket): (u64, &Ticket),
+        (joined, left): (&[String], &[String]),
+        settings: &LinkSettings,
+        planned: &mut VecDeque<Planned>,
+    ) {
+        self.tell_workers(handle, ticket, planned, Command::SocketResumed);
+        let Some(attached) = self.sockets.get(&handle) else { return };
+        let socket = Arc::clone(&attached.socket);
+        let joined = joined.iter();
+        planned.extend(joined.filter_map(|room| self.take_over(settings, ticket, &socket, room)));
+        let left = left.iter();
+        planned.extend(left.filter_map(|room| give_up(settings, ticket, &socket, room)));
     }
 
     /// Has every worker that may have a socket in a room do something about it.

@@ -224,6 +224,7 @@ impl Link {
             resumed,
             received,
             takes_repeats: true,
+            refills: true,
             volatile_events: volatile_events(&self.links.settings().namespaces),
             ..wire::Welcome::default()
         };

@@ -1,11 +1,16 @@
 //! A command on its way from a link to a worker.
 
+use std::sync::Arc;
+
+use super::outbox::Ticket;
 use crate::{
     client_view::LISTED_USERS_BYTES_MAX,
     request::Action,
     retained::ROOM_BYTES_MAX,
-    worker::{Command, PAGE_BYTES_MAX},
-    workers::WorkerIndex,
+    room_key::RoomKey,
+    socket::Socket,
+    worker::{Command, PAGE_BYTES_MAX, Refill},
+    workers::{WorkerIndex, Workers},
 };
 
 /// Most bytes of a small answer, and of what a message grows by on its way out.
@@ -18,6 +23,22 @@ pub(super) struct Planned {
 }
 
 impl Planned {
+    /// Has a socket given what it missed in a room after a position, in about so many bytes.
+    pub(super) fn refill(
+        socket: &Arc<Socket>,
+        ticket: Ticket,
+        (room, after, bytes_max): (String, String, u32),
+        workers: &Workers,
+    ) -> Option<Self> {
+        let Ok(room) = RoomKey::parse(&socket.namespace, &room) else {
+            tracing::error!("edge asks for what was missed in what is no room");
+            return None;
+        };
+        let worker = workers.of(&room);
+        let refill = Refill { ticket, socket: Arc::clone(socket), room, after, bytes_max };
+        Some(Self { worker, command: Command::Refill(Box::new(refill)) })
+    }
+
     /// Keeps room in the outbox for what will come of it, as far as one can know. Done when the command is sent, not
     /// before: the room is to be taken by what is being worked on.
     pub(super) fn reserve(&mut self) {
@@ -41,6 +62,10 @@ impl Planned {
                 event.ticket.expect(answer + profile + SMALL_ANSWER_BYTES);
             }
             Command::CatchUp(catch_up) => catch_up.ticket.expect(PAGE_BYTES_MAX),
+            Command::Refill(refill) => {
+                let bytes = refill.bytes_max();
+                refill.ticket.expect(bytes + SMALL_ANSWER_BYTES);
+            }
             Command::SocketClosed(ticket, ..)
             | Command::SocketSuspended(ticket, _)
             | Command::SocketResumed(ticket, _)
@@ -56,6 +81,7 @@ impl Planned {
             Command::Client(..)
             | Command::Restore(_)
             | Command::CatchUp(_)
+            | Command::Refill(_)
             | Command::SocketClosed(..)
             | Command::SocketSuspended(..)
             | Command::SocketResumed(..)

@@ -194,7 +194,7 @@ fn add(groups: &mut Vec<Group>, standing: Standing, end: Position, handle: u64) 
     }
 }
 
-fn missed<'a>(key: &'a RoomKey, entry: &'a LogEntry) -> Emit<'a> {
+pub(super) fn missed<'a>(key: &'a RoomKey, entry: &'a LogEntry) -> Emit<'a> {
     let args = client_view::entry(key.name(), entry);
     Emit {
         event: &entry.event,

@@ -37,6 +37,7 @@ pub(crate) enum Command {
     /// One that has moved had left a room where it was before.
     SocketLeft(Ticket, Arc<Socket>, RoomKey),
     CatchUp(Box<CatchUp>),
+    Refill(Box<Refill>),
     /// A link is gone: its sockets leave all their rooms.
     LinkGone(LinkKey),
     Query(Box<Query>),
@@ -69,6 +70,18 @@ pub(crate) enum Departure {
 pub(crate) struct CatchUp {
     pub(crate) ticket: Ticket,
     pub(crate) room: RoomKey,
+}
+
+/// Gives a socket that did not keep up a part of what it missed in a room.
+#[derive(Debug)]
+pub(crate) struct Refill {
+    pub(crate) ticket: Ticket,
+    pub(crate) socket: Arc<Socket>,
+    pub(crate) room: RoomKey,
+    /// What it was given last, as the edge says it.
+    pub(crate) after: String,
+    /// How much the edge takes now.
+    pub(crate) bytes_max: u32,
 }
 
 /// What other services ask for. Whoever has stopped waiting for the answer has no claim to it.

@@ -95,7 +95,10 @@ impl<L: RoomLog> Worker<L> {
         }
 
         let joined = self.room(&key).handle_join(socket.key, &socket.user, Arrival::Present);
-        event.ticket.instructions.join(socket.key, &key, position);
+        // Who is in already and asks for nothing from before is still owed what has not reached it.
+        if joined != Joined::Already || since.is_some() {
+            event.ticket.instructions.join(socket.key, &key, position);
+        }
         if joined != Joined::Already {
             let link = self.links.entry(socket.key.link);
             let link = link.or_insert_with(|| Link::new(event.ticket.outbox()));

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, future::Future};
 use proto::{
     auth::v1::Identity,
     edge::v1::{
-        AllAnnounced, BackendFrame, ClientEvent, EdgeEvent, EdgeFrame, Hello, Instruction,
+        AllAnnounced, BackendFrame, CatchUp, ClientEvent, EdgeEvent, EdgeFrame, Hello, Instruction,
         Membership, SocketClosed, SocketOpened, SocketResumed, SocketSuspended, Welcome,
         edge_event::Kind, edge_link_client::EdgeLinkClient,
     },
@@ -305,6 +305,13 @@ pub(crate) fn named(name: u8, mut event: EdgeEvent) -> EdgeEvent {
 pub(crate) fn all_announced() -> EdgeEvent {
     let kind = Some(Kind::AllAnnounced(AllAnnounced {}));
     EdgeEvent { socket: 0, traceparent: String::new(), kind }
+}
+
+/// A socket that did not keep up asks for what it missed.
+pub(crate) fn catch_up(socket: u64, room: &str, position: &str, bytes_max: u32) -> EdgeEvent {
+    let (room, position) = (room.to_owned(), position.to_owned());
+    let kind = Some(Kind::CatchUp(CatchUp { room, position, bytes_max }));
+    EdgeEvent { socket, traceparent: String::new(), kind }
 }
 
 /// A socket whose connection has broken.

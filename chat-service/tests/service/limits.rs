@@ -19,8 +19,7 @@ async fn a_socket_is_in_at_most_256_rooms() {
     edge.send(vec![join(256), join(0)]).await;
 
     let full = r#"ack 1/256 [{"error":{"code":"room_limit","message":"a socket may be in at most 256 rooms","retryable":false}}]"#;
-    let mut lines = [edge.next().await, edge.next().await, edge.next().await];
-    lines.sort_unstable();
+    let lines = [edge.next().await, edge.next().await];
     assert!(lines.contains(&full.to_owned()), "{lines:#?}");
     edge.ask(1, 1, "leave", r#"["room-7"]"#).await;
     edge.expect(&["leave [1] room-7", r#"ack 1/1 [{"room":"room-7"}]"#]).await;

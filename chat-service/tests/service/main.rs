@@ -12,6 +12,7 @@ mod link;
 mod presence;
 mod process;
 mod publish;
+mod refill;
 mod repeats;
 mod returns;
 mod running;

@@ -153,7 +153,6 @@ async fn whatever_else_is_repeated_is_carried_out_and_changes_nothing_that_is_so
 
     let users = r#"[{"id":"ann"},{"id":"eve"}]"#;
     edge.expect(&[
-        "join [1] lobby P0",
         &format!(r#"ack 1/1 [{{"room":"lobby","position":"P0","members":{users}}}]"#),
         r#"ack 1/2 [{"messages":[],"more":false}]"#,
         &format!(r#"ack 1/3 [{{"users":{users},"count":2}}]"#),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use proto::edge::v1::{Audience, Instruction, instruction::Kind};
+use proto::edge::v1::{Audience, Instruction, Refill, instruction::Kind};
 
 const POSITION_BYTES: usize = 27;
 
@@ -32,6 +32,20 @@ impl Script {
                     format!(" at {} {}", emit.position_room, self.position(&emit.position))
                 };
                 format!("emit to {audience}: {} {args}{volatile}{position}", emit.event)
+            }
+            Kind::Refill(refill) => {
+                let after = self.position(&refill.after);
+                let events = refill.events.iter().map(|emit| {
+                    assert_eq!((emit.audience.as_ref(), &emit.position_room), (None, &refill.room));
+                    let args = self.args(&emit.args);
+                    format!("{} {args} at {}", emit.event, self.position(&emit.position))
+                });
+                let events: Vec<_> = events.collect();
+                let (position, more) = (self.position(&refill.position), refill.more);
+                let Refill { socket, room, .. } = refill;
+                format!(
+                    "refill {socket} {room} after {after}: {events:?} to {position}, more: {more}"
+                )
             }
             Kind::Acknowledge(ack) => {
                 format!("ack {}/{} {}", ack.socket, ack.ack_id, self.args(&ack.args))

@@ -93,6 +93,7 @@ pub(super) fn event_bytes(event: &EdgeEvent) -> usize {
                 + membership_bytes(&resumed.joined)
                 + resumed.left.iter().map(String::len).sum::<usize>()
         }
+        Some(Kind::CatchUp(catch_up)) => catch_up.room.len() + catch_up.position.len(),
         Some(Kind::Suspended(_) | Kind::AckFinished(_) | Kind::AllAnnounced(_)) | None => 0,
     };
     contents + EVENT_OVERHEAD_BYTES

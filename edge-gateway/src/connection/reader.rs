@@ -48,6 +48,7 @@ pub(crate) async fn run(
                 reader.paused = false;
                 reader.receive_unread(&connection, &shard, key);
             }
+            Wake::Drained => shard.borrow_mut().drained(key),
             Wake::Closing => {
                 // Boxed: a path taken once must not widen the future of every idle connection.
                 let finished = Box::pin(time::timeout(CLOSE_DEADLINE, connection.finish())).await;

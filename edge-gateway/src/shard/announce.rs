@@ -67,6 +67,7 @@ impl Shard {
     fn announce(&mut self, link: LinkKey, repeats: Vec<EdgeEvent>, unsent: VecDeque<EdgeEvent>) {
         self.server_acks.forget(link);
         self.abandon_settlements(link);
+        self.forget_lags(link);
         let sockets: Vec<EdgeEvent> = self
             .sockets
             .iter()
@@ -138,6 +139,7 @@ fn is_meaningful(event: &EdgeEvent, known: &HashSet<u64>) -> bool {
             | Kind::Ack(_)
             | Kind::Suspended(_)
             | Kind::Resumed(_)
+            | Kind::CatchUp(_)
             | Kind::AckFinished(_)
             | Kind::AllAnnounced(_),
         )

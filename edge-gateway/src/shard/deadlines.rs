@@ -64,6 +64,7 @@ impl Shard {
         self.verifications.forget_finished();
         self.sessions.expire(now);
         self.expire_recovery(now);
+        self.close_stalled(now);
         for link in &mut self.links {
             link.acknowledge_now();
         }

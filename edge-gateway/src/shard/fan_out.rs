@@ -12,8 +12,15 @@ use proto::edge::v1::{AckRequest, Audience, Emit};
 use service_kit::trace::{SpanKind, TraceParent};
 use smallvec::SmallVec;
 
-use super::{ConnectionKey, LinkKey, NamespaceKey, Shard, SocketKey, Wire, acks::ServerAck};
-use crate::{close_reason::CloseReason, connection::Sent, socket::Stage, telemetry};
+use super::{
+    ConnectionKey, LinkKey, NamespaceKey, Shard, SocketKey, Wire, acks::ServerAck, rooms::RoomKey,
+};
+use crate::{
+    close_reason::CloseReason,
+    connection::{Class, Pace, Sent},
+    socket::Stage,
+    telemetry,
+};
 
 /// How long clients may take to acknowledge, unless the business service says otherwise, and at most.
 const ASK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
@@ -57,8 +64,13 @@ struct Encoded<'a> {
     namespace: &'a str,
     emit: &'a Emit,
     ack_id: Option<u64>,
+    class: Class,
+    /// The room whose log has it, where it can be had again.
+    log: Option<RoomKey>,
     /// For clients that recover their connections.
     offset: Option<String>,
+    /// It is to be kept for those of them that miss it.
+    is_kept: bool,
     /// What tells it from others, while a socket may have been given it elsewhere.
     fingerprint: Option<u64>,
     socket_io: Option<Bytes>,
@@ -67,7 +79,23 @@ struct Encoded<'a> {
     plain_json: Option<Bytes>,
 }
 
-impl Encoded<'_> {
+impl<'a> Encoded<'a> {
+    fn new(namespace: &'a str, emit: &'a Emit, class: Class) -> Self {
+        Self {
+            namespace,
+            emit,
+            ack_id: None,
+            class,
+            log: None,
+            offset: None,
+            is_kept: false,
+            fingerprint: None,
+            socket_io: None,
+            older: [None, None],
+            plain_json: None,
+        }
+    }
+
     fn socket_io(&mut self) -> Result<&Bytes, EncodeError> {
         if self.socket_io.is_none() {
             let Emit { event, args, attachments, .. } = self.emit;
@@ -117,10 +145,14 @@ impl Encoded<'_> {
 
 /// What came of one fan-out.
 #[derive(Default)]
-struct Outcome {
-    recipients: u32,
+pub(super) struct Outcome {
+    pub(super) recipients: u32,
     dropped: u64,
-    overflowed: SmallVec<[ConnectionKey; 8]>,
+    /// For how many it was left out.
+    collapsed: u64,
+    /// Those for whom something was left out for the first time in this room.
+    pub(super) behind: SmallVec<[SocketKey; 8]>,
+    pub(super) overflowed: SmallVec<[ConnectionKey; 8]>,
     asked: SmallVec<[SocketKey; 4]>,
     /// Its frames, where one of the recipients may come back for it.
     kept: Option<Bytes>,
@@ -147,6 +179,9 @@ impl Shard {
         if outcome.is_unencodable {
             self.bad_instruction("emit whose args are no JSON list, or with too many attachments");
         }
+        for socket in outcome.behind {
+            self.fall_behind(namespace, &emit.position_room, socket);
+        }
         if let Some(frames) = outcome.kept {
             self.keep_for_recovery(namespace, emit, frames);
         }
@@ -155,6 +190,7 @@ impl Shard {
         }
         self.common.metrics.deliveries.increment(u64::from(outcome.recipients));
         self.common.metrics.drops.volatile.increment(outcome.dropped);
+        self.common.metrics.lag.collapsed.increment(outcome.collapsed);
         if let Some(span) = &mut span {
             span.set("messaging.system", "sockeye");
             span.set("messaging.operation.type", "send");
@@ -193,15 +229,20 @@ impl Shard {
         ack_id: Option<u64>,
     ) -> Outcome {
         let mut outcome = Outcome::default();
+        let log = self.log_of(namespace, emit);
+        let class = match log {
+            _ if emit.volatile => Class::Volatile,
+            Some(_) => Class::Refillable,
+            None => Class::Required,
+        };
+        let offset = self.recovery.offset_of(namespace, emit);
         let mut encoded = Encoded {
-            namespace: &audience.namespace,
-            emit,
             ack_id,
-            offset: self.recovery.offset_of(namespace, emit),
+            log,
+            is_kept: offset.is_some() && !emit.volatile,
+            offset,
             fingerprint: self.recovery.double_of(emit),
-            socket_io: None,
-            older: [None, None],
-            plain_json: None,
+            ..Encoded::new(&audience.namespace, emit, class)
         };
         // Without exceptions and overlaps, as with most emits, there is nothing to note.
         let simple = audience.except_rooms.is_empty()
@@ -258,6 +299,34 @@ impl Shard {
         }
     }
 
+    /// The room whose log can give an event again.
+    fn log_of(&self, namespace: NamespaceKey, emit: &Emit) -> Option<RoomKey> {
+        if emit.position.is_empty() || emit.ask.is_some() {
+            return None;
+        }
+        let link = self.namespaces.get(namespace.index())?.link;
+        self.links.get(link.0).filter(|link| link.refills())?;
+        self.rooms.key_of(namespace, &emit.position_room)
+    }
+
+    /// Sends a socket an event that its room's log has given again. It is kept already for who may come back.
+    pub(super) fn write_again(
+        &self,
+        key: SocketKey,
+        namespace: NamespaceKey,
+        emit: &Emit,
+    ) -> Result<Outcome, EncodeError> {
+        let path = self.path_of(namespace);
+        let mut encoded = Encoded {
+            offset: self.recovery.last_offset(namespace),
+            fingerprint: self.recovery.double_of(emit),
+            ..Encoded::new(&path, emit, Class::Refillable)
+        };
+        let mut outcome = Outcome::default();
+        self.write(key, &mut encoded, &mut outcome)?;
+        Ok(outcome)
+    }
+
     fn write(
         &self,
         key: SocketKey,
@@ -265,8 +334,7 @@ impl Shard {
         outcome: &mut Outcome,
     ) -> Result<(), EncodeError> {
         let Some(socket) = self.sockets.get(key.index()) else { return Ok(()) };
-        let is_kept = encoded.offset.is_some() && !encoded.emit.volatile;
-        if is_kept && outcome.kept.is_none() && socket.recoverable.is_some() {
+        if encoded.is_kept && outcome.kept.is_none() && socket.recoverable.is_some() {
             outcome.kept = Some(encoded.socket_io()?.clone());
         }
         let is_double = encoded.fingerprint.is_some_and(|fingerprint| {
@@ -278,25 +346,42 @@ impl Shard {
         let entry = self.connections.get(socket.connection.index as usize);
         let entry = entry.filter(|entry| entry.serial == socket.connection.serial);
         let Some(entry) = entry else { return Ok(()) };
-        let Emit { volatile, uncompressed, .. } = *encoded.emit;
+        if let Some(room) = encoded.log
+            && entry.connection.pace() != Pace::Even
+            && self.rooms.is_lagging(room, key)
+        {
+            outcome.collapsed += 1;
+            return Ok(());
+        }
+        let Encoded { class, log, emit: Emit { uncompressed, .. }, ack_id, .. } = *encoded;
         let frame = match &entry.wire {
             Wire::SocketIo(_) => encoded.socket_io()?,
             Wire::SocketIo2(client) => encoded.socket_io_2(client.handshake.binary_form)?,
             Wire::PlainJson(_) => encoded.plain_json()?,
         };
-        let sent = if uncompressed {
-            entry.connection.send_uncompressed(frame, volatile)
-        } else {
-            entry.connection.send(frame, volatile)
+        let send = |class| {
+            if *uncompressed {
+                entry.connection.send_uncompressed(frame, class)
+            } else {
+                entry.connection.send(frame, class)
+            }
         };
+        let mut sent = send(class);
+        if sent == Sent::Collapsed && log.is_some_and(|room| !self.rooms.may_lag(room, key)) {
+            sent = send(Class::Required);
+        }
         match sent {
             Sent::Accepted => {
                 outcome.recipients += 1;
-                if encoded.ack_id.is_some() {
+                if ack_id.is_some() {
                     outcome.asked.push(key);
                 }
             }
             Sent::Dropped => outcome.dropped += 1,
+            Sent::Collapsed => {
+                outcome.collapsed += 1;
+                outcome.behind.push(key);
+            }
             Sent::Overflow => outcome.overflowed.push(socket.connection),
         }
         Ok(())

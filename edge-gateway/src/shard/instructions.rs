@@ -44,11 +44,13 @@ impl Shard {
                     let namespace = self.sockets.get(socket.index()).map(|socket| socket.namespace);
                     if let Some(namespace) = namespace {
                         self.rooms.leave(namespace, socket, &leave.room);
+                        self.note_no_lag(socket);
                         self.note_leave(socket, &leave.room);
                     }
                 }
             }
             Some(Kind::Emit(emit)) => self.emit(link, &instruction.traceparent, &emit),
+            Some(Kind::Refill(refill)) => self.refill(&refill),
             Some(Kind::Acknowledge(ack)) => self.acknowledge(&ack),
             Some(Kind::Disconnect(disconnect)) => {
                 for socket in self.live_sockets(&disconnect.sockets) {
@@ -77,7 +79,7 @@ impl Shard {
         for socket in self.live_sockets(&join.sockets) {
             let namespace = self.sockets.get(socket.index()).map(|socket| socket.namespace);
             if let Some(namespace) = namespace {
-                self.rooms.join(namespace, socket, &join.room, &join.position);
+                self.stand_at(namespace, socket, &join.room, &join.position);
                 self.note_join(socket, &join.room);
             }
         }
@@ -97,6 +99,9 @@ fn payload_bytes(frame: &BackendFrame) -> usize {
     let instructions = frame.instructions.iter();
     let bytes = instructions.map(|instruction| match &instruction.kind {
         Some(Kind::Emit(emit)) => emit.args.len() + bytes_of(&emit.attachments),
+        Some(Kind::Refill(refill)) => {
+            refill.events.iter().map(|emit| emit.args.len() + bytes_of(&emit.attachments)).sum()
+        }
         Some(Kind::Acknowledge(ack)) => ack.args.len() + bytes_of(&ack.attachments),
         Some(
             Kind::Accept(_)

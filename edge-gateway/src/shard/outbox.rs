@@ -21,6 +21,8 @@ pub(crate) struct Outbox {
     control: Vec<u8>,
     /// The first data frame has been written in part.
     partial: bool,
+    /// How many bytes of data the client has taken of it.
+    taken_bytes: u64,
 }
 
 /// A frame found no room.
@@ -75,6 +77,11 @@ impl Outbox {
         self.data_bytes
     }
 
+    /// How many bytes of data have been taken since there is a backlog.
+    pub(crate) fn taken_bytes(&self) -> u64 {
+        self.taken_bytes
+    }
+
     /// Fills `slices` with what to write next; returns how many it filled.
     pub(crate) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES_MAX]) -> usize {
         let rest = if self.partial { self.data.front() } else { None };
@@ -114,6 +121,7 @@ impl Outbox {
         let taken = written.min(front.len());
         front.advance(taken);
         self.data_bytes -= taken;
+        self.taken_bytes += taken as u64;
         self.partial = !front.is_empty();
         if !self.partial {
             self.data.pop_front();

@@ -11,6 +11,7 @@
 
 mod arrival;
 pub(crate) mod claims;
+mod lag;
 mod log;
 mod recoverable;
 
@@ -101,6 +102,11 @@ impl Recovery {
     pub(crate) fn offset_of(&self, namespace: NamespaceKey, emit: &Emit) -> Option<String> {
         let log = self.log(namespace).filter(|_| emit.ask.is_none())?;
         Some(if emit.volatile { log.last_offset() } else { log.next_offset() })
+    }
+
+    /// What is put behind the arguments of an event that was kept before.
+    pub(crate) fn last_offset(&self, namespace: NamespaceKey) -> Option<String> {
+        self.log(namespace).map(RecoveryLog::last_offset)
     }
 }
 
@@ -193,6 +199,8 @@ impl Shard {
         let ends_at = Instant::now() + log.window;
         socket.stage = Stage::Suspended { ends_at, reason: reason.label() };
         let (handle, namespace) = (socket.handle, socket.namespace);
+        // What it was not given is in the recovery log, for a client that has seen nothing since.
+        self.rooms.forget_lags_of(key);
         self.recovery.ends.push(Reverse((ends_at, handle)));
         self.recovery.suspended += 1;
         self.common.metrics.suspended.increment(1.0);

@@ -1,5 +1,7 @@
 //! Which sockets of this shard are in which room, belong to which user, and are in which namespace.
 
+mod lagging;
+
 use std::{collections::HashMap, rc::Rc};
 
 use foldhash::fast::FixedState;
@@ -19,7 +21,13 @@ pub(crate) struct Rooms {
     memberships: Vec<Memberships>,
     /// Positions of those members that stand elsewhere than their group: they are being given what they missed.
     apart: HashMap<(u32, SocketKey), String, FixedState>,
+    /// Positions of those members that do not keep up. What the group is given they are not.
+    lagging: HashMap<(u32, SocketKey), String, FixedState>,
 }
+
+/// Names a room in the index while it has members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RoomKey(u32);
 
 /// A socket is always in its namespace's group and, where it has one, in its user's, so rooms start at the third.
 type Memberships = SmallVec<[Membership; 3]>;
@@ -70,7 +78,13 @@ impl Rooms {
                 rooms: NameMap::default(),
             })
             .collect();
-        Self { groups, namespaces, memberships: Vec::new(), apart: HashMap::default() }
+        Self {
+            groups,
+            namespaces,
+            memberships: Vec::new(),
+            apart: HashMap::default(),
+            lagging: HashMap::default(),
+        }
     }
 
     /// Takes in a socket that was let into its namespace.
@@ -120,6 +134,7 @@ impl Rooms {
         if !self.is_member(group, socket) {
             self.add(group, socket);
         }
+        self.lagging.remove(&(group, socket));
         self.set_apart(group, socket, position);
     }
 
@@ -163,6 +178,7 @@ impl Rooms {
     ) {
         if let Some(group) = self.room(namespace, room)
             && self.is_member(group, socket)
+            && !self.lagging.contains_key(&(group, socket))
         {
             self.set_apart(group, socket, position);
         }
@@ -197,16 +213,12 @@ impl Rooms {
         self.members(self.room(namespace, room))
     }
 
-    /// The rooms a socket is in, each with the position its members have been given.
+    /// The rooms a socket is in, each with the position that it has been given.
     pub(crate) fn rooms_of(&self, socket: SocketKey) -> impl Iterator<Item = (&str, &str)> {
         let memberships = self.memberships.get(socket.index()).map_or(&[][..], |all| &all[..]);
         memberships.iter().filter_map(move |membership| {
-            let group = self.groups.get(membership.group as usize)?;
-            match &group.name {
-                GroupName::Room(name) => {
-                    let own = self.apart.get(&(membership.group, socket));
-                    Some((&**name, own.unwrap_or(&group.position).as_str()))
-                }
+            match &self.groups.get(membership.group as usize)?.name {
+                GroupName::Room(name) => Some((&**name, self.standing(membership.group, socket)?)),
                 GroupName::Everyone | GroupName::User(_) => None,
             }
         })
@@ -238,6 +250,7 @@ impl Rooms {
     /// Closes the gap that a membership leaves in its group, and forgets the group when it was the last.
     fn take_out(&mut self, socket: SocketKey, gone: Membership) {
         self.apart.remove(&(gone.group, socket));
+        self.lagging.remove(&(gone.group, socket));
         let Some(group) = self.groups.get_mut(gone.group as usize) else { return };
         group.members.swap_remove(gone.slot as usize);
         if let Some(moved) = group.members.get(gone.slot as usize)

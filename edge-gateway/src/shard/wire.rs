@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use edge_protocol::{engine_io::Heartbeat, plain_json, socket_io::Session};
+use smallvec::SmallVec;
 
 use super::{Limits, SocketKey, socket_io_2::OlderClient};
 use crate::older_handshake::OlderHandshake;
@@ -30,6 +31,15 @@ impl Wire {
             Self::SocketIo(session) => Some(session),
             Self::SocketIo2(client) => Some(&mut client.session),
             Self::PlainJson(_) => None,
+        }
+    }
+
+    /// Its sockets, in whatever namespaces.
+    pub(super) fn sockets(&self) -> SmallVec<[SocketKey; 4]> {
+        match self {
+            Self::SocketIo(session) => session.sockets().collect(),
+            Self::SocketIo2(client) => client.session.sockets().collect(),
+            Self::PlainJson(session) => session.stage.socket().into_iter().collect(),
         }
     }
 

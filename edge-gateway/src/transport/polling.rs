@@ -125,7 +125,7 @@ pub(crate) async fn poll(
     session: SessionId,
     mut reply: oneshot::Sender<Answer>,
 ) {
-    let (connection, form) = match begin_poll(&shard, session) {
+    let (connection, key, form) = match begin_poll(&shard, session) {
         Ok(begun) => begun,
         Err(answer) => {
             // A client that has hung up meanwhile needs none.
@@ -147,14 +147,16 @@ pub(crate) async fn poll(
     if !is_read {
         // The packets cannot be given again.
         shard.borrow_mut().abandon(session, CloseReason::TransportClosed);
+    } else if connection.is_drained() {
+        shard.borrow_mut().drained(key);
     }
 }
 
 fn begin_poll(
     shard: &SharedShard,
     session: SessionId,
-) -> Result<(Rc<Connection>, PayloadForm), Answer> {
-    let (connection, _) = shard.borrow().session(session).ok_or(Answer::UnknownSession)?;
+) -> Result<(Rc<Connection>, ConnectionKey, PayloadForm), Answer> {
+    let (connection, key) = shard.borrow().session(session).ok_or(Answer::UnknownSession)?;
     let polling = connection.polling_state().ok_or(Answer::OtherTransport)?;
     if polling.is_polled.replace(true) {
         // The other poll is answered with the close packet.
@@ -162,7 +164,7 @@ fn begin_poll(
         return Err(Answer::OutOfPlace);
     }
     let form = polling.form;
-    Ok((connection, form))
+    Ok((connection, key, form))
 }
 
 /// Waits until there is something to say, and takes all of it.

@@ -18,5 +18,6 @@ mod polling;
 mod recovery;
 mod reference_answers;
 mod repeats;
+mod slow_consumer;
 mod support;
 mod webtransport;

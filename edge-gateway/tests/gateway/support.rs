@@ -122,6 +122,14 @@ impl Stream {
         self
     }
 
+    /// Answers the hello as one that starts with nothing and has logs of its rooms.
+    pub(crate) async fn welcome_with_logs(self, backend_id: &str) -> Self {
+        let backend_id = backend_id.to_owned();
+        let welcome = Welcome { backend_id, refills: true, ..Welcome::default() };
+        self.send_frame(BackendFrame { welcome: Some(welcome), ..BackendFrame::default() }).await;
+        self
+    }
+
     /// Answers the hello as one that has everything up to `received`.
     pub(crate) async fn resume(mut self, received: u64, sent: u64) -> Self {
         let backend_id = self.hello.backend_id.clone();

@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use super::log::{Missed, Reader, RecoveryLog, Stay};
+use super::{
+    lag::Lag,
+    log::{Missed, Reader, RecoveryLog, Stay},
+};
 use crate::{session_id::SessionId, socket::Socket};
 
 /// Most stays in rooms that have ended and are remembered of one socket.
@@ -27,6 +30,8 @@ pub(crate) struct Recoverable {
     /// Whatever it was to get before, its client has got.
     confirmed_at: Option<Instant>,
     doubles: Doubles,
+    /// The time when it was not given everything in its order.
+    pub(super) lag: Option<Box<Lag>>,
     /// The last claim on it, and how far in the log what was handed over with it reaches.
     claim: Option<(u64, u64)>,
 }
@@ -73,6 +78,7 @@ impl Recoverable {
             came_at: now,
             confirmed_at: None,
             doubles: Doubles::default(),
+            lag: None,
             claim: None,
         }
     }
@@ -106,6 +112,7 @@ impl Recoverable {
         }
         self.came_at = now;
         self.claim = None;
+        self.lag = None;
     }
 
     /// Whatever it was to get before, its client has got: `confirmed_at` holds for what was sent on the present connection,
@@ -180,7 +187,11 @@ impl Recoverable {
     /// What the client has missed that has seen all up to `offset`; none if nobody can tell.
     pub(super) fn missed(&self, search: &Search<'_>, offset: Option<&str>) -> Option<Vec<Missed>> {
         let (brought, after) = self.standing(search.log, offset)?;
-        let here = self.missed_after(search, after)?;
+        let confirmed_at = match &self.lag {
+            Some(lag) => lag.certain(after, search.confirmed_at).ok()?,
+            None => search.confirmed_at,
+        };
+        let here = self.missed_after(&Search { confirmed_at, ..*search }, after)?;
         Some(brought.iter().cloned().chain(here).collect())
     }
 

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use futures_util::{SinkExt, StreamExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream,
+    MaybeTlsStream, WebSocketStream, client_async,
     tungstenite::{Message, client::IntoClientRequest},
 };
 
@@ -25,6 +25,17 @@ impl Client {
     pub(crate) async fn upgraded(request: http::Request<()>) -> Self {
         let connected = tokio_tungstenite::connect_async(request);
         let (stream, _) = within("a handshake", connected).await.unwrap();
+        Self { stream }
+    }
+
+    /// One whose owner will not read: what it leaves unread is soon the edge's problem.
+    pub(crate) async fn with_small_buffer(address: SocketAddr, path: &str) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let stream =
+            MaybeTlsStream::Plain(within("a connection", socket.connect(address)).await.unwrap());
+        let request = format!("ws://{address}{path}").into_client_request().unwrap();
+        let (stream, _) = within("a handshake", client_async(request, stream)).await.unwrap();
         Self { stream }
     }
 
