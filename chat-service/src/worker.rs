@@ -112,7 +112,9 @@ impl<L: RoomLog> Worker<L> {
 
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut batch = Vec::with_capacity(BATCH_COMMANDS_MAX);
-        let mut expire = time::interval(EXPIRE_INTERVAL);
+        // Not before the edges had the time to say which rooms are in use.
+        let settled_at = self.agenda.settled_at().max(Instant::now());
+        let mut expire = time::interval_at(settled_at + EXPIRE_INTERVAL, EXPIRE_INTERVAL);
         expire.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {

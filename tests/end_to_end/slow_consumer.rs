@@ -163,9 +163,10 @@ async fn a_client_whose_missed_messages_are_gone_is_told_and_goes_on() {
 #[tokio::test]
 async fn a_client_that_never_reads_is_closed_and_resumes_where_it_was() {
     let flags = [("--edge-ping-interval", "2s"), ("--edge-ping-timeout", "2s")];
-    let mut scene = Scene::start(1000, &flags).await;
+    let mut scene = Scene::start(100_000, &flags).await;
     while scene.metric(CLOSES, &[]).await == 0.0 {
-        // The room's log must have what it misses in the end.
+        // The room's log must have what it misses in the end, and the reader must have something to read, so that it sees
+        // its pings.
         let text_bytes = if scene.is_behind().await { 1 } else { TEXT_BYTES };
         scene.say(text_bytes).await;
     }

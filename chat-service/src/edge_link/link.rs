@@ -218,9 +218,8 @@ impl Link {
             self.begin_life(&hello);
         }
         let received = self.life.as_ref().map_or(0, |life| life.received);
-        let backend_id = self.links.settings().backend_id.clone();
         let welcome = wire::Welcome {
-            backend_id,
+            backend_id: self.life.as_ref().map(|life| self.id_of(life)).unwrap_or_default(),
             resumed,
             received,
             takes_repeats: true,
@@ -240,13 +239,22 @@ impl Link {
 
     /// Continues the present life, if both sides remember the same.
     fn resume(&mut self, hello: &Hello) -> bool {
-        let Some(life) = &mut self.life else { return false };
-        if hello.backend_id != self.links.settings().backend_id || life.outbox.is_closed() {
+        let is_known = |life: &Life| hello.backend_id == self.id_of(life);
+        if !self.life.as_ref().is_some_and(is_known) {
             return false;
         }
+        let Some(life) = self.life.as_mut().filter(|life| !life.outbox.is_closed()) else {
+            return false;
+        };
         let Ok(confirmed) = life.sent.resume(hello.received) else { return false };
         life.outbox.confirm(confirmed);
         true
+    }
+
+    /// What a life is called on the wire. The process alone is not enough: an edge may never have heard of a life that began
+    /// with a stream that broke at once, and must not be taken to know what it knows.
+    fn id_of(&self, life: &Life) -> String {
+        format!("{}-{}", self.links.settings().backend_id, life.key().0)
     }
 
     fn begin_life(&mut self, hello: &Hello) {

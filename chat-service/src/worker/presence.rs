@@ -73,6 +73,11 @@ impl Agenda {
         }
     }
 
+    /// When every edge that is still there has said who is with it.
+    pub(super) fn settled_at(&self) -> Instant {
+        self.terms.settled_at
+    }
+
     pub(super) fn list_max(&self) -> usize {
         self.terms.list_max
     }

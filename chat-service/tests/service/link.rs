@@ -110,6 +110,21 @@ async fn a_newer_stream_of_a_link_replaces_the_older_one() {
 }
 
 #[tokio::test]
+async fn a_life_that_the_edge_never_heard_of_is_not_resumed() {
+    let service = Running::start().await;
+    let mut edge = service.edge("one").await;
+    edge.cut();
+    // Of this one's welcome the edge hears nothing.
+    service.edge("one").await.cut();
+
+    assert!(!edge.attach(&service).await.resumed);
+
+    edge.open(1, "ann").await;
+    edge.cut();
+    assert!(edge.attach(&service).await.resumed);
+}
+
+#[tokio::test]
 async fn frames_that_break_the_contract_end_the_stream() {
     let service = Running::start().await;
     let nameless = EdgeFrame { hello: Some(Hello::default()), ..Default::default() };

@@ -89,6 +89,29 @@ async fn a_message_that_is_on_disk_is_answered_as_before_and_shown_only_to_who_h
 }
 
 #[tokio::test]
+async fn nobody_is_told_of_a_gap_in_a_room_that_was_quiet_for_long() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = format!("--chat-data-dir={}", directory.path().display());
+    let flags = [directory.as_str(), "--chat-history-age-max=1ms"];
+    let service = Running::start_with(&flags).await;
+    let mut edge = service.edge("one").await;
+    edge.open(1, "ann").await;
+    edge.join(1, "lobby").await;
+    edge.ask(1, 1, "message", r#"[{"room":"lobby","text":"hi"}]"#).await;
+    let position = emitted_position(&edge.next_instruction().await);
+    answer(&mut edge).await;
+    edge.cut();
+    service.stop().await;
+
+    let service = Running::start_with(&flags).await;
+    let mut edge = service.edge("one").await;
+    let member = opened(1, "/chat", "ann", Some(&[("lobby", &position)]));
+    edge.send(vec![member, all_announced()]).await;
+
+    edge.expect_quiet(1, "lobby").await;
+}
+
+#[tokio::test]
 async fn a_message_that_was_not_carried_out_is_when_it_comes_again_and_only_then() {
     let directory = tempfile::tempdir().unwrap();
     let service =
