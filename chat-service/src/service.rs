@@ -10,10 +10,13 @@ use service_kit::{
 };
 use thiserror::Error;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpListener,
     task::JoinSet,
     time::{self, Instant},
 };
+use tokio_stream::Stream;
+use tonic::transport::server::{Connected, TcpIncoming};
 
 use crate::{
     Config,
@@ -52,6 +55,17 @@ pub struct ChatService {
     ops: Option<OpsServer>,
     backend_id: u128,
     /// One for each worker.
+    logs: Vec<ServiceRoomLog>,
+}
+
+/// What a running service is made of.
+#[derive(Debug)]
+struct Parts {
+    config: Config,
+    namespaces: Arc<Namespaces>,
+    tracer: Tracer,
+    is_serving: Condition,
+    backend_id: u128,
     logs: Vec<ServiceRoomLog>,
 }
 
@@ -163,58 +177,95 @@ impl ChatService {
         let Self {
             config, namespaces, tracer, is_serving, listener, ops, backend_id, logs, ..
         } = self;
-        let metrics = Metrics::new().with_declared(&namespaces);
-
-        let mut worker_tasks = JoinSet::new();
-        let settled_at = Instant::now() + config.link_grace;
-        let settings = WorkerSettings {
-            tracer: tracer.clone(),
-            metrics: metrics.clone(),
-            expose_trace_ids: config.expose_trace_ids,
-            presence: PresenceTerms {
-                grace: config.presence_grace,
-                list_max: config.presence_list_max,
-                settled_at,
-            },
-            namespaces: Arc::clone(&namespaces),
-            retained_bytes_max: RETAINED_BYTES_MAX / config.worker_count(),
-        };
-        let new_worker = |log| Worker::new(log, settings.clone());
-        let workers = Workers::start(logs.into_iter().map(new_worker), &mut worker_tasks);
-
-        let links = Links::new(LinkSettings {
-            backend_id: format!("{:032x}", backend_id),
-            lease: Lease::new(config.link_grace),
-            // Half of the random number is unlike that of other lives, too.
-            registry: SocketRegistry::new(backend_id as u64),
-            namespaces: Arc::clone(&namespaces),
-            workers: workers.clone(),
-            tracer: tracer.clone(),
-            metrics: metrics.clone(),
-            shutdown: shutdown.clone(),
-        });
-        let chat = ChatGrpc::new(links.clone(), workers, namespaces, tracer, settled_at);
-        let server = Server::new(chat);
         let mut ops_task = JoinSet::new();
         if let Some(ops) = ops {
             ops_task.spawn(ops.run(shutdown.clone()));
         }
-        is_serving.set(true);
-        let drained = async {
-            shutdown.requested().await;
-            is_serving.set(false);
-            links.ended().await;
-            time::sleep(DRAIN_TIMEOUT).await;
-        };
-        let ended = tokio::select! {
-            served = server.serve(listener, shutdown.clone()) => served.map_err(RunError::Serve),
-            () = drained => Ok(()),
-            Some(_) = worker_tasks.join_next() => Err(RunError::Worker),
-        };
-        // With the workers go their logs, and what is in the directory is in order.
-        worker_tasks.shutdown().await;
-        ended
+        let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let parts = Parts { config, namespaces, tracer, is_serving, backend_id, logs };
+        run(parts, connections, shutdown).await
     }
+
+    /// Runs a service without listeners, for connections of a network that is not the system's. For tests, by the same code
+    /// that serves edges.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind) and as [`run`](Self::run).
+    #[doc(hidden)]
+    pub async fn run_simulated<C, S>(
+        config: Config,
+        connections: C,
+        shutdown: Shutdown,
+    ) -> Result<Result<(), RunError>, BindError>
+    where
+        C: Stream<Item = io::Result<S>>,
+        S: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
+        let namespaces = Arc::new(config.checked_namespaces()?);
+        let is_serving = Readiness::new().condition("chat_grpc");
+        let Random { backend_id, epoch } = Random::draw().map_err(BindError::Random)?;
+        let logs = open_logs(&config, epoch, &namespaces).await?;
+        let tracer = Tracer::disabled();
+        let parts = Parts { config, namespaces, tracer, is_serving, backend_id, logs };
+        Ok(run(parts, connections, shutdown).await)
+    }
+}
+
+/// Serves `connections` until the shutdown is asked for.
+async fn run<C, S>(parts: Parts, connections: C, shutdown: Shutdown) -> Result<(), RunError>
+where
+    C: Stream<Item = io::Result<S>>,
+    S: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
+    let Parts { config, namespaces, tracer, is_serving, backend_id, logs } = parts;
+    let metrics = Metrics::new().with_declared(&namespaces);
+
+    let mut worker_tasks = JoinSet::new();
+    let settled_at = Instant::now() + config.link_grace;
+    let settings = WorkerSettings {
+        tracer: tracer.clone(),
+        metrics: metrics.clone(),
+        expose_trace_ids: config.expose_trace_ids,
+        presence: PresenceTerms {
+            grace: config.presence_grace,
+            list_max: config.presence_list_max,
+            settled_at,
+        },
+        namespaces: Arc::clone(&namespaces),
+        retained_bytes_max: RETAINED_BYTES_MAX / config.worker_count(),
+    };
+    let new_worker = |log| Worker::new(log, settings.clone());
+    let workers = Workers::start(logs.into_iter().map(new_worker), &mut worker_tasks);
+
+    let links = Links::new(LinkSettings {
+        backend_id: format!("{:032x}", backend_id),
+        lease: Lease::new(config.link_grace),
+        // Half of the random number is unlike that of other lives, too.
+        registry: SocketRegistry::new(backend_id as u64),
+        namespaces: Arc::clone(&namespaces),
+        workers: workers.clone(),
+        tracer: tracer.clone(),
+        metrics: metrics.clone(),
+        shutdown: shutdown.clone(),
+    });
+    let chat = ChatGrpc::new(links.clone(), workers, namespaces, tracer, settled_at);
+    let server = Server::new(chat);
+    is_serving.set(true);
+    let drained = async {
+        shutdown.requested().await;
+        is_serving.set(false);
+        links.ended().await;
+        time::sleep(DRAIN_TIMEOUT).await;
+    };
+    let ended = tokio::select! {
+        served = server.serve(connections, shutdown.clone()) => served.map_err(RunError::Serve),
+        () = drained => Ok(()),
+        Some(_) = worker_tasks.join_next() => Err(RunError::Worker),
+    };
+    // With the workers go their logs, and what is in the directory is in order.
+    worker_tasks.shutdown().await;
+    ended
 }
 
 async fn open_logs(

@@ -18,7 +18,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::socket::Identity;
+use crate::{dialer::Dialer, socket::Identity};
 
 /// How long one call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -50,14 +50,13 @@ pub(crate) enum VerifyTokenError {
 
 impl TokenVerifier {
     /// Connects when first asked.
-    pub(crate) fn new(url: Uri) -> Self {
-        let channel = Endpoint::from(url)
+    pub(crate) fn new(url: Uri, dialer: &Dialer) -> Self {
+        let endpoint = Endpoint::from(url)
             .connect_timeout(CALL_TIMEOUT)
             .timeout(CALL_TIMEOUT)
             .http2_keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_timeout(Duration::from_secs(5))
-            .connect_lazy();
-        let client = AuthServiceClient::new(channel)
+            .keep_alive_timeout(Duration::from_secs(5));
+        let client = AuthServiceClient::new(dialer.channel(&endpoint))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         Self { client, is_down: Rc::default() }

@@ -11,6 +11,7 @@ mod close_reason;
 mod config;
 mod connection;
 mod cors;
+mod dialer;
 mod error_answer;
 mod namespaces;
 mod older_handshake;
@@ -20,6 +21,7 @@ mod server;
 mod session_id;
 mod shard;
 mod shard_thread;
+mod simulated;
 mod socket;
 mod telemetry;
 mod threads;
@@ -37,7 +39,7 @@ use service_kit::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
-    application::Application, peers::Cluster, server::client_bundle::ClientBundle,
+    application::Application, dialer::Dialer, peers::Cluster, server::client_bundle::ClientBundle,
     shard_thread::ShardThread, telemetry::Metrics, webtransport::WebTransport,
 };
 pub use crate::{
@@ -46,6 +48,7 @@ pub use crate::{
     cors::{AllowedOrigin, ParseOriginError},
     namespaces::ReadNamespacesError,
     peers::{ParsePeerError, PeerAddress},
+    simulated::{BoxedStream, Dial, SimulatedNetwork, SimulationError, Stream},
     webtransport::WebTransportError,
 };
 
@@ -59,7 +62,7 @@ const SHARDS_MAX: usize = 256;
 #[derive(Debug)]
 pub struct EdgeGateway {
     local_addr: SocketAddr,
-    shards: Vec<ShardThread>,
+    shards: Vec<(ShardThread, std::net::TcpListener)>,
     cluster: Cluster,
     webtransport: Option<WebTransport>,
     ops: OpsServer,
@@ -175,20 +178,23 @@ impl EdgeGateway {
         let shards = (0..=u8::MAX)
             .zip(listeners)
             .zip(boxes)
-            .map(|((number, listener), mailbox)| ShardThread {
-                application,
-                number,
-                listener,
-                mailbox,
-                mailboxes: mailboxes.clone(),
-                config: config.clone(),
-                namespaces: namespaces.clone(),
-                tracer: tracer.clone(),
-                pages: pages.clone(),
-                client_bundle: client_bundle.clone(),
-                edge_id: Arc::clone(&edge_id),
-                metrics: metrics.clone(),
-                chat_link: readiness.condition("backend_links"),
+            .map(|((number, listener), mailbox)| {
+                let shard = ShardThread {
+                    application,
+                    number,
+                    mailbox,
+                    mailboxes: mailboxes.clone(),
+                    config: config.clone(),
+                    namespaces: namespaces.clone(),
+                    tracer: tracer.clone(),
+                    pages: pages.clone(),
+                    client_bundle: client_bundle.clone(),
+                    edge_id: Arc::clone(&edge_id),
+                    metrics: metrics.clone(),
+                    chat_link: readiness.condition("backend_links"),
+                    dialer: Dialer::default(),
+                };
+                (shard, listener)
             })
             .collect();
         Ok(Self { local_addr, shards, cluster, webtransport, ops })
@@ -233,9 +239,9 @@ impl EdgeGateway {
         let cluster = self.cluster.run(shutdown.clone(), shards_ended);
         let cluster = tokio::spawn(cluster);
         let asked = shutdown.clone();
-        let shards = self.shards.into_iter().map(|shard| {
+        let shards = self.shards.into_iter().map(|(shard, listener)| {
             let asked = asked.clone();
-            |shutdown| shard.run(shutdown, asked)
+            |shutdown| shard.run(listener, shutdown, asked)
         });
         let outcome = threads::run("shard", shards, shutdown).await;
         shards_trigger.trigger();

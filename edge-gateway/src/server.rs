@@ -2,12 +2,13 @@
 
 mod admission;
 pub(crate) mod client_bundle;
+mod clients;
 mod content_coding;
 mod engine_io;
 mod large_payload;
 mod patient;
 
-use std::{cell::RefCell, io, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -19,20 +20,15 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use service_kit::shutdown::Shutdown;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-    time,
-};
+use tokio::{net::TcpStream, task::JoinSet, time};
 use tower::ServiceExt;
 
-pub(crate) use self::admission::Admission;
+pub(crate) use self::{admission::Admission, clients::Clients};
 use self::{
     admission::Overloaded, client_bundle::ClientBundle, content_coding::ContentCoding,
     engine_io::CutOff, patient::Patient,
 };
 use crate::{
-    BACKLOG,
     application::Application,
     client_handshake::{ClientHandshake, Policy},
     config::Config,
@@ -86,13 +82,13 @@ pub(crate) struct Open {
 
 impl Server {
     /// Accepts until shutdown is asked for. The connections go on, and end with the returned set.
-    pub(crate) async fn accept(&self, listener: TcpListener, shutdown: &Shutdown) -> JoinSet<()> {
+    pub(crate) async fn accept(&self, mut clients: Clients, shutdown: &Shutdown) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         loop {
             tokio::select! {
-                accepted = listener.accept() => match accepted {
+                accepted = clients.accept() => match accepted {
                     Ok((stream, peer)) => {
-                        tasks.spawn_local(self.clone().serve(stream, peer.ip()));
+                        tasks.spawn_local(self.clone().serve(stream, peer));
                     }
                     Err(error) => {
                         self.common.metrics.accept_errors.increment(1);
@@ -102,27 +98,11 @@ impl Server {
                 },
                 _ = tasks.join_next(), if !tasks.is_empty() => {}
                 () = shutdown.requested() => {
-                    self.accept_waiting(listener, &mut tasks);
+                    for (stream, peer) in clients.waiting() {
+                        tasks.spawn_local(self.clone().serve(stream, peer));
+                    }
                     return tasks;
                 }
-            }
-        }
-    }
-
-    /// Takes in what still waits to be accepted: the kernel resets what it finds there when the listener closes. Asked of
-    /// the kernel itself, since the runtime may not know yet that there is any.
-    fn accept_waiting(&self, listener: TcpListener, tasks: &mut JoinSet<()>) {
-        let Ok(listener) = listener.into_std() else { return };
-        for _ in 0..BACKLOG {
-            let (stream, peer) = match listener.accept() {
-                Ok(accepted) => accepted,
-                // One that has hung up meanwhile.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
-                Err(_) => return,
-            };
-            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-            if let Ok(stream) = stream {
-                tasks.spawn_local(self.clone().serve(stream, peer.ip()));
             }
         }
     }
@@ -138,8 +118,6 @@ impl Server {
 
     /// Serves HTTP until the connection ends or is the shard's.
     async fn serve_http(self, stream: TcpStream, peer: IpAddr) -> Option<Adopted> {
-        // Without it small frames wait for the client's delayed acknowledgement. A socket that refuses is about to fail.
-        stream.set_nodelay(true).ok()?;
         let slot = Rc::new(RefCell::new(None));
         let service = service_fn(|request| self.clone().answer(request, peer, Rc::clone(&slot)));
         let served = http1::Builder::new()

@@ -19,8 +19,9 @@ use crate::{
     config::{Config, DEFAULT_AUTH_URL},
     connection::Common,
     cors::Cors,
+    dialer::Dialer,
     namespaces::NamespaceSettings,
-    server::{Admission, Open, Server, client_bundle::ClientBundle},
+    server::{Admission, Clients, Open, Server, client_bundle::ClientBundle},
     session_id,
     shard::{
         Limits, LinkKey, Namespace, NamespaceKey, Parts, Recovery, Shard, SharedShard, TICK,
@@ -45,7 +46,6 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 pub(crate) struct ShardThread {
     pub(crate) application: Application,
     pub(crate) number: u8,
-    pub(crate) listener: std::net::TcpListener,
     pub(crate) mailbox: Mailbox,
     pub(crate) mailboxes: Mailboxes,
     pub(crate) config: Config,
@@ -56,20 +56,34 @@ pub(crate) struct ShardThread {
     pub(crate) edge_id: Arc<str>,
     pub(crate) metrics: Metrics,
     pub(crate) chat_link: Condition,
+    pub(crate) dialer: Dialer,
 }
 
 impl ShardThread {
     /// Runs until shutdown is asked for and the connections are gone.
-    pub(crate) fn run(self, shutdown: Shutdown, edge_shutdown: Shutdown) -> io::Result<()> {
+    pub(crate) fn run(
+        self,
+        listener: std::net::TcpListener,
+        shutdown: Shutdown,
+        edge_shutdown: Shutdown,
+    ) -> io::Result<()> {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(HELPER_THREADS_MAX)
             .build()?;
-        LocalSet::new().block_on(&runtime, self.serve(shutdown, edge_shutdown))
+        LocalSet::new().block_on(&runtime, async {
+            let clients = Clients::Listener(TcpListener::from_std(listener)?);
+            self.serve(clients, shutdown, edge_shutdown).await
+        })
     }
 
-    async fn serve(self, shutdown: Shutdown, edge_shutdown: Shutdown) -> io::Result<()> {
-        let listener = TcpListener::from_std(self.listener)?;
+    /// As [`run`](Self::run), on the runtime that it is called on.
+    pub(crate) async fn serve(
+        self,
+        clients: Clients,
+        shutdown: Shutdown,
+        edge_shutdown: Shutdown,
+    ) -> io::Result<()> {
         let payload_bytes_max = to_usize(self.config.payload_bytes_max);
         let outbox_bytes_max = to_usize(self.config.outbox_bytes_max);
         let common =
@@ -77,7 +91,8 @@ impl ShardThread {
         let policy = Policy::of(&self.namespaces);
         let (namespaces, urls) = routing(self.namespaces, &policy);
         let auth_url = self.config.auth_url.clone();
-        let verifier = TokenVerifier::new(auth_url.unwrap_or(Uri::from_static(DEFAULT_AUTH_URL)));
+        let auth_url = auth_url.unwrap_or(Uri::from_static(DEFAULT_AUTH_URL));
+        let verifier = TokenVerifier::new(auth_url, &self.dialer);
         let links = links(&namespaces, urls.len(), &self.edge_id, &self.metrics);
         let ws_namespace = find(&namespaces, &self.config.ws_namespace);
         let notice = notice(&self.config);
@@ -97,7 +112,7 @@ impl ShardThread {
             RefCell::new(Shard::new(parts, Instant::now()))
         });
 
-        let mut background = background(&shard, urls, self.chat_link);
+        let mut background = background(&shard, urls, &self.dialer, self.chat_link);
 
         let (drained, is_drained) = Shutdown::new();
         let mut mail = JoinSet::new();
@@ -123,7 +138,7 @@ impl ShardThread {
             edge_shutdown,
         };
         let mut connections = tokio::select! {
-            connections = server.accept(listener, &shutdown) => connections,
+            connections = server.accept(clients, &shutdown) => connections,
             // They run for ever: one that ends has panicked, and without timers or links a shard is of no use.
             _ = background.join_next() => return Err(io::Error::other("a task of the shard has failed")),
             _ = mail.join_next() => return Err(io::Error::other("a task of the shard has failed")),
@@ -142,10 +157,15 @@ impl ShardThread {
 }
 
 /// Starts what runs for as long as the shard does.
-fn background(shard: &SharedShard, urls: Vec<Uri>, chat_link: Condition) -> JoinSet<()> {
+fn background(
+    shard: &SharedShard,
+    urls: Vec<Uri>,
+    dialer: &Dialer,
+    chat_link: Condition,
+) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     for (index, url) in urls.into_iter().enumerate() {
-        tasks.spawn_local(driver::run(Rc::clone(shard), LinkKey(index), url));
+        tasks.spawn_local(driver::run(Rc::clone(shard), LinkKey(index), url, dialer.clone()));
     }
     tasks.spawn_local(tick(Rc::clone(shard), chat_link));
     tasks

@@ -1,12 +1,15 @@
 //! The gRPC server: both services, health and reflection, with limits.
 
+use std::io;
+
 use proto::{
     chat::v1::chat_service_server::ChatServiceServer, edge::v1::edge_link_server::EdgeLinkServer,
 };
 use service_kit::shutdown::Shutdown;
 use thiserror::Error;
-use tokio::net::TcpListener;
-use tonic::transport::{Server as Transport, server::TcpIncoming};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_stream::Stream;
+use tonic::transport::{Server as Transport, server::Connected};
 use tonic_health::server::HealthReporter;
 
 use super::ChatGrpc;
@@ -54,11 +57,15 @@ impl Server {
     }
 
     /// Serves until the shutdown is asked for and the last call is answered.
-    pub(crate) async fn serve(
+    pub(crate) async fn serve<C, S>(
         self,
-        listener: TcpListener,
+        connections: C,
         shutdown: Shutdown,
-    ) -> Result<(), ServeError> {
+    ) -> Result<(), ServeError>
+    where
+        C: Stream<Item = io::Result<S>>,
+        S: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<EdgeLinks>().await;
         health.set_serving::<Chat>().await;
@@ -81,10 +88,7 @@ impl Server {
             .add_service(reflection().build_v1alpha()?)
             .add_service(self.edge_links)
             .add_service(self.chat)
-            .serve_with_incoming_shutdown(
-                TcpIncoming::from(listener).with_nodelay(Some(true)),
-                stop(health, shutdown),
-            )
+            .serve_with_incoming_shutdown(connections, stop(health, shutdown))
             .await?;
         Ok(())
     }

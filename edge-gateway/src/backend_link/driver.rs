@@ -18,7 +18,10 @@ use tonic::{
 };
 
 use super::SequenceError;
-use crate::shard::{LinkKey, SharedShard};
+use crate::{
+    dialer::Dialer,
+    shard::{LinkKey, SharedShard},
+};
 
 /// How many frames may wait inside the stream. What waits before that is merged into larger frames.
 const STREAM_FRAMES_MAX: usize = 4;
@@ -54,16 +57,16 @@ enum StreamError {
 }
 
 /// Runs until it is dropped. One warning for each outage, not for each attempt.
-pub(crate) async fn run(shard: SharedShard, link: LinkKey, url: Uri) {
-    let channel = Endpoint::from(url.clone())
+pub(crate) async fn run(shard: SharedShard, link: LinkKey, url: Uri, dialer: Dialer) {
+    let endpoint = Endpoint::from(url.clone())
         .connect_timeout(Duration::from_secs(2))
         .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .connect_lazy();
+        .keep_alive_while_idle(true);
+    let channel = dialer.channel(&endpoint);
     let mut pause = PAUSE_MIN;
     let mut reported = false;
     loop {

@@ -327,6 +327,7 @@ mod tests {
         auth::TokenVerifier,
         client_handshake::ClientHandshake,
         connection::Common,
+        dialer::Dialer,
         shard::{
             Limits, NamespaceKey, Parts, Recovery, Shard, Wire, claims::Claims,
             verifications::Verifications,
@@ -341,7 +342,8 @@ mod tests {
         let common = Rc::new(Common::new(1000, 1000, Metrics::new()));
         let connection = Rc::new(connection(Rc::clone(&common)));
         let shard: SharedShard = Rc::new_cyclic(|shard| {
-            let verifier = TokenVerifier::new(Uri::from_static("http://127.0.0.1:1"));
+            let url = Uri::from_static("http://127.0.0.1:1");
+            let verifier = TokenVerifier::new(url, &Dialer::default());
             let counter = metrics::Counter::noop();
             let (mailboxes, _) = Mailboxes::new(0, 1, HashMap::new(), counter);
             let claims = Claims::new(mailboxes, shard.clone(), 0);
