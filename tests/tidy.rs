@@ -28,6 +28,7 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
     ("room-log-stores", &[]),
     ("rooms-bench", &[]),
     ("sockeye", &["edge-gateway", "chat-service", "auth-service", "proto", "service-kit"]),
+    ("simulation", &["edge-gateway", "chat-service", "proto", "service-kit"]),
 ];
 
 /// What the protocol crate may use: nothing that can reach a socket, a task or a clock.

@@ -1,0 +1,257 @@
+//! What is done to the system, and when: a plan that follows from the seed.
+
+use std::time::Duration;
+
+use turmoil::Sim;
+
+use crate::{client::EDGES, history::History, hosts::Skew, random::Random};
+
+/// How long a client's connection may still end because of a fault that is over: silence has to be noticed.
+const AFTERMATH: Duration = Duration::from_secs(10);
+
+/// How far wall clocks are moved at most.
+const SKEW_MS_MAX: u64 = 3_600_000;
+
+/// One way in which something is broken for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The process is killed, and started again.
+    Down { host: String },
+    /// What is sent between two hosts is lost.
+    Cut { a: String, b: String },
+    /// What is sent one way is lost.
+    OneWay { from: String, to: String },
+    /// What is sent between two hosts comes later, all of it.
+    Held { a: String, b: String },
+    /// What is sent between two hosts takes long, each piece another time.
+    Slow { a: String, b: String },
+    /// A wall clock is wrong.
+    Skewed { host: usize, skew_ms: i64 },
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Fault {
+    pub(crate) kind: Kind,
+    pub(crate) from: Duration,
+    pub(crate) until: Duration,
+    begun: bool,
+    ended: bool,
+}
+
+/// The plan.
+#[derive(Debug)]
+pub(crate) struct Faults {
+    list: Vec<Fault>,
+}
+
+/// The hosts that services run on; their clocks can be wrong.
+pub(crate) fn service_hosts() -> Vec<String> {
+    let edges = (0..EDGES).map(|edge| format!("edge-{edge}"));
+    edges.chain(["chat".to_owned(), "auth".to_owned()]).collect()
+}
+
+/// The hosts that clients run on.
+pub(crate) const CLIENT_HOSTS: [&str; 2] = ["clients-0", "clients-1"];
+
+impl Faults {
+    /// Makes a plan for the time from `from` to `until`, after which nothing is broken.
+    pub(crate) fn plan(random: &mut Random, from: Duration, until: Duration) -> Self {
+        let span_ms = u64::try_from((until - from).as_millis()).unwrap_or(u64::MAX);
+        let mut list: Vec<Fault> = Vec::new();
+        for _ in 0..random.between(2, 9) {
+            let start = from + Duration::from_millis(random.below(span_ms));
+            if random.one_in(6) {
+                swizzle(random, start, &mut list);
+                continue;
+            }
+            let kind = draw(random);
+            let length = match &kind {
+                Kind::Down { .. } => random.between(50, 6000),
+                Kind::Cut { .. } | Kind::OneWay { .. } => random.between(100, 12_000),
+                Kind::Held { .. } | Kind::Slow { .. } => random.between(100, 5000),
+                Kind::Skewed { .. } => random.between(1000, 10_000),
+            };
+            list.push(Fault::new(kind, start, start + Duration::from_millis(length)));
+        }
+        for fault in &mut list {
+            fault.until = fault.until.min(until);
+        }
+        // One at a time breaks a host or a link: the end of the first would be the end of the second as well.
+        list.sort_by_key(|fault| fault.from);
+        let mut kept: Vec<Fault> = Vec::new();
+        for fault in list {
+            let is_apart = |other: &Fault| {
+                other.until < fault.from || !other.kind.concerns_the_same(&fault.kind)
+            };
+            if kept.iter().all(is_apart) {
+                kept.push(fault);
+            }
+        }
+        Self { list: kept }
+    }
+
+    /// Ends whatever has begun.
+    pub(crate) fn heal(&mut self, sim: &mut Sim<'_>, skews: &[Skew], history: &History) {
+        for fault in self.list.iter_mut().filter(|fault| fault.begun && !fault.ended) {
+            fault.ended = true;
+            history.note_fault(&format!("healed: {:?}", fault.kind));
+            fault.kind.end(sim, skews);
+        }
+    }
+
+    /// Begins and ends what is due.
+    pub(crate) fn apply(&mut self, sim: &mut Sim<'_>, skews: &[Skew], history: &History) {
+        let now = sim.elapsed();
+        for fault in &mut self.list {
+            if fault.begun && !fault.ended && fault.until <= now {
+                fault.ended = true;
+                history.note_fault(&format!("over: {:?}", fault.kind));
+                fault.kind.end(sim, skews);
+            }
+        }
+        for fault in &mut self.list {
+            if !fault.begun && fault.from <= now {
+                fault.begun = true;
+                history.note_fault(&format!("fault: {:?}", fault.kind));
+                fault.kind.begin(sim, skews);
+            }
+        }
+    }
+
+    /// Whether a connection between these may have ended, or been silent, at this time.
+    pub(crate) fn excuse(&self, edge: usize, clients: &str, at: Duration) -> bool {
+        let edge = format!("edge-{edge}");
+        self.list.iter().any(|fault| {
+            let is_near = fault.from <= at && at <= fault.until + AFTERMATH;
+            is_near && fault.kind.breaks(&edge, clients)
+        })
+    }
+
+    /// When the chat service was killed.
+    pub(crate) fn ends_of_chat(&self) -> impl Iterator<Item = Duration> {
+        let is_end = |fault: &&Fault| fault.kind == Kind::Down { host: "chat".to_owned() };
+        self.list.iter().filter(is_end).map(|fault| fault.from)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+}
+
+impl Fault {
+    fn new(kind: Kind, from: Duration, until: Duration) -> Self {
+        Self { kind, from, until, begun: false, ended: false }
+    }
+}
+
+impl Kind {
+    fn begin(&self, sim: &mut Sim<'_>, skews: &[Skew]) {
+        match self {
+            Self::Down { host } => sim.crash(host.as_str()),
+            Self::Cut { a, b } => sim.partition(a.as_str(), b.as_str()),
+            Self::OneWay { from, to } => sim.partition_oneway(from.as_str(), to.as_str()),
+            Self::Held { a, b } => sim.hold(a.as_str(), b.as_str()),
+            Self::Slow { a, b } => {
+                let latency = Duration::from_millis(1500);
+                sim.set_link_max_message_latency(a.as_str(), b.as_str(), latency);
+            }
+            Self::Skewed { host, skew_ms } => skews[*host].set(*skew_ms),
+        }
+    }
+
+    fn end(&self, sim: &mut Sim<'_>, skews: &[Skew]) {
+        match self {
+            Self::Down { host } => sim.bounce(host.as_str()),
+            Self::Cut { a, b } => sim.repair(a.as_str(), b.as_str()),
+            Self::OneWay { from, to } => sim.repair_oneway(from.as_str(), to.as_str()),
+            Self::Held { a, b } => sim.release(a.as_str(), b.as_str()),
+            Self::Slow { a, b } => {
+                let latency = crate::run::LATENCY_MAX;
+                sim.set_link_max_message_latency(a.as_str(), b.as_str(), latency);
+            }
+            Self::Skewed { host, .. } => skews[*host].set(0),
+        }
+    }
+
+    fn link(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Cut { a, b } | Self::Held { a, b } | Self::Slow { a, b } => Some((a, b)),
+            Self::OneWay { from, to } => Some((from, to)),
+            Self::Down { .. } | Self::Skewed { .. } => None,
+        }
+    }
+
+    fn breaks(&self, edge: &str, clients: &str) -> bool {
+        match self {
+            Self::Down { host } => host == edge,
+            Self::Skewed { .. } => false,
+            Self::Cut { .. } | Self::Held { .. } | Self::Slow { .. } | Self::OneWay { .. } => self
+                .link()
+                .is_some_and(|(a, b)| [a, b].contains(&edge) && [a, b].contains(&clients)),
+        }
+    }
+
+    fn concerns_the_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Down { host }, Self::Down { host: other }) => host == other,
+            (Self::Skewed { host, .. }, Self::Skewed { host: other, .. }) => host == other,
+            _ => match (self.link(), other.link()) {
+                (Some((a, b)), Some(other)) => other == (a, b) || other == (b, a),
+                _ => false,
+            },
+        }
+    }
+}
+
+fn draw(random: &mut Random) -> Kind {
+    let (a, b) = draw_link(random);
+    match random.below(14) {
+        0..3 => Kind::Down { host: "chat".to_owned() },
+        3 | 4 => Kind::Down { host: format!("edge-{}", random.below(EDGES as u64)) },
+        5 => Kind::Down { host: "auth".to_owned() },
+        6 | 7 => Kind::Cut { a, b },
+        8 | 9 if random.one_in(2) => Kind::OneWay { from: a, to: b },
+        8 | 9 => Kind::OneWay { from: b, to: a },
+        10 => Kind::Held { a, b },
+        11 => Kind::Slow { a, b },
+        _ => {
+            let skew_ms = random.between(1, SKEW_MS_MAX).cast_signed();
+            let host = usize::try_from(random.below(service_hosts().len() as u64)).unwrap_or(0);
+            Kind::Skewed { host, skew_ms: if random.one_in(2) { skew_ms } else { -skew_ms } }
+        }
+    }
+}
+
+fn links() -> Vec<(String, String)> {
+    let edges: Vec<String> = (0..EDGES).map(|edge| format!("edge-{edge}")).collect();
+    let others = ["chat", "auth"].into_iter().chain(CLIENT_HOSTS);
+    others
+        .flat_map(|other| edges.iter().map(move |edge| (other.to_owned(), edge.clone())))
+        .collect()
+}
+
+fn draw_link(random: &mut Random) -> (String, String) {
+    // That of an edge and the chat service is the one that matters most.
+    if random.one_in(2) {
+        return ("chat".to_owned(), format!("edge-{}", random.below(EDGES as u64)));
+    }
+    random.pick(&links()).clone()
+}
+
+/// Stops some links one after the other, and lets them go on in another order.
+fn swizzle(random: &mut Random, start: Duration, list: &mut Vec<Fault>) {
+    let mut chosen = links();
+    random.shuffle(&mut chosen);
+    chosen.truncate(usize::try_from(random.between(2, 5)).unwrap_or(2));
+    let mut at = start;
+    let mut begins = Vec::new();
+    for link in chosen {
+        begins.push((link, at));
+        at += Duration::from_millis(random.between(20, 600));
+    }
+    random.shuffle(&mut begins);
+    for ((a, b), from) in begins {
+        at += Duration::from_millis(random.between(20, 600));
+        list.push(Fault::new(Kind::Held { a, b }, from, at));
+    }
+}

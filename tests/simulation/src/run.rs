@@ -1,0 +1,181 @@
+//! Runs one seed: starts the hosts, lets things break, heals them, and asks the checker.
+
+use std::{cell::Cell, rc::Rc, time::Duration};
+
+use tokio::task::JoinSet;
+use turmoil::Sim;
+
+use crate::{
+    checker::{self, Memory},
+    client::Client,
+    determinism,
+    faults::{CLIENT_HOSTS, Faults, service_hosts},
+    history::{History, Phase},
+    hosts::{self, Skew},
+    mutation::{Mutation, Tampering},
+    random::Random,
+    trace::Trace,
+};
+
+/// How long one step of the simulation is.
+const TICK: Duration = Duration::from_millis(10);
+
+/// How long a message takes at most, where nothing is broken.
+pub(crate) const LATENCY_MAX: Duration = Duration::from_millis(40);
+
+/// When faults begin, and when all of them are over.
+const CHAOS_FROM: Duration = Duration::from_secs(1);
+const CHAOS_UNTIL: Duration = Duration::from_secs(14);
+
+/// How long it may take from then on until everything has caught up: the links' keepalive has to notice what is dead,
+/// 15 s, and the sockets of a link that is gone stay for its grace, 10 s.
+const CATCH_UP_MAX: Duration = Duration::from_secs(40);
+
+/// How long to wait before everybody is asked again.
+const QUESTION_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How many clients there are, and the users that they speak for.
+pub(crate) const CLIENTS: usize = 5;
+pub(crate) const USERS: usize = 4;
+
+/// What one seed came to.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) trace: u64,
+    pub(crate) faults: usize,
+    pub(crate) elapsed: Duration,
+    pub(crate) tally: checker::Tally,
+    pub(crate) violations: Vec<String>,
+}
+
+/// Runs a seed to its end.
+pub(crate) fn run(seed: u64, mutation: Option<Mutation>, prints: bool) -> Outcome {
+    determinism::begin(seed);
+    let history = History::new(CLIENTS, prints);
+    let mut faults = Faults::plan(&mut Random::new(seed, 1), CHAOS_FROM, CHAOS_UNTIL);
+    let mut sim = turmoil::Builder::new()
+        .rng_seed(seed)
+        .enable_tokio_io()
+        .simulation_duration(Duration::MAX)
+        .tick_duration(TICK)
+        .min_message_latency(Duration::from_millis(1))
+        .max_message_latency(LATENCY_MAX)
+        .tcp_capacity(512)
+        .build();
+    let skews: Vec<Skew> = service_hosts().iter().map(|_| Rc::new(Cell::new(0))).collect();
+    start_services(&mut sim, &skews, mutation);
+    start_clients(&mut sim, seed, mutation, &history);
+
+    let mut simulation = Simulation { sim, skews, history: Rc::clone(&history) };
+    let failure = simulation.play(&mut faults);
+
+    let events = history.events.borrow();
+    let lasts = mutation == Some(Mutation::ForgetfulLog);
+    let memory = if lasts { Memory::Lasts } else { Memory::Forgets };
+    let mut verdict = checker::check(&events, &faults, memory);
+    verdict.violations.extend(failure);
+    Outcome {
+        trace: Trace::hash(),
+        faults: faults.len(),
+        elapsed: simulation.sim.elapsed(),
+        tally: verdict.tally,
+        violations: verdict.violations,
+    }
+}
+
+fn start_services(sim: &mut Sim<'_>, skews: &[Skew], mutation: Option<Mutation>) {
+    let history_count_max = if mutation == Some(Mutation::ShortLog) { 1 } else { 1000 };
+    for (host, skew) in service_hosts().into_iter().zip(skews) {
+        let skew = Rc::clone(skew);
+        match host.as_str() {
+            "chat" => sim.host(host, move || hosts::chat(history_count_max, Rc::clone(&skew))),
+            "auth" => sim.host(host, move || hosts::auth(Rc::clone(&skew))),
+            _ => sim.host(host, move || hosts::edge(Rc::clone(&skew))),
+        }
+    }
+}
+
+fn start_clients(sim: &mut Sim<'_>, seed: u64, mutation: Option<Mutation>, history: &Rc<History>) {
+    for (place, host) in CLIENT_HOSTS.into_iter().enumerate() {
+        let history = Rc::clone(history);
+        sim.client(host, async move {
+            let mut clients = JoinSet::new();
+            for number in (place..CLIENTS).step_by(CLIENT_HOSTS.len()) {
+                let user = format!("user-{}", number % USERS);
+                let random = Random::new(seed, 100 + number as u64);
+                let tampering = Tampering::new(mutation, Random::new(seed, 200 + number as u64));
+                let client = Client::new(number, user, Rc::clone(&history), tampering, random);
+                clients.spawn_local(client.run());
+            }
+            // They run for as long as the simulation does: one that ends has panicked.
+            match clients.join_next().await {
+                Some(Err(error)) => Err(error.into()),
+                Some(Ok(())) | None => Ok(()),
+            }
+        });
+    }
+}
+
+struct Simulation<'a> {
+    sim: Sim<'a>,
+    skews: Vec<Skew>,
+    history: Rc<History>,
+}
+
+impl Simulation<'_> {
+    /// Goes through all phases; returns why it could not.
+    fn play(&mut self, faults: &mut Faults) -> Option<String> {
+        while self.sim.elapsed() <= CHAOS_UNTIL {
+            let (skews, history) = (&self.skews, &self.history);
+            faults.apply(&mut self.sim, skews, history);
+            if let Err(failure) = self.step() {
+                return Some(failure);
+            }
+        }
+        faults.heal(&mut self.sim, &self.skews, &self.history);
+        let deadline = self.sim.elapsed() + CATCH_UP_MAX;
+        for phase in [Phase::Healed, Phase::LastWords, Phase::Questions] {
+            if let Err(failure) = self.pass(phase, deadline) {
+                return Some(failure);
+            }
+        }
+        // What goes away by itself may still be there, and is given its time.
+        while !checker::is_settled(&self.history.events.borrow(), faults) {
+            if self.sim.elapsed() > deadline {
+                return None;
+            }
+            let pause_ends = self.sim.elapsed() + QUESTION_INTERVAL;
+            while self.sim.elapsed() < pause_ends {
+                if let Err(failure) = self.step() {
+                    return Some(failure);
+                }
+            }
+            if let Err(failure) = self.pass(Phase::Questions, deadline + QUESTION_INTERVAL) {
+                return Some(failure);
+            }
+        }
+        None
+    }
+
+    /// Goes through one phase, until every client has done what it asks for.
+    fn pass(&mut self, phase: Phase, deadline: Duration) -> Result<(), String> {
+        self.history.enter(phase);
+        while !self.history.all_done() {
+            if self.sim.elapsed() > deadline {
+                let done = self.history.is_done.borrow();
+                return Err(format!("I10: not all is done in phase {phase:?}: {done:?}"));
+            }
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        determinism::set_elapsed(self.sim.elapsed());
+        match self.sim.step() {
+            Ok(false) => Ok(()),
+            Ok(true) => Err("all clients have ended".to_owned()),
+            Err(error) => Err(format!("a host has failed: {error}")),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Runs the simulation as a process, for enough seeds to be worth it, and shows that it would notice.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::process::{Command, Output};
+
+/// How many seeds an ordinary run has.
+const SEEDS: &str = "300";
+
+fn simulation(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_simulation")).args(args).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn seed(seed: u64, more: &[&str]) -> Output {
+    simulation(&[&["--quiet", "--seed", &seed.to_string()], more].concat())
+}
+
+#[test]
+fn no_seed_breaks_a_promise() {
+    let output = simulation(&["--seeds", SEEDS]);
+
+    assert!(output.status.success(), "{}", text(&output));
+}
+
+#[test]
+fn a_seed_runs_the_same_each_time_and_others_differ() {
+    let mut traces = Vec::new();
+    for number in 1..=8 {
+        let (once, again) = (text(&seed(number, &[])), text(&seed(number, &[])));
+
+        assert_eq!(once, again);
+        traces.push(once.split(' ').nth(3).unwrap().to_owned());
+    }
+
+    traces.sort_unstable();
+    traces.dedup();
+    assert_eq!(traces.len(), 8, "{traces:?}");
+}
+
+/// Breaks the system until a seed shows it, and expects the simulation to say how.
+fn assert_found_out(mutation: &str, violated: &str) {
+    let found = (1..=20)
+        .map(|number| seed(number, &["--mutation", mutation]))
+        .find(|output| !output.status.success())
+        .unwrap_or_else(|| panic!("{mutation} was not found out"));
+
+    let said = text(&found);
+    assert!(said.contains(&format!("VIOLATION {violated}: ")), "{mutation}: {said}");
+}
+
+#[test]
+fn a_log_that_is_too_short_or_forgets_is_found_out() {
+    assert_found_out("short-log", "I1");
+    assert_found_out("forgetful-log", "I1");
+}
+
+#[test]
+fn messages_that_come_twice_or_not_or_in_another_order_are_found_out() {
+    assert_found_out("doubled", "I2");
+    assert_found_out("swallowed", "I3");
+    assert_found_out("swapped", "I3");
+    assert_found_out("skipped", "I4");
+}
+
+#[test]
+fn messages_that_cross_rooms_are_found_out() {
+    assert_found_out("leaked", "I5");
+}
+
+#[test]
+fn answers_that_are_missing_or_untrue_are_found_out() {
+    assert_found_out("mute", "acks");
+    assert_found_out("untrue", "order");
+}
+
+#[test]
+fn a_ghost_is_found_out() {
+    assert_found_out("ghost", "I6");
+}
