@@ -17,6 +17,7 @@ use thiserror::Error;
 pub use self::disk::OpenStoreError;
 pub(crate) use self::{
     by_durability::{Bounds, ServiceRoomLog},
+    disk::Threads,
     memory::MemoryRoomLog,
     position::{ParsePositionError, Position},
 };

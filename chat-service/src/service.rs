@@ -23,7 +23,7 @@ use crate::{
     edge_link::{Lease, LinkSettings, Links},
     grpc::{ChatGrpc, ServeError, Server},
     namespaces::Namespaces,
-    room_log::{Bounds, OpenStoreError, ServiceRoomLog},
+    room_log::{Bounds, OpenStoreError, ServiceRoomLog, Threads},
     socket_registry::SocketRegistry,
     telemetry::Metrics,
     toml_file::TomlFileError,
@@ -143,7 +143,7 @@ impl ChatService {
             }
             None => None,
         };
-        let logs = open_logs(&config, random.epoch, &namespaces).await?;
+        let logs = open_logs(&config, random.epoch, &namespaces, Threads::Own).await?;
         let backend_id = random.backend_id;
         Ok(Self {
             config,
@@ -205,7 +205,7 @@ impl ChatService {
         let namespaces = Arc::new(config.checked_namespaces()?);
         let is_serving = Readiness::new().condition("chat_grpc");
         let Random { backend_id, epoch } = Random::draw().map_err(BindError::Random)?;
-        let logs = open_logs(&config, epoch, &namespaces).await?;
+        let logs = open_logs(&config, epoch, &namespaces, Threads::None).await?;
         let tracer = Tracer::disabled();
         let parts = Parts { config, namespaces, tracer, is_serving, backend_id, logs };
         Ok(run(parts, connections, shutdown).await)
@@ -272,11 +272,13 @@ async fn open_logs(
     config: &Config,
     epoch: u64,
     namespaces: &Arc<Namespaces>,
+    threads: Threads,
 ) -> Result<Vec<ServiceRoomLog>, BindError> {
     let bounds = Bounds {
         memory_bytes_max: HISTORY_BYTES_MAX,
         disk_bytes_max: config.data_bytes_max.get(),
         held_bytes_max: HELD_BYTES_MAX,
+        threads,
     };
     let directory = config.data_dir.as_deref();
     let workers = config.worker_count();

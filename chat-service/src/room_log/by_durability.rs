@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use super::{
     Appended, Durability, Gap, Limit, LogFailed, MemoryRoomLog, OpenStoreError, Page, Position,
     Publication, Range, RoomLog,
-    disk::{DiskBounds, DiskRoomLog},
+    disk::{DiskBounds, DiskRoomLog, Threads},
 };
 use crate::{namespaces::Namespaces, room_key::RoomKey};
 
@@ -27,6 +27,7 @@ pub(crate) struct Bounds {
     pub(crate) disk_bytes_max: u64,
     /// Of those on disk, held in memory too.
     pub(crate) held_bytes_max: usize,
+    pub(crate) threads: Threads,
 }
 
 impl ServiceRoomLog {
@@ -43,6 +44,7 @@ impl ServiceRoomLog {
         let of_disk = DiskBounds {
             stored_bytes_max: bounds.disk_bytes_max / share as u64,
             held_bytes_max: bounds.held_bytes_max / share,
+            threads: bounds.threads,
         };
         let disks: Vec<Option<DiskRoomLog>> = match directory {
             Some(directory) => {

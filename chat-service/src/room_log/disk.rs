@@ -27,6 +27,7 @@ use std::{
 use tokio::task;
 
 pub use self::store::OpenStoreError;
+pub(crate) use self::store::Threads;
 use self::{
     batch::Batch,
     load::DuePage,
@@ -69,6 +70,7 @@ pub(crate) struct DiskBounds {
     pub(crate) stored_bytes_max: u64,
     /// In memory. At the bound, the rooms that were not used for longest are read back when they are used again.
     pub(crate) held_bytes_max: usize,
+    pub(crate) threads: Threads,
 }
 
 /// Which rooms fall to a log.
@@ -94,8 +96,8 @@ impl DiskRoomLog {
         workers: usize,
     ) -> Result<Vec<Self>, OpenStoreError> {
         let path = directory.to_owned();
-        let opened = task::spawn_blocking(move || {
-            let store = Store::open(&path)?;
+        let opened = on_a_thread(bounds.threads, move || {
+            let store = Store::open(&path, bounds.threads)?;
             let census = load::census(&store, workers)
                 .map_err(|error| OpenStoreError::Damaged(error.into(), path.clone()))?;
             Ok((store, census))
@@ -145,7 +147,8 @@ impl DiskRoomLog {
         question: impl FnOnce(&Store) -> Result<T, ReadStoreError> + Send + 'static,
     ) -> Result<T, LogFailed> {
         let shared = Arc::clone(&self.shared);
-        let answered = task::spawn_blocking(move || question(&shared.store)).await;
+        let threads = self.shared.bounds.threads;
+        let answered = on_a_thread(threads, move || question(&shared.store)).await;
         answered
             .map_err(|error| self.shared.store.health().count_damaged(&error))
             .and_then(|answer| {
@@ -220,6 +223,17 @@ impl DiskRoomLog {
             }
             from = next;
         }
+    }
+}
+
+/// Does what may block where it may.
+async fn on_a_thread<T: Send + 'static>(
+    threads: Threads,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, task::JoinError> {
+    match threads {
+        Threads::Own => task::spawn_blocking(work).await,
+        Threads::None => Ok(work()),
     }
 }
 

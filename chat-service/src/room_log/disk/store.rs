@@ -10,8 +10,9 @@ use std::{
     ops::Range,
     panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use lsm_tree::{
     AbstractTree, AnyTree, Config, Guard, SeqNo, SequenceNumberCounter, UserKey, UserValue,
 };
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
@@ -34,6 +35,8 @@ use crate::{room_log::LogFailed, workers::WORKERS_MAX};
 /// Where the tree notes the last journal that it needs no more.
 pub(super) const JOURNAL_KEY: &[u8] = b"j";
 
+const SIMULATED_DELAY_MS_MAX: u32 = 30;
+
 const LOCK: &str = "lock";
 const FORMAT: &str = "format";
 const FORMAT_TEXT: &str = "sockeye room log 1\n";
@@ -47,6 +50,8 @@ pub(crate) struct Store {
     /// Closed when the store is dropped: then the threads end.
     requests: Option<mpsc::SyncSender<Request>>,
     threads: Vec<JoinHandle<()>>,
+    /// Without threads: whoever commits writes, too.
+    writer: Option<Mutex<Writer>>,
     /// No other process opens the directory as long as this one has it locked.
     _lock: File,
 }
@@ -56,6 +61,16 @@ pub(crate) struct Store {
 pub(super) struct Tree {
     pub(super) tree: AnyTree,
     pub(super) seqno: SequenceNumberCounter,
+}
+
+/// Who waits for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// Threads of the store's own.
+    Own,
+    /// Whoever asks, as in a simulation that is to go the same way each time. It ends like a process that is killed, and
+    /// leaves what it has to the journal.
+    None,
 }
 
 /// Why a store cannot be opened.
@@ -87,7 +102,7 @@ pub(super) enum ReadStoreError {
 
 impl Store {
     /// Opens the store in a directory, which is made if there is none. This takes as long as reading the journal does.
-    pub(crate) fn open(directory: &Path) -> Result<Self, OpenStoreError> {
+    pub(crate) fn open(directory: &Path, threads: Threads) -> Result<Self, OpenStoreError> {
         let failed = |error| OpenStoreError::Directory(error, directory.to_owned());
         fs::create_dir_all(directory).map_err(failed)?;
         let lock = lock(directory)?;
@@ -102,17 +117,29 @@ impl Store {
         // Each worker has one batch under way.
         let (requests, taken) = mpsc::sync_channel(WORKERS_MAX);
         let writer = Writer::new(directory, tree.clone(), journal, sealed, Arc::clone(&health));
+        if threads == Threads::None {
+            let (requests, threads, writer) = (None, Vec::new(), Some(Mutex::new(writer)));
+            return Ok(Self { tree, health, requests, threads, writer, _lock: lock });
+        }
         let flusher = writer::Flusher::new(directory, tree.clone(), Arc::clone(&health));
         let threads = vec![
             spawn("room-log", move || writer.run(&taken)).map_err(failed)?,
             spawn("room-log-tree", move || flusher.run(&seals)).map_err(failed)?,
         ];
-        Ok(Self { tree, health, requests: Some(requests), threads, _lock: lock })
+        let (requests, writer) = (Some(requests), None);
+        Ok(Self { tree, health, requests, threads, writer, _lock: lock })
     }
 
     /// Makes the changes, all or none of them.
     pub(super) async fn commit(&self, batch: Batch) -> Result<(), LogFailed> {
         let (reply, committed) = oneshot::channel();
+        if let Some(writer) = &self.writer {
+            time::sleep(draw_delay()).await;
+            let group = &mut [Request { batch, reply }];
+            let written = writer.lock().unwrap_or_else(PoisonError::into_inner).commit(group);
+            time::sleep(draw_delay()).await;
+            return written;
+        }
         let requests = self.requests.as_ref().ok_or(LogFailed)?;
         requests.try_send(Request { batch, reply }).map_err(|_| LogFailed)?;
         committed.await.unwrap_or(Err(LogFailed))
@@ -149,6 +176,12 @@ impl Store {
         self.requests.as_ref().unwrap().send(Request { batch, reply }).unwrap();
         replaced.await.unwrap().unwrap();
     }
+}
+
+/// How long a disk in a simulation takes, before it has the changes or after: a process can end at either.
+fn draw_delay() -> Duration {
+    let random = getrandom::u32().unwrap_or(0);
+    Duration::from_millis(u64::from(random % SIMULATED_DELAY_MS_MAX))
 }
 
 impl Drop for Store {

@@ -10,7 +10,7 @@ use super::*;
 use crate::room_log::contract::{COUNT_MAX, keeping, room_log_contract};
 
 pub(super) const BOUNDS: DiskBounds =
-    DiskBounds { stored_bytes_max: 1 << 40, held_bytes_max: 1 << 30 };
+    DiskBounds { stored_bytes_max: 1 << 40, held_bytes_max: 1 << 30, threads: Threads::Own };
 
 pub(super) async fn open_in(directory: &Path) -> Result<DiskRoomLog, OpenStoreError> {
     let namespaces = keeping(COUNT_MAX);

@@ -80,7 +80,7 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, group: &mut [Request]) -> Result<(), LogFailed> {
+    pub(super) fn commit(&mut self, group: &mut [Request]) -> Result<(), LogFailed> {
         #[cfg(test)]
         for request in &mut *group {
             if let Some(file) = request.batch.replacement.take() {

@@ -177,7 +177,7 @@ async fn a_room_that_was_given_up_leaves_nothing_behind() {
     log.expire(5 + TOO_LATE_MS, |_| false).await;
     drop(log);
 
-    let store = Store::open(directory.path()).unwrap();
+    let store = Store::open(directory.path(), Threads::Own).unwrap();
     let keys: Vec<u8> = store
         .scan(Vec::new()..vec![u8::MAX])
         .map(|item| item.unwrap().0.first().copied().unwrap())
