@@ -12,6 +12,7 @@ use crate::{
     client::ROOMS,
     faults::{CLIENT_HOSTS, Faults},
     history::{Event, Joined, Message, Position, Seen},
+    storage::Durability,
 };
 
 /// How much has happened, so that a run that proves nothing shows.
@@ -25,15 +26,6 @@ pub(crate) struct Tally {
     pub(crate) unavailable: usize,
 }
 
-/// What becomes of the logs when the chat service is killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Memory {
-    /// They are lost, and clients are told of gaps.
-    Forgets,
-    /// They are there when it is started again.
-    Lasts,
-}
-
 #[derive(Debug)]
 pub(crate) struct Verdict {
     pub(crate) tally: Tally,
@@ -45,18 +37,18 @@ pub(crate) struct Verdict {
 const IN_FLIGHT_MAX: Duration = Duration::from_secs(20);
 
 /// Whether those who are there are said to be there, and nobody else.
-pub(crate) fn is_settled(events: &[Event], faults: &Faults) -> bool {
-    !check(events, faults, Memory::Forgets)
+pub(crate) fn is_settled(events: &[Event], faults: &Faults, durability: Durability) -> bool {
+    !check(events, faults, durability)
         .violations
         .iter()
         .any(|violation| violation.starts_with("I6"))
 }
 
 /// Checks a whole history.
-pub(crate) fn check(events: &[Event], faults: &Faults, memory: Memory) -> Verdict {
+pub(crate) fn check(events: &[Event], faults: &Faults, durability: Durability) -> Verdict {
     let mut checker = Checker {
         faults,
-        memory,
+        durability,
         rooms: Rooms::default(),
         clients: BTreeMap::new(),
         acked: Vec::new(),
@@ -78,7 +70,7 @@ pub(crate) fn check(events: &[Event], faults: &Faults, memory: Memory) -> Verdic
 
 struct Checker<'a> {
     faults: &'a Faults,
-    memory: Memory,
+    durability: Durability,
     rooms: Rooms,
     /// What each client has of each room on its present connection.
     clients: BTreeMap<usize, BTreeMap<String, RoomView>>,
@@ -91,6 +83,15 @@ struct Checker<'a> {
     tally: Tally,
     violations: Vec<String>,
     now: Duration,
+}
+
+/// When logs were lost, in whole or at their end.
+struct Losses(Vec<Duration>);
+
+impl Losses {
+    fn was_lost(&self, from: Duration, until: Duration) -> bool {
+        self.0.iter().any(|lost_at| from <= *lost_at + IN_FLIGHT_MAX && *lost_at <= until)
+    }
 }
 
 struct Acked {
@@ -121,7 +122,12 @@ impl Checker<'_> {
             }
             Seen::Joining { room } => self.view(client, room).may_hear = true,
             Seen::Joined(joined) => self.see_joined(client, joined),
-            Seen::Leaving { room } => self.view(client, room).is_in = false,
+            Seen::Leaving { room } => {
+                // It may be out from here on, whatever the answer is.
+                let view = self.view(client, room);
+                view.is_in = false;
+                view.cursor = None;
+            }
             Seen::Left { room } => *self.view(client, room) = RoomView::default(),
             Seen::Message(message) => self.see_message(client, message),
             Seen::Gap { room } => {
@@ -178,7 +184,7 @@ impl Checker<'_> {
             self.tally.recovered += 1;
             let mut last = since;
             for message in messages {
-                found.extend(self.rooms.note_next(room, last, &message.position));
+                found.extend(self.note_next(room, last, &message.position));
                 last = &message.position;
             }
             if last != position {
@@ -218,7 +224,7 @@ impl Checker<'_> {
             self.violation("I5", client, &text);
         }
         if let Some(last) = last
-            && let Some(text) = self.rooms.note_next(room, &last, position)
+            && let Some(text) = self.note_next(room, &last, position)
         {
             self.violation("I3", client, &text);
         }
@@ -234,10 +240,19 @@ impl Checker<'_> {
         }
     }
 
-    /// Whether a log in memory was lost between two times.
+    /// Whether some of the logs was lost between two times.
     fn was_lost(&self, from: Duration, until: Duration) -> bool {
-        self.memory == Memory::Forgets
-            && self.faults.ends_of_chat().any(|end| from <= end + IN_FLIGHT_MAX && end <= until)
+        self.losses().was_lost(from, until)
+    }
+
+    fn losses(&self) -> Losses {
+        Losses(self.faults.losses(self.durability).collect())
+    }
+
+    fn note_next(&mut self, room: &str, last: &str, position: &str) -> Option<String> {
+        let losses = self.losses();
+        let may = |from, until| losses.was_lost(from, until);
+        self.rooms.note_next(room, (last, position), self.now, may)
     }
 
     fn see_acked(&mut self, client: usize, room: &str, id: &str, position: &Position) {
@@ -261,7 +276,7 @@ impl Checker<'_> {
             found.extend(self.rooms.note_content(message, self.now));
         }
         for [one, next] in messages.array_windows() {
-            found.extend(self.rooms.note_next(room, &one.position, &next.position));
+            found.extend(self.note_next(room, &one.position, &next.position));
         }
         for text in found {
             self.violation("I3", client, &text);
@@ -286,7 +301,8 @@ impl Checker<'_> {
             .map(|acked| format!("I1: {} of {} is acknowledged and lost", acked.id, acked.room))
             .collect();
         self.violations.extend(lost);
-        for text in self.rooms.doubled(|from, until| self.was_lost(from, until)) {
+        let losses = self.losses();
+        for text in self.rooms.doubled(|from, until| losses.was_lost(from, until)) {
             self.violations.push(format!("I2: {text}"));
         }
         if !self.logs.is_empty() {

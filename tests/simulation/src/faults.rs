@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use turmoil::Sim;
 
-use crate::{client::EDGES, history::History, hosts::Skew, random::Random};
+use crate::{client::EDGES, history::History, hosts::Skew, random::Random, storage::Durability};
 
 /// How long a client's connection may still end because of a fault that is over: silence has to be noticed.
 const AFTERMATH: Duration = Duration::from_secs(10);
@@ -17,6 +17,8 @@ const SKEW_MS_MAX: u64 = 3_600_000;
 pub(crate) enum Kind {
     /// The process is killed, and started again.
     Down { host: String },
+    /// The chat service's machine loses its power: nobody hears of it, and the disk has what it has.
+    PowerCut,
     /// What is sent between two hosts is lost.
     Cut { a: String, b: String },
     /// What is sent one way is lost.
@@ -66,7 +68,7 @@ impl Faults {
             }
             let kind = draw(random);
             let length = match &kind {
-                Kind::Down { .. } => random.between(50, 6000),
+                Kind::Down { .. } | Kind::PowerCut => random.between(50, 6000),
                 Kind::Cut { .. } | Kind::OneWay { .. } => random.between(100, 12_000),
                 Kind::Held { .. } | Kind::Slow { .. } => random.between(100, 5000),
                 Kind::Skewed { .. } => random.between(1000, 10_000),
@@ -99,8 +101,14 @@ impl Faults {
         }
     }
 
-    /// Begins and ends what is due.
-    pub(crate) fn apply(&mut self, sim: &mut Sim<'_>, skews: &[Skew], history: &History) {
+    /// Begins and ends what is due; returns what has begun.
+    pub(crate) fn apply(
+        &mut self,
+        sim: &mut Sim<'_>,
+        skews: &[Skew],
+        history: &History,
+    ) -> Vec<Kind> {
+        let mut begun = Vec::new();
         let now = sim.elapsed();
         for fault in &mut self.list {
             if fault.begun && !fault.ended && fault.until <= now {
@@ -114,8 +122,10 @@ impl Faults {
                 fault.begun = true;
                 history.note_fault(&format!("fault: {:?}", fault.kind));
                 fault.kind.begin(sim, skews);
+                begun.push(fault.kind.clone());
             }
         }
+        begun
     }
 
     /// Whether a connection between these may have ended, or been silent, at this time.
@@ -127,10 +137,15 @@ impl Faults {
         })
     }
 
-    /// When the chat service was killed.
-    pub(crate) fn ends_of_chat(&self) -> impl Iterator<Item = Duration> {
-        let is_end = |fault: &&Fault| fault.kind == Kind::Down { host: "chat".to_owned() };
-        self.list.iter().filter(is_end).map(|fault| fault.from)
+    /// When some of the logs was lost.
+    pub(crate) fn losses(&self, durability: Durability) -> impl Iterator<Item = Duration> {
+        let kill = Kind::Down { host: "chat".to_owned() };
+        let is_loss = move |kind: &Kind| match durability {
+            Durability::Memory => *kind == kill || *kind == Kind::PowerCut,
+            Durability::Disk => *kind == Kind::PowerCut,
+            Durability::DiskFsync => false,
+        };
+        self.list.iter().filter(move |fault| is_loss(&fault.kind)).map(|fault| fault.from)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -148,6 +163,13 @@ impl Kind {
     fn begin(&self, sim: &mut Sim<'_>, skews: &[Skew]) {
         match self {
             Self::Down { host } => sim.crash(host.as_str()),
+            Self::PowerCut => {
+                // What the system sends for a process that is killed, it does not send here.
+                let others: Vec<String> = (0..EDGES).map(|edge| format!("edge-{edge}")).collect();
+                others.iter().for_each(|edge| sim.partition("chat", edge.as_str()));
+                sim.crash("chat");
+                others.iter().for_each(|edge| sim.repair("chat", edge.as_str()));
+            }
             Self::Cut { a, b } => sim.partition(a.as_str(), b.as_str()),
             Self::OneWay { from, to } => sim.partition_oneway(from.as_str(), to.as_str()),
             Self::Held { a, b } => sim.hold(a.as_str(), b.as_str()),
@@ -162,6 +184,7 @@ impl Kind {
     fn end(&self, sim: &mut Sim<'_>, skews: &[Skew]) {
         match self {
             Self::Down { host } => sim.bounce(host.as_str()),
+            Self::PowerCut => sim.bounce("chat"),
             Self::Cut { a, b } => sim.repair(a.as_str(), b.as_str()),
             Self::OneWay { from, to } => sim.repair_oneway(from.as_str(), to.as_str()),
             Self::Held { a, b } => sim.release(a.as_str(), b.as_str()),
@@ -177,22 +200,37 @@ impl Kind {
         match self {
             Self::Cut { a, b } | Self::Held { a, b } | Self::Slow { a, b } => Some((a, b)),
             Self::OneWay { from, to } => Some((from, to)),
-            Self::Down { .. } | Self::Skewed { .. } => None,
+            Self::Down { .. } | Self::PowerCut | Self::Skewed { .. } => None,
         }
     }
 
     fn breaks(&self, edge: &str, clients: &str) -> bool {
         match self {
             Self::Down { host } => host == edge,
-            Self::Skewed { .. } => false,
+            Self::PowerCut | Self::Skewed { .. } => false,
             Self::Cut { .. } | Self::Held { .. } | Self::Slow { .. } | Self::OneWay { .. } => self
                 .link()
                 .is_some_and(|(a, b)| [a, b].contains(&edge) && [a, b].contains(&clients)),
         }
     }
 
+    fn concerns_chat(&self) -> bool {
+        match self {
+            Self::PowerCut => true,
+            Self::Down { host } => host == "chat",
+            Self::Cut { .. }
+            | Self::OneWay { .. }
+            | Self::Held { .. }
+            | Self::Slow { .. }
+            | Self::Skewed { .. } => self.link().is_some_and(|(a, b)| a == "chat" || b == "chat"),
+        }
+    }
+
     fn concerns_the_same(&self, other: &Self) -> bool {
         match (self, other) {
+            // It takes the service down, and its links.
+            (Self::PowerCut, _) => other.concerns_chat(),
+            (_, Self::PowerCut) => self.concerns_chat(),
             (Self::Down { host }, Self::Down { host: other }) => host == other,
             (Self::Skewed { host, .. }, Self::Skewed { host: other, .. }) => host == other,
             _ => match (self.link(), other.link()) {
@@ -205,7 +243,8 @@ impl Kind {
 
 fn draw(random: &mut Random) -> Kind {
     let (a, b) = draw_link(random);
-    match random.below(14) {
+    match random.below(16) {
+        14 | 15 => Kind::PowerCut,
         0..3 => Kind::Down { host: "chat".to_owned() },
         3 | 4 => Kind::Down { host: format!("edge-{}", random.below(EDGES as u64)) },
         5 => Kind::Down { host: "auth".to_owned() },

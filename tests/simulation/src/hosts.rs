@@ -47,10 +47,9 @@ struct EdgeArgs {
 }
 
 /// Runs the chat service.
-pub(crate) async fn chat(history_count_max: u64, skew: Skew) -> turmoil::Result {
-    let count = history_count_max.to_string();
-    let args = ["chat", "--chat-workers=2", "--chat-history-count-max", &count];
-    let ChatArgs { config } = ChatArgs::try_parse_from(args)?;
+pub(crate) async fn chat(args: Vec<String>, skew: Skew) -> turmoil::Result {
+    let first = ["chat", "--chat-workers=2"].map(str::to_owned);
+    let ChatArgs { config } = ChatArgs::try_parse_from(first.into_iter().chain(args))?;
     let (_trigger, shutdown) = Shutdown::new();
     let _clock = follow(skew);
     let connections = accept(50052).await?.map(io::Result::Ok);

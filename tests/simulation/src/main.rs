@@ -11,6 +11,7 @@ mod network;
 mod random;
 mod run;
 mod seeds;
+mod storage;
 mod trace;
 
 use std::process::ExitCode;

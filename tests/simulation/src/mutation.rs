@@ -14,6 +14,8 @@ pub(crate) enum Mutation {
     ShortLog,
     /// The log is lost with its process, where it should last.
     ForgetfulLog,
+    /// The disk has not what it says that it has.
+    LyingDisk,
     /// A message is sent twice.
     Doubled,
     /// A message is not sent.
@@ -57,7 +59,7 @@ impl Tampering {
         let is_answer = message["event"].is_null();
         let data = &mut message["data"];
         let fits = match mutation {
-            Mutation::ShortLog | Mutation::ForgetfulLog => false,
+            Mutation::ShortLog | Mutation::ForgetfulLog | Mutation::LyingDisk => false,
             Mutation::Doubled | Mutation::Swallowed | Mutation::Swapped | Mutation::Leaked => {
                 is_message
             }
@@ -74,7 +76,7 @@ impl Tampering {
             return passed;
         }
         match mutation {
-            Mutation::ShortLog | Mutation::ForgetfulLog => {}
+            Mutation::ShortLog | Mutation::ForgetfulLog | Mutation::LyingDisk => {}
             Mutation::Doubled => passed.push(text.to_owned()),
             Mutation::Swallowed | Mutation::Mute => passed.clear(),
             Mutation::Swapped => self.held = passed.pop(),

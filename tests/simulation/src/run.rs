@@ -6,14 +6,15 @@ use tokio::task::JoinSet;
 use turmoil::Sim;
 
 use crate::{
-    checker::{self, Memory},
+    checker,
     client::Client,
     determinism,
-    faults::{CLIENT_HOSTS, Faults, service_hosts},
+    faults::{CLIENT_HOSTS, Faults, Kind, service_hosts},
     history::{History, Phase},
     hosts::{self, Skew},
     mutation::{Mutation, Tampering},
     random::Random,
+    storage::{Durability, Storage},
     trace::Trace,
 };
 
@@ -50,6 +51,9 @@ pub(crate) struct Outcome {
 
 /// Runs a seed to its end.
 pub(crate) fn run(seed: u64, mutation: Option<Mutation>, prints: bool) -> Outcome {
+    // Before the process gives out the same names each time.
+    let storage =
+        Storage::new(seed, mutation == Some(Mutation::LyingDisk)).expect("a directory can be made");
     determinism::begin(seed);
     let history = History::new(CLIENTS, prints);
     let mut faults = Faults::plan(&mut Random::new(seed, 1), CHAOS_FROM, CHAOS_UNTIL);
@@ -63,16 +67,21 @@ pub(crate) fn run(seed: u64, mutation: Option<Mutation>, prints: bool) -> Outcom
         .tcp_capacity(512)
         .build();
     let skews: Vec<Skew> = service_hosts().iter().map(|_| Rc::new(Cell::new(0))).collect();
-    start_services(&mut sim, &skews, mutation);
+    start_services(&mut sim, &skews, &storage, mutation);
     start_clients(&mut sim, seed, mutation, &history);
 
-    let mut simulation = Simulation { sim, skews, history: Rc::clone(&history) };
+    let mut simulation = Simulation {
+        sim,
+        skews,
+        storage,
+        random: Random::new(seed, 2),
+        history: Rc::clone(&history),
+    };
     let failure = simulation.play(&mut faults);
 
     let events = history.events.borrow();
-    let lasts = mutation == Some(Mutation::ForgetfulLog);
-    let memory = if lasts { Memory::Lasts } else { Memory::Forgets };
-    let mut verdict = checker::check(&events, &faults, memory);
+    let durability = simulation.durability(mutation);
+    let mut verdict = checker::check(&events, &faults, durability);
     verdict.violations.extend(failure);
     Outcome {
         trace: Trace::hash(),
@@ -83,12 +92,22 @@ pub(crate) fn run(seed: u64, mutation: Option<Mutation>, prints: bool) -> Outcom
     }
 }
 
-fn start_services(sim: &mut Sim<'_>, skews: &[Skew], mutation: Option<Mutation>) {
+fn start_services(
+    sim: &mut Sim<'_>,
+    skews: &[Skew],
+    storage: &Storage,
+    mutation: Option<Mutation>,
+) {
     let history_count_max = if mutation == Some(Mutation::ShortLog) { 1 } else { 1000 };
+    let mut args = storage.args();
+    args.push(format!("--chat-history-count-max={history_count_max}"));
     for (host, skew) in service_hosts().into_iter().zip(skews) {
         let skew = Rc::clone(skew);
         match host.as_str() {
-            "chat" => sim.host(host, move || hosts::chat(history_count_max, Rc::clone(&skew))),
+            "chat" => {
+                let args = args.clone();
+                sim.host(host, move || hosts::chat(args.clone(), Rc::clone(&skew)));
+            }
             "auth" => sim.host(host, move || hosts::auth(Rc::clone(&skew))),
             _ => sim.host(host, move || hosts::edge(Rc::clone(&skew))),
         }
@@ -119,6 +138,9 @@ fn start_clients(sim: &mut Sim<'_>, seed: u64, mutation: Option<Mutation>, histo
 struct Simulation<'a> {
     sim: Sim<'a>,
     skews: Vec<Skew>,
+    storage: Storage,
+    /// For what a power cut leaves.
+    random: Random,
     history: Rc<History>,
 }
 
@@ -126,8 +148,12 @@ impl Simulation<'_> {
     /// Goes through all phases; returns why it could not.
     fn play(&mut self, faults: &mut Faults) -> Option<String> {
         while self.sim.elapsed() <= CHAOS_UNTIL {
-            let (skews, history) = (&self.skews, &self.history);
-            faults.apply(&mut self.sim, skews, history);
+            let begun = faults.apply(&mut self.sim, &self.skews, &self.history);
+            if begun.contains(&Kind::PowerCut)
+                && let Err(error) = self.storage.cut_power(&mut self.random)
+            {
+                return Some(format!("the power cannot be cut: {error}"));
+            }
             if let Err(failure) = self.step() {
                 return Some(failure);
             }
@@ -140,7 +166,7 @@ impl Simulation<'_> {
             }
         }
         // What goes away by itself may still be there, and is given its time.
-        while !checker::is_settled(&self.history.events.borrow(), faults) {
+        while !self.is_settled(faults) {
             if self.sim.elapsed() > deadline {
                 return None;
             }
@@ -155,6 +181,18 @@ impl Simulation<'_> {
             }
         }
         None
+    }
+
+    /// What the checker may take for granted.
+    fn durability(&self, mutation: Option<Mutation>) -> Durability {
+        match mutation {
+            Some(Mutation::ForgetfulLog) => Durability::DiskFsync,
+            _ => self.storage.durability,
+        }
+    }
+
+    fn is_settled(&self, faults: &Faults) -> bool {
+        checker::is_settled(&self.history.events.borrow(), faults, self.storage.durability)
     }
 
     /// Goes through one phase, until every client has done what it asks for.

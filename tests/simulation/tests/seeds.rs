@@ -53,9 +53,10 @@ fn assert_found_out(mutation: &str, violated: &str) {
 }
 
 #[test]
-fn a_log_that_is_too_short_or_forgets_is_found_out() {
+fn a_log_that_is_too_short_or_forgets_and_a_disk_that_lies_are_found_out() {
     assert_found_out("short-log", "I1");
     assert_found_out("forgetful-log", "I1");
+    assert_found_out("lying-disk", "I1");
 }
 
 #[test]

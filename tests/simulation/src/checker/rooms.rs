@@ -13,7 +13,8 @@ type Place = (String, Position);
 /// See the module. A hole, a double or another order shows as two answers to one question.
 #[derive(Debug, Default)]
 pub(super) struct Rooms {
-    next: BTreeMap<Place, Position>,
+    /// With the time when it was seen so.
+    next: BTreeMap<Place, (Position, Duration)>,
     previous: BTreeMap<Place, Position>,
     contents: BTreeMap<Place, Message>,
     first_seen: BTreeMap<Place, Duration>,
@@ -73,27 +74,37 @@ impl Rooms {
         (known != message).then(|| format!("{message:?} and {known:?} stand at the same position"))
     }
 
-    /// A client was given `position` right after `last`; tells who was given something else.
-    pub(super) fn note_next(&mut self, room: &str, last: &str, position: &str) -> Option<String> {
+    /// A client was given `position` right after `last`; tells who was given something else. `may` tells whether a log that
+    /// was set back between two times explains it: then something else may follow, but nothing on something else.
+    pub(super) fn note_next(
+        &mut self,
+        room: &str,
+        (last, position): (&str, &str),
+        now: Duration,
+        may: impl Fn(Duration, Duration) -> bool,
+    ) -> Option<String> {
         let from = (room.to_owned(), last.to_owned());
         let to = (room.to_owned(), position.to_owned());
-        let name = |place: &Position| {
-            let message = self.contents.get(&(room.to_owned(), place.clone()));
-            message.map_or_else(|| place.clone(), |message| message.id.clone())
+        let name = |place: &str| {
+            let message = self.contents.get(&(room.to_owned(), place.to_owned()));
+            message.map_or_else(|| place.to_owned(), |message| message.id.clone())
         };
-        let (last, position) = (last.to_owned(), position.to_owned());
         if last == position {
-            return Some(format!("in {room}, {} follows on itself", name(&position)));
+            return Some(format!("in {room}, {} follows on itself", name(position)));
         }
-        let next = self.next.entry(from).or_insert_with(|| position.clone());
-        if *next != position {
-            let (one, other) = (name(next), name(&position));
-            return Some(format!("in {room}, {} is followed by {one} and by {other}", name(&last)));
+        let next = self.next.entry(from).or_insert_with(|| (position.to_owned(), now));
+        if next.0 != position {
+            if !may(next.1, now) {
+                let (one, other) = (name(&next.0), name(position));
+                let text = format!("in {room}, {} is followed by {one} and by {other}", name(last));
+                return Some(text);
+            }
+            *next = (position.to_owned(), now);
         }
-        let previous = self.previous.entry(to).or_insert_with(|| last.clone());
-        if *previous != last {
-            let (one, other) = (name(previous), name(&last));
-            return Some(format!("in {room}, {} follows on {one} and on {other}", name(&position)));
+        let previous = self.previous.entry(to).or_insert_with(|| last.to_owned());
+        if previous != last {
+            let (one, other) = (name(previous), name(last));
+            return Some(format!("in {room}, {} follows on {one} and on {other}", name(position)));
         }
         None
     }
