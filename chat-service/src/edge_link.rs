@@ -24,7 +24,7 @@ pub(crate) use self::{
     instructions::{Audience, Emit, Instructions},
     lease::Lease,
     links::{LinkSettings, Links},
-    outbox::{Outbox, Ticket},
+    outbox::{OUTBOX_BYTES_MAX, Outbox, Ticket},
 };
 use self::{
     link::Attachment,

@@ -1,7 +1,8 @@
 //! Owns the rooms that fall to it: takes one command after the other, and so gives each room one order.
 //!
 //! Commands are taken in batches. What comes of a batch is let out when the log has committed what the batch appended: one
-//! wait for the disk serves them all, and nobody ever hears of an entry that the log does not keep.
+//! wait for the disk serves them all, and nobody ever hears of an entry that the log does not keep. Where much comes of a
+//! batch, it is let out in parts.
 
 mod catch_up;
 mod command;
@@ -124,6 +125,10 @@ impl<L: RoomLog> Worker<L> {
                     }
                     for command in batch.drain(..) {
                         self.handle(command, clock::unix_ms()).await;
+                        if self.effects.are_many() {
+                            self.commit().await;
+                            self.effects.wait_for_links().await;
+                        }
                     }
                     self.commit().await;
                 }

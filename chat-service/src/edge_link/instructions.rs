@@ -10,7 +10,9 @@ use crate::{room_key::RoomKey, room_log::Position, socket::SocketKey};
 #[derive(Debug, Default)]
 pub(crate) struct Instructions {
     traceparent: String,
-    list: Vec<wire::Instruction>,
+    /// Each with its size.
+    list: Vec<(wire::Instruction, usize)>,
+    bytes: usize,
 }
 
 /// An event on its way to clients. Its arguments are encoded once, for however many links.
@@ -42,7 +44,7 @@ pub(crate) enum Audience<'a> {
 
 impl Instructions {
     pub(crate) fn new(traceparent: String) -> Self {
-        Self { traceparent, list: Vec::new() }
+        Self { traceparent, ..Self::default() }
     }
 
     pub(crate) fn accept(&mut self, socket: SocketKey) {
@@ -111,7 +113,7 @@ impl Instructions {
 
     /// Whether these end with the answer to what they stem from, and are no more than so many.
     pub(super) fn is_answer(&self, count_max: usize) -> bool {
-        let last = self.list.last().and_then(|last| last.kind.as_ref());
+        let last = self.list.last().and_then(|(last, _)| last.kind.as_ref());
         self.list.len() <= count_max && matches!(last, Some(Kind::Acknowledge(_)))
     }
 
@@ -119,17 +121,22 @@ impl Instructions {
         &self.traceparent
     }
 
+    /// What they take of an outbox.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The instructions, each with its size.
     pub(super) fn into_sized(self) -> impl Iterator<Item = (wire::Instruction, usize)> {
-        self.list.into_iter().map(|instruction| {
-            let bytes = instruction.encoded_len();
-            (instruction, bytes)
-        })
+        self.list.into_iter()
     }
 
     fn push(&mut self, kind: Kind) {
-        self.list
-            .push(wire::Instruction { traceparent: self.traceparent.clone(), kind: Some(kind) });
+        let traceparent = self.traceparent.clone();
+        let instruction = wire::Instruction { traceparent, kind: Some(kind) };
+        let bytes = instruction.encoded_len();
+        self.bytes += bytes;
+        self.list.push((instruction, bytes));
     }
 }
 

@@ -41,6 +41,8 @@ struct Shared {
     /// Held for a few lines at a time, never across an await.
     queue: Mutex<Queue>,
     changed: Notify,
+    /// Something was confirmed, or the life is over.
+    freed: Notify,
 }
 
 /// One piece of work, such as an event. When dropped, it is done with, and what came of it is in the outbox.
@@ -129,7 +131,8 @@ struct Progress {
 
 impl Outbox {
     pub(crate) fn new(link: LinkKey) -> Self {
-        let shared = Shared { link, queue: Mutex::default(), changed: Notify::new() };
+        let (changed, freed) = (Notify::new(), Notify::new());
+        let shared = Shared { link, queue: Mutex::default(), changed, freed };
         Self { shared: Arc::new(shared) }
     }
 
@@ -184,6 +187,14 @@ impl Outbox {
         batches.flat_map(|batch| batch.instructions).collect()
     }
 
+    /// As [`take_instructions`](Self::take_instructions), and confirms them at once.
+    #[cfg(test)]
+    pub(crate) fn take_confirmed(&self) -> Vec<wire::Instruction> {
+        let batches: Vec<_> = std::iter::from_fn(|| self.take_batch()).collect();
+        self.confirm(batches.iter().map(|batch| batch.bytes).sum());
+        batches.into_iter().flat_map(|batch| batch.instructions).collect()
+    }
+
     pub(super) fn take_batch(&self) -> Option<Batch> {
         self.queue().take_batch()
     }
@@ -191,6 +202,18 @@ impl Outbox {
     /// Frees what the edge has confirmed.
     pub(super) fn confirm(&self, bytes: usize) {
         self.queue().bytes -= bytes;
+        self.shared.freed.notify_waiters();
+    }
+
+    /// Waits until the edge has confirmed all but half of what the outbox holds, or the life is over.
+    pub(crate) async fn has_room_again(&self) {
+        loop {
+            let freed = self.shared.freed.notified();
+            if self.is_closed() || self.queue().bytes < OUTBOX_BYTES_BUSY {
+                return;
+            }
+            freed.await;
+        }
     }
 
     /// How many volatile instructions were dropped since the last time.
@@ -203,11 +226,13 @@ impl Outbox {
         let mut queue = self.queue();
         queue.state = QueueState::Closed;
         queue.waiting.clear();
+        self.shared.freed.notify_waiters();
     }
 
     /// Ends this life from the side of a worker, because the edge cannot be sent all that it should.
     pub(crate) fn break_off(&self) {
         self.change(|queue| queue.break_off(Breakage::Loss));
+        self.shared.freed.notify_waiters();
     }
 
     pub(crate) fn standing(&self) -> Standing {
@@ -225,7 +250,7 @@ impl Outbox {
     }
 
     /// Waits until something has changed since the last wait.
-    pub(super) fn changed(&self) -> Notified<'_> {
+    pub(crate) fn changed(&self) -> Notified<'_> {
         self.shared.changed.notified()
     }
 

@@ -1,21 +1,32 @@
 //! Holds back what came of a batch of commands until the log has committed what they appended.
 
-use std::mem;
+use std::{mem, time::Duration};
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time};
 
 use super::{Present, Published, RoomSummary};
 use crate::{
     client_event::ClientEvent,
-    edge_link::{Instructions, Outbox, Ticket},
+    edge_link::{Instructions, OUTBOX_BYTES_MAX, Outbox, Ticket},
     room_key::RoomKey,
     room_log::{Gap, LogFailed, Page},
+    socket::LinkKey,
 };
+
+/// Most bytes for one link that are held back, and that it is sent without a look at whether it keeps up.
+const LINK_BYTES_MAX: usize = OUTBOX_BYTES_MAX / 4;
+
+/// How long a link that has got so much may take to make room for more. One that needs longer does not keep up.
+const ROOM_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// What is to be seen outside of the worker, in the order in which it came about.
 #[derive(Debug, Default)]
 pub(super) struct Effects {
     list: Vec<Effect>,
+    /// How many bytes each link has got since it was last waited for.
+    link_bytes: foldhash::HashMap<LinkKey, usize>,
+    /// Those that have got too much to be sent more unseen.
+    overdue: Vec<Outbox>,
 }
 
 /// One of them. Events and tickets take effect when they are dropped.
@@ -39,15 +50,18 @@ pub(super) enum Reply {
 
 impl Effects {
     pub(super) fn finish_event(&mut self, event: ClientEvent) {
+        self.count(event.ticket.outbox(), &event.ticket.instructions);
         self.list.push(Effect::Event(event));
     }
 
     pub(super) fn finish_ticket(&mut self, ticket: Ticket) {
+        self.count(ticket.outbox(), &ticket.instructions);
         self.list.push(Effect::Ticket(ticket));
     }
 
     /// Sends instructions that no event of that link has caused.
     pub(super) fn send(&mut self, outbox: &Outbox, instructions: Instructions) {
+        self.count(outbox, &instructions);
         self.list.push(Effect::Instructions(outbox.clone(), instructions));
     }
 
@@ -57,6 +71,41 @@ impl Effects {
 
     pub(super) fn reply(&mut self, reply: Reply) {
         self.list.push(Effect::Reply(reply));
+    }
+
+    fn count(&mut self, outbox: &Outbox, instructions: &Instructions) {
+        let bytes = self.link_bytes.entry(outbox.link()).or_default();
+        let before = *bytes;
+        *bytes += instructions.bytes();
+        if before < LINK_BYTES_MAX && *bytes >= LINK_BYTES_MAX {
+            self.overdue.push(outbox.clone());
+        }
+    }
+
+    /// Whether they are to be let out, and a link waited for, before there are more.
+    pub(super) fn are_many(&self) -> bool {
+        !self.overdue.is_empty()
+    }
+
+    /// Gives the links that have got much the time to send it: what comes at once from many others, or from services, must
+    /// not overflow the outbox of one that keeps up.
+    pub(super) async fn wait_for_links(&mut self) {
+        let overdue = mem::take(&mut self.overdue);
+        for outbox in &overdue {
+            self.link_bytes.remove(&outbox.link());
+        }
+        let all_have_room = async {
+            for outbox in &overdue {
+                outbox.has_room_again().await;
+            }
+        };
+        // Nobody waits longer for one that does not keep up; its outbox will overflow.
+        let _ = time::timeout(ROOM_TIMEOUT, all_have_room).await;
+    }
+
+    /// Forgets a link that is gone.
+    pub(super) fn forget(&mut self, link: LinkKey) {
+        self.link_bytes.remove(&link);
     }
 
     /// Lets them out.
@@ -110,23 +159,24 @@ impl Reply {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::atomic::{AtomicBool, Ordering},
-        time::Duration,
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
     };
 
+    use proto::edge::v1::{Instruction, instruction::Kind};
     use service_kit::trace::Tracer;
-    use tokio::time::Instant;
+    use tokio::{sync::mpsc, time::Instant};
 
     use super::*;
     use crate::{
-        edge_link::Outbox,
         room_log::{
             Appended, Durability, Limit, MemoryRoomLog, Position, Publication, Range, RoomLog,
             contract::{COUNT_MAX, keeping, publication, room},
         },
-        socket::LinkKey,
+        socket::{Socket, SocketKey},
         telemetry::Metrics,
+        user::User,
         worker::{Command, PresenceTerms, Publish, Query, Worker, WorkerSettings},
     };
 
@@ -235,5 +285,78 @@ mod tests {
         assert!(answer.await.is_err());
         assert!(hearing.standing().broken.is_some() && !hearing.standing().has_output);
         assert!(!idle.is_closed());
+    }
+
+    /// A socket in the room, and the outbox of its link.
+    async fn join(worker: &mut Worker<FragileLog>) -> Outbox {
+        let outbox = Outbox::new(LinkKey(1));
+        let user = User::parse("ann", "test", b"{}").unwrap();
+        let key = SocketKey { link: outbox.link(), handle: 1 };
+        let socket = Arc::new(Socket::new(key, "ann-1".into(), "/chat".into(), user));
+        worker.handle(Command::SocketMoved(outbox.extra_ticket(), socket, room()), 0).await;
+        worker.commit().await;
+        outbox
+    }
+
+    fn texts(instructions: Vec<Instruction>) -> impl Iterator<Item = String> {
+        let emits = instructions.into_iter().filter_map(|instruction| match instruction.kind {
+            Some(Kind::Emit(emit)) => Some(String::from_utf8(emit.args.to_vec()).unwrap()),
+            _ => None,
+        });
+        emits.filter_map(|args| Some(args.split_once("text\":\"")?.1.chars().take(3).collect()))
+    }
+
+    #[tokio::test]
+    async fn a_link_that_keeps_up_loses_nothing_of_a_large_batch() {
+        const COUNT: usize = 200;
+        let mut worker = worker();
+        let outbox = join(&mut worker).await;
+        let (queue, commands) = mpsc::channel(COUNT);
+        for number in 0..COUNT {
+            let (asker, _) = oneshot::channel();
+            let text = format!("{number:03}{}", "x".repeat(OUTBOX_BYTES_MAX / 50));
+            let publish = Publish::Logged {
+                room: room(),
+                publication: publication(&text),
+                latest_of: None,
+                trace: None,
+            };
+            queue.try_send(Command::Query(Box::new(Query::Publish(publish, asker)))).unwrap();
+        }
+        let worker = tokio::spawn(worker.run(commands));
+
+        let mut seen = Vec::new();
+        while seen.len() < COUNT {
+            let read = async {
+                let changed = outbox.changed();
+                seen.extend(texts(outbox.take_confirmed()));
+                changed.await;
+            };
+            time::timeout(Duration::from_secs(10), read).await.expect("nothing more comes");
+            assert_eq!(outbox.standing().broken, None, "after {} of {COUNT}", seen.len());
+        }
+        assert!(seen.iter().enumerate().all(|(n, text)| *text == format!("{n:03}")), "{seen:?}");
+        worker.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_long_for_a_link_that_does_not_keep_up() {
+        let mut worker = worker();
+        let outbox = join(&mut worker).await;
+        let large = "x".repeat(LINK_BYTES_MAX);
+        let begun_at = Instant::now();
+
+        for _ in 0..6 {
+            let mut instructions = Instructions::default();
+            let socket = SocketKey { link: outbox.link(), handle: 1 };
+            instructions.acknowledge(socket, 1, large.clone().into());
+            worker.effects.send(&outbox, instructions);
+            assert!(worker.effects.are_many());
+            worker.commit().await;
+            worker.effects.wait_for_links().await;
+        }
+
+        assert!(outbox.is_closed());
+        assert!(begun_at.elapsed() <= 3 * ROOM_TIMEOUT, "{:?}", begun_at.elapsed());
     }
 }

@@ -118,6 +118,7 @@ impl<L: RoomLog> Worker<L> {
 
     /// Its users have been gone for the grace of the link already: no other one is added.
     pub(super) fn handle_link_gone(&mut self, link: LinkKey) {
+        self.effects.forget(link);
         let Some(gone) = self.links.remove(&link) else { return };
         let now = Instant::now();
         let rooms: HashSet<RoomKey> = gone.sockets.into_values().flatten().collect();
