@@ -7,6 +7,7 @@ import { connect } from "node:net";
 /** Starts one in front of these addresses. */
 export async function startBalancer(targets) {
   const sockets = new Set();
+  const places = new Map();
   let turn = 0;
   const at = (index) => {
     const [host, port] = targets[index % targets.length].split(":");
@@ -38,24 +39,32 @@ export async function startBalancer(targets) {
     upstream.end(body);
   }
 
-  function tunnel(request, client, head) {
-    const upstream = connect(at((turn += 1)), () => {
+  function tunnel(request, client, head, { index, tried }) {
+    const upstream = connect(at(index));
+    upstream.on("connect", () => {
+      places.set(request.headers["x-client"], index % targets.length);
       const lines = [];
-      for (let index = 0; index < request.rawHeaders.length; index += 2) {
-        lines.push(`${request.rawHeaders[index]}: ${request.rawHeaders[index + 1]}`);
+      for (let line = 0; line < request.rawHeaders.length; line += 2) {
+        lines.push(`${request.rawHeaders[line]}: ${request.rawHeaders[line + 1]}`);
       }
       upstream.write([`${request.method} ${request.url} HTTP/1.1`, ...lines, "", ""].join("\r\n"));
       upstream.write(head);
       client.pipe(upstream).pipe(client);
     });
-    for (const [one, other] of [[client, upstream], [upstream, client]]) {
-      one.on("error", () => other.destroy());
-      one.on("close", () => other.destroy());
-    }
+    upstream.on("error", (error) => {
+      const goesOn = error.code === "ECONNREFUSED" && tried < targets.length;
+      if (goesOn) tunnel(request, client, head, { index: index + 1, tried: tried + 1 });
+      else client.destroy();
+    });
+    upstream.on("close", () => {
+      if (upstream.bytesWritten > 0) client.destroy();
+    });
+    client.on("error", () => upstream.destroy());
+    client.on("close", () => upstream.destroy());
   }
 
   const server = createServer(forward);
-  server.on("upgrade", tunnel);
+  server.on("upgrade", (request, client, head) => tunnel(request, client, head, { index: (turn += 1), tried: 1 }));
   server.on("connection", (socket) => {
     sockets.add(socket);
     socket.on("close", () => sockets.delete(socket));
@@ -64,6 +73,8 @@ export async function startBalancer(targets) {
   await once(server, "listening");
   return {
     url: `http://127.0.0.1:${server.address().port}`,
+    /** Which edge a client was brought to last that calls itself so in the header `x-client` of its WebSockets. */
+    placeOf: (client) => places.get(client),
     /** Lets the next request go to another edge than it would. */
     skip: () => {
       turn += 1;

@@ -10,13 +10,11 @@ import { after, describe, test } from "node:test";
 
 import { ask, connected, next, plainWebSocket } from "./clients.mjs";
 import { eventually, startThreeProcesses } from "./system.mjs";
+import { logged, share, sum, talk } from "./talk.mjs";
 
 const KILLS = Number(process.env.SOCKEYE_KILLS ?? 5);
 const MESSAGES_PER_SECOND = Number(process.env.SOCKEYE_MESSAGES_PER_SECOND ?? 400);
 const ROOMS = 8;
-const TICK_MS = 20;
-/** A member whose answers are late waits, as a client should. */
-const UNDER_WAY_MAX = 64;
 /** Longer than a busy machine takes to start a process. */
 const EVENT_TIMEOUT = "60s";
 
@@ -67,8 +65,8 @@ class StockMember extends Member {
     this.socket.emit("message", this.message(), (answer) => this.settle(sentAt, answer));
   }
 
-  async history(before) {
-    return ask(this.socket, "history", { room: this.room, limit: 1000, ...(before && { before }) });
+  history(page) {
+    return ask(this.socket, "history", { room: this.room, ...page });
   }
 
   close() {
@@ -110,37 +108,6 @@ class PlainMember extends Member {
   }
 }
 
-/** Has everyone talk, at this rate together, until it is told to stop. */
-function talk(members) {
-  let due = 0;
-  let turn = 0;
-  let last = performance.now();
-  const timer = setInterval(() => {
-    const now = performance.now();
-    due = Math.min(due + ((now - last) * MESSAGES_PER_SECOND) / 1000, MESSAGES_PER_SECOND);
-    last = now;
-    for (; due >= 1; due -= 1) {
-      const member = members[(turn += 1) % members.length];
-      if (member.underWay < UNDER_WAY_MAX) member.say();
-    }
-  }, TICK_MS);
-  return () => clearInterval(timer);
-}
-
-const sum = (members, count) => members.reduce((total, member) => total + count(member), 0);
-
-/** All that a room's log has, oldest first. */
-async function logged(member) {
-  const pages = [];
-  let before;
-  for (;;) {
-    const { messages, more } = await member.history(before);
-    pages.unshift(messages.map(({ text }) => text));
-    if (!more) return pages.flat();
-    before = messages[0].position;
-  }
-}
-
 function assertAccounted(members, log) {
   for (const member of members) {
     assert.deepEqual(member.errors, [], `${member.name}: all is acknowledged`);
@@ -178,7 +145,7 @@ describe("a chat service that is killed under traffic", () => {
     }
 
     const startedAt = performance.now();
-    const stop = talk(members);
+    const stop = talk(members, MESSAGES_PER_SECOND);
     cleanUp.push(stop);
     const acknowledged = () => sum(members, (member) => member.answered);
     const progress = async () => {
@@ -200,10 +167,10 @@ describe("a chat service that is killed under traffic", () => {
       const here = members.filter((member) => member.room === `room-${room}`);
       const total = sum(here, (member) => member.sent);
       await eventually("everyone has seen everything", () => here.every(({ seen }) => seen.length >= total));
-      assertAccounted(here, await logged(here[0]));
+      assertAccounted(here, await logged((page) => here[0].history(page)));
     }
-    const stalls = members.flatMap((member) => member.stalls).sort((a, b) => a - b);
-    const at = (share) => `${Math.round(stalls[Math.floor((stalls.length - 1) * share)])} ms`;
+    const stalls = members.flatMap((member) => member.stalls);
+    const at = (part) => `${share(stalls, part)} ms`;
     const repeats = await system.count("sockeye_edge_repeated_events_total");
     context.diagnostic(
       `${stalls.length} messages at ${Math.round(rate)}/s, ${repeats} sent again; from message to ack: ` +

@@ -144,8 +144,8 @@ export async function startThreeProcesses({ edge: flags = [], chat: chatFlags = 
 }
 
 /** Two edges that know each other, in front of one chat service and one auth service. */
-export async function startTwoEdges({ edge: flags = [] } = {}) {
-  const { auth, chat, flags: fixed } = await startBehindEdges();
+export async function startTwoEdges({ edge: flags = [], chat: chatFlags = [] } = {}) {
+  const { auth, chat, flags: fixed } = await startBehindEdges({ chat: chatFlags });
   const addresses = [await ownAddress(), await ownAddress()];
   const peers = addresses.map((address, number) => `--edge-peer=${number}=http://${address}`);
   const edges = [];
