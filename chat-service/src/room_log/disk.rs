@@ -157,14 +157,16 @@ impl DiskRoomLog {
             .map_err(|()| LogFailed)
     }
 
-    /// Has the room held if it has a log.
+    /// Has the room held if it has a log, in the place of others that were not used for longer.
     async fn hold(&self, room: &RoomKey) -> Result<(), LogFailed> {
         if self.state().holds(room) {
             return Ok(());
         }
         let key = room.clone();
         if let Some(held) = self.ask(move |store| load::room(store, &key)).await? {
-            self.state().hold(room, held);
+            let mut rooms = self.state();
+            rooms.hold(room, held);
+            rooms.release(self.shared.bounds.held_bytes_max);
         }
         Ok(())
     }
@@ -180,14 +182,15 @@ impl DiskRoomLog {
         &self,
         Changes { batch, rooms, has_appended }: Changes,
     ) -> Result<(), LogFailed> {
-        if batch.is_empty() {
-            return Ok(());
+        let committed = match batch.is_empty() {
+            true => Ok(()),
+            false => self.shared.store.commit(batch).await,
+        };
+        let mut state = self.state();
+        if committed.is_err() {
+            state.forget(&rooms);
         }
-        let committed = self.shared.store.commit(batch).await;
-        match committed {
-            Ok(()) => self.state().release(self.shared.bounds.held_bytes_max),
-            Err(LogFailed) => self.state().forget(&rooms),
-        }
+        state.release(self.shared.bounds.held_bytes_max);
         if has_appended { committed } else { Ok(()) }
     }
 

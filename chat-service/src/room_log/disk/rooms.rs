@@ -71,6 +71,8 @@ impl Rooms {
     }
 
     pub(super) fn hold(&mut self, key: &RoomKey, room: HeldRoom) {
+        self.uses += 1;
+        let room = HeldRoom { last_use: self.uses, ..room };
         self.held_bytes += room.history.bytes();
         self.held.insert(key.clone(), room);
     }
@@ -95,6 +97,7 @@ impl Rooms {
         now_ms: u64,
         retention: &Retention,
     ) -> Option<&History> {
+        self.note_use(key);
         self.change(key, |history| history.trim(now_ms, retention))?;
         self.held.get(key).map(|room| &room.history)
     }
@@ -111,6 +114,7 @@ impl Rooms {
             let (number, start) = new();
             self.hold(key, HeldRoom::new(number, start));
         }
+        self.note_use(key);
         let author = publication.author.clone();
         let number = self.held.get(key)?.number;
         let mut appended = None;
@@ -130,6 +134,13 @@ impl Rooms {
         appended
     }
 
+    fn note_use(&mut self, key: &RoomKey) {
+        self.uses += 1;
+        if let Some(room) = self.held.get_mut(key) {
+            room.last_use = self.uses;
+        }
+    }
+
     fn change(&mut self, key: &RoomKey, change: impl FnOnce(&mut History)) -> Option<()> {
         let mut batch = mem::take(&mut self.batch);
         let changed = self.change_with(key, &mut batch, |history, _| change(history));
@@ -144,9 +155,7 @@ impl Rooms {
         batch: &mut Batch,
         change: impl FnOnce(&mut History, &mut Batch),
     ) -> Option<()> {
-        self.uses += 1;
         let room = self.held.get_mut(key)?;
-        room.last_use = self.uses;
         let (before, bytes) = (room.history.before().offset, room.history.bytes());
         change(&mut room.history, batch);
         self.held_bytes = self.held_bytes + room.history.bytes() - bytes;
@@ -249,21 +258,36 @@ impl Rooms {
         }
     }
 
-    /// Holds fewer rooms, if they are too many bytes: an eighth less than may be, so that this is seldom done. Nothing may
-    /// wait to be committed.
+    /// Holds fewer rooms, if they are too many bytes: an eighth less than may be, so that this is seldom done. Those whose
+    /// changes wait to be committed are kept, and the one that was used last: whoever has asked for it is about to read.
     pub(super) fn release(&mut self, bytes_max: usize) {
         if self.held_bytes <= bytes_max {
             return;
         }
-        let mut quiet: Vec<(u64, RoomKey)> =
-            self.held.iter().map(|(key, room)| (room.last_use, key.clone())).collect();
-        quiet.sort_unstable_by_key(|(last_use, _)| *last_use);
-        for (_, key) in quiet {
+        let mut quiet: Vec<(u64, bool, RoomKey)> = (self.held.iter())
+            .map(|(key, room)| (room.last_use, room.is_touched, key.clone()))
+            .collect();
+        quiet.sort_unstable_by_key(|(last_use, ..)| *last_use);
+        quiet.pop();
+        for (_, is_touched, key) in quiet {
             if self.held_bytes <= bytes_max - bytes_max / 8 {
                 return;
             }
-            self.forget(&[key]);
+            if !is_touched {
+                self.forget(&[key]);
+            }
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn forget_all(&mut self) {
+        let rooms: Vec<RoomKey> = self.held.keys().cloned().collect();
+        self.forget(&rooms);
+    }
+
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes
     }
 
     #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub(super) mod crashes;
 mod faults;
+mod memory;
 mod restarts;
 
 use tempfile::TempDir;
@@ -55,7 +56,7 @@ impl TestLog {
             BetweenCalls::ForgetRooms => {
                 let log = log.as_ref().unwrap();
                 log.commit().await.unwrap();
-                log.state().release(0);
+                log.state().forget_all();
                 assert_eq!(log.state().held_count(), 0);
             }
             BetweenCalls::Restart => {
