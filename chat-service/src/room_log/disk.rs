@@ -137,6 +137,10 @@ impl DiskRoomLog {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn has_failed(&self) -> bool {
+        self.shared.store.health().has_failed()
+    }
+
     fn start(&self) -> Position {
         Position::start(self.shared.epoch.load(Ordering::Acquire))
     }
@@ -187,9 +191,7 @@ impl DiskRoomLog {
             false => self.shared.store.commit(batch).await,
         };
         let mut state = self.state();
-        if committed.is_err() {
-            state.forget(&rooms);
-        }
+        state.settle(&rooms, committed);
         state.release(self.shared.bounds.held_bytes_max);
         if has_appended { committed } else { Ok(()) }
     }
@@ -212,7 +214,7 @@ impl DiskRoomLog {
     async fn give_up_quiet_rooms(&self) -> Result<(), LogFailed> {
         let bytes_max = self.shared.bounds.stored_bytes_max;
         let mut from = None;
-        loop {
+        while !self.has_failed() {
             let DuePage { rooms, next } = self.due(from, u64::MAX).await;
             for (room, stored) in rooms {
                 if self.state().stored_bytes <= bytes_max - bytes_max / 8 {
@@ -222,10 +224,11 @@ impl DiskRoomLog {
             }
             self.write(self.take_changes()).await?;
             if next.is_none() || self.state().stored_bytes <= bytes_max - bytes_max / 8 {
-                return Ok(());
+                break;
             }
             from = next;
         }
+        Ok(())
     }
 }
 
@@ -247,7 +250,7 @@ impl RoomLog for DiskRoomLog {
         publication: Publication,
         now_ms: u64,
     ) -> Result<Appended, LogFailed> {
-        if self.shared.store.health().has_failed() {
+        if self.has_failed() {
             return Err(LogFailed);
         }
         self.hold(room).await?;
@@ -304,11 +307,14 @@ impl RoomLog for DiskRoomLog {
     }
 
     async fn expire(&self, now_ms: u64, in_use: impl Fn(&RoomKey) -> bool + Send + Sync) {
+        if self.has_failed() {
+            return;
+        }
         self.state().trim_all(now_ms, |room| self.retention(room));
         // A failure is told to whoever appends.
         self.write(self.take_changes()).await.ok();
         let mut from = None;
-        loop {
+        while !self.has_failed() {
             let DuePage { rooms, next } = self.due(from, now_ms).await;
             for (room, stored) in rooms {
                 if in_use(&room) {

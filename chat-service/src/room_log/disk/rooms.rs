@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     room_key::RoomKey,
-    room_log::{Appended, Position, Publication, Retention, history::History},
+    room_log::{Appended, LogFailed, Position, Publication, Retention, history::History},
 };
 
 /// By how much the time at which a room gets too old may be noted too early. It spares writing it with each entry.
@@ -27,6 +27,8 @@ pub(super) struct Rooms {
     has_appended: bool,
     /// Of all rooms that fall to the worker, held or not.
     pub(super) stored_bytes: u64,
+    /// The same, as far as it is committed.
+    committed_bytes: u64,
 }
 
 /// A room that has a log.
@@ -63,7 +65,7 @@ impl HeldRoom {
 
 impl Rooms {
     pub(super) fn new(stored_bytes: u64) -> Self {
-        Self { stored_bytes, ..Self::default() }
+        Self { stored_bytes, committed_bytes: stored_bytes, ..Self::default() }
     }
 
     pub(super) fn holds(&self, key: &RoomKey) -> bool {
@@ -230,8 +232,9 @@ impl Rooms {
             batch.fsync |= fsync(key);
             let due_at_ms = due(key, room.history.last_at_ms());
             let earlier = room.stored.as_ref();
-            self.stored_bytes += room.history.bytes() as u64;
-            self.stored_bytes -= earlier.map_or(0, |stored| stored.bytes);
+            let earlier_bytes = earlier.map_or(0, |stored| stored.bytes);
+            self.stored_bytes =
+                (self.stored_bytes + room.history.bytes() as u64).saturating_sub(earlier_bytes);
             let noted = earlier.map(|stored| stored.due_at_ms);
             let noted = noted.filter(|noted| {
                 (due_at_ms.saturating_sub(DUE_EARLY_MS_MAX)..=due_at_ms).contains(noted)
@@ -249,8 +252,19 @@ impl Rooms {
         Changes { batch, rooms, has_appended: mem::take(&mut self.has_appended) }
     }
 
-    /// Forgets rooms whose changes could not be committed. What the store has of them holds.
-    pub(super) fn forget(&mut self, rooms: &[RoomKey]) {
+    /// Takes note of what became of the changes that were handed over last, those of these rooms. Where they could not be
+    /// committed, what the store has of the rooms holds.
+    pub(super) fn settle(&mut self, rooms: &[RoomKey], committed: Result<(), LogFailed>) {
+        match committed {
+            Ok(()) => self.committed_bytes = self.stored_bytes,
+            Err(LogFailed) => {
+                self.stored_bytes = self.committed_bytes;
+                self.forget(rooms);
+            }
+        }
+    }
+
+    fn forget(&mut self, rooms: &[RoomKey]) {
         for key in rooms {
             if let Some(room) = self.held.remove(key) {
                 self.held_bytes -= room.history.bytes();

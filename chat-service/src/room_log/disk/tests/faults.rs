@@ -6,7 +6,12 @@ use std::{
 };
 
 use super::restarts::{append, copy, texts};
-use crate::room_log::{contract::room, disk::tests::*};
+use crate::room_log::{
+    contract::{TOO_LATE_MS, publication, room},
+    disk::tests::*,
+};
+
+const ALL: Limit = Limit { count: 1000, bytes: usize::MAX };
 
 /// Entries that are committed one by one.
 const COUNT: usize = 6;
@@ -53,8 +58,7 @@ fn journal_in(directory: &Path) -> PathBuf {
 /// What a damaged store still says, if it says anything.
 async fn said(directory: &Path) -> Option<Vec<String>> {
     let log = open_in(directory).await.ok()?;
-    let limit = Limit { count: 1000, bytes: usize::MAX };
-    log.read(&room(), Range::Newest, limit, 5).await.ok()?;
+    log.read(&room(), Range::Newest, ALL, 5).await.ok()?;
     Some(texts(&log).await)
 }
 
@@ -184,12 +188,64 @@ async fn fails_with_journal_on(device: &str) {
     assert_eq!(log.commit().await, Err(LogFailed));
 
     // It does not come back, reading goes on, and nobody sees what was not committed.
-    let again = log.append(&room(), crate::room_log::contract::publication("x"), 5).await;
+    let again = log.append(&room(), publication("x"), 5).await;
     assert_eq!((again.unwrap_err(), log.commit().await), (LogFailed, Ok(())));
     assert_eq!(texts(&log).await, ["kept"]);
     assert_eq!(log.end(&room()).await, kept.position);
     drop(log);
     takes_more(directory.path()).await;
+}
+
+/// Has the store fail with the next write.
+async fn fill_disk(log: &DiskRoomLog) {
+    let full = File::options().append(true).open("/dev/full").unwrap();
+    log.shared.store.replace_journal_file(full).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_is_not_counted() {
+    let directory = new_directory();
+    let log = open_in(directory.path()).await.unwrap();
+    let other = RoomKey::parse("/chat", "other").unwrap();
+    for at_ms in 0..4 {
+        log.append(&room(), publication("x"), at_ms).await.unwrap();
+    }
+    log.append(&other, publication("y"), TOO_LATE_MS).await.unwrap();
+    log.commit().await.unwrap();
+    let (stored_bytes, start) = (log.state().stored_bytes, log.start());
+    fill_disk(&log).await;
+    append(&log, "lost").await;
+    assert_eq!(log.commit().await, Err(LogFailed));
+
+    for _ in 0..10 {
+        log.expire(TOO_LATE_MS + 2, |_| false).await;
+        let page = log.read(&room(), Range::Newest, ALL, TOO_LATE_MS + 2).await.unwrap();
+        assert_eq!(page.entries.len(), 1, "reading drops what is too old");
+        assert_eq!(log.commit().await, Ok(()));
+        assert_eq!(log.state().stored_bytes, stored_bytes);
+    }
+
+    assert_eq!(log.start(), start, "nothing was given up");
+}
+
+#[tokio::test]
+async fn rooms_are_not_given_up_for_others_where_nothing_can_be_written() {
+    let directory = new_directory();
+    let bounds = DiskBounds { stored_bytes_max: 1024, ..BOUNDS };
+    let logs = DiskRoomLog::open(directory.path(), 7, keeping(COUNT_MAX), bounds, 1).await.unwrap();
+    let log = &logs[0];
+    let kept = append(log, "kept").await;
+    log.commit().await.unwrap();
+    fill_disk(log).await;
+    let large = Publication { payload: vec![b' '; 2048].into(), ..publication("large") };
+    log.append(&room(), large, 5).await.unwrap();
+    assert_eq!(log.commit().await, Err(LogFailed));
+
+    log.state().stored_bytes = 2048;
+    assert_eq!(log.commit().await, Ok(()));
+
+    assert_eq!(log.start().epoch, kept.position.epoch);
+    assert_eq!(texts(log).await, ["kept"]);
 }
 
 async fn takes_more(directory: &Path) {
