@@ -2,7 +2,11 @@
 
 use std::{
     io,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
 };
 
 use metrics::{Counter, Gauge, counter, gauge};
@@ -50,6 +54,18 @@ impl Health {
     pub(super) fn count_damaged(&self, error: &(dyn std::error::Error + 'static)) {
         self.damaged.increment(1);
         tracing::error!(error, "a part of the data directory is damaged and is not served");
+    }
+}
+
+/// Is held by a thread that writes: without it nothing is written either.
+#[derive(Debug)]
+pub(super) struct FailOnPanic(pub(super) Arc<Health>);
+
+impl Drop for FailOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.fail(&io::Error::other("a thread that writes it has panicked"));
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::{
     batch::{self, Batch},
     crash_points::{CrashPoints, Place},
-    health::Health,
+    health::{FailOnPanic, Health},
     journal::{self, Journal},
     store::Tree,
 };
@@ -62,6 +62,7 @@ impl Writer {
 
     /// Ends when nobody can send requests any more, with nothing left in the journal.
     pub(super) fn run(mut self, requests: &mpsc::Receiver<Request>) {
+        let _guard = FailOnPanic(Arc::clone(&self.health));
         let mut group = Vec::new();
         while let Ok(first) = requests.recv() {
             group.push(first);
@@ -132,6 +133,7 @@ impl Flusher {
     }
 
     pub(super) fn run(self, sealed: &mpsc::Receiver<u64>) {
+        let _guard = FailOnPanic(Arc::clone(&self.health));
         while let Ok(number) = sealed.recv() {
             if let Err(error) = self.flush(number) {
                 // The journals stay: nothing that was confirmed is only in memory.

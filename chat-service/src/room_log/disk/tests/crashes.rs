@@ -7,9 +7,12 @@ use std::{
 };
 
 use super::restarts::{append, copy, texts};
-use crate::room_log::disk::{
-    crash_points::Place,
-    tests::{new_directory, *},
+use crate::room_log::{
+    contract::{publication, room},
+    disk::{
+        crash_points::Place,
+        tests::{new_directory, *},
+    },
 };
 
 /// Enough for several journals.
@@ -24,6 +27,8 @@ struct Listener {
     seen: Mutex<Seen>,
     /// The thread that writes the tree's files has finished.
     is_quiet: Condvar,
+    /// Whoever comes here panics, and nothing is copied.
+    panics_at: Option<Place>,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +53,10 @@ struct Crash {
 pub(in crate::room_log::disk) fn pass(directory: &Path, place: Place) {
     let listener = LISTENERS.lock().unwrap().get(directory).cloned();
     let Some(listener) = listener else { return };
+    if let Some(panics_at) = listener.panics_at {
+        assert_ne!(place, panics_at, "asked for");
+        return;
+    }
     let mut seen = listener.seen.lock().unwrap();
     let is_flusher = std::thread::current().name() == Some("room-log-tree");
     while seen.is_flushing && !is_flusher {
@@ -76,7 +85,11 @@ pub(in crate::room_log::disk) fn pass(directory: &Path, place: Place) {
 
 impl Listener {
     fn to(directory: &Path) -> Arc<Self> {
-        let listener = Arc::new(Self::default());
+        Self::default().listen_to(directory)
+    }
+
+    fn listen_to(self, directory: &Path) -> Arc<Self> {
+        let listener = Arc::new(self);
         LISTENERS.lock().unwrap().insert(directory.to_owned(), Arc::clone(&listener));
         listener
     }
@@ -153,5 +166,29 @@ async fn a_process_that_dies_while_it_recovers_from_a_crash_recovers_the_next_ti
     assert!(crashes.iter().any(|crash| crash.place == Place::Replayed));
     for crash in &crashes {
         survives(crash).await;
+    }
+}
+
+#[tokio::test]
+async fn a_thread_that_panics_ends_publishing_as_a_full_disk_does() {
+    for place in [Place::GroupWritten, Place::JournalSealed, Place::TreeFilesWritten] {
+        let directory = new_directory();
+        let log = open_in(directory.path()).await.unwrap();
+        append(&log, "kept").await;
+        log.commit().await.unwrap();
+        Listener { panics_at: Some(place), ..Listener::default() }.listen_to(directory.path());
+
+        let mut attempts = 0;
+        while !log.shared.store.health().has_failed() {
+            attempts += 1;
+            assert!(attempts < 10_000, "{place:?}: it goes on");
+            if log.append(&room(), publication("x"), 5).await.is_ok() {
+                log.commit().await.ok();
+            }
+        }
+
+        let refused = log.append(&room(), publication("x"), 5).await;
+        assert_eq!(refused, Err(LogFailed), "{place:?}");
+        assert!(!texts(&log).await.is_empty(), "{place:?}");
     }
 }
