@@ -1,7 +1,5 @@
 //! Reads rooms back from the store. Blocks.
 
-use bytes::Bytes;
-
 use super::{
     Share,
     batch::{Damaged, keys_with},
@@ -78,24 +76,26 @@ pub(super) fn end(store: &Store, key: &RoomKey) -> Result<Option<Position>, Read
     Ok(stored_room(store, key)?.map(|stored| stored.end()))
 }
 
-/// The rooms of a namespace, as far as they fall to a worker.
+/// The rooms of a namespace, as far as they fall to a worker, without those that are damaged.
 pub(super) fn rooms(
     store: &Store,
     namespace: &str,
     share: Share,
 ) -> Result<Vec<(RoomKey, Position)>, ReadStoreError> {
-    let mut rooms = Vec::new();
-    for item in store.scan(keys_with(&record::namespace_prefix(namespace))) {
+    let found = store.scan(keys_with(&record::namespace_prefix(namespace))).map(|item| {
         let (key, value) = item?;
         let room = record::room_of(&key)?;
-        if share.has(&room) {
-            rooms.push((room, StoredRoom::decode_from(value)?.end()));
+        if !share.has(&room) {
+            return Ok(None);
         }
-    }
-    Ok(rooms)
+        let end = StoredRoom::decode_from(value)?.end();
+        Ok(Some((room, end)))
+    });
+    found.filter_map(|found| undamaged(store, found).transpose()).collect()
 }
 
-/// A worker's rooms whose last entry gets too old before a time, as far as is known, in that order.
+/// A worker's rooms whose last entry gets too old before a time, as far as is known, in that order. What is damaged is
+/// passed over, so that it does not stand in the way of what comes behind it.
 pub(super) fn due(
     store: &Store,
     share: Share,
@@ -105,18 +105,42 @@ pub(super) fn due(
     let mut page = DuePage::default();
     let from = from.unwrap_or_else(record::due_prefix);
     for item in store.scan(from..record::due_key(before_ms, 0)) {
-        let (key, value): (_, Bytes) = item?;
+        let Some((key, value)) = undamaged(store, item.map(Some))? else { continue };
         if page.rooms.len() == DUE_PAGE {
             page.next = Some(key.to_vec());
             break;
         }
-        let room = record::named(&value)?;
-        if share.has(&room) {
-            let stored = stored_room(store, &room)?.ok_or(Damaged)?;
-            page.rooms.push((room, stored));
-        }
+        page.rooms.extend(undamaged(store, due_room(store, share, &value))?);
     }
     Ok(page)
+}
+
+/// The room that a text names, if it falls to a worker.
+fn due_room(
+    store: &Store,
+    share: Share,
+    name: &[u8],
+) -> Result<Option<(RoomKey, StoredRoom)>, ReadStoreError> {
+    let room = record::named(name)?;
+    if !share.has(&room) {
+        return Ok(None);
+    }
+    let stored = stored_room(store, &room)?.ok_or(Damaged)?;
+    Ok(Some((room, stored)))
+}
+
+/// Counts what is damaged, and takes it for nothing.
+fn undamaged<T>(
+    store: &Store,
+    found: Result<Option<T>, ReadStoreError>,
+) -> Result<Option<T>, ReadStoreError> {
+    match found {
+        Err(ReadStoreError::Damaged(damaged)) => {
+            store.health().count_damaged(&damaged);
+            Ok(None)
+        }
+        Ok(_) | Err(ReadStoreError::Read(_)) => found,
+    }
 }
 
 fn stored_room(store: &Store, key: &RoomKey) -> Result<Option<StoredRoom>, ReadStoreError> {
