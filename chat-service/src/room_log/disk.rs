@@ -31,7 +31,6 @@ pub(crate) use self::store::Threads;
 use self::{
     batch::Batch,
     load::DuePage,
-    record::StoredRoom,
     rooms::{Changes, Rooms},
     store::{ReadStoreError, Store},
 };
@@ -58,7 +57,10 @@ struct Shared {
     store: Store,
     namespaces: Arc<Namespaces>,
     bounds: DiskBounds,
+    /// The last that the store has. Positions may be of it: it is not used again after a crash.
     epoch: AtomicU64,
+    /// The last that a batch was given. It may not be committed yet.
+    epoch_reserved: AtomicU64,
     /// The highest number of a room.
     number: AtomicU64,
 }
@@ -118,12 +120,13 @@ impl DiskRoomLog {
             namespaces,
             bounds,
             epoch: AtomicU64::new(census.epoch.unwrap_or(epoch)),
+            epoch_reserved: AtomicU64::new(census.epoch.unwrap_or(epoch)),
             number: AtomicU64::new(census.number),
         });
         let log = |(worker, bytes)| Self {
             shared: Arc::clone(&shared),
             share: Share { worker, workers },
-            state: Mutex::new(Rooms::new(bytes)),
+            state: Mutex::new(Rooms::new(worker, bytes)),
         };
         Ok(census.bytes.into_iter().enumerate().map(log).collect())
     }
@@ -178,18 +181,22 @@ impl DiskRoomLog {
     fn take_changes(&self) -> Changes {
         let due = |room: &RoomKey, last_at_ms| due_at_ms(last_at_ms, self.retention(room));
         let fsync = |room: &RoomKey| self.durability(room) == Durability::DiskFsync;
-        self.state().take_changes(due, fsync)
+        let reserve = || self.shared.epoch_reserved.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
+        self.state().take_changes(due, fsync, reserve)
     }
 
     /// Tells whether everything was committed that had to be.
     async fn write(
         &self,
-        Changes { batch, rooms, has_appended }: Changes,
+        Changes { batch, rooms, has_appended, epoch }: Changes,
     ) -> Result<(), LogFailed> {
         let committed = match batch.is_empty() {
             true => Ok(()),
             false => self.shared.store.commit(batch).await,
         };
+        if let (Ok(()), Some(epoch)) = (committed, epoch) {
+            self.shared.epoch.fetch_max(epoch, Ordering::AcqRel);
+        }
         let mut state = self.state();
         state.settle(&rooms, committed);
         state.release(self.shared.bounds.held_bytes_max);
@@ -203,13 +210,6 @@ impl DiskRoomLog {
         page.unwrap_or_default()
     }
 
-    fn give_up(&self, room: &RoomKey, stored: &StoredRoom) {
-        let epoch = self.shared.epoch.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
-        let mut rooms = self.state();
-        rooms.give_up(room, stored);
-        rooms.put_epoch(self.share.worker, epoch);
-    }
-
     /// Gives up logs until an eighth of the bound is free, so that this is seldom done.
     async fn give_up_quiet_rooms(&self) -> Result<(), LogFailed> {
         let bytes_max = self.shared.bounds.stored_bytes_max;
@@ -220,7 +220,7 @@ impl DiskRoomLog {
                 if self.state().stored_bytes <= bytes_max - bytes_max / 8 {
                     break;
                 }
-                self.give_up(&room, &stored);
+                self.state().give_up(&room, &stored);
             }
             self.write(self.take_changes()).await?;
             if next.is_none() || self.state().stored_bytes <= bytes_max - bytes_max / 8 {
@@ -323,7 +323,7 @@ impl RoomLog for DiskRoomLog {
                 let due_at_ms = due_at_ms(stored.last_at_ms, self.retention(&room));
                 let is_empty = self.state().is_empty(&room).unwrap_or(due_at_ms < now_ms);
                 if is_empty {
-                    self.give_up(&room, &stored);
+                    self.state().give_up(&room, &stored);
                 } else if self.state().holds(&room) {
                     self.state().touch(&room);
                 } else {

@@ -17,6 +17,7 @@ const DUE_EARLY_MS_MAX: u64 = 60_000;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Rooms {
+    worker: usize,
     held: HashMap<RoomKey, HeldRoom>,
     held_bytes: usize,
     uses: u64,
@@ -25,6 +26,7 @@ pub(super) struct Rooms {
     /// The rooms that the batch changes.
     touched: Vec<RoomKey>,
     has_appended: bool,
+    has_given_up: bool,
     /// Of all rooms that fall to the worker, held or not.
     pub(super) stored_bytes: u64,
     /// The same, as far as it is committed.
@@ -48,6 +50,8 @@ pub(super) struct Changes {
     pub(super) rooms: Vec<RoomKey>,
     /// There are new entries among it.
     pub(super) has_appended: bool,
+    /// It begins once this is committed: logs were given up, and rooms that have none stand at another start from then on.
+    pub(super) epoch: Option<u64>,
 }
 
 impl HeldRoom {
@@ -64,8 +68,8 @@ impl HeldRoom {
 }
 
 impl Rooms {
-    pub(super) fn new(stored_bytes: u64) -> Self {
-        Self { stored_bytes, committed_bytes: stored_bytes, ..Self::default() }
+    pub(super) fn new(worker: usize, stored_bytes: u64) -> Self {
+        Self { worker, stored_bytes, committed_bytes: stored_bytes, ..Self::default() }
     }
 
     pub(super) fn holds(&self, key: &RoomKey) -> bool {
@@ -204,6 +208,7 @@ impl Rooms {
         self.batch.remove(&record::due_key(stored.due_at_ms, stored.number));
         self.batch.remove(&record::room_key(key));
         self.stored_bytes = self.stored_bytes.saturating_sub(stored.bytes);
+        self.has_given_up = true;
     }
 
     /// Notes when a room that is not held gets too old.
@@ -213,16 +218,13 @@ impl Rooms {
         record::put_room(&mut self.batch, key, &StoredRoom { due_at_ms, ..*stored });
     }
 
-    pub(super) fn put_epoch(&mut self, worker: usize, epoch: u64) {
-        self.batch.put(&record::epoch_key(worker), &epoch.to_be_bytes());
-    }
-
     /// Hands over what is to be committed. `due` says when the last entry of a room gets too old, `fsync` whether it must
-    /// survive a power cut.
+    /// survive a power cut, `reserve` which epoch comes next.
     pub(super) fn take_changes(
         &mut self,
         due: impl Fn(&RoomKey, u64) -> u64,
         fsync: impl Fn(&RoomKey) -> bool,
+        reserve: impl FnOnce() -> u64,
     ) -> Changes {
         let mut batch = mem::take(&mut self.batch);
         let rooms = mem::take(&mut self.touched);
@@ -249,7 +251,13 @@ impl Rooms {
             record::put_room(&mut batch, key, &stored);
             room.stored = Some(stored);
         }
-        Changes { batch, rooms, has_appended: mem::take(&mut self.has_appended) }
+        let epoch = mem::take(&mut self.has_given_up).then(reserve);
+        if let Some(epoch) = epoch {
+            // Rooms of every durability count from it.
+            batch.fsync = true;
+            batch.put(&record::epoch_key(self.worker), &epoch.to_be_bytes());
+        }
+        Changes { batch, rooms, has_appended: mem::take(&mut self.has_appended), epoch }
     }
 
     /// Takes note of what became of the changes that were handed over last, those of these rooms. Where they could not be

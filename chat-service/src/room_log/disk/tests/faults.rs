@@ -6,9 +6,12 @@ use std::{
 };
 
 use super::restarts::{append, copy, texts};
-use crate::room_log::{
-    contract::{TOO_LATE_MS, publication, room},
-    disk::tests::*,
+use crate::{
+    namespaces::NamespaceSettings,
+    room_log::{
+        contract::{AGE_MAX, TOO_LATE_MS, publication, room},
+        disk::tests::*,
+    },
 };
 
 const ALL: Limit = Limit { count: 1000, bytes: usize::MAX };
@@ -226,6 +229,30 @@ async fn what_cannot_be_written_is_not_counted() {
     }
 
     assert_eq!(log.start(), start, "nothing was given up");
+}
+
+#[tokio::test]
+async fn an_epoch_that_the_store_does_not_have_is_not_given_out() {
+    // The one takes nothing, the other everything but the order to have it on the disk.
+    for device in ["/dev/full", "/dev/null"] {
+        let directory = new_directory();
+        let settings = NamespaceSettings {
+            retention: Retention { count_max: COUNT_MAX, age_max: AGE_MAX },
+            durability: Durability::Disk,
+        };
+        let namespaces = Arc::new(Namespaces::alike(settings));
+        let logs = DiskRoomLog::open(directory.path(), 7, namespaces, BOUNDS, 1).await.unwrap();
+        append(&logs[0], "old").await;
+        logs[0].commit().await.unwrap();
+        let file = File::options().append(true).open(device).unwrap();
+        logs[0].shared.store.replace_journal_file(file).await;
+        let start = logs[0].start();
+
+        logs[0].expire(2 * TOO_LATE_MS, |_| false).await;
+
+        assert!(logs[0].has_failed(), "{device}");
+        assert_eq!(logs[0].start(), start, "{device}");
+    }
 }
 
 #[tokio::test]
