@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    mem,
     sync::Arc,
 };
 
@@ -28,6 +29,8 @@ pub(crate) struct Retained {
     /// Of all rooms. At the bound, those that were quiet longest are forgotten.
     bytes_max: usize,
     changes: u64,
+    /// Rooms with values out of entries that are not committed.
+    unconfirmed: Vec<RoomKey>,
 }
 
 /// Which value.
@@ -62,7 +65,7 @@ struct Values {
 
 impl Retained {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { rooms: HashMap::new(), bytes: 0, bytes_max, changes: 0 }
+        Self { rooms: HashMap::new(), bytes: 0, bytes_max, changes: 0, unconfirmed: Vec::new() }
     }
 
     /// Whether the values of a room are known, be it that there are none.
@@ -115,10 +118,29 @@ impl Retained {
             .filter(|value| !value.except_users.iter().any(|subject| **subject == *user.subject()))
     }
 
-    /// Forgets everything.
-    pub(crate) fn clear(&mut self) {
-        self.rooms.clear();
-        self.bytes = 0;
+    /// Notes that what is kept of a room may be out of an entry that is not committed yet.
+    pub(crate) fn note_unconfirmed(&mut self, room: &RoomKey) {
+        if self.unconfirmed.last() != Some(room) {
+            self.unconfirmed.push(room.clone());
+        }
+    }
+
+    /// Takes note that all entries are committed.
+    pub(crate) fn confirm(&mut self) {
+        self.unconfirmed.clear();
+    }
+
+    /// Forgets the rooms with values out of entries that could not be committed. What is in the log is found again.
+    pub(crate) fn forget_unconfirmed(&mut self) {
+        for room in mem::take(&mut self.unconfirmed) {
+            self.forget_room(&room);
+        }
+    }
+
+    fn forget_room(&mut self, room: &RoomKey) {
+        if let Some(values) = self.rooms.remove(room) {
+            self.bytes -= values.bytes + ROOM_OVERHEAD_BYTES;
+        }
     }
 
     /// Forgets rooms until an eighth of the bound is free, so that this is seldom done.
@@ -134,9 +156,7 @@ impl Retained {
             if self.bytes <= self.bytes_max - self.bytes_max / 8 {
                 return;
             }
-            if let Some(values) = self.rooms.remove(&room) {
-                self.bytes -= values.bytes + ROOM_OVERHEAD_BYTES;
-            }
+            self.forget_room(&room);
         }
     }
 }
@@ -315,7 +335,25 @@ mod tests {
         let values = &retained.rooms[&lobby];
         assert_eq!((values.slots.len(), values.by_change.len()), (1, 1));
         assert_eq!(retained.bytes - empty, values.bytes);
-        retained.clear();
+        retained.note_unconfirmed(&lobby);
+        retained.forget_unconfirmed();
         assert_eq!((retained.bytes, retained.knows(&lobby)), (0, false));
+    }
+
+    #[test]
+    fn only_rooms_whose_entries_could_not_be_committed_are_forgotten() {
+        let event = event("true");
+        let rooms = ["confirmed", "volatile", "lost"].map(room);
+        let mut retained = Retained::new(usize::MAX);
+        for room in &rooms {
+            retained.keep(room, (&event, ValueKey::Single), (&args("a"), &[]));
+        }
+        retained.note_unconfirmed(&rooms[0]);
+        retained.confirm();
+        retained.note_unconfirmed(&rooms[2]);
+
+        retained.forget_unconfirmed();
+
+        assert_eq!(rooms.map(|room| retained.knows(&room)), [true, true, false]);
     }
 }

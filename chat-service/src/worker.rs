@@ -147,12 +147,14 @@ impl<L: RoomLog> Worker<L> {
     /// Lets out what came of the batch.
     async fn commit(&mut self) {
         match self.log.commit().await {
-            Ok(()) => self.effects.release(),
+            Ok(()) => {
+                self.effects.release();
+                self.retained.confirm();
+            }
             Err(LogFailed) => {
                 tracing::error!("the log has failed: nothing is published any more");
                 self.effects.discard();
-                // Some of it may be what nobody may see. What is in the log is found again.
-                self.retained.clear();
+                self.retained.forget_unconfirmed();
             }
         }
     }

@@ -287,6 +287,24 @@ mod tests {
         assert!(!idle.is_closed());
     }
 
+    #[tokio::test]
+    async fn latest_values_of_rooms_that_the_failure_does_not_concern_are_kept() {
+        let mut worker = worker();
+        let rooms = ["confirmed", "untouched", "lost"];
+        let rooms = rooms.map(|name| RoomKey::parse("/chat", name).unwrap());
+        for room in &rooms {
+            worker.retained.begin(room);
+        }
+        worker.retained.note_unconfirmed(&rooms[0]);
+        worker.commit().await;
+        worker.retained.note_unconfirmed(&rooms[2]);
+
+        worker.log.fails.store(true, Ordering::Relaxed);
+        worker.commit().await;
+
+        assert_eq!(rooms.map(|room| worker.retained.knows(&room)), [true, true, false]);
+    }
+
     /// A socket in the room, and the outbox of its link.
     async fn join(worker: &mut Worker<FragileLog>) -> Outbox {
         let outbox = Outbox::new(LinkKey(1));

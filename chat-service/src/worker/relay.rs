@@ -121,6 +121,7 @@ impl<L: RoomLog> Worker<L> {
                 let args = self.deliver(room, &entry, cause);
                 if let Some((declared, key)) = latest_of {
                     self.load_latest(room, now_ms).await;
+                    self.retained.note_unconfirmed(room);
                     let kept = (&args, &*entry.except_users);
                     self.retained.keep(room, (&declared, key), kept);
                 }
