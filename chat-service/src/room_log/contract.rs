@@ -52,6 +52,7 @@ macro_rules! room_log_contract {
             takes_the_same_id_of_two_authors_for_two_publications,
             takes_the_name_of_an_event_for_nobodys_own,
             does_not_add_what_may_have_been_dropped,
+            does_not_add_what_may_have_gone_with_a_log,
             forgets_an_id_with_its_entry,
             times_never_go_back,
         );
@@ -338,6 +339,22 @@ pub(crate) async fn does_not_add_what_may_have_been_dropped(log: impl RoomLog) {
     assert_eq!(log.end(&room()).await, end);
     let later = log.append(&room(), repeated(3), 9).await.unwrap();
     assert!(matches!(later, Appended::New(_)), "what was dropped is older: {later:?}");
+}
+
+pub(crate) async fn does_not_add_what_may_have_gone_with_a_log(log: impl RoomLog) {
+    let repeated =
+        |since_ms| Publication { repeated_since_ms: Some(since_ms), ..with_id("again", "one") };
+    log.append(&room(), with_id("first", "one"), 5).await.unwrap();
+    log.expire(5 + TOO_LATE_MS, |_| false).await;
+    assert_eq!(log.rooms("/chat").await, []);
+
+    let unknown = log.append(&room(), repeated(5), 5 + TOO_LATE_MS).await.unwrap();
+    append(&log, "other").await;
+    let unknown_still = log.append(&room(), repeated(5), 5 + TOO_LATE_MS).await.unwrap();
+    let later = log.append(&room(), repeated(6), 5 + TOO_LATE_MS).await.unwrap();
+
+    assert_eq!((unknown, unknown_still), (Appended::Unknown, Appended::Unknown));
+    assert!(matches!(later, Appended::New(_)), "what was given up is older: {later:?}");
 }
 
 pub(crate) async fn forgets_an_id_with_its_entry(log: impl RoomLog) {

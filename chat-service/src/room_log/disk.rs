@@ -31,6 +31,7 @@ pub(crate) use self::store::Threads;
 use self::{
     batch::Batch,
     load::DuePage,
+    record::StoredEpoch,
     rooms::{Changes, Rooms},
     store::{ReadStoreError, Store},
 };
@@ -110,7 +111,8 @@ impl DiskRoomLog {
         if census.epoch.is_none() {
             let mut batch = Batch::default();
             batch.fsync = true;
-            batch.put(&record::epoch_key(usize::MAX), &epoch.to_be_bytes());
+            let stored = StoredEpoch { epoch, given_up_to_ms: None };
+            record::put_epoch(&mut batch, usize::MAX, stored);
             store.commit(batch).await.map_err(|error| {
                 OpenStoreError::Directory(std::io::Error::other(error), directory.to_owned())
             })?;
@@ -126,7 +128,7 @@ impl DiskRoomLog {
         let log = |(worker, bytes)| Self {
             shared: Arc::clone(&shared),
             share: Share { worker, workers },
-            state: Mutex::new(Rooms::new(worker, bytes)),
+            state: Mutex::new(Rooms::new(worker, bytes, census.given_up_to_ms)),
         };
         Ok(census.bytes.into_iter().enumerate().map(log).collect())
     }

@@ -29,6 +29,8 @@ pub(super) struct History {
     offsets: HashMap<PublicationKey, u64>,
     bytes: usize,
     last_at_ms: u64,
+    /// When the last entry was appended that may have gone with an earlier log of the room, if there may have been one.
+    given_up_to_ms: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -45,13 +47,14 @@ struct PublicationKey {
 
 impl History {
     /// `before` is the position of the entry before the first.
-    pub(super) fn new(before: Position, last_at_ms: u64) -> Self {
+    pub(super) fn new(before: Position, last_at_ms: u64, given_up_to_ms: Option<u64>) -> Self {
         Self {
             before,
             entries: VecDeque::new(),
             offsets: HashMap::new(),
             bytes: ROOM_OVERHEAD_BYTES,
             last_at_ms,
+            given_up_to_ms,
         }
     }
 
@@ -77,6 +80,11 @@ impl History {
     /// When the last entry was appended, also where that is gone by now.
     pub(super) fn last_at_ms(&self) -> u64 {
         self.last_at_ms
+    }
+
+    /// When the last entry was appended that may have gone with an earlier log of the room.
+    pub(super) fn given_up_to_ms(&self) -> Option<u64> {
+        self.given_up_to_ms
     }
 
     /// Drops what is too much, before and after.
@@ -128,7 +136,8 @@ impl History {
     /// Whether something that was appended since then may be gone. Times never go back.
     fn may_have_dropped(&self, since_ms: u64) -> bool {
         let oldest_at_ms = self.entries.front().map_or(self.last_at_ms, |kept| kept.entry.at_ms);
-        self.before.offset > 0 && oldest_at_ms >= since_ms
+        let has_dropped = self.before.offset > 0 && oldest_at_ms >= since_ms;
+        has_dropped || self.given_up_to_ms >= Some(since_ms)
     }
 
     /// Drops the entries that are too many, too large together, or too old. The newest goes only for its age.

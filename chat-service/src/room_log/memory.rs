@@ -32,6 +32,8 @@ pub(crate) struct MemoryRoomLog {
 #[derive(Debug)]
 struct State {
     epoch: u64,
+    /// When the last entry was appended that went with its room's log.
+    given_up_to_ms: Option<u64>,
     rooms: HashMap<RoomKey, Room>,
     bytes: usize,
     appends: u64,
@@ -48,7 +50,8 @@ struct Room {
 impl MemoryRoomLog {
     /// `epoch` must differ from that of every earlier life of the process, as good random numbers do.
     pub(crate) fn new(epoch: u64, namespaces: Arc<Namespaces>, bytes_max: usize) -> Self {
-        let state = State { epoch, rooms: HashMap::new(), bytes: 0, appends: 0 };
+        let state =
+            State { epoch, given_up_to_ms: None, rooms: HashMap::new(), bytes: 0, appends: 0 };
         Self { namespaces, bytes_max, state: Mutex::new(state) }
     }
 
@@ -89,7 +92,7 @@ impl RoomLog for MemoryRoomLog {
         now_ms: u64,
     ) -> Result<Page, Gap> {
         let mut state = self.state();
-        let State { epoch, rooms, bytes, appends: _ } = &mut *state;
+        let State { epoch, rooms, bytes, .. } = &mut *state;
         let Some(Room { history, .. }) = rooms.get_mut(room) else {
             return read_nothing(range, Position::start(*epoch));
         };
@@ -113,11 +116,12 @@ impl RoomLog for MemoryRoomLog {
 
     async fn expire(&self, now_ms: u64, in_use: impl Fn(&RoomKey) -> bool + Send + Sync) {
         let mut state = self.state();
-        let State { epoch, rooms, bytes, appends: _ } = &mut *state;
+        let State { epoch, given_up_to_ms, rooms, bytes, appends: _ } = &mut *state;
         rooms.retain(|key, Room { history, .. }| {
             *bytes -= freed(history, |history| history.trim(now_ms, self.retention(key)));
             let keep = !history.is_empty() || in_use(key);
             if !keep {
+                *given_up_to_ms = (*given_up_to_ms).max(Some(history.last_at_ms()));
                 *bytes -= history.bytes();
                 *epoch = epoch.wrapping_add(1);
             }
@@ -138,7 +142,7 @@ impl State {
         let room = match self.rooms.get_mut(key) {
             Some(room) => room,
             None => {
-                let history = History::new(Position::start(self.epoch), 0);
+                let history = History::new(Position::start(self.epoch), 0, self.given_up_to_ms);
                 self.bytes += history.bytes();
                 self.rooms.entry(key.clone()).or_insert(Room { history, last_append: 0 })
             }
@@ -166,6 +170,7 @@ impl State {
             }
             if let Some(room) = self.rooms.remove(&key) {
                 self.bytes -= room.history.bytes();
+                self.given_up_to_ms = self.given_up_to_ms.max(Some(room.history.last_at_ms()));
                 self.epoch = self.epoch.wrapping_add(1);
             }
         }

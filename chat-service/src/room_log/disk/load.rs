@@ -20,6 +20,8 @@ pub(super) const DUE_PAGE: usize = 256;
 pub(super) struct Census {
     /// The highest there is.
     pub(super) epoch: Option<u64>,
+    /// The latest there is.
+    pub(super) given_up_to_ms: Option<u64>,
     /// The highest there is.
     pub(super) number: u64,
     /// Of the rooms of each worker.
@@ -38,8 +40,9 @@ pub(super) struct DuePage {
 pub(super) fn census(store: &Store, workers: usize) -> Result<Census, ReadStoreError> {
     let mut census = Census { bytes: vec![0; workers], ..Census::default() };
     for item in store.scan(keys_with(&record::epochs_prefix())) {
-        let epoch = record::decode_epoch(&item?.1)?;
-        census.epoch = census.epoch.max(Some(epoch));
+        let stored = record::decode_epoch(&item?.1)?;
+        census.epoch = census.epoch.max(Some(stored.epoch));
+        census.given_up_to_ms = census.given_up_to_ms.max(stored.given_up_to_ms);
     }
     for item in store.scan(keys_with(&record::rooms_prefix())) {
         let (key, value) = item?;
@@ -54,7 +57,7 @@ pub(super) fn census(store: &Store, workers: usize) -> Result<Census, ReadStoreE
 /// Reads a room with all its entries, if it has a log. What is missing from it, or is not what was said, is damage.
 pub(super) fn room(store: &Store, key: &RoomKey) -> Result<Option<HeldRoom>, ReadStoreError> {
     let Some(stored) = stored_room(store, key)? else { return Ok(None) };
-    let mut history = History::new(stored.before(), stored.last_at_ms);
+    let mut history = History::new(stored.before(), stored.last_at_ms, stored.given_up_to_ms);
     let first = record::entry_key(stored.number, stored.before_offset + 1);
     let end = record::entry_key(stored.number, stored.end_offset + 1);
     for item in store.scan(first..end) {

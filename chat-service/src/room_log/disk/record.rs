@@ -46,6 +46,17 @@ pub(super) struct StoredRoom {
     /// The time in its key among those that get too old.
     #[prost(uint64, tag = "9")]
     pub(super) due_at_ms: u64,
+    /// When the last entry was appended that may have gone with an earlier log of the room.
+    #[prost(uint64, optional, tag = "10")]
+    pub(super) given_up_to_ms: Option<u64>,
+}
+
+/// What is known of the rooms that have no log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StoredEpoch {
+    pub(super) epoch: u64,
+    /// When the last entry was appended that went with its room's log.
+    pub(super) given_up_to_ms: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -189,7 +200,7 @@ pub(super) fn named(text: &[u8]) -> Result<RoomKey, Damaged> {
     RoomKey::parse(namespace, name).map_err(|_| Damaged)
 }
 
-pub(super) fn epoch_key(worker: usize) -> Vec<u8> {
+fn epoch_key(worker: usize) -> Vec<u8> {
     key(EPOCH, &[&(worker as u64).to_be_bytes()])
 }
 
@@ -198,9 +209,20 @@ pub(super) fn epochs_prefix() -> Vec<u8> {
     key(EPOCH, &[])
 }
 
-pub(super) fn decode_epoch(value: &[u8]) -> Result<u64, Damaged> {
+pub(super) fn put_epoch(batch: &mut Batch, worker: usize, stored: StoredEpoch) {
+    let mut value = stored.epoch.to_be_bytes().to_vec();
+    value.extend(stored.given_up_to_ms.iter().flat_map(|at_ms| at_ms.to_be_bytes()));
+    batch.put(&epoch_key(worker), &value);
+}
+
+pub(super) fn decode_epoch(value: &[u8]) -> Result<StoredEpoch, Damaged> {
     let mut value = value;
-    value.try_get_u64().map_err(|_| Damaged)
+    let epoch = value.try_get_u64().map_err(|_| Damaged)?;
+    let given_up_to_ms = match value {
+        [] => None,
+        mut rest => Some(rest.try_get_u64().map_err(|_| Damaged)?),
+    };
+    Ok(StoredEpoch { epoch, given_up_to_ms })
 }
 
 fn key(kind: u8, parts: &[&[u8]]) -> Vec<u8> {

@@ -4,7 +4,7 @@ use std::{collections::HashMap, mem};
 
 use super::{
     batch::Batch,
-    record::{self, StoredRoom},
+    record::{self, StoredEpoch, StoredRoom},
 };
 use crate::{
     room_key::RoomKey,
@@ -27,6 +27,8 @@ pub(super) struct Rooms {
     touched: Vec<RoomKey>,
     has_appended: bool,
     has_given_up: bool,
+    /// When the last entry was appended that went with its room's log.
+    given_up_to_ms: Option<u64>,
     /// Of all rooms that fall to the worker, held or not.
     pub(super) stored_bytes: u64,
     /// The same, as far as it is committed.
@@ -61,15 +63,16 @@ impl HeldRoom {
         Self { number, history, stored: Some(stored), is_touched: false, last_use: 0 }
     }
 
-    fn new(number: u64, start: Position) -> Self {
-        let history = History::new(start, 0);
+    fn new(number: u64, start: Position, given_up_to_ms: Option<u64>) -> Self {
+        let history = History::new(start, 0, given_up_to_ms);
         Self { number, history, stored: None, is_touched: false, last_use: 0 }
     }
 }
 
 impl Rooms {
-    pub(super) fn new(worker: usize, stored_bytes: u64) -> Self {
-        Self { worker, stored_bytes, committed_bytes: stored_bytes, ..Self::default() }
+    pub(super) fn new(worker: usize, stored_bytes: u64, given_up_to_ms: Option<u64>) -> Self {
+        let committed_bytes = stored_bytes;
+        Self { worker, stored_bytes, committed_bytes, given_up_to_ms, ..Self::default() }
     }
 
     pub(super) fn holds(&self, key: &RoomKey) -> bool {
@@ -118,7 +121,7 @@ impl Rooms {
     ) -> Option<Appended> {
         if !self.held.contains_key(key) {
             let (number, start) = new();
-            self.hold(key, HeldRoom::new(number, start));
+            self.hold(key, HeldRoom::new(number, start, self.given_up_to_ms));
         }
         self.note_use(key);
         let author = publication.author.clone();
@@ -209,6 +212,7 @@ impl Rooms {
         self.batch.remove(&record::room_key(key));
         self.stored_bytes = self.stored_bytes.saturating_sub(stored.bytes);
         self.has_given_up = true;
+        self.given_up_to_ms = self.given_up_to_ms.max(Some(stored.last_at_ms));
     }
 
     /// Notes when a room that is not held gets too old.
@@ -255,7 +259,8 @@ impl Rooms {
         if let Some(epoch) = epoch {
             // Rooms of every durability count from it.
             batch.fsync = true;
-            batch.put(&record::epoch_key(self.worker), &epoch.to_be_bytes());
+            let stored = StoredEpoch { epoch, given_up_to_ms: self.given_up_to_ms };
+            record::put_epoch(&mut batch, self.worker, stored);
         }
         Changes { batch, rooms, has_appended: mem::take(&mut self.has_appended), epoch }
     }
@@ -331,6 +336,7 @@ impl HeldRoom {
             last_at_ms: self.history.last_at_ms(),
             bytes: self.history.bytes() as u64,
             due_at_ms,
+            given_up_to_ms: self.history.given_up_to_ms(),
         }
     }
 }
