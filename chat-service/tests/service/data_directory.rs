@@ -152,6 +152,19 @@ async fn a_directory_that_cannot_be_used_exits_with_78_and_says_what_to_do() {
     assert!(text.contains("is damaged: restore it from a copy"), "{text}");
 }
 
+/// Nobody makes files there, whatever the user: the kernel refuses.
+#[test]
+fn a_directory_that_takes_no_files_exits_with_69_and_is_named() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+
+    for path in ["/sys/kernel", "/proc/self", file.path().to_str().unwrap()] {
+        let (code, text) = run(&["--chat-data-dir", path]);
+
+        assert_eq!(code, 69, "{text}");
+        assert!(text.contains(&format!("{path} cannot be written to")), "{text}");
+    }
+}
+
 #[test]
 fn a_namespace_on_disk_without_a_directory_exits_with_78() {
     let (code, text) = run(&["--chat-durability", "disk"]);
