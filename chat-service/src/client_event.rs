@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use service_kit::trace::{Span, TraceParent};
+use tokio::time::Instant;
 
 use crate::{
     client_error::ClientError,
@@ -22,19 +23,19 @@ pub(crate) struct ClientEvent {
     pub(crate) ticket: Ticket,
     /// Present when the client waits for an answer.
     pub(crate) ack_id: Option<u64>,
-    /// Later than this the event must have no effect.
-    pub(crate) deadline_unix_ms: u64,
+    /// From then on the event must have no effect.
+    pub(crate) deadline: Instant,
     /// What its edge calls it.
     pub(crate) name: Option<EventName>,
-    /// Present if an earlier life of this service may have carried it out: since when.
+    /// Present if an earlier life of this service may have carried it out: since when, by our wall clock.
     pub(crate) repeated_since_ms: Option<u64>,
     /// `chat.handle`.
     pub(crate) span: Option<Span>,
 }
 
 impl ClientEvent {
-    pub(crate) fn is_expired(&self, now_ms: u64) -> bool {
-        now_ms > self.deadline_unix_ms
+    pub(crate) fn is_expired(&self, now: Instant) -> bool {
+        now >= self.deadline
     }
 
     /// Where the spans of what it leads to belong.

@@ -2,6 +2,7 @@
 
 mod declared;
 mod direct;
+mod edge_clock;
 mod frame;
 mod instructions;
 mod lease;

@@ -5,7 +5,11 @@ pub(crate) mod driver;
 mod events;
 mod outstanding;
 
-use std::{collections::VecDeque, rc::Rc};
+use std::{
+    collections::VecDeque,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use proto::edge::v1::{
@@ -15,7 +19,7 @@ use proto::edge::v1::{
 use tokio::sync::Notify;
 
 use self::{
-    events::{EventNames, event, event_bytes, wire_identity},
+    events::{EventNames, LinkClock, event, event_bytes, millis, wire_identity},
     outstanding::Held,
 };
 pub(crate) use self::{
@@ -48,6 +52,7 @@ pub(crate) struct BackendLink {
     link_id: String,
     namespaces: Vec<String>,
     event_names: EventNames,
+    clock: LinkClock,
     /// Which life of the business service has our sockets; empty before the first.
     backend_id: String,
     attached: bool,
@@ -103,12 +108,14 @@ impl BackendLink {
         link_id: String,
         namespaces: Vec<String>,
         metrics: Metrics,
+        now: Instant,
     ) -> Self {
         Self {
             edge_id,
             link_id,
             namespaces,
             event_names: EventNames::random(),
+            clock: LinkClock::new(now),
             backend_id: String::new(),
             attached: false,
             rooms_on_close: false,
@@ -211,8 +218,18 @@ impl BackendLink {
         self.push(event(handle, Kind::CatchUp(catch_up)));
     }
 
-    pub(crate) fn client_event(&mut self, handle: u64, traceparent: String, event: ClientEvent) {
-        let event = ClientEvent { id: self.event_names.next(), ..event };
+    /// The client waits for it from `now` on, and so long.
+    pub(crate) fn client_event(
+        &mut self,
+        handle: u64,
+        traceparent: String,
+        event: ClientEvent,
+        (now, timeout): (Instant, Duration),
+    ) {
+        let received_ms = self.clock.ms(now);
+        let deadline_ms = received_ms.saturating_add(millis(timeout));
+        let id = self.event_names.next();
+        let event = ClientEvent { id, received_ms, deadline_ms, ..event };
         self.push(EdgeEvent { socket: handle, traceparent, kind: Some(Kind::Event(event)) });
     }
 
@@ -254,7 +271,7 @@ impl BackendLink {
     // The stream.
 
     /// The first frame of a stream.
-    pub(crate) fn hello(&self) -> EdgeFrame {
+    pub(crate) fn hello(&self, now: Instant) -> EdgeFrame {
         let hello = Hello {
             edge_id: self.edge_id.as_ref().to_owned(),
             link_id: self.link_id.clone(),
@@ -262,7 +279,11 @@ impl BackendLink {
             received: self.received,
             namespaces: self.namespaces.clone(),
         };
-        EdgeFrame { seq: 0, ack: self.received, hello: Some(hello), events: Vec::new() }
+        EdgeFrame { hello: Some(hello), ..self.unnumbered(now) }
+    }
+
+    fn unnumbered(&self, now: Instant) -> EdgeFrame {
+        EdgeFrame { ack: self.received, sent_ms: self.clock.ms(now), ..EdgeFrame::default() }
     }
 
     /// The stream is up and the business service has everything up to `welcome.received`. It has not handled all of that yet.
@@ -297,7 +318,7 @@ impl BackendLink {
 
     /// The next frame for the stream: one that was sent before a break, or all that waits, up to a frame's bounds, or an
     /// acknowledgement alone.
-    pub(crate) fn next_frame(&mut self) -> EdgeFrame {
+    pub(crate) fn next_frame(&mut self, now: Instant) -> EdgeFrame {
         if self.handed_out == self.unacknowledged.len() {
             self.fill_frame();
         }
@@ -307,9 +328,10 @@ impl BackendLink {
         match self.unacknowledged.get(self.handed_out) {
             Some(next) => {
                 self.handed_out += 1;
-                EdgeFrame { ack: self.received, ..next.frame.clone() }
+                let sent_ms = self.clock.ms(now);
+                EdgeFrame { ack: self.received, sent_ms, ..next.frame.clone() }
             }
-            None => EdgeFrame { seq: 0, ack: self.received, hello: None, events: Vec::new() },
+            None => self.unnumbered(now),
         }
     }
 
@@ -330,7 +352,7 @@ impl BackendLink {
         self.queued_bytes -= bytes;
         self.unacknowledged_bytes += bytes;
         self.last_seq += 1;
-        let frame = EdgeFrame { seq: self.last_seq, ack: 0, hello: None, events };
+        let frame = EdgeFrame { seq: self.last_seq, events, ..EdgeFrame::default() };
         self.unacknowledged.push_back(Unacknowledged { frame, bytes });
     }
 

@@ -220,7 +220,8 @@ fn links(
         .map(|index| {
             let carried = namespaces.iter().filter(|one| one.link == LinkKey(index));
             let paths = carried.map(|one| one.settings.path.clone()).collect();
-            BackendLink::new(Rc::clone(&edge_id), session_id::random(), paths, metrics.clone())
+            let (edge_id, link_id) = (Rc::clone(&edge_id), session_id::random());
+            BackendLink::new(edge_id, link_id, paths, metrics.clone(), Instant::now())
         })
         .collect()
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use service_kit::clock;
 use tokio::time::Instant;
 
 use super::{direct::Target, instructions::Emit, life::Attached, links::Links};
@@ -40,7 +39,7 @@ fn take_allowance(
 /// Carries out what goes to sockets wherever they are.
 pub(super) fn send(links: &Links, mut event: ClientEvent, direct: &Direct) {
     let metrics = &links.settings().metrics;
-    if event.is_expired(clock::unix_ms()) {
+    if event.is_expired(Instant::now()) {
         return event.expire(metrics);
     }
     if event.repeated_since_ms.is_some() {

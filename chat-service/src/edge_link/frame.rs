@@ -21,9 +21,6 @@ const NAME_BYTES_MAX: usize = 128;
 /// Most namespaces of one link.
 const NAMESPACES_MAX: usize = 64;
 
-/// How far the clock of an edge may be ahead of ours.
-const CLOCKS_APART_MAX_MS: u64 = 2000;
-
 /// What an event in the inbox costs besides its texts: an estimate.
 const EVENT_OVERHEAD_BYTES: usize = 128;
 
@@ -42,6 +39,8 @@ pub(super) struct Hello {
 pub(super) struct Frame {
     pub(super) seq: u64,
     pub(super) ack: u64,
+    /// By the edge's clock.
+    pub(super) sent_ms: u64,
     pub(super) events: Vec<Event>,
 }
 
@@ -108,10 +107,11 @@ pub(super) struct Sent {
     pub(super) name: String,
     pub(super) args: Bytes,
     pub(super) ack_id: Option<u64>,
-    pub(super) deadline_unix_ms: u64,
+    /// By the edge's clock.
+    pub(super) deadline_ms: u64,
     /// What the edge calls it.
     pub(super) id: Option<EventName>,
-    /// Present if an earlier life of this service may have carried it out: since when.
+    /// Present if an earlier life of this service may have carried it out: since when, by the edge's clock.
     pub(super) repeated_since_ms: Option<u64>,
 }
 
@@ -142,7 +142,7 @@ impl TryFrom<wire::EdgeFrame> for Hello {
     type Error = FrameError;
 
     fn try_from(frame: wire::EdgeFrame) -> Result<Self, FrameError> {
-        let wire::EdgeFrame { seq: 0, ack: _, hello: Some(hello), events } = frame else {
+        let wire::EdgeFrame { seq: 0, hello: Some(hello), events, .. } = frame else {
             return Err(FrameError::NoHello);
         };
         if !events.is_empty() {
@@ -164,7 +164,7 @@ impl TryFrom<wire::EdgeFrame> for Frame {
     type Error = FrameError;
 
     fn try_from(frame: wire::EdgeFrame) -> Result<Self, FrameError> {
-        let wire::EdgeFrame { seq, ack, hello, events } = frame;
+        let wire::EdgeFrame { seq, ack, hello, events, sent_ms } = frame;
         if hello.is_some() {
             return Err(FrameError::SecondHello);
         }
@@ -172,7 +172,7 @@ impl TryFrom<wire::EdgeFrame> for Frame {
             return Err(FrameError::NotNumbered);
         }
         let events = events.into_iter().map(Event::try_from).collect::<Result<_, _>>()?;
-        Ok(Self { seq, ack, events })
+        Ok(Self { seq, ack, sent_ms, events })
     }
 }
 
@@ -192,19 +192,18 @@ impl TryFrom<wire::EdgeEvent> for Event {
                 name,
                 args,
                 ack_id,
-                deadline_unix_ms,
+                deadline_ms,
                 attachments: _,
                 id,
                 repeated,
-                received_unix_ms,
+                received_ms,
             }) => EventKind::Client(Sent {
                 name,
                 args,
                 ack_id,
-                deadline_unix_ms,
+                deadline_ms,
                 id: id.as_ref().try_into().ok(),
-                repeated_since_ms: repeated
-                    .then(|| received_unix_ms.saturating_sub(CLOCKS_APART_MAX_MS)),
+                repeated_since_ms: repeated.then_some(received_ms),
             }),
             Kind::Suspended(wire::SocketSuspended { reason: _ }) => EventKind::Suspended,
             // It is the same user, and the others know its profile.

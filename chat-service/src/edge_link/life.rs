@@ -11,9 +11,11 @@ use service_kit::{
     clock,
     trace::{self, TraceParent},
 };
+use tokio::time::Instant;
 
 use super::{
     declared,
+    edge_clock::EdgeClock,
     frame::{Event, EventKind, Frame, Introduction, Membership, Sent},
     instructions::Instructions,
     links::{LinkSettings, Links},
@@ -45,6 +47,7 @@ pub(super) struct Life {
     pub(super) sent: SentFrames,
     /// Number of the last frame that was received.
     pub(super) received: u64,
+    edge_clock: EdgeClock,
     /// The rooms that announced sockets are in.
     announced_rooms: HashSet<RoomKey>,
     /// In how many rooms sockets are being given what they missed. No event is begun meanwhile.
@@ -72,6 +75,7 @@ impl Life {
             outbox,
             sent: SentFrames::default(),
             received: 0,
+            edge_clock: EdgeClock::new(Instant::now()),
             announced_rooms: HashSet::new(),
             catching_up: 0,
             earlier,
@@ -106,7 +110,8 @@ impl Life {
 
     /// Takes a frame in. What it confirms is freed even where its events were received before.
     pub(super) fn handle_frame(&mut self, frame: Frame) -> Result<(), StreamEnd> {
-        let Frame { seq, ack, events } = frame;
+        let Frame { seq, ack, sent_ms, events } = frame;
+        self.edge_clock.handle_sent(sent_ms, Instant::now());
         let confirmed = self.sent.confirm(ack).map_err(|_| StreamEnd::Confirmation)?;
         if confirmed > 0 {
             self.outbox.confirm(confirmed);
@@ -268,7 +273,10 @@ impl Life {
             drop(self.outbox.ticket(seq, Instructions::default()));
             return settings.metrics.count(Outcome::UnknownSocket);
         };
-        let Sent { name, args, ack_id, deadline_unix_ms, id, repeated_since_ms } = sent;
+        let Sent { name, args, ack_id, deadline_ms, id, repeated_since_ms } = sent;
+        let now = Instant::now();
+        let wall = (now, clock::unix_ms());
+        let repeated_since_ms = repeated_since_ms.map(|at| self.edge_clock.not_before(at, wall));
         let socket = Arc::clone(&attached.socket);
         let span = telemetry::handle_span(&settings.tracer, parent, &socket.namespace, &name);
         let traceparent = trace::traceparent_of(span.as_ref());
@@ -277,7 +285,7 @@ impl Life {
             socket,
             ticket,
             ack_id,
-            deadline_unix_ms,
+            deadline: self.edge_clock.deadline(deadline_ms, now),
             name: id,
             repeated_since_ms,
             span,
@@ -298,7 +306,9 @@ impl Life {
         let joined = joined.iter();
         planned.extend(joined.filter_map(|room| self.take_over(settings, ticket, &socket, room)));
         let left = left.iter();
-        planned.extend(left.filter_map(|room| give_up(settings, ticket, &socket, room)));
+        planned.extend(
+            left.filter_map(|room| Planned::give_up(&settings.workers, ticket, &socket, room)),
+        );
     }
 
     /// Has every worker that may have a socket in a room do something about it.
@@ -404,22 +414,6 @@ impl Life {
     }
 }
 
-/// Takes a socket out of a room that it had left on another link.
-fn give_up(
-    settings: &LinkSettings,
-    ticket: &Ticket,
-    socket: &Arc<Socket>,
-    room: &str,
-) -> Option<Planned> {
-    let Ok(room) = RoomKey::parse(&socket.namespace, room) else {
-        tracing::error!("edge takes a socket out of what is no room");
-        return None;
-    };
-    let worker = settings.workers.of(&room);
-    let command = Command::SocketLeft(ticket.another(), Arc::clone(socket), room);
-    Some(Planned { worker, command })
-}
-
 impl Attached {
     fn begin(
         &mut self,
@@ -439,7 +433,7 @@ impl Attached {
                 planned.push_back(Planned { worker, command });
             }
             Ok(Asked::Direct(direct)) => declared::send(links, event, &direct),
-            Err(_) if event.is_expired(clock::unix_ms()) => event.expire(&settings.metrics),
+            Err(_) if event.is_expired(Instant::now()) => event.expire(&settings.metrics),
             Err(error) => event.refuse(&settings.metrics, &error),
         }
     }

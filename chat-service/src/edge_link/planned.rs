@@ -39,6 +39,22 @@ impl Planned {
         Some(Self { worker, command: Command::Refill(Box::new(refill)) })
     }
 
+    /// Takes a socket out of a room that it had left on another link.
+    pub(super) fn give_up(
+        workers: &Workers,
+        ticket: &Ticket,
+        socket: &Arc<Socket>,
+        room: &str,
+    ) -> Option<Self> {
+        let Ok(room) = RoomKey::parse(&socket.namespace, room) else {
+            tracing::error!("edge takes a socket out of what is no room");
+            return None;
+        };
+        let worker = workers.of(&room);
+        let command = Command::SocketLeft(ticket.another(), Arc::clone(socket), room);
+        Some(Self { worker, command })
+    }
+
     /// Keeps room in the outbox for what will come of it, as far as one can know. Done when the command is sent, not
     /// before: the room is to be taken by what is being worked on.
     pub(super) fn reserve(&mut self) {

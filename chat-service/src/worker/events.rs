@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::{Link, PAGE_BYTES_MAX, Worker, fan_out::Cause};
 use crate::{
@@ -31,7 +32,7 @@ impl<L: RoomLog> Worker<L> {
         if event.ticket.outbox().is_closed() {
             return;
         }
-        if event.is_expired(now_ms) {
+        if event.is_expired(Instant::now()) {
             event.expire(&self.metrics);
         } else {
             self.carry_out(&mut event, request, now_ms).await;

@@ -29,6 +29,8 @@ pub(crate) struct Edge {
     pub(crate) acknowledged: u64,
     /// Whether instructions are confirmed as they come.
     pub(crate) confirms: bool,
+    /// What its clock shows.
+    pub(crate) clock_ms: u64,
     pub(crate) script: Script,
     seq: u64,
     unacknowledged: VecDeque<EdgeFrame>,
@@ -44,6 +46,7 @@ impl Edge {
             received: 0,
             acknowledged: 0,
             confirms: true,
+            clock_ms: 1000,
             script: Script::default(),
             seq: 0,
             unacknowledged: VecDeque::new(),
@@ -100,7 +103,8 @@ impl Edge {
 
     pub(crate) async fn send(&mut self, events: Vec<EdgeEvent>) {
         self.seq += 1;
-        let frame = EdgeFrame { seq: self.seq, ack: self.received, hello: None, events };
+        let (seq, ack, sent_ms) = (self.seq, self.received, self.clock_ms);
+        let frame = EdgeFrame { seq, ack, hello: None, events, sent_ms };
         self.unacknowledged.push_back(frame.clone());
         if self.stream.is_some() {
             self.write(frame).await;
@@ -114,7 +118,8 @@ impl Edge {
 
     /// Confirms what has come.
     pub(crate) async fn confirm(&mut self) {
-        self.write(EdgeFrame { ack: self.received, ..Default::default() }).await;
+        let (ack, sent_ms) = (self.received, self.clock_ms);
+        self.write(EdgeFrame { ack, sent_ms, ..Default::default() }).await;
     }
 
     /// Lets a socket in.
@@ -290,7 +295,7 @@ pub(crate) fn moved(socket: u64, user: &str, joined: &[&str], left: &[&str]) -> 
 pub(crate) fn repeated(mut event: EdgeEvent) -> EdgeEvent {
     let Some(Kind::Event(client_event)) = &mut event.kind else { panic!("{event:?}") };
     client_event.repeated = true;
-    client_event.received_unix_ms = 1;
+    client_event.received_ms = 1;
     event
 }
 
@@ -329,13 +334,13 @@ pub(crate) fn event(socket: u64, ack_id: Option<u64>, name: &str, args: &str) ->
 }
 
 pub(crate) fn event_until(
-    deadline_unix_ms: u64,
+    deadline_ms: u64,
     socket: u64,
     ack_id: Option<u64>,
     (name, args): (&str, &str),
 ) -> EdgeEvent {
     let args = args.to_owned().into();
     let name = name.to_owned();
-    let kind = ClientEvent { name, args, ack_id, deadline_unix_ms, ..ClientEvent::default() };
+    let kind = ClientEvent { name, args, ack_id, deadline_ms, ..ClientEvent::default() };
     EdgeEvent { socket, traceparent: String::new(), kind: Some(Kind::Event(kind)) }
 }

@@ -244,7 +244,8 @@ async fn an_event_found_after_its_deadline_has_no_effect_and_no_answer() {
     let late = |deadline| {
         event_until(deadline, 1, Some(1), ("message", r#"[{"room":"lobby","text":"late"}]"#))
     };
-    edge.send(vec![late(1), late(0), event_until(1, 1, Some(2), ("shout", "[]"))]).await;
+    let now = edge.clock_ms;
+    edge.send(vec![late(now), late(0), event_until(1, 1, Some(2), ("shout", "[]"))]).await;
     edge.wait_until_acknowledged().await;
 
     edge.ask(1, 3, "history", r#"["lobby"]"#).await;
@@ -252,6 +253,30 @@ async fn an_event_found_after_its_deadline_has_no_effect_and_no_answer() {
     assert!(answer.contains("the body must be an object"), "{answer}");
     edge.ask(1, 4, "history", r#"[{"room":"lobby"}]"#).await;
     edge.expect(&[r#"ack 1/4 [{"messages":[],"more":false}]"#]).await;
+}
+
+#[tokio::test]
+async fn an_event_has_its_time_whatever_the_clock_of_its_edge_shows() {
+    let service = Running::start().await;
+    for (name, clock_ms) in [("behind", 0), ("ahead", 1 << 49)] {
+        let mut edge = service.edge(name).await;
+        edge.clock_ms = clock_ms;
+        edge.open(1, "ann").await;
+        edge.join(1, name).await;
+        let message = |deadline_ms, ack_id, text| {
+            let args = format!(r#"[{{"room":"{name}","text":"{text}"}}]"#);
+            event_until(deadline_ms, 1, Some(ack_id), ("message", &args))
+        };
+
+        edge.clock_ms += 100;
+        let now = edge.clock_ms;
+        edge.send(vec![message(now + 10_000, 1, "in time"), message(now, 2, "late")]).await;
+
+        let emit = edge.next().await;
+        assert!(emit.contains(r#""text":"in time""#), "{emit}");
+        assert!(edge.next().await.starts_with("ack 1/1 "));
+        edge.expect_quiet(1, name).await;
+    }
 }
 
 #[tokio::test]

@@ -166,7 +166,7 @@ async fn a_frame_that_comes_twice_counts_once() {
     let events = vec![event(1, Some(1), "message", r#"[{"room":"lobby","text":"hi"}]"#)];
 
     edge.send(events.clone()).await;
-    edge.write(EdgeFrame { seq: 3, ack: 0, hello: None, events }).await;
+    edge.write(EdgeFrame { seq: 3, events, ..Default::default() }).await;
 
     edge.next().await;
     assert!(edge.next().await.starts_with("ack 1/1"));

@@ -1,6 +1,6 @@
 //! Keeps a link's stream up: attaches, carries frames both ways, and attaches again after a break.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Uri;
 use proto::{
@@ -95,7 +95,7 @@ async fn stream(
     let (hello, wake) = {
         let shard = shard.borrow();
         let state = shard.links.get(link.0).ok_or(StreamError::Ended)?;
-        (state.hello(), state.wake())
+        (state.hello(Instant::now()), state.wake())
     };
     // The channel is new and empty, and its receiver is right here.
     outbound.try_send(hello).map_err(|_| StreamError::Ended)?;
@@ -124,7 +124,8 @@ async fn stream(
             }
             permit = outbound.reserve(), if has_frame => {
                 let permit = permit.map_err(|_| StreamError::Ended)?;
-                let frame = shard.borrow_mut().links.get_mut(link.0).map(super::BackendLink::next_frame);
+                let mut shard = shard.borrow_mut();
+                let frame = shard.links.get_mut(link.0).map(|link| link.next_frame(Instant::now()));
                 permit.send(frame.unwrap_or_default());
             }
             () = wake.notified() => {}

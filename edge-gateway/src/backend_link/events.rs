@@ -1,5 +1,7 @@
 //! What is said on a link, in the terms of the contract, and how much room it takes up.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use proto::{
     auth::v1::Identity as WireIdentity,
@@ -27,6 +29,26 @@ impl EventNames {
         self.next = self.next.wrapping_add(1);
         name
     }
+}
+
+/// Tells the times of one link, in milliseconds since it was made. Nobody sets it.
+#[derive(Debug)]
+pub(super) struct LinkClock {
+    since: Instant,
+}
+
+impl LinkClock {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { since: now }
+    }
+
+    pub(super) fn ms(&self, at: Instant) -> u64 {
+        millis(at.saturating_duration_since(self.since))
+    }
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What a socket joined and left while it moved between links.

@@ -1,8 +1,8 @@
 //! Clients' events that no business service has acknowledged: how many there may be, and what becomes of them.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Instant};
 
-use proto::edge::v1::{EdgeEvent, Welcome, edge_event::Kind};
+use proto::edge::v1::{ClientEvent, EdgeEvent, Welcome, edge_event::Kind};
 
 use super::{BackendLink, WAITING_BYTES_MAX, events::event_bytes};
 use crate::telemetry::as_f64;
@@ -90,6 +90,11 @@ impl BackendLink {
         Lost { in_flight, unsent }
     }
 
+    /// Whether the time of an event is up.
+    pub(crate) fn is_late(&self, event: &ClientEvent, now: Instant) -> bool {
+        event.deadline_ms <= self.clock.ms(now)
+    }
+
     /// Puts back what a business service that started anew must still hear of.
     pub(crate) fn requeue(&mut self, event: EdgeEvent) {
         self.push(event);
@@ -107,23 +112,24 @@ impl BackendLink {
     /// Takes out the client events whose deadline has passed before they could be sent, and copies of those that were
     /// sent, have not been acknowledged and have nobody who waits for an ack: while the link is down their clients must
     /// be told.
-    pub(crate) fn take_overdue(&mut self, now_unix_ms: u64) -> Vec<EdgeEvent> {
+    pub(crate) fn take_overdue(&mut self, now: Instant) -> Vec<EdgeEvent> {
+        let now_ms = self.clock.ms(now);
         let mut overdue = Vec::new();
         if !self.attached {
             let sent = self.unacknowledged.iter_mut().flat_map(|one| &mut one.frame.events);
             for event in sent {
                 if let Some(Kind::Event(client_event)) = &mut event.kind
                     && client_event.ack_id.is_none()
-                    && (1..=now_unix_ms).contains(&client_event.deadline_unix_ms)
+                    && (1..=now_ms).contains(&client_event.deadline_ms)
                 {
                     // Told once; and a business service that sees it later sees that it is too late.
-                    client_event.deadline_unix_ms = 0;
+                    client_event.deadline_ms = 0;
                     overdue.push(event.clone());
                 }
             }
         }
         // Deadlines rise along the queue.
-        let in_time = |event: &EdgeEvent| matches!(&event.kind, Some(Kind::Event(event)) if event.deadline_unix_ms > now_unix_ms);
+        let in_time = |event: &EdgeEvent| matches!(&event.kind, Some(Kind::Event(event)) if event.deadline_ms > now_ms);
         let end = self.queued.iter().position(in_time).unwrap_or(self.queued.len());
         if self.queued.iter().take(end).any(is_client_event) {
             let (late, others): (Vec<_>, Vec<_>) =
@@ -147,5 +153,5 @@ fn is_client_event(event: &EdgeEvent) -> bool {
 
 /// Whether the client of an event that was sent has been told that nobody knows what became of it.
 fn was_given_up(event: &EdgeEvent) -> bool {
-    matches!(&event.kind, Some(Kind::Event(event)) if event.deadline_unix_ms == 0)
+    matches!(&event.kind, Some(Kind::Event(event)) if event.deadline_ms == 0)
 }

@@ -1,9 +1,11 @@
 //! Tells a business service that starts anew about the sockets that are here.
 
-use std::collections::{HashSet, VecDeque};
+use std::{
+    collections::{HashSet, VecDeque},
+    time::Instant,
+};
 
 use proto::edge::v1::{EdgeEvent, Membership, Welcome, edge_event::Kind};
-use service_kit::clock;
 
 use super::{LinkKey, Shard};
 use crate::{
@@ -24,7 +26,7 @@ impl Shard {
         } else {
             let mut lost = state.started_anew(welcome);
             let in_flight = std::mem::take(&mut lost.in_flight);
-            let repeats = self.sort_in_flight(in_flight, welcome.takes_repeats);
+            let repeats = self.sort_in_flight(link, in_flight, welcome.takes_repeats);
             self.announce(link, repeats, lost.unsent);
         }
         self.resume_waiting(link);
@@ -41,11 +43,16 @@ impl Shard {
 
     /// What was in flight may or may not have taken effect. What the business service can tell by its name is sent again;
     /// the clients of the rest are answered `unavailable`.
-    fn sort_in_flight(&mut self, in_flight: Vec<EdgeEvent>, takes_repeats: bool) -> Vec<EdgeEvent> {
-        let now_unix_ms = clock::unix_ms();
+    fn sort_in_flight(
+        &mut self,
+        link: LinkKey,
+        in_flight: Vec<EdgeEvent>,
+        takes_repeats: bool,
+    ) -> Vec<EdgeEvent> {
+        let now = Instant::now();
         let mut repeats = Vec::new();
         for event in in_flight {
-            if takes_repeats && self.may_repeat(&event, now_unix_ms) {
+            if takes_repeats && self.may_repeat(link, &event, now) {
                 repeats.push(event);
             } else {
                 self.give_up(&event);
@@ -55,11 +62,11 @@ impl Shard {
     }
 
     /// Whether the client of an event has not been told what became of it, and need not be told yet.
-    fn may_repeat(&self, event: &EdgeEvent, now_unix_ms: u64) -> bool {
+    fn may_repeat(&self, link: LinkKey, event: &EdgeEvent, now: Instant) -> bool {
         let Some(Kind::Event(client_event)) = &event.kind else { return false };
         let waits =
             client_event.ack_id.is_none_or(|id| self.client_acks.is_waiting((event.socket, id)));
-        waits && client_event.deadline_unix_ms > now_unix_ms
+        waits && self.links.get(link.0).is_some_and(|link| !link.is_late(client_event, now))
     }
 
     /// First the sockets that are in, and those that wait to be let in; then what is sent again, and last what had not been

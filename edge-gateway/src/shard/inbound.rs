@@ -1,6 +1,6 @@
 //! What clients send: decoded, checked against their limits, and passed on to their business service.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use edge_protocol::{
@@ -9,10 +9,7 @@ use edge_protocol::{
     websocket::{Message, Opcode, put_pong},
 };
 use proto::edge::v1::{ClientEvent, EdgeEvent, edge_event::Kind};
-use service_kit::{
-    clock,
-    trace::{SpanKind, traceparent_of},
-};
+use service_kit::trace::{SpanKind, traceparent_of};
 
 use super::{
     ConnectionKey, Flow, NamespaceKey, Shard, SocketKey, Wire, acks::ClientAck, rate::Allowance,
@@ -261,18 +258,15 @@ impl Shard {
             let ack = ClientAck { asked_at: now, json_id };
             self.client_acks.insert((handle, ack_id), ack, now + timeout);
         }
-        let received_unix_ms = clock::unix_ms();
         let client_event = ClientEvent {
             name: event.name.to_owned(),
             args: json_list(event.args),
             ack_id: event.ack_id,
             attachments: event.attachments.to_vec(),
-            deadline_unix_ms: received_unix_ms.saturating_add(millis(timeout)),
-            received_unix_ms,
             ..ClientEvent::default()
         };
         let Some(link) = self.link_of(namespace) else { return Flow::Continue };
-        link.client_event(handle, traceparent_of(span.as_ref()), client_event);
+        link.client_event(handle, traceparent_of(span.as_ref()), client_event, (now, timeout));
         self.wait_for_room(key, namespace)
     }
 
@@ -312,9 +306,8 @@ impl Shard {
 
     /// Gives up the events whose deadline has passed.
     pub(crate) fn expire_events(&mut self, now: Instant) {
-        let now_unix_ms = clock::unix_ms();
         for link in 0..self.links.len() {
-            let overdue = self.links.get_mut(link).map(|link| link.take_overdue(now_unix_ms));
+            let overdue = self.links.get_mut(link).map(|link| link.take_overdue(now));
             for event in overdue.unwrap_or_default() {
                 self.give_up(&event);
             }
@@ -343,10 +336,6 @@ impl Shard {
     pub(crate) fn flow(&mut self, key: ConnectionKey) -> Flow {
         if self.entry(key).is_some() { Flow::Continue } else { Flow::Closed }
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn reason_of(error: AssembleError) -> CloseReason {

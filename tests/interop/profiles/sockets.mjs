@@ -103,9 +103,8 @@ export function startService(namespaces) {
         sockets.set(handle, socket);
         if (!opened.announced) namespaces[opened.namespace].enter(socket, handshakeOf(opened.handshake));
       },
-      event(handle, { name = "", args, attachments, ack_id: ackId, deadline_unix_ms: deadline }) {
+      event(handle, { name = "", args, attachments, ack_id: ackId }) {
         const socket = sockets.get(handle);
-        if (Number(deadline) < Date.now()) return;
         const answer = ackId === undefined ? undefined : (...values) => socket.answer(ackId, values);
         namespaces[socket.namespace].event(socket, name, decode(args, attachments), answer);
       },

@@ -187,10 +187,10 @@ impl World {
     async fn ask(&mut self, edge: usize, handle: u64, action: Action) {
         let socket = Arc::clone(&self.edges[edge].clients[&handle].socket);
         let ticket = self.edges[edge].outbox.extra_ticket();
-        let (ack_id, deadline_unix_ms, span) = (Some(1), u64::MAX, None);
+        let deadline = Instant::now() + Duration::from_secs(3600);
+        let (ack_id, span) = (Some(1), None);
         let (name, repeated_since_ms) = (None, None);
-        let event =
-            ClientEvent { socket, ticket, ack_id, deadline_unix_ms, name, repeated_since_ms, span };
+        let event = ClientEvent { socket, ticket, ack_id, deadline, name, repeated_since_ms, span };
         let request = Box::new(Request { room: room(), action });
         self.do_now(Command::Client(event, request)).await;
     }
