@@ -1,5 +1,6 @@
 //! Serves the edges: one stream for each shard of an edge, one link behind each stream that outlives it.
 
+mod course;
 mod declared;
 mod direct;
 mod edge_clock;
@@ -9,8 +10,10 @@ mod lease;
 mod life;
 mod link;
 mod links;
+mod memory;
 mod outbox;
 mod planned;
+mod reentries;
 mod sent;
 mod stream;
 

@@ -240,6 +240,7 @@ where
 
     let links = Links::new(LinkSettings {
         backend_id: format!("{:032x}", backend_id),
+        first_life: (backend_id >> 64) as u64,
         lease: Lease::new(config.link_grace),
         // Half of the random number is unlike that of other lives, too.
         registry: SocketRegistry::new(backend_id as u64),

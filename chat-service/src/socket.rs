@@ -1,8 +1,11 @@
 //! One socket of an edge: where it is, who it speaks for, and how many rooms it is in.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use crate::{declared_events::DeclaredEvents, user::User};
@@ -23,6 +26,18 @@ pub(crate) struct SocketKey {
     pub(crate) handle: u64,
 }
 
+/// A hash of what a client calls its socket by, which only that client knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct RecoveryKey(pub(crate) [u8; 32]);
+
+/// What it takes to come back to a socket whose edge is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Recovery {
+    pub(crate) key: RecoveryKey,
+    /// How long the client may take.
+    pub(crate) window: Duration,
+}
+
 #[derive(Debug)]
 pub(crate) struct Socket {
     pub(crate) key: SocketKey,
@@ -32,6 +47,8 @@ pub(crate) struct Socket {
     pub(crate) user: Arc<User>,
     /// Those that its namespace declares, if it does.
     pub(crate) events: Option<Arc<DeclaredEvents>>,
+    /// Where its client may come back.
+    pub(crate) recovery: Option<Box<Recovery>>,
     /// Its rooms lie with several workers; the count is what they share.
     rooms: AtomicUsize,
 }
@@ -39,11 +56,15 @@ pub(crate) struct Socket {
 impl Socket {
     pub(crate) fn new(key: SocketKey, id: Arc<str>, namespace: Arc<str>, user: User) -> Self {
         let (user, rooms) = (Arc::new(user), AtomicUsize::new(0));
-        Self { key, id, namespace, user, events: None, rooms }
+        Self { key, id, namespace, user, events: None, recovery: None, rooms }
     }
 
     pub(crate) fn with_events(self, events: Option<Arc<DeclaredEvents>>) -> Self {
         Self { events, ..self }
+    }
+
+    pub(crate) fn with_recovery(self, recovery: Option<Recovery>) -> Self {
+        Self { recovery: recovery.map(Box::new), ..self }
     }
 
     /// Counts one more room, unless it is in as many as it may.

@@ -50,6 +50,11 @@ impl User {
         &self.issuer
     }
 
+    /// Whether it is the same, whatever others see of it.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        (&self.subject, &self.issuer) == (&other.subject, &other.issuer)
+    }
+
     /// What other users may see of it: a JSON object.
     pub(crate) fn profile(&self) -> &RawValue {
         &self.profile

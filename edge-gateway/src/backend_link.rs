@@ -18,13 +18,13 @@ use proto::edge::v1::{
 };
 use tokio::sync::Notify;
 
+pub(crate) use self::{
+    events::{Delivered, Moves, bytes_of, json_list, opened},
+    outstanding::Reception,
+};
 use self::{
     events::{EventNames, LinkClock, event, event_bytes, millis, wire_identity},
     outstanding::Held,
-};
-pub(crate) use self::{
-    events::{Moves, bytes_of, json_list, opened},
-    outstanding::Reception,
 };
 use crate::{
     shard::ConnectionKey,
@@ -62,6 +62,8 @@ pub(crate) struct BackendLink {
     volatile_events: Vec<String>,
     /// It can give events that have a position again.
     refills: bool,
+    /// How far this life of it has brought us, for sockets that it can bring back on another edge.
+    delivered: Delivered,
     /// Not yet in a frame.
     queued: VecDeque<EdgeEvent>,
     queued_bytes: usize,
@@ -121,6 +123,7 @@ impl BackendLink {
             rooms_on_close: false,
             volatile_events: Vec::new(),
             refills: false,
+            delivered: Delivered::default(),
             queued: VecDeque::new(),
             queued_bytes: 0,
             unacknowledged: VecDeque::new(),
@@ -148,6 +151,16 @@ impl BackendLink {
 
     pub(crate) fn wants_rooms_on_close(&self) -> bool {
         self.rooms_on_close
+    }
+
+    /// How far it has brought us, if it can bring sockets back on another edge.
+    pub(crate) fn delivered(&self) -> Option<Delivered> {
+        Some(self.delivered).filter(|delivered| delivered.memory != 0)
+    }
+
+    /// Counts an emit with a position.
+    pub(crate) fn note_logged(&mut self) {
+        self.delivered.count += 1;
     }
 
     pub(crate) fn refills(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 /// 144 bits: a whole number of base64 characters.
 const BYTES: usize = 18;
@@ -32,6 +33,11 @@ impl SessionId {
 
     pub(crate) fn to_bytes(self) -> Bytes {
         Bytes::copy_from_slice(&self.0)
+    }
+
+    /// What others may know it by who must not learn it.
+    pub(crate) fn hashed(self) -> Bytes {
+        Bytes::copy_from_slice(&Sha256::digest(self.0))
     }
 
     /// The number of the edge that has the session, if it exists.

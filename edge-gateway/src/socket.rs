@@ -5,7 +5,10 @@ use std::{rc::Rc, time::Instant};
 use bytes::Bytes;
 use service_kit::trace::Span;
 
-use crate::shard::{ConnectionKey, Found, NamespaceKey, Recoverable};
+use crate::{
+    session_id::SessionId,
+    shard::{ConnectionKey, Found, NamespaceKey, Recoverable, Wanted},
+};
 
 /// Who a socket belongs to, as the auth service said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,13 @@ pub(crate) struct Socket {
     pub(crate) stage: Stage,
 }
 
+/// What its client will call a socket by, and what it wants to go on with that no edge has.
+#[derive(Debug)]
+pub(crate) struct Comeback {
+    pub(crate) id: SessionId,
+    pub(crate) wanted: Option<Wanted>,
+}
+
 /// How far a socket has come.
 #[derive(Debug)]
 pub(crate) enum Stage {
@@ -43,6 +53,8 @@ pub(crate) enum Stage {
         auth: Bytes,
         /// What it was elsewhere, if the client has recovered its connection.
         found: Option<Box<Found>>,
+        /// Where its client may come back.
+        comeback: Option<Box<Comeback>>,
     },
     /// It was let in, and waits for the rest of what it missed elsewhere. Once that is here, nothing of it is there any more.
     Arriving { found: Option<Box<Found>> },

@@ -17,14 +17,16 @@ import { logged, share, sum, talk } from "./talk.mjs";
 
 const CLIENTS = Number(process.env.SOCKEYE_CLIENTS ?? 2000);
 const MESSAGES_PER_SECOND = Number(process.env.SOCKEYE_MESSAGES_PER_SECOND ?? 400);
+/** Each is in two rooms. */
 const MEMBERS_PER_ROOM = 20;
 /** Clients that enter at the same time. */
 const ENTER_AT_ONCE = 50;
 
-/** One client in one room, which comes back by itself and sends again what was not answered, as an application would. */
+/** One client in some rooms, which comes back by itself and sends again what was not answered, as an application would. */
 class Member {
-  constructor(name, room, balancer) {
-    Object.assign(this, { name, room, balancer, sent: 0, stalls: [], seen: [], errors: [] });
+  constructor(name, rooms, balancer) {
+    Object.assign(this, { name, balancer, sent: 0, stalls: [], errors: [] });
+    this.rooms = new Map(rooms.map((room) => [room, { seen: [], position: undefined }]));
     Object.assign(this, { isIn: false, losses: 0, returns: 0, recoveries: 0, repeats: 0, stalledFor: null });
     this.unanswered = new Map();
   }
@@ -33,16 +35,24 @@ class Member {
     return this.unanswered.size;
   }
 
+  /** All that it has said in a room. */
+  sentTo(room) {
+    const names = [...this.rooms.keys()];
+    const numbers = [...Array(this.sent).keys()].filter((number) => names[number % names.length] === room);
+    return numbers.map((number) => `${room}/${this.name}/${number}`);
+  }
+
   /** While it is away, what it would say waits. */
   say() {
-    const id = `${this.name}/${this.sent}`;
+    const room = [...this.rooms.keys()][this.sent % this.rooms.size];
+    const id = `${room}/${this.name}/${this.sent}`;
     this.sent += 1;
     this.unanswered.set(id, performance.now());
     if (this.isIn) this.send(id);
   }
 
   send(id) {
-    this.ask("message", { room: this.room, text: id, id }, (answer) => {
+    this.ask("message", { room: id.split("/")[0], text: id, id }, (answer) => {
       if (answer.error || !answer.position) return this.errors.push(answer);
       this.stalls.push(performance.now() - this.unanswered.get(id));
       this.unanswered.delete(id);
@@ -54,9 +64,9 @@ class Member {
     else if (event !== "presence") this.errors.push({ event, data });
   }
 
-  see({ text, position }) {
-    this.seen.push(text);
-    this.position = position;
+  see({ room, text, position }) {
+    this.rooms.get(room).seen.push(text);
+    this.rooms.get(room).position = position;
   }
 
   lost() {
@@ -69,12 +79,16 @@ class Member {
   /** It is connected: with all that it missed if it is the socket that it was, and else it asks for that. */
   connected(recovered) {
     if (recovered) return this.entered();
-    this.ask("join", { room: this.room, ...(this.position && { since: this.position }) }, (answer) => {
-      if (answer.error || answer.recovered === false) return this.errors.push(answer);
-      for (const message of answer.messages ?? []) this.see(message);
-      this.position = answer.position;
-      this.entered();
-    });
+    let joined = 0;
+    for (const [name, room] of this.rooms) {
+      this.ask("join", { room: name, ...(room.position && { since: room.position }) }, (answer) => {
+        if (answer.error || answer.recovered === false) return this.errors.push(answer);
+        for (const message of answer.messages ?? []) this.see(message);
+        room.position = answer.position;
+        joined += 1;
+        if (joined === this.rooms.size) this.entered();
+      });
+    }
   }
 
   entered() {
@@ -87,8 +101,8 @@ class Member {
     for (const id of this.unanswered.keys()) this.send(id);
   }
 
-  history(page) {
-    return new Promise((resolve) => this.ask("history", { room: this.room, ...page }, resolve));
+  history(room, page) {
+    return new Promise((resolve) => this.ask("history", { room, ...page }, resolve));
   }
 }
 
@@ -97,7 +111,11 @@ class StockMember extends Member {
     this.socket = connect(this.balancer, this.name, { extraHeaders: { "x-client": this.name } });
     this.socket.on("disconnect", () => this.lost());
     this.socket.on("connect", () => {
-      if (this.socket.recovered) this.recoveries += 1;
+      if (this.socket.recovered) {
+        this.recoveries += 1;
+        assert.equal(this.socket.id, this.id, "it is the same socket");
+      }
+      this.id = this.socket.id;
       this.connected(this.socket.recovered);
     });
     this.socket.onAny((event, data) => this.heard(event, data));
@@ -152,15 +170,14 @@ async function enter(members) {
   }
 }
 
-/** In `log` is once what they sent, in the order of each, and all have seen it so. */
-function assertAccounted(members, log) {
-  const sent = members.flatMap(({ name, sent }) => Array.from({ length: sent }, (_, number) => `${name}/${number}`));
-  assert.deepEqual(log.toSorted(), sent.toSorted(), "what was sent is there once");
+/** In a room's log is once what its members sent there, in the order of each, and all have seen it so. */
+function assertAccounted(room, members, log) {
   for (const member of members) {
-    const own = log.filter((text) => text.startsWith(`${member.name}/`));
-    assert.deepEqual(own, own.toSorted((a, b) => a.split("/")[1] - b.split("/")[1]), `${member.name} in its order`);
-    assert.deepEqual(member.seen, log, `${member.name} has seen what the log has, once and in its order`);
+    const own = log.filter((text) => text.split("/")[1] === member.name);
+    assert.deepEqual(own, member.sentTo(room), `${member.name} is there once, in its order`);
+    assert.deepEqual(member.rooms.get(room).seen, log, `${member.name} has seen what the log has, once and in its order`);
   }
+  assert.equal(sum(members, (member) => member.sentTo(room).length), log.length, "nothing else is there");
 }
 
 describe("an edge that is killed under traffic", () => {
@@ -186,15 +203,13 @@ describe("an edge that is killed under traffic", () => {
 
   test(`loses and doubles nothing for ${CLIENTS} clients`, async (context) => {
     const { system, balancer } = await start();
-    const rooms = new Map();
-    for (let number = 0; number < CLIENTS; number += 1) {
-      const room = `room-${Math.floor(number / MEMBERS_PER_ROOM)}`;
-      const kind = Math.floor(number / 2) % 2 === 0 ? StockMember : PlainMember;
-      const member = new kind(`client-${number}`, room, balancer);
-      rooms.set(room, [...(rooms.get(room) ?? []), member]);
-      cleanUp.push(() => member.close());
-    }
-    const members = [...rooms.values()].flat();
+    const rooms = Math.ceil((2 * CLIENTS) / MEMBERS_PER_ROOM);
+    const members = Array.from({ length: CLIENTS }, (_, number) => {
+      const isStock = (Math.floor(number / 2) + Math.floor(number / rooms)) % 2 === 0;
+      const kind = isStock ? StockMember : PlainMember;
+      return new kind(`client-${number}`, [`room-${number % rooms}`, `room-${(number + 1) % rooms}`], balancer);
+    });
+    cleanUp.push(() => members.forEach((member) => member.close()));
     await enter(members);
     const there = members.filter(({ name }) => balancer.placeOf(name) === 0);
     const here = members.filter(({ name }) => balancer.placeOf(name) === 1);
@@ -214,19 +229,23 @@ describe("an edge that is killed under traffic", () => {
     stop();
     await eventually("all is answered", () => members.every(({ underWay }) => underWay === 0));
 
-    for (const room of rooms.values()) {
-      const total = sum(room, ({ sent }) => sent);
-      await eventually("everyone has seen everything", () => room.every(({ seen }) => seen.length >= total));
-      assertAccounted(room, await logged((page) => room[0].history(page)));
+    for (let number = 0; number < rooms; number += 1) {
+      const room = `room-${number}`;
+      const here = members.filter((member) => member.rooms.has(room));
+      const total = sum(here, (member) => member.sentTo(room).length);
+      const seen = () => here.every((member) => member.rooms.get(room).seen.length >= total);
+      await eventually("everyone has seen everything", seen);
+      assertAccounted(room, here, await logged((page) => here[0].history(room, page)));
     }
     assert.deepEqual(members.flatMap(({ errors }) => errors), []);
     assert.equal(sum(here, ({ losses }) => losses), 0, "the other edge's clients notice nothing");
+    const stock = there.filter((member) => member instanceof StockMember);
+    assert.equal(sum(stock, ({ recoveries }) => recoveries), stock.length, "stock clients go on as the same sockets");
     const away = there.map(({ stalledFor }) => stalledFor);
     const answers = members.flatMap(({ stalls }) => stalls);
-    const stock = there.filter((member) => member instanceof StockMember);
     context.diagnostic(
-      `${there.length} of ${CLIENTS} clients lost their edge, ${sum(stock, ({ recoveries }) => recoveries)} of ` +
-        `${stock.length} stock ones were recovered; away: p50 ${share(away, 0.5)} ms, p99 ${share(away, 0.99)} ms; ` +
+      `${there.length} of ${CLIENTS} clients lost their edge, all ${stock.length} stock ones were recovered; ` +
+        `away: p50 ${share(away, 0.5)} ms, p99 ${share(away, 0.99)} ms; ` +
         `${answers.length} messages, ${sum(there, ({ repeats }) => repeats)} sent again or late; from message to ack: p50 ${share(answers, 0.5)} ms, p99 ${share(answers, 0.99)} ms, ` +
         `longest ${share(answers, 1)} ms`,
     );

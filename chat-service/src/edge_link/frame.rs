@@ -1,6 +1,6 @@
 //! What an edge says, in this service's own words.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use prost::Message;
@@ -11,6 +11,7 @@ use thiserror::Error;
 use crate::{
     room_key::is_namespace,
     room_log::EventName,
+    socket::{Recovery, RecoveryKey},
     user::{User, UserError},
     worker::Departure,
 };
@@ -56,7 +57,11 @@ pub(super) struct Event {
 
 #[derive(Debug)]
 pub(super) enum EventKind {
-    Opened(Introduction),
+    Opened {
+        who: Introduction,
+        /// The client wants to go on with the socket that it had.
+        reentry: Option<Reentry>,
+    },
     Announced {
         who: Introduction,
         memberships: Vec<Membership>,
@@ -99,6 +104,18 @@ pub(super) struct Introduction {
     pub(super) socket_id: Arc<str>,
     pub(super) namespace: String,
     pub(super) user: Result<User, UserError>,
+    /// Where its client may come back.
+    pub(super) recovery: Option<Recovery>,
+}
+
+/// What a client knows of the socket that it had.
+#[derive(Debug)]
+pub(super) struct Reentry {
+    pub(super) key: RecoveryKey,
+    /// The life of a link by which it was given an event last.
+    pub(super) memory: u32,
+    /// How many emits with a position had come by it.
+    pub(super) delivered: u64,
 }
 
 /// What a client has sent.
@@ -234,6 +251,8 @@ impl TryFrom<wire::SocketOpened> for EventKind {
             handshake: _,
             suspended: is_suspended,
             recovered,
+            recoverability,
+            reentry,
         } = opened;
         // The edge lets clients in there without a token; here nobody is let in without a name.
         let Some(identity) = identity else { return Ok(Self::Unidentified) };
@@ -241,9 +260,15 @@ impl TryFrom<wire::SocketOpened> for EventKind {
             return Err(FrameError::BadSocketId);
         }
         let user = User::parse(&identity.subject, &identity.issuer, &identity.profile);
-        let who = Introduction { socket_id: socket_id.into(), namespace, user };
+        let recovery = recoverability.and_then(|wire::Recoverability { key, window_ms }| {
+            Some(Recovery { key: recovery_key(&key)?, window: Duration::from_millis(window_ms) })
+        });
+        let who = Introduction { socket_id: socket_id.into(), namespace, user, recovery };
         if !announced && !recovered {
-            return Ok(Self::Opened(who));
+            let reentry = reentry.and_then(|wire::Reentry { key, memory, delivered }| {
+                Some(Reentry { key: recovery_key(&key)?, memory, delivered })
+            });
+            return Ok(Self::Opened { who, reentry });
         }
         let memberships = memberships
             .into_iter()
@@ -255,6 +280,11 @@ impl TryFrom<wire::SocketOpened> for EventKind {
             Self::Announced { who, memberships, is_suspended }
         })
     }
+}
+
+/// A key of another length names nothing.
+fn recovery_key(bytes: &[u8]) -> Option<RecoveryKey> {
+    bytes.try_into().ok().map(RecoveryKey)
 }
 
 /// Who has left the namespace in so many words is gone. A connection that has ended, in good order or not, may have been

@@ -51,6 +51,12 @@ impl Instructions {
         self.push(Kind::Accept(wire::Accept { socket: socket.handle }));
     }
 
+    /// Lets a socket in as the one that it was before, whose public id this is.
+    pub(crate) fn recall(&mut self, socket: SocketKey, id: &str) {
+        let (socket, socket_id) = (socket.handle, id.to_owned());
+        self.push(Kind::Recall(wire::Recall { socket, socket_id }));
+    }
+
     pub(crate) fn refuse(&mut self, socket: u64, message: &str, data: &'static [u8]) {
         let (message, data) = (message.to_owned(), data.into());
         self.push(Kind::Refuse(wire::Refuse { socket, message, data }));

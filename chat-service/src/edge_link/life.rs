@@ -21,6 +21,7 @@ use super::{
     links::{LinkSettings, Links},
     outbox::{Outbox, Ticket},
     planned::Planned,
+    reentries::Reentering,
     sent::SentFrames,
     stream::StreamEnd,
 };
@@ -30,10 +31,9 @@ use crate::{
     request::{Action, Asked},
     room::Arrival,
     room_key::{RoomKey, is_namespace},
-    room_log::Position,
     socket::{LinkKey, Socket, SocketKey},
     telemetry::{self, Outcome},
-    worker::{CatchUp, Command, Departure, Restore},
+    worker::{CatchUp, Command, Departure},
     workers::{WorkerSet, Workers},
 };
 
@@ -49,12 +49,14 @@ pub(super) struct Life {
     pub(super) received: u64,
     edge_clock: EdgeClock,
     /// The rooms that announced sockets are in.
-    announced_rooms: HashSet<RoomKey>,
+    pub(super) announced_rooms: HashSet<RoomKey>,
     /// In how many rooms sockets are being given what they missed. No event is begun meanwhile.
-    catching_up: usize,
+    pub(super) catching_up: usize,
+    /// Sockets whose clients want to go on with those that they had, by their handles.
+    pub(super) reentries: HashMap<u64, Box<Reentering>>,
     /// The life of this link before this one, while its sockets are still in the rooms.
-    earlier: Option<LinkKey>,
-    sockets: HashMap<u64, Attached>,
+    pub(super) earlier: Option<LinkKey>,
+    pub(super) sockets: HashMap<u64, Attached>,
     namespaces: Vec<Arc<str>>,
     inbox: VecDeque<(u64, Event)>,
     inbox_bytes: usize,
@@ -64,7 +66,7 @@ pub(super) struct Life {
 pub(super) struct Attached {
     pub(super) socket: Arc<Socket>,
     /// Those that may have it in a room.
-    workers: WorkerSet,
+    pub(super) workers: WorkerSet,
     /// What it has used of the rates of declared events, once it has sent one that has a rate.
     pub(super) allowances: Option<Box<Allowances>>,
 }
@@ -78,6 +80,7 @@ impl Life {
             edge_clock: EdgeClock::new(Instant::now()),
             announced_rooms: HashSet::new(),
             catching_up: 0,
+            reentries: HashMap::new(),
             earlier,
             sockets: HashMap::new(),
             namespaces: namespaces.iter().map(|namespace| namespace.as_str().into()).collect(),
@@ -166,7 +169,7 @@ impl Life {
         }
     }
 
-    fn catch_up(&self, workers: &Workers, room: RoomKey) -> Planned {
+    pub(super) fn catch_up(&self, workers: &Workers, room: RoomKey) -> Planned {
         let worker = workers.of(&room);
         let catch_up = CatchUp { ticket: self.outbox.extra_ticket(), room };
         Planned { worker, command: Command::CatchUp(Box::new(catch_up)) }
@@ -182,27 +185,25 @@ impl Life {
         let Event { socket: handle, trace: parent, kind, bytes } = event;
         self.inbox_bytes -= bytes;
         match kind {
-            EventKind::Opened(who) => {
+            EventKind::Opened { who, reentry } => {
                 let span = telemetry::open_span(&settings.tracer, parent, &who.namespace);
                 let traceparent = trace::traceparent_of(span.as_ref());
-                let mut ticket = self.outbox.ticket(seq, Instructions::new(traceparent));
-                if let Some(socket) = self.admit(handle, who, settings, &mut ticket) {
-                    ticket.instructions.accept(socket.key);
-                }
+                let ticket = self.outbox.ticket(seq, Instructions::new(traceparent));
+                self.open(handle, (who, reentry, ticket), links);
             }
             EventKind::Announced { who, memberships, is_suspended } => {
                 let mut ticket = self.outbox.ticket(seq, Instructions::default());
-                if let Some(socket) = self.admit(handle, who, settings, &mut ticket) {
+                if let Some(socket) = self.admit(handle, who, links, &mut ticket) {
                     let arrival = if is_suspended { Arrival::Suspended } else { Arrival::Present };
                     for membership in memberships {
                         let restored = (&socket, membership, arrival);
-                        planned.extend(self.restore(settings, &ticket, restored));
+                        planned.extend(self.restore_announced(settings, &ticket, restored));
                     }
                 }
             }
             EventKind::Recovered { who, memberships } => {
                 let mut ticket = self.outbox.ticket(seq, Instructions::default());
-                if let Some(socket) = self.admit(handle, who, settings, &mut ticket) {
+                if let Some(socket) = self.admit(handle, who, links, &mut ticket) {
                     ticket.instructions.accept(socket.key);
                     for Membership { room, .. } in &memberships {
                         planned.extend(self.take_over(settings, &ticket, &socket, room));
@@ -234,7 +235,7 @@ impl Life {
                 self.end_announcements(&settings.workers, planned);
             }
             EventKind::Closed { reason, departure } => {
-                self.close((handle, seq), (&reason, departure), settings, planned);
+                self.close((handle, seq), (&reason, departure), links, planned);
             }
             EventKind::Client(sent) => {
                 self.begin_event((handle, seq), (sent, parent), links, planned);
@@ -248,9 +249,11 @@ impl Life {
         &mut self,
         (handle, seq): (u64, u64),
         (reason, departure): (&str, Departure),
-        settings: &LinkSettings,
+        links: &Links,
         planned: &mut VecDeque<Planned>,
     ) {
+        let settings = links.settings();
+        self.reentries.remove(&handle);
         let ticket = self.outbox.ticket(seq, Instructions::default());
         self.tell_workers(handle, &ticket, planned, |ticket, socket| {
             Command::SocketClosed(ticket, socket, departure)
@@ -258,6 +261,8 @@ impl Life {
         if let Some(attached) = self.sockets.remove(&handle) {
             settings.metrics.sockets.decrement(1);
             settings.registry.note_closed(&attached.socket, reason, clock::unix_ms());
+            links.memory().forget(&attached.socket);
+            self.outbox.unfollow(handle);
         }
     }
 
@@ -327,14 +332,15 @@ impl Life {
     }
 
     /// Takes a socket in, unless it cannot be served. Its connection is closed then: the client will try again.
-    fn admit(
+    pub(super) fn admit(
         &mut self,
         handle: u64,
         who: Introduction,
-        settings: &LinkSettings,
+        links: &Links,
         ticket: &mut Ticket,
     ) -> Option<Arc<Socket>> {
-        let Introduction { socket_id, namespace, user } = who;
+        let settings = links.settings();
+        let Introduction { socket_id, namespace, user, recovery } = who;
         let user = match user {
             Ok(user) if is_namespace(&namespace) => user,
             Ok(_) => {
@@ -353,7 +359,7 @@ impl Life {
         let key = SocketKey { link: self.key(), handle };
         let events = settings.namespaces.events(&namespace).cloned();
         let socket = Socket::new(key, socket_id, namespace, user).with_events(events);
-        let socket = Arc::new(socket);
+        let socket = Arc::new(socket.with_recovery(recovery));
         let attached = Attached {
             socket: Arc::clone(&socket),
             workers: WorkerSet::default(),
@@ -363,54 +369,8 @@ impl Life {
             settings.metrics.sockets.increment(1);
         }
         settings.registry.note_opened(&socket, clock::unix_ms());
+        links.memory().keep(&socket, &self.outbox);
         Some(socket)
-    }
-
-    /// Takes a socket into a room that it was in on another link.
-    fn take_over(
-        &mut self,
-        settings: &LinkSettings,
-        ticket: &Ticket,
-        socket: &Arc<Socket>,
-        room: &str,
-    ) -> Option<Planned> {
-        let Ok(room) = RoomKey::parse(&socket.namespace, room) else {
-            tracing::error!("edge brings a socket from what is no room");
-            return None;
-        };
-        let attached = self.sockets.get_mut(&socket.key.handle)?;
-        let worker = settings.workers.of(&room);
-        attached.workers.insert(worker);
-        let command = Command::SocketMoved(ticket.another(), Arc::clone(socket), room);
-        Some(Planned { worker, command })
-    }
-
-    fn restore(
-        &mut self,
-        settings: &LinkSettings,
-        ticket: &Ticket,
-        (socket, membership, arrival): (&Arc<Socket>, Membership, Arrival),
-    ) -> Option<Planned> {
-        let Membership { room, position } = membership;
-        let Ok(room) = RoomKey::parse(&socket.namespace, &room) else {
-            tracing::error!("edge announces a socket in what is no room");
-            return None;
-        };
-        let attached = self.sockets.get_mut(&socket.key.handle)?;
-        let worker = settings.workers.of(&room);
-        attached.workers.insert(worker);
-
-        self.announced_rooms.insert(room.clone());
-        let position = (!position.is_empty()).then(|| position.parse::<Position>());
-        let restore = Restore {
-            ticket: ticket.another(),
-            socket: Arc::clone(socket),
-            room,
-            position,
-            earlier: self.earlier,
-            arrival,
-        };
-        Some(Planned { worker, command: Command::Restore(Box::new(restore)) })
     }
 }
 

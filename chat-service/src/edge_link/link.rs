@@ -161,6 +161,7 @@ impl Link {
         let settings = self.links.settings();
         if let Some(life) = &mut self.life {
             life.go_on_catching_up(&settings.workers, &mut self.planned);
+            life.go_on_reentering(&self.links, &mut self.planned);
         }
         for _ in 0..STEPS_MAX {
             if self.life.as_ref().is_some_and(|life| !life.may_begin()) {
@@ -224,6 +225,7 @@ impl Link {
             received,
             takes_repeats: true,
             refills: true,
+            memory: self.life.as_ref().map_or(0, |life| life.outbox.memory()),
             volatile_events: volatile_events(&self.links.settings().namespaces),
             ..wire::Welcome::default()
         };
@@ -329,6 +331,7 @@ impl Link {
             let gone = |worker| Planned { worker, command: Command::LinkGone(life.key) };
             self.planned.extend(settings.workers.all().map(gone));
             for socket in &life.sockets {
+                self.links.memory().note_lost(socket, now);
                 settings.registry.note_closed(socket, EDGE_LOST, clock::unix_ms());
             }
         }

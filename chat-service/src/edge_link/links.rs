@@ -18,6 +18,7 @@ use tokio::{
 use super::{
     lease::Lease,
     link::{Attachment, Link},
+    memory::Memory,
     outbox::Outbox,
     stream::StreamEnd,
 };
@@ -37,6 +38,8 @@ const ATTACHMENTS_MAX: usize = 4;
 pub(crate) struct LinkSettings {
     /// This life of the process, for `Welcome.backend_id`.
     pub(crate) backend_id: String,
+    /// The number of the first life of a link: another one in each life of the process.
+    pub(crate) first_life: u64,
     /// How long a link without a stream keeps its sockets.
     pub(crate) lease: Lease,
     pub(crate) registry: SocketRegistry,
@@ -57,6 +60,7 @@ pub(crate) struct Links {
 struct Shared {
     settings: LinkSettings,
     lives: AtomicU64,
+    memory: Memory,
     /// Held for a few lines at a time, never across an await.
     registry: Mutex<Registry>,
 }
@@ -82,8 +86,9 @@ struct Present {
 
 impl Links {
     pub(crate) fn new(settings: LinkSettings) -> Self {
-        let (lives, registry) = (AtomicU64::new(0), Mutex::default());
-        Self { shared: Arc::new(Shared { settings, lives, registry }) }
+        let (lives, registry) = (AtomicU64::new(settings.first_life), Mutex::default());
+        let memory = Memory::default();
+        Self { shared: Arc::new(Shared { settings, lives, memory, registry }) }
     }
 
     pub(super) fn settings(&self) -> &LinkSettings {
@@ -92,6 +97,10 @@ impl Links {
 
     pub(crate) fn lease(&self) -> Lease {
         self.shared.settings.lease
+    }
+
+    pub(super) fn memory(&self) -> &Memory {
+        &self.shared.memory
     }
 
     /// The sockets of all links.

@@ -8,8 +8,8 @@ use std::{
 use proto::edge::v1::{self as wire, instruction::Kind};
 use tokio::sync::{Notify, futures::Notified};
 
-use super::instructions::Instructions;
-use crate::{room_key::RoomKey, socket::LinkKey};
+use super::{course::Course, instructions::Instructions};
+use crate::{room_key::RoomKey, room_log::Position, socket::LinkKey};
 
 /// Most bytes of instructions that the edge has not confirmed. One more, and the life of the link is given up: the edge
 /// announces its sockets anew, and what they missed is read from the logs.
@@ -88,6 +88,9 @@ struct Queue {
     progress: Progress,
     /// Rooms that were given a page of what they missed, and whether that was all.
     caught_up: Vec<(RoomKey, bool)>,
+    /// Sockets whose clients want to go on with others, and whether all is there that these missed.
+    verified: Vec<(u64, bool)>,
+    course: Course,
     state: QueueState,
 }
 
@@ -178,6 +181,49 @@ impl Outbox {
 
     pub(super) fn take_caught_up(&self) -> Vec<(RoomKey, bool)> {
         std::mem::take(&mut self.queue().caught_up)
+    }
+
+    /// Tells the link whether all is there that a socket missed which is to become this one.
+    pub(super) fn note_verified(&self, handle: u64, complete: bool) {
+        self.change(|queue| queue.verified.push((handle, complete)));
+    }
+
+    pub(super) fn take_verified(&self) -> Vec<(u64, bool)> {
+        std::mem::take(&mut self.queue().verified)
+    }
+
+    /// Tells this life from others, for clients that come back later. Never 0.
+    pub(super) fn memory(&self) -> u32 {
+        let [.., a, b, c, d] = self.link().0.to_be_bytes();
+        u32::from_be_bytes([a, b, c, d]).max(1)
+    }
+
+    /// Remembers from now on where a socket stands in its rooms.
+    pub(super) fn follow(&self, handle: u64, namespace: &Arc<str>) {
+        self.queue().course.follow(handle, namespace);
+    }
+
+    pub(super) fn unfollow(&self, handle: u64) {
+        self.queue().course.forget(handle);
+    }
+
+    /// A socket that is followed is in a room, without having been told to join.
+    pub(super) fn enter(&self, handle: u64, room: RoomKey, position: Option<Position>) {
+        self.queue().course.enter(handle, room, position);
+    }
+
+    /// A socket that is followed is not in a room, without having been told to leave.
+    pub(super) fn leave(&self, handle: u64, room: &RoomKey) {
+        self.queue().course.leave(handle, room);
+    }
+
+    /// Where a socket stood in its rooms when it had been given the first so many emits with a position.
+    pub(super) fn standing_of(
+        &self,
+        handle: u64,
+        delivered: u64,
+    ) -> Option<Vec<(RoomKey, Position)>> {
+        self.queue().course.standing(handle, delivered)
     }
 
     /// Everything that waits, as it would go out.
@@ -313,6 +359,7 @@ impl Queue {
                 continue;
             }
             self.bytes += bytes;
+            self.course.note(&instruction);
             let continues = is_answer && index > 0;
             self.waiting.push_back(Waiting::Instruction { instruction, bytes, continues });
         }

@@ -51,6 +51,7 @@ impl Planned {
             return None;
         };
         let worker = workers.of(&room);
+        ticket.outbox().leave(socket.key.handle, &room);
         let command = Command::SocketLeft(ticket.another(), Arc::clone(socket), room);
         Some(Self { worker, command })
     }

@@ -45,7 +45,8 @@ impl<L: RoomLog> Worker<L> {
     /// For the members the socket was here all along, or has been suspended as they know, unless its earlier life has been
     /// given up. After the loss of all state they are told later, when every edge has had the time to come back.
     pub(super) async fn handle_restore(&mut self, restore: Restore) {
-        let Restore { mut ticket, socket, room: key, position, earlier, arrival } = restore;
+        let Restore { mut ticket, socket, room: key, position, earlier, arrival, is_told } =
+            restore;
         if ticket.outbox().is_closed() {
             return;
         }
@@ -71,6 +72,9 @@ impl<L: RoomLog> Worker<L> {
                 vacant.insert(vec![Group::new(Standing::At(end), end, handles)])
             }
         };
+        if let (true, Some(Ok(position))) = (is_told, position) {
+            ticket.instructions.join(socket.key, &key, position);
+        }
         let standing = match position {
             None => Standing::At(end),
             Some(Ok(position)) => Standing::At(position),
@@ -80,8 +84,7 @@ impl<L: RoomLog> Worker<L> {
 
         let cause = &mut Cause::Event(&mut ticket);
         self.handle_restored(&key, (&joined, &socket.user), cause);
-        if let Some(link) = earlier {
-            let earlier_self = SocketKey { link, handle: socket.key.handle };
+        if let Some(earlier_self) = earlier {
             let parting = self.agenda.parting(Instant::now());
             let room = self.rooms.get_mut(&key);
             let left = room.map_or(Left::Never, |room| room.handle_leave(earlier_self, parting));

@@ -51,9 +51,11 @@ pub(crate) struct Restore {
     pub(crate) room: RoomKey,
     /// The last that the socket was given; none in a room without a log.
     pub(crate) position: Option<Result<Position, ParsePositionError>>,
-    /// The life of its link before this one, if this process has seen it.
-    pub(crate) earlier: Option<LinkKey>,
+    /// What it was before: on an earlier life of its link, if this process has seen that, or on another link.
+    pub(crate) earlier: Option<SocketKey>,
     pub(crate) arrival: Arrival,
+    /// Its edge does not know that it is in the room.
+    pub(crate) is_told: bool,
 }
 
 /// How a socket has ended.

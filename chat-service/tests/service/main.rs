@@ -12,6 +12,7 @@ mod link;
 mod presence;
 mod process;
 mod publish;
+mod reentries;
 mod refill;
 mod repeats;
 mod returns;

@@ -16,6 +16,7 @@ impl Script {
     pub(crate) fn line(&mut self, instruction: &Instruction) -> String {
         match instruction.kind.as_ref().unwrap() {
             Kind::Accept(accept) => format!("accept {}", accept.socket),
+            Kind::Recall(recall) => format!("recall {} {}", recall.socket, recall.socket_id),
             Kind::Refuse(refuse) => format!("refuse {} {}", refuse.socket, refuse.message),
             Kind::Join(join) => {
                 let position = self.position(&join.position);

@@ -51,6 +51,32 @@ pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// How far a life of a business service has brought a link.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Delivered {
+    /// `Welcome.memory` of that life; 0 if it remembers nothing.
+    pub(crate) memory: u32,
+    /// How many emits with a position it has sent.
+    pub(crate) count: u64,
+}
+
+impl Delivered {
+    /// Its form behind an offset.
+    pub(crate) fn to_suffix(self) -> String {
+        format!(".{:x}.{}", self.memory, self.count)
+    }
+
+    /// Takes it off an offset.
+    pub(crate) fn split_off(offset: &str) -> (&str, Option<Self>) {
+        let Some((own, suffix)) = offset.split_once('.') else { return (offset, None) };
+        let parsed = suffix.split_once('.').and_then(|(memory, count)| {
+            let memory = u32::from_str_radix(memory, 16).ok().filter(|memory| *memory != 0)?;
+            Some(Self { memory, count: count.parse().ok()? })
+        });
+        (own, parsed)
+    }
+}
+
 /// What a socket joined and left while it moved between links.
 #[derive(Debug, Default)]
 pub(crate) struct Moves {
@@ -108,6 +134,8 @@ pub(super) fn event_bytes(event: &EdgeEvent) -> usize {
             membership_bytes(&opened.memberships)
                 + opened.identity.as_ref().map_or(0, |identity| identity.profile.len())
                 + opened.handshake.as_ref().map_or(0, handshake_bytes)
+                + opened.recoverability.as_ref().map_or(0, |one| one.key.len())
+                + opened.reentry.as_ref().map_or(0, |one| one.key.len())
         }
         Some(Kind::Closed(closed)) => closed.rooms.iter().map(String::len).sum(),
         Some(Kind::Resumed(resumed)) => {

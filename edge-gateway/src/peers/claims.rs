@@ -33,7 +33,7 @@ pub(super) fn claim_from_wire(request: ClaimRequest) -> Result<Claim, ClaimError
     let ClaimRequest { id, offset, namespace, owner } = request;
     let id = SessionId::from_bytes(&id).ok_or(ClaimError::Id)?;
     let owner = owner.map(|Owner { subject, issuer }| (subject, issuer));
-    Ok(Claim { wanted: Wanted { id, offset }, namespace, owner })
+    Ok(Claim { wanted: Wanted { id, offset, delivered: None }, namespace, owner })
 }
 
 pub(super) fn claimed_to_wire(claimed: Option<Claimed>) -> ClaimResponse {
@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn what_is_said_arrives() {
-        let wanted = Wanted { id: SessionId::random(7, 3), offset: Some("a-1".to_owned()) };
+        let wanted =
+            Wanted { id: SessionId::random(7, 3), offset: Some("a-1".to_owned()), delivered: None };
         let owner = Some(("alice".to_owned(), "issuer".to_owned()));
         let claim = Claim { wanted, namespace: "/chat".to_owned(), owner };
         let nameless = Claim {

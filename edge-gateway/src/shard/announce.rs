@@ -103,7 +103,9 @@ impl Shard {
         let mut opened = backend_link::opened(path, &socket.public_id, socket.identity.as_deref());
         let mut traceparent = String::new();
         match &socket.stage {
-            Stage::Opening { span, auth, found } => {
+            Stage::Opening { span, auth, found, comeback } => {
+                let names = (found.as_deref(), comeback.as_deref());
+                self.add_comeback(socket.namespace, names, &mut opened);
                 traceparent = service_kit::trace::traceparent_of(span.as_deref());
                 let entry = self.connections.get(socket.connection.index as usize);
                 opened.handshake = entry.zip(settings).map(|(entry, settings)| {
@@ -118,6 +120,8 @@ impl Shard {
                 opened.announced = true;
                 opened.suspended = matches!(socket.stage, Stage::Suspended { .. });
                 opened.memberships = self.memberships(index);
+                let id = socket.recoverable.as_ref().map(|recoverable| recoverable.id);
+                self.add_recoverability(socket.namespace, id, &mut opened);
             }
         }
         EdgeEvent { socket: socket.handle, traceparent, kind: Some(Kind::Opened(opened)) }

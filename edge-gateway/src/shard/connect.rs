@@ -28,8 +28,8 @@ use crate::{
     close_reason::CloseReason,
     error_answer::ErrorAnswer,
     namespaces::Authentication,
-    session_id,
-    socket::{Identity, Socket, Stage},
+    session_id::{self, SessionId},
+    socket::{Comeback, Identity, Socket, Stage},
     telemetry,
 };
 
@@ -188,7 +188,7 @@ impl Shard {
         identity: Option<Identity>,
         found: Option<Box<Found>>,
     ) {
-        let Entering { connection: key, namespace, auth, span, .. } = entering;
+        let Entering { connection: key, namespace, auth, wanted, span } = entering;
         let Some(terms) = self.namespaces.get(namespace.index()).map(|one| &one.settings) else {
             return;
         };
@@ -213,8 +213,12 @@ impl Shard {
             opened.recovered = true;
             opened.memberships = found.claimed.memberships.clone();
         }
+        let may_come_back = found.is_none() && matches!(entry.wire, Wire::SocketIo(_));
+        let id = self.recovery.name(namespace).filter(|_| may_come_back);
+        let comeback = id.map(|id| Box::new(Comeback { id, wanted }));
+        self.add_comeback(namespace, (found.as_deref(), comeback.as_deref()), &mut opened);
         let identity = identity.map(Rc::new);
-        let stage = Stage::Opening { span, auth, found };
+        let stage = Stage::Opening { span, auth, found, comeback };
 
         let socket = self.insert_socket(|handle| Socket {
             connection: key,
@@ -248,10 +252,10 @@ impl Shard {
     pub(crate) fn accepted(&mut self, handle: u64) {
         let Some(key) = self.socket_by_handle(handle) else { return };
         let Some(socket) = self.sockets.get_mut(key.index()) else { return };
-        let Stage::Opening { span, found, .. } = &mut socket.stage else {
+        let Stage::Opening { span, found, comeback, .. } = &mut socket.stage else {
             return self.common.metrics.drops.bad_instruction.increment(1);
         };
-        let (span, found) = (span.take(), found.take());
+        let (span, found, id) = (span.take(), found.take(), comeback.take().map(|one| one.id));
         socket.stage = Stage::Live;
         let (connection, namespace) = (socket.connection, socket.namespace);
         let (identity, public_id) = (socket.identity.clone(), socket.public_id.clone());
@@ -261,7 +265,7 @@ impl Shard {
         if let Some(found) = found {
             return self.begin_arrival(key, namespace, found);
         }
-        self.greet((connection, namespace), key, &public_id);
+        self.greet((connection, namespace), (key, id), &public_id);
         if let Some(identity) = identity {
             self.expire_with(connection, &identity);
         }
@@ -279,7 +283,7 @@ impl Shard {
     fn greet(
         &mut self,
         (connection, namespace): (ConnectionKey, NamespaceKey),
-        socket: SocketKey,
+        (socket, id): (SocketKey, Option<SessionId>),
         public_id: &str,
     ) {
         let path = self.path_of(namespace);
@@ -288,7 +292,7 @@ impl Shard {
         match &mut entry.wire {
             Wire::SocketIo(session) => {
                 session.connected(&path, socket);
-                let id = self.make_recoverable(socket, None).map(|id| id.to_string());
+                let id = self.make_recoverable(socket, id).map(|id| id.to_string());
                 let frame = socket_io::encode_connect_frame(&path, public_id, id.as_deref());
                 self.send(connection, frame);
             }

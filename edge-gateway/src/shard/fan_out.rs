@@ -1,6 +1,9 @@
 //! Carries out an emit: encodes once for each wire format, writes the same bytes to every socket of the audience.
 
-use std::time::{Duration, Instant};
+use std::{
+    borrow::Cow,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use edge_protocol::{
@@ -16,6 +19,7 @@ use super::{
     ConnectionKey, LinkKey, NamespaceKey, Shard, SocketKey, Wire, acks::ServerAck, rooms::RoomKey,
 };
 use crate::{
+    backend_link::Delivered,
     close_reason::CloseReason,
     connection::{Class, Pace, Sent},
     socket::Stage,
@@ -69,11 +73,15 @@ struct Encoded<'a> {
     log: Option<RoomKey>,
     /// For clients that recover their connections.
     offset: Option<String>,
+    /// What stands behind that, for those who have been given all that the link has brought.
+    delivered: Option<Delivered>,
     /// It is to be kept for those of them that miss it.
     is_kept: bool,
     /// What tells it from others, while a socket may have been given it elsewhere.
     fingerprint: Option<u64>,
     socket_io: Option<Bytes>,
+    /// The same for clients that are behind.
+    behind: Option<Bytes>,
     /// With bytes, as Engine.IO 3 has them.
     older: [Option<Bytes>; 2],
     plain_json: Option<Bytes>,
@@ -88,9 +96,11 @@ impl<'a> Encoded<'a> {
             class,
             log: None,
             offset: None,
+            delivered: None,
             is_kept: false,
             fingerprint: None,
             socket_io: None,
+            behind: None,
             older: [None, None],
             plain_json: None,
         }
@@ -98,21 +108,44 @@ impl<'a> Encoded<'a> {
 
     fn socket_io(&mut self) -> Result<&Bytes, EncodeError> {
         if self.socket_io.is_none() {
-            let Emit { event, args, attachments, .. } = self.emit;
-            let (namespace, ack_id) = (self.namespace, self.ack_id);
-            let frames = match &self.offset {
-                Some(offset) => socket_io::encode_recoverable_event_frames(
+            self.socket_io = Some(self.encode_socket_io(self.delivered)?);
+        }
+        self.socket_io.as_ref().ok_or(EncodeError::NotAnArray)
+    }
+
+    /// For a client that is behind. It has not been given all that the link has brought, and must not say so later.
+    fn socket_io_behind(&mut self) -> Result<&Bytes, EncodeError> {
+        if self.delivered.is_none() {
+            return self.socket_io();
+        }
+        if self.behind.is_none() {
+            self.behind = Some(self.encode_socket_io(None)?);
+        }
+        self.behind.as_ref().ok_or(EncodeError::NotAnArray)
+    }
+
+    fn encode_socket_io(&self, delivered: Option<Delivered>) -> Result<Bytes, EncodeError> {
+        let Emit { event, args, attachments, .. } = self.emit;
+        let namespace = self.namespace;
+        let frames = match (&self.offset, delivered.map(Delivered::to_suffix)) {
+            (Some(offset), suffix) => {
+                let offset = match suffix {
+                    Some(suffix) => Cow::Owned(format!("{offset}{suffix}")),
+                    None => Cow::Borrowed(&**offset),
+                };
+                socket_io::encode_recoverable_event_frames(
                     namespace,
                     event,
                     args,
-                    offset,
+                    &offset,
                     attachments,
-                ),
-                None => socket_io::encode_event_frames(namespace, event, args, ack_id, attachments),
-            }?;
-            self.socket_io = Some(frames.into());
-        }
-        self.socket_io.as_ref().ok_or(EncodeError::NotAnArray)
+                )
+            }
+            (None, _) => {
+                socket_io::encode_event_frames(namespace, event, args, self.ack_id, attachments)
+            }
+        }?;
+        Ok(frames.into())
     }
 
     /// Only bytes differ for older clients.
@@ -240,6 +273,7 @@ impl Shard {
             ack_id,
             log,
             is_kept: offset.is_some() && !emit.volatile,
+            delivered: offset.as_ref().and_then(|_| self.delivered_to(namespace)),
             offset,
             fingerprint: self.recovery.double_of(emit),
             ..Encoded::new(&audience.namespace, emit, class)
@@ -279,6 +313,12 @@ impl Shard {
         }
         self.marks = marks;
         outcome
+    }
+
+    /// How far the link of a namespace has been brought, where its business service can bring sockets back.
+    fn delivered_to(&self, namespace: NamespaceKey) -> Option<Delivered> {
+        let link = self.namespaces.get(namespace.index())?.link;
+        self.links.get(link.0)?.delivered()
     }
 
     fn mark_exceptions(&self, namespace: NamespaceKey, audience: &Audience, marks: &mut Marks) {
@@ -355,7 +395,8 @@ impl Shard {
         }
         let Encoded { class, log, emit: Emit { uncompressed, .. }, ack_id, .. } = *encoded;
         let frame = match &entry.wire {
-            Wire::SocketIo(_) => encoded.socket_io()?,
+            Wire::SocketIo(_) if entry.connection.pace() == Pace::Even => encoded.socket_io()?,
+            Wire::SocketIo(_) => encoded.socket_io_behind()?,
             Wire::SocketIo2(client) => encoded.socket_io_2(client.handshake.binary_form)?,
             Wire::PlainJson(_) => encoded.plain_json()?,
         };

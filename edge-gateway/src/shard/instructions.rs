@@ -35,6 +35,7 @@ impl Shard {
     fn carry_out(&mut self, link: LinkKey, instruction: Instruction) {
         match instruction.kind {
             Some(Kind::Accept(accept)) => self.accepted(accept.socket),
+            Some(Kind::Recall(recall)) => self.recalled(recall.socket, &recall.socket_id),
             Some(Kind::Refuse(refuse)) => {
                 self.refused(refuse.socket, &refuse.message, &refuse.data);
             }
@@ -49,7 +50,13 @@ impl Shard {
                     }
                 }
             }
-            Some(Kind::Emit(emit)) => self.emit(link, &instruction.traceparent, &emit),
+            Some(Kind::Emit(emit)) => {
+                if let Some(link) = self.links.get_mut(link.0).filter(|_| !emit.position.is_empty())
+                {
+                    link.note_logged();
+                }
+                self.emit(link, &instruction.traceparent, &emit);
+            }
             Some(Kind::Refill(refill)) => self.refill(&refill),
             Some(Kind::Acknowledge(ack)) => self.acknowledge(&ack),
             Some(Kind::Disconnect(disconnect)) => {
@@ -105,6 +112,7 @@ fn payload_bytes(frame: &BackendFrame) -> usize {
         Some(Kind::Acknowledge(ack)) => ack.args.len() + bytes_of(&ack.attachments),
         Some(
             Kind::Accept(_)
+            | Kind::Recall(_)
             | Kind::Refuse(_)
             | Kind::Join(_)
             | Kind::Leave(_)

@@ -14,6 +14,7 @@ pub(crate) mod claims;
 mod lag;
 mod log;
 mod recoverable;
+mod reentry;
 
 use std::{
     cmp::Reverse,
@@ -33,7 +34,7 @@ use super::{
     ConnectionKey, Entry, Hearing, Namespace, NamespaceKey, Shard, SocketKey, Wire, connect,
 };
 use crate::{
-    backend_link::Moves,
+    backend_link::{Delivered, Moves},
     close_reason::CloseReason,
     session_id::SessionId,
     socket::{Identity, Socket, Stage},
@@ -70,6 +71,8 @@ pub(crate) struct Wanted {
     pub(crate) id: SessionId,
     /// Of the last event that it has seen; none if it has seen none.
     pub(crate) offset: Option<String>,
+    /// How far the link had been brought by then.
+    pub(crate) delivered: Option<Delivered>,
 }
 
 impl Recovery {
@@ -102,6 +105,11 @@ impl Recovery {
     pub(crate) fn offset_of(&self, namespace: NamespaceKey, emit: &Emit) -> Option<String> {
         let log = self.log(namespace).filter(|_| emit.ask.is_none())?;
         Some(if emit.volatile { log.last_offset() } else { log.next_offset() })
+    }
+
+    /// A name for a socket of a namespace whose sockets come back.
+    pub(super) fn name(&self, namespace: NamespaceKey) -> Option<SessionId> {
+        self.log(namespace).map(|_| self.claims.new_id())
     }
 
     /// What is put behind the arguments of an event that was kept before.

@@ -1,6 +1,7 @@
 //! Clients that lose their connection, and come back as the same socket.
 
 mod moves;
+mod recalls;
 mod schedule;
 
 use proto::edge::v1::{Accept, Audience, Emit, Join, edge_event, instruction::Kind};

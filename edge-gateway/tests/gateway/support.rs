@@ -125,7 +125,7 @@ impl Stream {
     /// Answers the hello as one that starts with nothing and has logs of its rooms.
     pub(crate) async fn welcome_with_logs(self, backend_id: &str) -> Self {
         let backend_id = backend_id.to_owned();
-        let welcome = Welcome { backend_id, refills: true, ..Welcome::default() };
+        let welcome = Welcome { backend_id, refills: true, memory: 7, ..Welcome::default() };
         self.send_frame(BackendFrame { welcome: Some(welcome), ..BackendFrame::default() }).await;
         self
     }

@@ -234,8 +234,9 @@ impl World {
                 socket: Arc::clone(&client.socket),
                 room: room(),
                 position: None,
-                earlier: Some(earlier),
+                earlier: Some(SocketKey { link: earlier, handle: key.handle }),
                 arrival,
+                is_told: false,
             };
             self.do_now(Command::Restore(Box::new(restore))).await;
         }

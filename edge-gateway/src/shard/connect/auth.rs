@@ -5,6 +5,7 @@ use serde::Deserialize;
 use service_kit::trace::Span;
 
 use crate::{
+    backend_link::Delivered,
     client_handshake::without,
     namespaces::Authentication,
     request::TOKEN_BYTES_MAX,
@@ -37,7 +38,11 @@ impl Wanted {
     pub(super) fn parse(auth: &str) -> Option<Self> {
         let RecoveryAuth { pid, offset } = serde_json::from_str(auth).ok()?;
         let offset = offset.filter(|offset| offset.len() <= OFFSET_BYTES_MAX);
-        Some(Self { id: SessionId::parse(&pid)?, offset })
+        let (offset, delivered) = match offset.as_deref().map(Delivered::split_off) {
+            Some((own, delivered)) => (Some(own.to_owned()), delivered),
+            None => (None, None),
+        };
+        Some(Self { id: SessionId::parse(&pid)?, offset, delivered })
     }
 }
 
@@ -51,7 +56,7 @@ pub(crate) struct Entering {
     pub(crate) namespace: NamespaceKey,
     /// What the client said, as far as its business service is told: JSON text of an object, or empty.
     pub(super) auth: Bytes,
-    pub(super) wanted: Option<Wanted>,
+    pub(in crate::shard) wanted: Option<Wanted>,
     pub(in crate::shard) span: Option<Box<Span>>,
 }
 

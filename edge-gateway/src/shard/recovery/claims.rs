@@ -97,6 +97,13 @@ pub(crate) struct Found {
     pub(crate) claimed: Claimed,
 }
 
+impl Found {
+    /// What its client calls it by.
+    pub(in crate::shard) fn id(&self) -> SessionId {
+        self.wanted.id
+    }
+}
+
 /// The claims of a shard that are under way.
 #[derive(Debug)]
 pub(crate) struct Claims {
@@ -218,10 +225,12 @@ impl Shard {
     /// Looks for a socket elsewhere, and then goes on with the client that wants it.
     pub(in crate::shard) fn claim_elsewhere(
         &mut self,
-        entering: Entering,
+        mut entering: Entering,
         identity: Option<Identity>,
         wanted: Wanted,
     ) {
+        // Where nobody has it, the business service may know it.
+        entering.wanted = Some(wanted.clone());
         let claim = Claim {
             namespace: self.path_of(entering.namespace),
             owner: identity

@@ -82,6 +82,9 @@ async fn behind(edge: &Edge, stream: &mut Stream, log: &mut Log) -> (Remembering
     expect_asked(stream, "lobby", "p3").await;
     stream.instruct([note(socket)]).await;
     assert_eq!(client.poll().await.0, [NOTE]);
+    // What it has been given says how far the link was, but not while something was left out.
+    let tells = |number| client.offset_of(number).contains(".7.");
+    assert!(tells(3) && !tells(NOTE));
     (client, socket)
 }
 
@@ -161,6 +164,8 @@ async fn what_was_given_late_proves_nothing_and_the_next_event_does() {
     assert_eq!(client.poll().await.0, [4]);
     stream.instruct([log.say(), log.say()]).await;
     assert_eq!(client.poll().await.0, [5, 6]);
+    let tells = |number| client.offset_of(number).contains(".7.");
+    assert!(!tells(4) && tells(5));
 
     let fifth = client.offset_of(5);
     expect_recovered((&edge, &mut stream), &mut client, &fifth, &[6]).await;
