@@ -32,7 +32,7 @@ use crate::{
     namespaces::Namespaces,
     room_log::{Gap, LogFailed},
     telemetry,
-    worker::{Command, History, Presence, Publish, Published, Query, Rooms},
+    worker::{Command, DeliveredTo, History, Presence, Publish, Published, Query, Rooms},
     workers::{WorkerIndex, Workers},
 };
 
@@ -224,6 +224,20 @@ impl wire::chat_service_server::ChatService for ChatGrpc {
         });
         let count = convert::count(present.count);
         Ok(Response::new(wire::PresenceResponse { users: users.collect(), count }))
+    }
+
+    async fn delivered_to(
+        &self,
+        request: Request<wire::DeliveredToRequest>,
+    ) -> Result<Response<wire::DeliveredToResponse>, Status> {
+        let asked = DeliveredTo::try_from(request.into_inner())?;
+        if self.namespaces.followed_users_max(asked.room.namespace()).is_none() {
+            let problem = "the namespace does not say delivery_watermark";
+            return Err(Status::failed_precondition(problem));
+        }
+        let worker = self.workers.of(&asked.room);
+        let page = self.ask(worker, |reply| Query::Delivered(asked, reply)).await??;
+        Ok(Response::new(page.into()))
     }
 
     async fn rooms(

@@ -5,6 +5,7 @@ mod client_event;
 mod client_view;
 mod config;
 mod declared_events;
+mod deliveries;
 mod edge_link;
 mod event_name;
 mod grpc;

@@ -20,7 +20,12 @@ pub(crate) struct Namespaces {
     named: HashMap<Box<str>, NamespaceSettings>,
     /// Of the namespaces that declare any.
     events: HashMap<Box<str>, Arc<DeclaredEvents>>,
+    /// Of those that want to know how far their rooms' logs reach each user: how many users of a room are followed.
+    followed_users_max: HashMap<Box<str>, usize>,
 }
+
+/// How many users of a room are followed, unless the namespace says otherwise.
+const FOLLOWED_USERS_MAX: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
 /// The terms of one namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +55,8 @@ impl Namespaces {
 
     /// The same terms for all.
     pub(crate) fn alike(other: NamespaceSettings) -> Self {
-        Self { other, named: HashMap::new(), events: HashMap::new() }
+        let (named, events) = (HashMap::new(), HashMap::new());
+        Self { other, named, events, followed_users_max: HashMap::new() }
     }
 
     pub(crate) fn parse(
@@ -68,6 +74,9 @@ impl Namespaces {
             let events = read_events(&mut file, &mut fields, &mut event_count);
             if !events.is_empty() {
                 namespaces.events.insert(name.clone(), Arc::new(events));
+            }
+            if let Some(users_max) = read_followed_users_max(&mut file, &mut fields) {
+                namespaces.followed_users_max.insert(name.clone(), users_max);
             }
             let settings = read_settings(&mut file, fields, &namespaces.other);
             namespaces.named.insert(name, settings);
@@ -93,6 +102,16 @@ impl Namespaces {
         self.events.get(namespace)
     }
 
+    /// How many users of a room are followed, if that is wanted.
+    pub(crate) fn followed_users_max(&self, namespace: &str) -> Option<usize> {
+        self.followed_users_max.get(namespace).copied()
+    }
+
+    /// The namespaces in which users are followed.
+    pub(crate) fn following(&self) -> impl Iterator<Item = &str> {
+        self.followed_users_max.keys().map(|name| &**name)
+    }
+
     /// All namespaces that declare events, with these.
     pub(crate) fn all_events(&self) -> impl Iterator<Item = (&str, &DeclaredEvents)> {
         self.events.iter().map(|(namespace, events)| (&**namespace, &**events))
@@ -107,6 +126,18 @@ fn check_name(file: &mut TomlFile<'_>, name: &Spanned<String>) {
         );
         file.add(&name.span(), message);
     }
+}
+
+fn read_followed_users_max(file: &mut TomlFile<'_>, fields: &mut Fields<'_>) -> Option<usize> {
+    let is_wanted = fields.read::<bool>(file, "delivery_watermark");
+    let users_max = fields.read::<NonZeroUsize>(file, "delivery_users_max");
+    if is_wanted.is_some_and(Spanned::into_inner) {
+        return Some(users_max.map_or(FOLLOWED_USERS_MAX, Spanned::into_inner).get());
+    }
+    if let Some(users_max) = users_max {
+        file.add(&users_max.span(), "delivery_users_max means nothing without delivery_watermark");
+    }
+    None
 }
 
 fn read_settings(
@@ -175,6 +206,19 @@ mod tests {
     }
 
     #[test]
+    fn users_are_followed_where_that_is_said() {
+        let namespaces = parse(
+            "[namespace.'/a']\ndelivery_watermark = true\n\
+             [namespace.'/b']\ndelivery_watermark = true\ndelivery_users_max = 3\n\
+             [namespace.'/c']\ndelivery_watermark = false",
+        )
+        .unwrap();
+
+        let users_max = ["/a", "/b", "/c", "/d"].map(|name| namespaces.followed_users_max(name));
+        assert_eq!(users_max, [Some(10_000), Some(3), None, None]);
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_place() {
         let cases = [
             ("[namespace.'/a']\nhistory = 1", "ns.toml:2: unknown field `history`"),
@@ -183,6 +227,10 @@ mod tests {
             (
                 "[namespace.'/a']\ndurability = 'tape'",
                 "ns.toml:2: durability: unknown variant `tape`",
+            ),
+            (
+                "[namespace.'/a']\ndelivery_users_max = 5",
+                "ns.toml:2: delivery_users_max means nothing without delivery_watermark",
             ),
             ("[namespace.'a']", "ns.toml:1: a is no namespace"),
             ("[name", "ns.toml:1: "),

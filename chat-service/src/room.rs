@@ -183,6 +183,21 @@ impl Room {
         self.presence.sees(user)
     }
 
+    /// With how many sockets a user is there.
+    pub(crate) fn sockets_of(&self, user: &User) -> usize {
+        self.presence.sockets_of(user)
+    }
+
+    /// The users of some sockets of a link.
+    pub(crate) fn users_of<'a>(
+        &'a self,
+        link: LinkKey,
+        handles: &'a [u64],
+    ) -> impl Iterator<Item = &'a Arc<User>> {
+        let sockets = self.links.get(&link);
+        handles.iter().filter_map(move |handle| Some(&sockets?.get(handle)?.user))
+    }
+
     /// How many users are seen.
     pub(crate) fn user_count(&self) -> usize {
         self.presence.user_count()

@@ -27,6 +27,8 @@ pub(crate) struct Metrics {
     pub(crate) volatile_dropped: Counter,
     /// Sockets told that events of a room passed them by.
     pub(crate) gaps: Counter,
+    /// Users whose deliveries are not followed, as too many are.
+    pub(crate) unfollowed: Counter,
     /// Clients' events that applications declare, by their numbers.
     declared: Arc<[Counter]>,
 }
@@ -57,6 +59,7 @@ impl Metrics {
             overflows: counter!("sockeye_chat_link_overflows_total"),
             volatile_dropped: counter!("sockeye_chat_volatile_dropped_total"),
             gaps: counter!("sockeye_chat_gaps_total"),
+            unfollowed: counter!("sockeye_chat_unfollowed_users_total"),
             declared: Arc::default(),
         }
     }

@@ -6,6 +6,7 @@
 
 mod catch_up;
 mod command;
+mod deliveries;
 mod effects;
 mod events;
 mod fan_out;
@@ -23,11 +24,11 @@ use tokio::{
     time::{self, Instant, MissedTickBehavior},
 };
 
-use self::{catch_up::Group, effects::Effects, presence::Agenda};
+use self::{catch_up::Group, deliveries::Followed, effects::Effects, presence::Agenda};
 pub(crate) use self::{
     command::{
-        CatchUp, Command, Departure, History, Presence, Present, Publish, Published, Query, Refill,
-        Restore, RoomSummary, Rooms,
+        CatchUp, Command, Delivered, DeliveredPage, DeliveredTo, DeliveredUser, Departure, History,
+        Presence, Present, Publish, Published, Query, Refill, Restore, RoomSummary, Rooms,
     },
     presence::PresenceTerms,
     relay::LatestOf,
@@ -60,6 +61,7 @@ pub(crate) struct Worker<L> {
     links: HashMap<LinkKey, Link>,
     effects: Effects,
     agenda: Agenda,
+    followed: Followed,
     tracer: Tracer,
     metrics: Metrics,
     expose_trace_ids: bool,
@@ -103,6 +105,7 @@ impl<L: RoomLog> Worker<L> {
             links,
             effects,
             agenda,
+            followed: Followed::default(),
             tracer,
             metrics,
             expose_trace_ids,
@@ -137,6 +140,7 @@ impl<L: RoomLog> Worker<L> {
                     self.commit().await;
                 }
                 _ = expire.tick() => {
+                    self.expire_deliveries(clock::unix_ms());
                     let rooms = &self.rooms;
                     self.log.expire(clock::unix_ms(), |room| rooms.contains_key(room)).await;
                 }
@@ -162,13 +166,13 @@ impl<L: RoomLog> Worker<L> {
     async fn handle(&mut self, command: Command, now_ms: u64) {
         match command {
             Command::Client(event, request) => self.handle_client(event, *request, now_ms).await,
-            Command::Restore(restore) => self.handle_restore(*restore).await,
+            Command::Restore(restore) => self.handle_restore(*restore, now_ms).await,
             Command::SocketClosed(ticket, socket, departure) => {
                 self.handle_socket_closed(ticket, socket, departure);
             }
             Command::SocketSuspended(ticket, socket) => self.handle_suspended(ticket, socket),
             Command::SocketMoved(ticket, socket, room) => {
-                self.handle_moved(ticket, &socket, room).await;
+                self.handle_moved(ticket, &socket, room, now_ms).await;
             }
             Command::SocketLeft(ticket, socket, room) => {
                 self.handle_left_elsewhere(ticket, &socket, &room);
@@ -176,6 +180,7 @@ impl<L: RoomLog> Worker<L> {
             Command::SocketResumed(ticket, socket) => self.handle_resumed(ticket, socket),
             Command::CatchUp(catch_up) => self.handle_catch_up(*catch_up, now_ms).await,
             Command::Refill(refill) => self.handle_refill(*refill, now_ms).await,
+            Command::Delivered(delivered) => self.handle_delivered(*delivered, now_ms).await,
             Command::LinkGone(link) => self.handle_link_gone(link),
             Command::Query(query) => self.handle_query(*query, now_ms).await,
         }

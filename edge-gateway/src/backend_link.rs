@@ -13,8 +13,9 @@ use std::{
 
 use bytes::Bytes;
 use proto::edge::v1::{
-    AckFinished, AllAnnounced, CatchUp, ClientAck, ClientEvent, EdgeEvent, EdgeFrame, Hello,
-    SocketClosed, SocketOpened, SocketResumed, SocketSuspended, Welcome, edge_event::Kind,
+    AckFinished, AllAnnounced, CatchUp, ClientAck, ClientEvent, Delivered as DeliveryReport,
+    EdgeEvent, EdgeFrame, Hello, SocketClosed, SocketOpened, SocketResumed, SocketSuspended,
+    Welcome, edge_event::Kind,
 };
 use tokio::sync::Notify;
 
@@ -229,6 +230,10 @@ impl BackendLink {
 
     pub(crate) fn catch_up(&mut self, handle: u64, catch_up: CatchUp) {
         self.push(event(handle, Kind::CatchUp(catch_up)));
+    }
+
+    pub(crate) fn report_delivery(&mut self, report: DeliveryReport) {
+        self.push(event(0, Kind::Delivered(report)));
     }
 
     /// The client waits for it from `now` on, and so long.

@@ -132,6 +132,15 @@ pub struct Config {
     #[arg(value_name = "DURATION", default_value = "20s", value_parser = humantime::parse_duration)]
     pub ping_timeout: Duration,
 
+    /// How often a client is asked, at most, whether it has got what was sent, where a business service wants to know.
+    #[arg(
+        id = "edge-confirm-interval",
+        long = "edge-confirm-interval",
+        env = "EDGE_CONFIRM_INTERVAL"
+    )]
+    #[arg(value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
+    pub confirm_interval: Duration,
+
     /// Largest message a client may send; at most 3 MiB.
     #[arg(id = "edge-payload-bytes-max", long = "edge-payload-bytes-max")]
     #[arg(env = "EDGE_PAYLOAD_BYTES_MAX", value_name = "BYTES", default_value = "1000000")]

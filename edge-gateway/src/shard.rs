@@ -3,6 +3,7 @@
 mod acks;
 mod announce;
 mod answers;
+mod confirmations;
 mod connect;
 mod deadlines;
 pub(crate) mod drain;
@@ -37,6 +38,7 @@ use slab::Slab;
 use self::{
     acks::ClientAcks,
     acks::ServerAcks,
+    confirmations::Confirmations,
     rate::{NamespaceRates, Rate},
     rooms::Rooms,
     sessions::Sessions,
@@ -138,6 +140,7 @@ pub(crate) struct Limits {
     pub(crate) events_per_second: u32,
     pub(crate) events_burst: u32,
     pub(crate) drain_timeout: Duration,
+    pub(crate) confirm_interval: Duration,
 }
 
 impl Limits {
@@ -205,6 +208,7 @@ pub(crate) struct Shard {
     pub(crate) server_acks: ServerAcks,
     pub(crate) recovery: Recovery,
     laggards: lag::Laggards,
+    confirmations: Confirmations,
     wheel: Wheel,
     due: Vec<ConnectionKey>,
     pub(crate) marks: fan_out::Marks,
@@ -240,6 +244,8 @@ pub(crate) struct Parts {
 
 impl Shard {
     pub(crate) fn new(parts: Parts, now: Instant) -> Self {
+        let interval = parts.limits.confirm_interval;
+        let confirmations = Confirmations::new(interval, parts.namespaces.len(), now);
         Self {
             application: parts.application,
             rooms: Rooms::new(parts.namespaces.len()),
@@ -258,6 +264,7 @@ impl Shard {
             server_acks: ServerAcks::default(),
             recovery: parts.recovery,
             laggards: lag::Laggards::default(),
+            confirmations,
             wheel: Wheel::new(now),
             due: Vec::new(),
             marks: fan_out::Marks::default(),
@@ -396,6 +403,7 @@ impl Shard {
                 self.remove_socket(socket, reason.label());
             }
         }
+        self.confirmations.forget(key);
         self.common.metrics.connections.decrement(1.0);
         self.common.metrics.closed(reason);
         tracing::debug!(reason = reason.label(), "connection closed");

@@ -242,6 +242,7 @@ fn limits(config: &Config) -> Limits {
         events_per_second: config.events_per_second.get(),
         events_burst: config.events_burst.get(),
         drain_timeout: config.drain_timeout.min(LONGEST),
+        confirm_interval: config.confirm_interval.min(LONGEST),
     }
 }
 

@@ -5,6 +5,7 @@
 mod acks;
 mod auth;
 mod bad_input;
+mod deliveries;
 mod echo_backend;
 mod handshake;
 mod leaks;

@@ -1,20 +1,45 @@
-//! Reads events that applications declare, and sends those that go to no room.
+//! Begins the events of clients, those that applications declare too, and sends the ones that go to no room.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::{direct::Target, instructions::Emit, life::Attached, links::Links};
+use super::{direct::Target, instructions::Emit, life::Attached, links::Links, planned::Planned};
 use crate::{
     client_error::ClientError,
     client_event::ClientEvent,
     client_view,
     declared_events::{Allowances, Audience, DeclaredEvent},
-    request::{Asked, Direct, Request},
+    request::{Action, Asked, Direct, Request},
     socket::Socket,
+    worker::Command,
 };
 
 impl Attached {
+    /// Begins what a client asks for with an event.
+    pub(super) fn begin(
+        &mut self,
+        mut event: ClientEvent,
+        (name, args): (&str, &[u8]),
+        links: &Links,
+        planned: &mut VecDeque<Planned>,
+    ) {
+        let settings = links.settings();
+        match self.read(name, args) {
+            Ok(Asked::InRoom(request)) => {
+                let worker = settings.workers.of(&request.room);
+                if let Action::Join { .. } = request.action {
+                    self.workers.insert(worker);
+                }
+                let command = Command::Client(event, Box::new(request));
+                planned.push_back(Planned { worker, command });
+            }
+            Ok(Asked::Direct(direct)) => send(links, event, &direct),
+            Err(_) if event.is_expired(Instant::now()) => event.expire(&settings.metrics),
+            Err(error) => event.refuse(&settings.metrics, &error),
+        }
+    }
+
     /// Reads what a client asks for with an event. One that is declared counts against its rate before it is looked at.
     pub(super) fn read(&mut self, name: &str, args: &[u8]) -> Result<Asked, ClientError> {
         let namespace = &self.socket.namespace;

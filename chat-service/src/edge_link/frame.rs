@@ -86,6 +86,12 @@ pub(super) enum EventKind {
         position: String,
         bytes_max: u32,
     },
+    /// What some sockets were given in a room has arrived.
+    Delivered {
+        sockets: Vec<u64>,
+        room: String,
+        position: String,
+    },
     /// No announcement follows.
     AllAnnounced,
     Closed {
@@ -230,6 +236,9 @@ impl TryFrom<wire::EdgeEvent> for Event {
             }
             Kind::CatchUp(wire::CatchUp { room, position, bytes_max }) => {
                 EventKind::CatchUp { room, position, bytes_max }
+            }
+            Kind::Delivered(wire::Delivered { sockets, room, position }) => {
+                EventKind::Delivered { sockets, room, position }
             }
             Kind::AllAnnounced(wire::AllAnnounced {}) => EventKind::AllAnnounced,
             Kind::Ack(_) | Kind::AckFinished(_) => EventKind::Unasked,

@@ -14,7 +14,6 @@ use service_kit::{
 use tokio::time::Instant;
 
 use super::{
-    declared,
     edge_clock::EdgeClock,
     frame::{Event, EventKind, Frame, Introduction, Membership, Sent},
     instructions::Instructions,
@@ -28,7 +27,6 @@ use super::{
 use crate::{
     client_event::ClientEvent,
     declared_events::Allowances,
-    request::{Action, Asked},
     room::Arrival,
     room_key::{RoomKey, is_namespace},
     socket::{LinkKey, Socket, SocketKey},
@@ -226,6 +224,9 @@ impl Life {
                     planned.extend(Planned::refill(socket, ticket, asked, &settings.workers));
                 }
             }
+            EventKind::Delivered { sockets, room, position } => {
+                planned.extend(self.note_delivered(seq, &sockets, (&room, position), settings));
+            }
             EventKind::Unidentified => {
                 let mut ticket = self.outbox.ticket(seq, Instructions::default());
                 ticket.instructions.refuse(handle, "Unauthorized", br#"{"code":"unauthorized"}"#);
@@ -243,6 +244,18 @@ impl Life {
             EventKind::Unasked => drop(self.outbox.ticket(seq, Instructions::default())),
         }
         true
+    }
+
+    fn note_delivered(
+        &self,
+        seq: u64,
+        handles: &[u64],
+        place: (&str, String),
+        settings: &LinkSettings,
+    ) -> Option<Planned> {
+        let ticket = self.outbox.ticket(seq, Instructions::default());
+        let sockets = handles.iter().filter_map(|handle| self.sockets.get(handle));
+        Planned::delivered(sockets.map(|attached| &*attached.socket), ticket, place, settings)
     }
 
     fn close(
@@ -371,30 +384,5 @@ impl Life {
         settings.registry.note_opened(&socket, clock::unix_ms());
         links.memory().keep(&socket, &self.outbox);
         Some(socket)
-    }
-}
-
-impl Attached {
-    fn begin(
-        &mut self,
-        mut event: ClientEvent,
-        (name, args): (&str, &[u8]),
-        links: &Links,
-        planned: &mut VecDeque<Planned>,
-    ) {
-        let settings = links.settings();
-        match self.read(name, args) {
-            Ok(Asked::InRoom(request)) => {
-                let worker = settings.workers.of(&request.room);
-                if let Action::Join { .. } = request.action {
-                    self.workers.insert(worker);
-                }
-                let command = Command::Client(event, Box::new(request));
-                planned.push_back(Planned { worker, command });
-            }
-            Ok(Asked::Direct(direct)) => declared::send(links, event, &direct),
-            Err(_) if event.is_expired(Instant::now()) => event.expire(&settings.metrics),
-            Err(error) => event.refuse(&settings.metrics, &error),
-        }
     }
 }

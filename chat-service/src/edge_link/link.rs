@@ -227,6 +227,7 @@ impl Link {
             refills: true,
             memory: self.life.as_ref().map_or(0, |life| life.outbox.memory()),
             volatile_events: volatile_events(&self.links.settings().namespaces),
+            delivery_reports: delivery_reports(&self.links.settings().namespaces, &hello),
             ..wire::Welcome::default()
         };
         // The stream is new: it has room.
@@ -384,6 +385,13 @@ fn volatile_events(namespaces: &Namespaces) -> Vec<String> {
         names.remove(&*event.name);
     }
     names.into_iter().map(str::to_owned).collect()
+}
+
+/// The namespaces of an edge of which it is to report how far clients have got.
+fn delivery_reports(namespaces: &Namespaces, hello: &Hello) -> Vec<String> {
+    let wanted: BTreeSet<&str> = namespaces.following().collect();
+    let own = hello.namespaces.iter().filter(|namespace| wanted.contains(namespace.as_str()));
+    own.cloned().collect()
 }
 
 async fn next_frame(inbound: Option<&mut Inbound>) -> Option<wire::EdgeFrame> {

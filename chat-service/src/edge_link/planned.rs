@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::outbox::Ticket;
+use super::{links::LinkSettings, outbox::Ticket};
 use crate::{
     client_view::LISTED_USERS_BYTES_MAX,
     request::Action,
     retained::ROOM_BYTES_MAX,
     room_key::RoomKey,
     socket::Socket,
-    worker::{Command, PAGE_BYTES_MAX, Refill},
+    worker::{Command, Delivered, PAGE_BYTES_MAX, Refill},
     workers::{WorkerIndex, Workers},
 };
 
@@ -56,6 +56,28 @@ impl Planned {
         Some(Self { worker, command })
     }
 
+    /// Notes that the users of some sockets of one namespace have got what they were given in a room, if anybody wants to
+    /// know.
+    pub(super) fn delivered<'a>(
+        sockets: impl Iterator<Item = &'a Socket> + Clone,
+        ticket: Ticket,
+        (room, position): (&str, String),
+        settings: &LinkSettings,
+    ) -> Option<Self> {
+        // They may all be gone.
+        let namespace = &sockets.clone().next()?.namespace;
+        settings.namespaces.followed_users_max(namespace)?;
+        let Ok(room) = RoomKey::parse(namespace, room) else {
+            tracing::error!("edge reports what was delivered in what is no room");
+            return None;
+        };
+        let worker = settings.workers.of(&room);
+        let sockets = sockets.filter(|socket| socket.namespace == *namespace);
+        let users = sockets.map(|socket| Arc::clone(&socket.user)).collect();
+        let delivered = Delivered { ticket, room, position, users };
+        Some(Self { worker, command: Command::Delivered(Box::new(delivered)) })
+    }
+
     /// Keeps room in the outbox for what will come of it, as far as one can know. Done when the command is sent, not
     /// before: the room is to be taken by what is being worked on.
     pub(super) fn reserve(&mut self) {
@@ -88,7 +110,10 @@ impl Planned {
             | Command::SocketResumed(ticket, _)
             | Command::SocketMoved(ticket, ..)
             | Command::SocketLeft(ticket, ..) => ticket.expect(SMALL_ANSWER_BYTES),
-            Command::Restore(_) | Command::LinkGone(_) | Command::Query(_) => {}
+            Command::Restore(_)
+            | Command::Delivered(_)
+            | Command::LinkGone(_)
+            | Command::Query(_) => {}
         }
     }
 
@@ -99,6 +124,7 @@ impl Planned {
             | Command::Restore(_)
             | Command::CatchUp(_)
             | Command::Refill(_)
+            | Command::Delivered(_)
             | Command::SocketClosed(..)
             | Command::SocketSuspended(..)
             | Command::SocketResumed(..)

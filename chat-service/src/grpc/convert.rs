@@ -20,7 +20,10 @@ use crate::{
     room_key::{RoomKey, RoomKeyError, is_namespace},
     room_log::{Author, Limit, Position, Publication, PublicationId, Range},
     socket_registry::Cursor,
-    worker::{History, LatestOf, Presence, Publish, Published, RoomSummary, Rooms},
+    worker::{
+        DeliveredPage, DeliveredTo, History, LatestOf, Presence, Publish, Published, RoomSummary,
+        Rooms,
+    },
 };
 
 const NAMESPACE_DEFAULT: &str = "/chat";
@@ -28,6 +31,8 @@ const DATA_BYTES_MAX: usize = 128 * 1024;
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
 const EXCEPT_USERS_MAX: usize = 64;
 const PAGE_ENTRIES_DEFAULT: usize = 50;
+const DELIVERED_USERS_DEFAULT: usize = 100;
+const DELIVERED_USERS_MAX: usize = 1000;
 const ROOMS_DEFAULT: usize = 100;
 const ROOMS_MAX: usize = 1000;
 
@@ -101,6 +106,10 @@ pub(crate) enum RequestError {
     BeforeAndAfter,
     #[error("before and after must be positions")]
     Position,
+    #[error("behind must be a position")]
+    Behind,
+    #[error("users must be at most 1000 subjects of from 1 to 256 bytes")]
+    Users,
     #[error("cursor must be one that was given out")]
     Cursor,
     #[error("limit must be at most 1000")]
@@ -297,6 +306,42 @@ impl TryFrom<wire::RoomsRequest> for Rooms {
         let wire::RoomsRequest { namespace, after, limit } = request;
         let namespace = namespace_or_default(namespace)?.into_owned();
         Ok(Self { namespace, after, limit: limit_or_default(limit, ROOMS_DEFAULT, ROOMS_MAX)? })
+    }
+}
+
+impl TryFrom<wire::DeliveredToRequest> for DeliveredTo {
+    type Error = RequestError;
+
+    fn try_from(request: wire::DeliveredToRequest) -> Result<Self, RequestError> {
+        let wire::DeliveredToRequest { namespace, room, behind, users, after, limit } = request;
+        let room = RoomKey::parse(&namespace_or_default(namespace)?, &room)?;
+        let behind = if behind.is_empty() {
+            None
+        } else {
+            Some(behind.parse().map_err(|_| RequestError::Behind)?)
+        };
+        if users.len() > DELIVERED_USERS_MAX || !users.iter().all(|user| is_subject(user)) {
+            return Err(RequestError::Users);
+        }
+        let limit = limit_or_default(limit, DELIVERED_USERS_DEFAULT, DELIVERED_USERS_MAX)?;
+        Ok(Self { room, behind, users, after, limit })
+    }
+}
+
+impl From<DeliveredPage> for wire::DeliveredToResponse {
+    fn from(page: DeliveredPage) -> Self {
+        let DeliveredPage { users, more, incomplete } = page;
+        let users = users.into_iter().map(|user| {
+            let (stretch, delivered_at_unix_ms) = user.delivered.unzip();
+            wire::DeliveredUser {
+                subject: user.subject,
+                position: stretch.map(|one| one.end.to_string()).unwrap_or_default(),
+                since: stretch.map(|one| one.after.to_string()).unwrap_or_default(),
+                delivered_at_unix_ms: delivered_at_unix_ms.unwrap_or_default(),
+                sockets: count(user.sockets),
+            }
+        });
+        Self { users: users.collect(), more, incomplete }
     }
 }
 

@@ -146,6 +146,13 @@ impl Presence {
         self.users.contains_key(user)
     }
 
+    pub(super) fn sockets_of(&self, user: &User) -> usize {
+        match self.users.get(user) {
+            Some(Standing::Here(sockets)) => *sockets as usize,
+            Some(Standing::Going { .. }) | None => 0,
+        }
+    }
+
     pub(super) fn user_count(&self) -> usize {
         self.users.len()
     }

@@ -9,7 +9,7 @@ use std::collections::hash_map::Entry;
 
 use tokio::time::Instant;
 
-use super::{CatchUp, Link, PAGE_BYTES_MAX, Restore, Worker, fan_out::Cause};
+use super::{CatchUp, Link, PAGE_BYTES_MAX, Restore, Worker, deliveries::Coming, fan_out::Cause};
 use crate::{
     client_error::ClientError,
     client_view::{self, EXCEPTION},
@@ -44,7 +44,7 @@ enum Standing {
 impl<L: RoomLog> Worker<L> {
     /// For the members the socket was here all along, or has been suspended as they know, unless its earlier life has been
     /// given up. After the loss of all state they are told later, when every edge has had the time to come back.
-    pub(super) async fn handle_restore(&mut self, restore: Restore) {
+    pub(super) async fn handle_restore(&mut self, restore: Restore, now_ms: u64) {
         let Restore { mut ticket, socket, room: key, position, earlier, arrival, is_told } =
             restore;
         if ticket.outbox().is_closed() {
@@ -81,6 +81,11 @@ impl<L: RoomLog> Worker<L> {
             Some(Err(_)) => Standing::Lost,
         };
         add(groups, standing, end, socket.key.handle);
+        let at = match standing {
+            Standing::At(position) if position.epoch == end.epoch => position,
+            Standing::At(_) | Standing::Lost => end,
+        };
+        self.follow(&key, &socket.user, Coming::Back(at), now_ms);
 
         let cause = &mut Cause::Event(&mut ticket);
         self.handle_restored(&key, (&joined, &socket.user), cause);
@@ -115,7 +120,7 @@ impl<L: RoomLog> Worker<L> {
 
     /// Gives a group the next page; tells whether it stands at the end of the log now.
     async fn lead(
-        &self,
+        &mut self,
         group: &mut Group,
         key: &RoomKey,
         ticket: &mut Ticket,
@@ -159,7 +164,15 @@ impl<L: RoomLog> Worker<L> {
                     };
                     ticket.instructions.emit(audience(), &emit);
                 }
-                group.go_on_after_gap(self.log.end(key).await)
+                let end = self.log.end(key).await;
+                let is_at_end = group.go_on_after_gap(end);
+                if let Standing::At(position) = group.standing {
+                    let room = self.rooms.get(key);
+                    let users = room.map(|room| room.users_of(link, &group.handles));
+                    let users = users.into_iter().flatten().cloned().collect();
+                    self.note_gap(key, users, position);
+                }
+                is_at_end
             }
         }
     }

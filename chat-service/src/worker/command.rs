@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::LatestOf;
 use crate::{
     client_event::ClientEvent,
+    deliveries::Stretch,
     edge_link::Ticket,
     request::Request,
     room::Arrival,
@@ -18,6 +19,7 @@ use crate::{
         Range,
     },
     socket::{LinkKey, Socket, SocketKey},
+    user::User,
 };
 
 #[derive(Debug)]
@@ -38,6 +40,7 @@ pub(crate) enum Command {
     SocketLeft(Ticket, Arc<Socket>, RoomKey),
     CatchUp(Box<CatchUp>),
     Refill(Box<Refill>),
+    Delivered(Box<Delivered>),
     /// A link is gone: its sockets leave all their rooms.
     LinkGone(LinkKey),
     Query(Box<Query>),
@@ -86,6 +89,16 @@ pub(crate) struct Refill {
     pub(crate) bytes_max: u32,
 }
 
+/// Users have got what they were given of a room's log.
+#[derive(Debug)]
+pub(crate) struct Delivered {
+    pub(crate) ticket: Ticket,
+    pub(crate) room: RoomKey,
+    /// Up to there, as the edge says it.
+    pub(crate) position: String,
+    pub(crate) users: Vec<Arc<User>>,
+}
+
 /// What other services ask for. Whoever has stopped waiting for the answer has no claim to it.
 #[derive(Debug)]
 pub(crate) enum Query {
@@ -93,6 +106,7 @@ pub(crate) enum Query {
     History(History, oneshot::Sender<Result<Page, Gap>>),
     Presence(Presence, oneshot::Sender<Present>),
     Rooms(Rooms, oneshot::Sender<Vec<RoomSummary>>),
+    Delivered(DeliveredTo, oneshot::Sender<Result<DeliveredPage, Gap>>),
 }
 
 #[derive(Debug)]
@@ -140,6 +154,34 @@ pub(crate) struct Present {
     /// Subject, profile, number of sockets.
     pub(crate) users: Vec<(String, String, usize)>,
     pub(crate) count: usize,
+}
+
+/// How far has a room's log reached its users?
+#[derive(Debug)]
+pub(crate) struct DeliveredTo {
+    pub(crate) room: RoomKey,
+    /// Only users who were to get the entry at this position and have not.
+    pub(crate) behind: Option<Position>,
+    /// Only these subjects; all if none.
+    pub(crate) users: Vec<String>,
+    /// Only subjects behind this one.
+    pub(crate) after: String,
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct DeliveredPage {
+    pub(crate) users: Vec<DeliveredUser>,
+    pub(crate) more: bool,
+    pub(crate) incomplete: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct DeliveredUser {
+    pub(crate) subject: String,
+    /// What it has got, and when the last of it is known to have arrived.
+    pub(crate) delivered: Option<(Stretch, u64)>,
+    pub(crate) sockets: usize,
 }
 
 /// Asks one worker for its share.

@@ -4,7 +4,7 @@ use std::{mem, time::Duration};
 
 use tokio::{sync::oneshot, time};
 
-use super::{Present, Published, RoomSummary};
+use super::{DeliveredPage, Present, Published, RoomSummary};
 use crate::{
     client_event::ClientEvent,
     edge_link::{Instructions, OUTBOX_BYTES_MAX, Outbox, Ticket},
@@ -46,6 +46,7 @@ pub(super) enum Reply {
     History(oneshot::Sender<Result<Page, Gap>>, Result<Page, Gap>),
     Present(oneshot::Sender<Present>, Present),
     Rooms(oneshot::Sender<Vec<RoomSummary>>, Vec<RoomSummary>),
+    Delivered(oneshot::Sender<Result<DeliveredPage, Gap>>, Result<DeliveredPage, Gap>),
 }
 
 impl Effects {
@@ -153,6 +154,7 @@ impl Reply {
             Self::History(asker, page) => drop(asker.send(page)),
             Self::Present(asker, present) => drop(asker.send(present)),
             Self::Rooms(asker, rooms) => drop(asker.send(rooms)),
+            Self::Delivered(asker, page) => drop(asker.send(page)),
         }
     }
 }

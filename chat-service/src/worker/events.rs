@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::{Link, PAGE_BYTES_MAX, Worker, fan_out::Cause};
+use super::{Link, PAGE_BYTES_MAX, Worker, deliveries::Coming, fan_out::Cause};
 use crate::{
     client_error::ClientError,
     client_event::ClientEvent,
@@ -106,6 +106,14 @@ impl<L: RoomLog> Worker<L> {
             link.note_membership(socket.key, &key);
             link.join_catching_up(socket.key, &key, position);
         }
+        let coming = match (since, &recovery) {
+            (Some(since), Some(Recovery::Complete(_))) => Some(Coming::Since(since)),
+            (Some(_), _) => Some(Coming::From(position)),
+            (None, _) => (joined != Joined::Already).then_some(Coming::From(position)),
+        };
+        if let Some(coming) = coming {
+            self.follow(&key, &socket.user, coming, now_ms);
+        }
         if joined == Joined::User {
             let cause = &mut Cause::Event(&mut event.ticket);
             self.tell_joined(&key, &socket.user, Some(socket.key), cause);
@@ -145,6 +153,7 @@ impl<L: RoomLog> Worker<L> {
         let socket = Arc::clone(&event.socket);
         event.ticket.instructions.leave(socket.key, key);
         let left = self.take_out(&socket, key);
+        self.unfollow(key, &socket.user);
         self.handle_left(key, left, &mut Cause::Event(&mut event.ticket));
         event.answer(&self.metrics, || client_view::left(key.name()));
     }

@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::{Departure, Link, Worker, fan_out::Cause};
+use super::{Departure, Link, Worker, deliveries::Coming, fan_out::Cause};
 use crate::{
     edge_link::Ticket,
     room::{Arrival, Joined, Left, Parting},
@@ -64,6 +64,7 @@ impl<L: RoomLog> Worker<L> {
         mut ticket: Ticket,
         socket: &Arc<Socket>,
         key: RoomKey,
+        now_ms: u64,
     ) {
         if ticket.outbox().is_closed() {
             return;
@@ -74,6 +75,7 @@ impl<L: RoomLog> Worker<L> {
             return;
         }
         socket.keep_room();
+        self.follow(&key, &socket.user, Coming::Along(end), now_ms);
         let link = self.links.entry(socket.key.link).or_insert_with(|| Link::new(ticket.outbox()));
         link.note_membership(socket.key, &key);
         link.join_catching_up(socket.key, &key, end);
@@ -94,6 +96,7 @@ impl<L: RoomLog> Worker<L> {
             return;
         }
         let left = self.take_out(socket, key);
+        self.unfollow(key, &socket.user);
         self.handle_left(key, left, &mut Cause::Event(&mut ticket));
         self.effects.finish_ticket(ticket);
     }

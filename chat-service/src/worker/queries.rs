@@ -24,6 +24,9 @@ impl<L: RoomLog> Worker<L> {
             }
             Query::Presence(presence, asker) => Reply::Present(asker, self.present(&presence)),
             Query::Rooms(rooms, asker) => Reply::Rooms(asker, self.rooms_after(&rooms).await),
+            Query::Delivered(asked, asker) => {
+                Reply::Delivered(asker, self.delivered_to(asked, now_ms).await)
+            }
         };
         self.effects.reply(reply);
     }

@@ -1,5 +1,7 @@
 //! Gives sockets that did not keep up what they missed, part by part, as each of them asks for the next.
 
+use std::sync::Arc;
+
 use super::{PAGE_BYTES_MAX, Refill, Worker, catch_up::missed};
 use crate::{
     client_error::ClientError,
@@ -40,6 +42,7 @@ impl<L: RoomLog> Worker<L> {
             Ok(position) => self.log.read(&key, Range::After(position), limit, now_ms).await,
             Err(gap) => Err(gap),
         };
+        let has_gap = page.is_err();
         let Page { entries, more } = page.unwrap_or_else(|Gap| {
             self.metrics.gaps.increment(1);
             let args = client_view::exception(&ClientError::MISSED_EVENTS, Some(key.name()));
@@ -54,6 +57,9 @@ impl<L: RoomLog> Worker<L> {
             Some(last) if more => last.position,
             Some(_) | None => self.log.end(&key).await,
         };
+        if has_gap {
+            self.note_gap(&key, vec![Arc::clone(&socket.user)], stands_at);
+        }
         let own = entries.iter().filter(|entry| entry.is_for(&socket.user));
         let events = own.map(|entry| (&missed(&key, entry)).into()).collect();
         ticket.instructions.refill(socket.key, (key.name(), after), events, (stands_at, more));

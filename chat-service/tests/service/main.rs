@@ -4,6 +4,7 @@
 mod catch_up;
 mod data_directory;
 mod declared;
+mod deliveries;
 mod edge;
 mod events;
 mod large_rooms;

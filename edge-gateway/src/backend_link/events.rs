@@ -143,6 +143,9 @@ pub(super) fn event_bytes(event: &EdgeEvent) -> usize {
                 + membership_bytes(&resumed.joined)
                 + resumed.left.iter().map(String::len).sum::<usize>()
         }
+        Some(Kind::Delivered(delivered)) => {
+            delivered.room.len() + delivered.position.len() + size_of_val(&*delivered.sockets)
+        }
         Some(Kind::CatchUp(catch_up)) => catch_up.room.len() + catch_up.position.len(),
         Some(Kind::Suspended(_) | Kind::AckFinished(_) | Kind::AllAnnounced(_)) | None => 0,
     };

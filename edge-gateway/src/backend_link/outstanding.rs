@@ -105,8 +105,8 @@ impl BackendLink {
     pub(crate) fn repeat(&mut self, mut event: EdgeEvent) {
         if let Some(Kind::Event(client_event)) = &mut event.kind {
             client_event.repeated = true;
+            self.metrics.repeats.increment(1);
         }
-        self.metrics.repeats.increment(1);
         self.push(event);
     }
 

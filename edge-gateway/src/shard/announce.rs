@@ -20,6 +20,7 @@ impl Shard {
         link: LinkKey,
         welcome: &Welcome,
     ) -> Result<(), SequenceError> {
+        self.want_confirmations(link, welcome);
         let Some(state) = self.links.get_mut(link.0) else { return Ok(()) };
         if welcome.resumed {
             state.resumed(welcome)?;
@@ -41,8 +42,8 @@ impl Shard {
         self.resume_waiting(link);
     }
 
-    /// What was in flight may or may not have taken effect. What the business service can tell by its name is sent again;
-    /// the clients of the rest are answered `unavailable`.
+    /// What was in flight may or may not have taken effect. What the business service can tell by its name is sent again, and
+    /// so is what has arrived with clients, which is as true as before; the clients of the rest are answered `unavailable`.
     fn sort_in_flight(
         &mut self,
         link: LinkKey,
@@ -52,7 +53,8 @@ impl Shard {
         let now = Instant::now();
         let mut repeats = Vec::new();
         for event in in_flight {
-            if takes_repeats && self.may_repeat(link, &event, now) {
+            let is_report = matches!(event.kind, Some(Kind::Delivered(_)));
+            if is_report || (takes_repeats && self.may_repeat(link, &event, now)) {
                 repeats.push(event);
             } else {
                 self.give_up(&event);
@@ -144,6 +146,7 @@ impl Shard {
 fn is_meaningful(event: &EdgeEvent, known: &HashSet<u64>) -> bool {
     match &event.kind {
         Some(Kind::Event(_)) => known.contains(&event.socket),
+        Some(Kind::Delivered(_)) => true,
         Some(
             Kind::Opened(_)
             | Kind::Closed(_)

@@ -12,6 +12,9 @@ use crate::close_reason::CloseReason;
 
 impl Shard {
     pub(crate) fn pong_received(&mut self, key: ConnectionKey, now: Instant) {
+        if self.is_confirmation(key) {
+            return;
+        }
         let interval = self.limits.ping_interval;
         let Some(entry) = self.entry(key) else { return };
         entry.heartbeat.handle_pong(now, interval);
@@ -65,6 +68,7 @@ impl Shard {
         self.sessions.expire(now);
         self.expire_recovery(now);
         self.close_stalled(now);
+        self.see_to_confirmations(now);
         for link in &mut self.links {
             link.acknowledge_now();
         }

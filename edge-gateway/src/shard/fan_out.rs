@@ -246,10 +246,12 @@ impl Shard {
         let Emit { position_room: room, position, .. } = emit;
         if audience.sockets.is_empty() {
             self.rooms.advance(namespace, room, position);
+            self.note_given(namespace, room);
         }
         for handle in &audience.sockets {
             if let Some(socket) = self.socket_by_handle(*handle) {
                 self.rooms.advance_one(namespace, room, socket, position);
+                self.note_given_to(socket);
             }
         }
     }

@@ -48,8 +48,10 @@ impl Shard {
                 self.flow(key)
             }
             Message::Pong(_) => {
-                if let Some(Wire::PlainJson(_)) = self.entry(key).map(|entry| &entry.wire) {
-                    self.pong_received(key, Instant::now());
+                match self.entry(key).map(|entry| &entry.wire) {
+                    Some(Wire::PlainJson(_)) => self.pong_received(key, Instant::now()),
+                    Some(Wire::SocketIo2(_)) => drop(self.is_confirmation(key)),
+                    Some(Wire::SocketIo(_)) | None => {}
                 }
                 self.flow(key)
             }

@@ -117,6 +117,7 @@ impl Shard {
         let lag = self.rooms.lag_of(namespace, &refill.room, key);
         let given = if lag == Some(&refill.after) {
             self.common.metrics.lag.refills.increment(1);
+            self.note_given_to(key);
             self.give(key, namespace, refill)
         } else {
             // The socket has left the room meanwhile, or joined it again.
@@ -166,6 +167,7 @@ impl Shard {
     ) {
         self.rooms.join(namespace, key, room, position);
         self.note_no_lag(key);
+        self.note_given_to(key);
     }
 
     /// Notes, for when it comes back, that a socket is not behind any more, if so.

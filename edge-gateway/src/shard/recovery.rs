@@ -425,6 +425,7 @@ impl Shard {
         let (identity, public_id) = (socket.identity.clone(), socket.public_id.clone());
         let id = socket.recoverable.as_ref().map(|recoverable| recoverable.id.to_string());
         let path = self.path_of(namespace);
+        self.note_given_to(key);
         let Some(entry) = self.entry(connection) else { return };
         let Wire::SocketIo(session) = &mut entry.wire else { return };
         session.connected(&path, key);

@@ -26,7 +26,7 @@ pub(crate) struct Rooms {
 }
 
 /// Names a room in the index while it has members.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct RoomKey(u32);
 
 /// A socket is always in its namespace's group and, where it has one, in its user's, so rooms start at the third.

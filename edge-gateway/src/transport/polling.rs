@@ -357,6 +357,7 @@ mod tests {
                     events_per_second: 1,
                     events_burst: 1,
                     drain_timeout: long,
+                    confirm_interval: long,
                 },
                 common,
                 tracer: Tracer::disabled(),

@@ -4,6 +4,7 @@
 
 mod client_bundle;
 mod compression;
+mod confirmations;
 mod connect;
 mod delivery;
 mod drain;

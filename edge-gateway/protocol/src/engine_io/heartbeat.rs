@@ -48,6 +48,11 @@ impl Heartbeat {
         self.due_at
     }
 
+    /// Whether a ping is under way whose pong has not come. Always so where the client pings.
+    pub const fn is_pong_awaited(&self) -> bool {
+        self.is_pong_awaited
+    }
+
     /// Says what is due at `now`, or `None` before [`due_at`](Self::due_at). After a
     /// [`Beat::Ping`] a pong is awaited for `timeout`.
     pub fn handle_timeout(&mut self, now: Instant, timeout: Duration) -> Option<Beat> {

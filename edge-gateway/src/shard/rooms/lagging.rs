@@ -1,5 +1,7 @@
 //! Members that do not keep up with their rooms: where each of them stands, until it has been given the rest.
 
+use std::rc::Rc;
+
 use super::{GroupName, NamespaceKey, RoomKey, Rooms, SocketKey};
 
 /// A room in which a socket is behind.
@@ -108,6 +110,17 @@ impl Rooms {
             sockets.push(socket);
         }
         sockets
+    }
+
+    /// A room's members, each with the position where it stands.
+    pub(crate) fn standings(
+        &self,
+        RoomKey(group): RoomKey,
+    ) -> Option<(NamespaceKey, &Rc<str>, impl Iterator<Item = (SocketKey, &str)>)> {
+        let known = self.groups.get(group as usize)?;
+        let GroupName::Room(name) = &known.name else { return None };
+        let stands = move |socket: &SocketKey| Some((*socket, self.standing(group, *socket)?));
+        Some((known.namespace, name, known.members.iter().filter_map(stands)))
     }
 
     /// Where a member stands.
