@@ -25,12 +25,21 @@ export function next(socket, event) {
 
 /** Publishes as a service does: `target` is `{ room }`, `{ user }` or `{ everyone: true }`. */
 export function publish(target, event, data) {
+  return call("publish", { ...target, event, data: JSON.stringify(data) });
+}
+
+/** The users who have not got what was published at a position in a room, by subject. */
+export async function usersBehind(room, position) {
+  const { users } = await call("deliveredTo", { room, behind: position });
+  return users.map(({ subject }) => subject);
+}
+
+function call(method, request) {
   const definition = loadSync("sockeye/chat/v1/chat.proto", { includeDirs: [protoDir] });
   const { ChatService } = grpc.loadPackageDefinition(definition).sockeye.chat.v1;
   const service = new ChatService(chatAddress, grpc.credentials.createInsecure());
-  const request = { ...target, event, data: JSON.stringify(data) };
   return new Promise((resolve, reject) => {
-    service.publish(request, (error, response) => {
+    service[method](request, (error, response) => {
       service.close();
       if (error) reject(error);
       else resolve(response);

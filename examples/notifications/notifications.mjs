@@ -1,6 +1,6 @@
 // A shop notifies Ann on her phone and her laptop; she reads it on one, and the other knows.
 
-import { connect, next, publish } from "../sockeye.mjs";
+import { connect, next, publish, usersBehind } from "../sockeye.mjs";
 
 const phone = await connect("Ann");
 const laptop = await connect("Ann");
@@ -21,4 +21,17 @@ console.log("laptop: seen", (await seen).number);
 const { error } = await bob.emitWithAck("notification", { user: phone.subject, number: 2, title: "Click here" });
 console.log(`Bob: ${error.message}`);
 
-for (const socket of [phone, laptop, bob]) socket.close();
+// What everybody in a room is to get is told in another way to those who do not get it in time.
+bob.offAny();
+for (const socket of [phone, laptop, bob]) await socket.emitWithAck("join", "sale");
+bob.disconnect();
+const { position } = await publish({ room: "sale" }, "message", { text: "Half price until noon" });
+let behind = [];
+for (let seconds = 0; seconds < 3 || behind.includes(phone.subject); seconds += 1) {
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  behind = await usersBehind("sale", position);
+}
+const names = new Map([[phone.subject, "Ann"], [bob.subject, "Bob"]]);
+console.log(`push: ${behind.map((subject) => names.get(subject))}`);
+
+for (const socket of [phone, laptop]) socket.close();

@@ -41,6 +41,7 @@ const OUTPUT = {
     'laptop: {"number":1,"title":"Your parcel is on its way","link":"/parcels/1"}',
     "laptop: seen 1",
     "Bob: clients do not send this event",
+    "push: Bob",
   ],
 };
 
