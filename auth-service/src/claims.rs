@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::identity::Identity;
+use crate::identity::{Identity, TokenMarks};
 use crate::json_object::parse_json_object;
 use crate::refusal::Refusal;
 use crate::rules::Rules;
@@ -30,6 +30,7 @@ pub(crate) fn strict_validation(
         Some(value) => numeric_date_ms(value).ok_or(Refusal::Malformed)?,
     };
     let name = display_name(claims.get("name"))?;
+    let marks = token_marks(&claims)?;
 
     if issuer != rules.issuer {
         return Err(Refusal::Issuer);
@@ -41,10 +42,26 @@ pub(crate) fn strict_validation(
     if expires_at_unix_ms.saturating_add(leeway_ms) <= now_unix_ms {
         return Err(Refusal::Expired);
     }
-    if not_before_unix_ms > now_unix_ms.saturating_add(leeway_ms) {
+    // A token from the future would also be newer than every revocation.
+    let latest_start = not_before_unix_ms.max(marks.issued_at_unix_ms.unwrap_or(0));
+    if latest_start > now_unix_ms.saturating_add(leeway_ms) {
         return Err(Refusal::NotYetValid);
     }
-    Ok(Identity { subject, issuer, name, expires_at_unix_ms })
+    Ok(Identity { subject, issuer, name, expires_at_unix_ms, marks })
+}
+
+/// Reads what a revocation may name. Of another type, it could never be revoked.
+fn token_marks(claims: &Map<String, Value>) -> Result<TokenMarks, Refusal> {
+    let issued_at_unix_ms = match claims.get("iat") {
+        None => None,
+        Some(value) => Some(numeric_date_ms(value).ok_or(Refusal::Malformed)?),
+    };
+    let text = |name| match claims.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) if !text.is_empty() => Ok(Some(text.clone())),
+        Some(_) => Err(Refusal::Malformed),
+    };
+    Ok(TokenMarks { token_id: text("jti")?, session: text("sid")?, issued_at_unix_ms })
 }
 
 fn take_text(claims: &mut Map<String, Value>, name: &str) -> Option<String> {

@@ -17,7 +17,7 @@ pub use secret_variable::SecretVariable;
 const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// Longest leeway between clocks. More would be a longer life for every token.
-const CLOCK_LEEWAY_MAX: Duration = Duration::from_secs(300);
+pub(crate) const CLOCK_LEEWAY_MAX: Duration = Duration::from_secs(300);
 
 /// Settings of the auth service. Each one is both a flag and an environment variable.
 #[derive(Debug, Clone, clap::Args)]
@@ -97,6 +97,15 @@ pub struct Config {
         value_parser = parse_clock_leeway
     )]
     pub clock_leeway: Duration,
+
+    /// File that keeps which tokens were taken back. It is made where there is none. Without it, none can be.
+    #[arg(
+        id = "auth-revocations-file",
+        long = "auth-revocations-file",
+        env = "AUTH_REVOCATIONS_FILE",
+        value_name = "PATH"
+    )]
+    pub revocations_file: Option<PathBuf>,
 
     /// Sign a token for whoever asks, with the HS256 secret. For development: it makes every check of tokens void.
     #[arg(

@@ -1,6 +1,7 @@
 //! Serves `sockeye.auth.v1` over gRPC: tonic in, domain out.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use proto::auth::v1 as wire;
 use proto::auth::v1::auth_service_server::AuthService;
@@ -9,6 +10,7 @@ use service_kit::clock;
 use service_kit::trace::{TraceParent, Tracer};
 use tonic::{Request, Response, Status};
 
+use crate::deny_list::DenyList;
 use crate::identity::Identity;
 use crate::issue::{IssueTokenError, ParseTokenRequestError, TokenIssuer, TokenRequest};
 use crate::key_set::KeySet;
@@ -22,6 +24,7 @@ use crate::verify::verify;
 pub(crate) struct Authenticator {
     pub(crate) keys: KeySet,
     pub(crate) rules: Rules,
+    pub(crate) deny_list: Arc<DenyList>,
     /// Absent unless issuing is switched on.
     pub(crate) token_issuer: Option<TokenIssuer>,
     pub(crate) tracer: Tracer,
@@ -37,7 +40,8 @@ impl AuthService for Authenticator {
         let mut span = telemetry::authenticate_span(&self.tracer, parent);
         let token = SecretString::from(request.into_inner().token);
 
-        let verified = verify(token.expose_secret(), &self.keys, &self.rules, clock::unix_ms());
+        let verified = verify(token.expose_secret(), &self.keys, &self.rules, clock::unix_ms())
+            .and_then(|identity| self.deny_list.check(&identity).map(|()| identity));
 
         telemetry::record_outcome(span.as_mut(), verified.as_ref().err().copied());
         if let Err(refusal) = verified {
@@ -102,6 +106,7 @@ impl From<Refusal> for wire::Refusal {
             Refusal::Issuer => wire::RefusalReason::Issuer,
             Refusal::Audience => wire::RefusalReason::Audience,
             Refusal::MissingClaim => wire::RefusalReason::MissingClaim,
+            Refusal::Revoked => wire::RefusalReason::Revoked,
         };
         Self { reason: reason.into() }
     }

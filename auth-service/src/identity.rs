@@ -11,6 +11,19 @@ pub(crate) struct Identity {
     pub(crate) name: Option<String>,
     /// The token's `exp`. It lies in the past while only the leeway keeps the token good.
     pub(crate) expires_at_unix_ms: u64,
+    /// What a revocation may name the token by.
+    pub(crate) marks: TokenMarks,
+}
+
+/// What of a token a revocation may name, beside its issuer and subject.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct TokenMarks {
+    /// The token's `jti`.
+    pub(crate) token_id: Option<String>,
+    /// The token's `sid`.
+    pub(crate) session: Option<String>,
+    /// The token's `iat`.
+    pub(crate) issued_at_unix_ms: Option<u64>,
 }
 
 impl Identity {

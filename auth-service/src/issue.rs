@@ -123,7 +123,7 @@ mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
-    use crate::identity::Identity;
+    use crate::identity::{Identity, TokenMarks};
     use crate::key_set::KeySet;
     use crate::verify::verify;
 
@@ -161,6 +161,10 @@ mod tests {
                 issuer: "sockeye".to_owned(),
                 name: Some("Ada Lovelace".to_owned()),
                 expires_at_unix_ms: issued.expires_at_unix_ms,
+                marks: TokenMarks {
+                    issued_at_unix_ms: Some(1_800_000_000_000),
+                    ..TokenMarks::default()
+                },
             }),
         );
     }

@@ -2,7 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use service_kit::clock;
 use service_kit::exit::Failure;
 use service_kit::ops::{Condition, InstallMetricsError, OpsServer, Readiness, install_metrics};
 use service_kit::shutdown::Shutdown;
@@ -13,6 +15,7 @@ use tokio::task::JoinSet;
 mod algorithm;
 mod claims;
 mod config;
+mod deny_list;
 mod grpc;
 mod hs256_secret;
 mod identity;
@@ -20,6 +23,7 @@ mod issue;
 mod json_object;
 mod key_set;
 mod refusal;
+mod revocation_grpc;
 mod rules;
 mod server;
 #[cfg(test)]
@@ -28,13 +32,16 @@ mod telemetry;
 mod verify;
 
 pub use config::{Config, ReadSecretError, SecretVariable};
+pub use deny_list::OpenDenyListError;
 pub use hs256_secret::WeakSecretError;
 pub use key_set::{LoadKeysError, ReadKeyFileError, RejectKeyError};
 pub use server::ServeError as RunError;
 
+use deny_list::DenyList;
 use grpc::Authenticator;
 use issue::TokenIssuer;
 use key_set::KeySet;
+use revocation_grpc::Revoker;
 use rules::Rules;
 
 const SERVICE: &str = "auth-service";
@@ -46,6 +53,7 @@ pub struct AuthService {
     address: SocketAddr,
     ops: Option<OpsServer>,
     authenticator: Authenticator,
+    revoker: Revoker,
     serving: Condition,
 }
 
@@ -54,7 +62,7 @@ impl AuthService {
     ///
     /// # Errors
     ///
-    /// When a key or secret must not be used, there is none, or an address cannot be bound.
+    /// When a key or secret must not be used, there is none, the revocations cannot be read, or an address cannot be bound.
     pub async fn bind(
         config: Config,
         tracer: Tracer,
@@ -72,6 +80,11 @@ impl AuthService {
             (true, None) => return Err(BindError::IssuingWithoutSecret),
             (true, Some(secret)) => Some(TokenIssuer::new(secret, &rules)),
         };
+        let deny_list = match config.revocations_file {
+            None => DenyList::empty(),
+            Some(path) => DenyList::open(path, clock::unix_ms())?,
+        };
+        let deny_list = Arc::new(deny_list);
 
         let (listener, address) = listen(config.listen).await?;
         let serving = readiness.condition("auth_grpc");
@@ -81,8 +94,10 @@ impl AuthService {
         };
         telemetry::describe_metrics();
         announce(&keys, &rules, token_issuer.is_some());
-        let authenticator = Authenticator { keys, rules, token_issuer, tracer };
-        Ok(Self { listener, address, ops, authenticator, serving })
+        telemetry::record_revocation_count(deny_list.len());
+        let revoker = Revoker { deny_list: deny_list.clone(), issuer: rules.issuer.clone() };
+        let authenticator = Authenticator { keys, rules, deny_list, token_issuer, tracer };
+        Ok(Self { listener, address, ops, authenticator, revoker, serving })
     }
 
     /// Returns the address that serves gRPC.
@@ -101,7 +116,7 @@ impl AuthService {
             tasks.spawn(ops.run(shutdown.clone()));
         }
         self.serving.set(true);
-        let result = server::serve(self.listener, self.authenticator, shutdown).await;
+        let result = server::serve(self.listener, self.authenticator, self.revoker, shutdown).await;
         self.serving.set(false);
         result
     }
@@ -147,6 +162,10 @@ pub enum BindError {
     Keys(#[from] LoadKeysError),
     #[error("AUTH_ISSUE_TOKENS needs an HS256 secret to sign with")]
     IssuingWithoutSecret,
+    #[error(
+        "the revocations cannot be used, and without them tokens that were taken back would pass"
+    )]
+    Revocations(#[from] OpenDenyListError),
     #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error("cannot record metrics")]
@@ -156,9 +175,10 @@ pub enum BindError {
 impl From<BindError> for Failure {
     fn from(error: BindError) -> Self {
         match error {
-            BindError::Secret(_) | BindError::Keys(_) | BindError::IssuingWithoutSecret => {
-                Self::configuration(error)
-            }
+            BindError::Secret(_)
+            | BindError::Keys(_)
+            | BindError::IssuingWithoutSecret
+            | BindError::Revocations(_) => Self::configuration(error),
             BindError::Listen { .. } => Self::unavailable(error),
             BindError::Metrics(_) => Self::internal(error),
         }

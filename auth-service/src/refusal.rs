@@ -12,10 +12,11 @@ pub(crate) enum Refusal {
     Issuer,
     Audience,
     MissingClaim,
+    Revoked,
 }
 
 impl Refusal {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Malformed,
         Self::Algorithm,
         Self::UnknownKey,
@@ -25,6 +26,7 @@ impl Refusal {
         Self::Issuer,
         Self::Audience,
         Self::MissingClaim,
+        Self::Revoked,
     ];
 
     /// Returns the name that logs, spans and metrics use.
@@ -39,6 +41,7 @@ impl Refusal {
             Self::Issuer => "issuer",
             Self::Audience => "audience",
             Self::MissingClaim => "missing_claim",
+            Self::Revoked => "revoked",
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proto::auth::v1::auth_service_server::AuthServiceServer;
+use proto::auth::v1::revocation_service_server::RevocationServiceServer;
 use service_kit::shutdown::Shutdown;
 use tokio::net::TcpListener;
 use tokio::time;
@@ -13,8 +14,10 @@ use tonic_health::server::HealthReporter;
 use tonic_reflection::server::Builder as ReflectionBuilder;
 
 use crate::grpc::Authenticator;
+use crate::revocation_grpc::Revoker;
 
 const SERVICE_NAME: &str = "sockeye.auth.v1.AuthService";
+const REVOCATION_SERVICE_NAME: &str = "sockeye.auth.v1.RevocationService";
 /// The name under which health is asked for a whole server.
 const WHOLE_SERVER: &str = "";
 
@@ -38,13 +41,15 @@ const LOCAL_RESET_STREAM_COUNT_MAX: usize = 1024;
 pub(crate) async fn serve(
     listener: TcpListener,
     authenticator: Authenticator,
+    revoker: Revoker,
     shutdown: Shutdown,
 ) -> Result<(), ServeError> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<AuthServiceServer<Authenticator>>().await;
+    health.set_serving::<RevocationServiceServer<Revoker>>().await;
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
 
-    let served = router(authenticator)?
+    let served = router(authenticator, revoker)?
         .add_service(health_service)
         .serve_with_incoming_shutdown(incoming, stop(&shutdown, &health));
     tokio::select! {
@@ -56,8 +61,11 @@ pub(crate) async fn serve(
     }
 }
 
-fn router(authenticator: Authenticator) -> Result<Router, ServeError> {
+fn router(authenticator: Authenticator, revoker: Revoker) -> Result<Router, ServeError> {
     let auth_service = AuthServiceServer::new(authenticator)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let revocation_service = RevocationServiceServer::new(revoker)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let reflection = || {
@@ -65,6 +73,7 @@ fn router(authenticator: Authenticator) -> Result<Router, ServeError> {
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .with_service_name(SERVICE_NAME)
+            .with_service_name(REVOCATION_SERVICE_NAME)
             .with_service_name("grpc.health.v1.Health")
     };
     Ok(Server::builder()
@@ -79,13 +88,14 @@ fn router(authenticator: Authenticator) -> Result<Router, ServeError> {
         .max_connection_age(CONNECTION_AGE_MAX)
         .max_connection_age_grace(CONNECTION_AGE_GRACE)
         .add_service(auth_service)
+        .add_service(revocation_service)
         .add_service(reflection().build_v1().map_err(ServeError::Reflection)?)
         .add_service(reflection().build_v1alpha().map_err(ServeError::Reflection)?))
 }
 
 async fn stop(shutdown: &Shutdown, health: &HealthReporter) {
     shutdown.requested().await;
-    for name in [WHOLE_SERVER, SERVICE_NAME] {
+    for name in [WHOLE_SERVER, SERVICE_NAME, REVOCATION_SERVICE_NAME] {
         health.set_service_status(name, ServingStatus::NotServing).await;
     }
 }

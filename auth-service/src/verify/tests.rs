@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::hs256_secret::Hs256Secret;
+use crate::identity::TokenMarks;
 use crate::key_set::VerificationKey;
 use crate::signing::{
     HS256_SECRET, base64url, eddsa, es256, hmac_sha256, hs256, key_pairs, rs256, signed,
@@ -112,6 +113,7 @@ fn a_good_token_of_each_algorithm_is_accepted() {
                 issuer: "https://id.example".to_owned(),
                 name: None,
                 expires_at_unix_ms: (NOW_S + 60) * 1000,
+                marks: TokenMarks::default(),
             }),
         );
     }

@@ -98,7 +98,7 @@ async fn health_is_told_for_the_server_and_the_service() {
     let service = Running::start(&[]).await;
     let mut health = HealthClient::new(service.channel().await);
 
-    for name in ["", "sockeye.auth.v1.AuthService"] {
+    for name in ["", "sockeye.auth.v1.AuthService", "sockeye.auth.v1.RevocationService"] {
         let request = HealthCheckRequest { service: name.to_owned() };
         let response = health.check(request).await.unwrap().into_inner();
         assert_eq!(response.status(), ServingStatus::Serving, "{name:?}");
@@ -125,7 +125,14 @@ async fn reflection_lists_the_services_that_are_here() {
     };
     let mut names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
     names.sort();
-    assert_eq!(names, ["grpc.health.v1.Health", "sockeye.auth.v1.AuthService"]);
+    assert_eq!(
+        names,
+        [
+            "grpc.health.v1.Health",
+            "sockeye.auth.v1.AuthService",
+            "sockeye.auth.v1.RevocationService",
+        ],
+    );
 }
 
 #[tokio::test]

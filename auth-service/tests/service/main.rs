@@ -5,6 +5,7 @@ mod grpc;
 mod http;
 mod limits;
 mod process;
+mod revocation;
 mod running;
 mod span_collector;
 mod telemetry;

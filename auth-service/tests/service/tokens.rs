@@ -10,6 +10,15 @@ pub(crate) fn token_for(subject: &str) -> String {
     sign(&claims_for(subject))
 }
 
+/// Returns a good token for `subject`, issued at this time (in seconds), with the `jti` "t" and the `sid` "s".
+pub(crate) fn marked_token_for(subject: &str, issued_at_s: u64) -> String {
+    let mut claims = claims_for(subject);
+    claims["jti"] = json!("t");
+    claims["sid"] = json!("s");
+    claims["iat"] = json!(issued_at_s);
+    sign(&claims)
+}
+
 /// Returns a token that was good until 2001.
 pub(crate) fn expired_token() -> String {
     let mut claims = claims_for("ada");

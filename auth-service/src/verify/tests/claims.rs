@@ -121,3 +121,37 @@ fn the_profile_has_the_id_and_the_name_if_there_is_one() {
     assert_eq!(empty.profile(), r#"{"id":"ada"}"#);
     assert_eq!(null.profile(), r#"{"id":"ada"}"#);
 }
+
+#[test]
+fn what_a_revocation_may_name_is_read() {
+    let mut claims = claims();
+    claims["jti"] = json!("t");
+    claims["sid"] = json!("s");
+    claims["iat"] = json!(NOW_S);
+
+    assert_eq!(
+        assert_payload_accepted(&claims.to_string()).marks,
+        TokenMarks {
+            token_id: Some("t".to_owned()),
+            session: Some("s".to_owned()),
+            issued_at_unix_ms: Some(NOW_MS),
+        },
+    );
+}
+
+#[test]
+fn what_a_revocation_could_not_name_is_malformed() {
+    for value in [json!(null), json!(true), json!(1), json!(""), json!(["t"]), json!({})] {
+        assert_payload_refused(&claims_with("jti", value.clone()), Refusal::Malformed);
+        assert_payload_refused(&claims_with("sid", value), Refusal::Malformed);
+    }
+    for value in [json!(null), json!(true), json!("1800000000"), json!(-1), json!([1]), json!({})] {
+        assert_payload_refused(&claims_with("iat", value), Refusal::Malformed);
+    }
+}
+
+#[test]
+fn a_token_that_is_issued_in_the_future_is_not_yet_valid() {
+    assert_payload_accepted(&claims_with("iat", json!(NOW_S + LEEWAY_S)));
+    assert_payload_refused(&claims_with("iat", json!(NOW_S + LEEWAY_S + 1)), Refusal::NotYetValid);
+}

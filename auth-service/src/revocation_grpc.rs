@@ -1,0 +1,153 @@
+//! Serves `sockeye.auth.v1.RevocationService` over gRPC.
+
+use std::error::Error;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use proto::auth::v1 as wire;
+use proto::auth::v1::revocation_service_server::RevocationService;
+use proto::auth::v1::revocation_target::Tokens as WireTokens;
+use service_kit::clock;
+use tokio::task;
+use tonic::{Request, Response, Status};
+
+use crate::deny_list::{DenyList, Revocation, RevocationRequest, RevokeError, Target, Tokens};
+use crate::telemetry;
+
+const TARGET_BYTES: RangeInclusive<usize> = 1..=512;
+/// With targets and an issuer of any length that is read, still within the size of an answer.
+const PAGE_LENGTH_MAX: u32 = 500;
+
+/// Answers the calls that take tokens back.
+#[derive(Debug)]
+pub(crate) struct Revoker {
+    pub(crate) deny_list: Arc<DenyList>,
+    /// The only issuer whose tokens are accepted.
+    pub(crate) issuer: String,
+}
+
+#[tonic::async_trait]
+impl RevocationService for Revoker {
+    async fn revoke(
+        &self,
+        request: Request<wire::RevokeRequest>,
+    ) -> Result<Response<wire::RevokeResponse>, Status> {
+        let now_unix_ms = clock::unix_ms();
+        let request = parse_request(request.into_inner(), &self.issuer, now_unix_ms)?;
+        let deny_list = self.deny_list.clone();
+        // Whoever asked may give up; what was begun is done.
+        let revoked = task::spawn_blocking(move || {
+            let revocation = deny_list.revoke(request, now_unix_ms)?;
+            telemetry::record_revoked(revocation.target.tokens.label());
+            telemetry::record_revocation_count(deny_list.len());
+            tracing::info!(
+                issuer = revocation.target.issuer,
+                tokens = revocation.target.tokens.label(),
+                position = revocation.position,
+                "tokens revoked"
+            );
+            Ok::<_, RevokeError>(revocation)
+        });
+        let revocation = revoked.await.map_err(|_| Status::internal("revoking failed"))??;
+        Ok(Response::new(wire::RevokeResponse { revocation: Some(revocation.into()) }))
+    }
+
+    async fn list_revocations(
+        &self,
+        request: Request<wire::ListRevocationsRequest>,
+    ) -> Result<Response<wire::ListRevocationsResponse>, Status> {
+        let wire::ListRevocationsRequest { after_position, limit } = request.into_inner();
+        let limit = if limit == 0 { PAGE_LENGTH_MAX } else { limit.min(PAGE_LENGTH_MAX) };
+        let (revocations, has_more) = self.deny_list.list(after_position, limit as usize);
+        let revocations = revocations.into_iter().map(wire::Revocation::from).collect();
+        Ok(Response::new(wire::ListRevocationsResponse { revocations, has_more }))
+    }
+}
+
+fn parse_request(
+    request: wire::RevokeRequest,
+    known_issuer: &str,
+    now_unix_ms: u64,
+) -> Result<RevocationRequest, ParseRevocationError> {
+    let wire::RevokeRequest { target, issued_before_unix_ms, expires_at_unix_ms } = request;
+    let wire::RevocationTarget { issuer, tokens } = target.unwrap_or_default();
+    let tokens = match tokens.ok_or(ParseRevocationError::Target)? {
+        WireTokens::TokenId(id) => Tokens::Id(id),
+        WireTokens::Session(session) => Tokens::Session(session),
+        WireTokens::Subject(subject) => Tokens::Subject(subject),
+        WireTokens::All(true) => Tokens::All,
+        WireTokens::All(false) => return Err(ParseRevocationError::Target),
+    };
+    match &tokens {
+        Tokens::Id(text) | Tokens::Session(text) | Tokens::Subject(text) => {
+            if !TARGET_BYTES.contains(&text.len()) {
+                return Err(ParseRevocationError::Target);
+            }
+        }
+        Tokens::All => {}
+    }
+    // A revocation of an issuer that is written wrong would be kept, and take nothing back.
+    if issuer != known_issuer {
+        return Err(ParseRevocationError::Issuer);
+    }
+    let issued_before_unix_ms = match (tokens.go_by_time(), issued_before_unix_ms) {
+        (true, 0) => now_unix_ms,
+        (false, 1..) => return Err(ParseRevocationError::IssuedBefore),
+        (true, 1..) | (false, 0) => issued_before_unix_ms,
+    };
+    let target = Target { issuer, tokens };
+    Ok(RevocationRequest { target, issued_before_unix_ms, expires_at_unix_ms })
+}
+
+impl From<Revocation> for wire::Revocation {
+    fn from(revocation: Revocation) -> Self {
+        let tokens = match revocation.target.tokens {
+            Tokens::Id(id) => WireTokens::TokenId(id),
+            Tokens::Session(session) => WireTokens::Session(session),
+            Tokens::Subject(subject) => WireTokens::Subject(subject),
+            Tokens::All => WireTokens::All(true),
+        };
+        let issuer = revocation.target.issuer;
+        Self {
+            position: revocation.position,
+            target: Some(wire::RevocationTarget { issuer, tokens: Some(tokens) }),
+            issued_before_unix_ms: revocation.issued_before_unix_ms,
+            expires_at_unix_ms: revocation.expires_at_unix_ms,
+            revoked_at_unix_ms: revocation.revoked_at_unix_ms,
+        }
+    }
+}
+
+/// Why a request takes nothing back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum ParseRevocationError {
+    #[error(
+        "target must name tokens, by {} to {} bytes or by all = true",
+        TARGET_BYTES.start(),
+        TARGET_BYTES.end()
+    )]
+    Target,
+    #[error("target.issuer is not an accepted issuer")]
+    Issuer,
+    #[error("issued_before_unix_ms goes with a subject or with all")]
+    IssuedBefore,
+}
+
+impl From<ParseRevocationError> for Status {
+    fn from(error: ParseRevocationError) -> Self {
+        Self::invalid_argument(error.to_string())
+    }
+}
+
+impl From<RevokeError> for Status {
+    fn from(error: RevokeError) -> Self {
+        match error {
+            RevokeError::SwitchedOff => Self::unimplemented(error.to_string()),
+            RevokeError::Full => Self::resource_exhausted(error.to_string()),
+            RevokeError::Write(_) => {
+                tracing::error!(error = &error as &dyn Error, "nothing can be revoked any more");
+                Self::unavailable(error.to_string())
+            }
+        }
+    }
+}
