@@ -11,6 +11,7 @@ use crate::refusal::Refusal;
 mod jwk;
 mod key_file;
 mod public_key;
+mod roca;
 
 pub use key_file::ReadKeyFileError;
 pub use public_key::RejectKeyError;
@@ -31,6 +32,11 @@ impl VerificationKey {
             algorithm: Algorithm::Hs256,
             decoding_key: DecodingKey::from_secret(secret.expose()),
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_id(self, id: &str) -> Self {
+        Self { id: Some(id.to_owned()), ..self }
     }
 
     pub(crate) fn algorithm(&self) -> Algorithm {

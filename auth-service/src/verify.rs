@@ -30,12 +30,18 @@ pub(crate) fn verify(
     rules: &Rules,
     now_unix_ms: u64,
 ) -> Result<Identity, Refusal> {
+    let payload = signed_payload(token, keys)?;
+    strict_validation(&payload, rules, now_unix_ms)
+}
+
+/// Returns what one of the keys has signed, whatever it is.
+fn signed_payload(token: &str, keys: &KeySet) -> Result<Vec<u8>, Refusal> {
     let parts = CompactParts::split(token)?;
     let header = Header::parse(parts.header)?;
     let key = keys.select(header.algorithm, header.key_id.as_deref())?;
     let payload = decode_base64url(parts.payload)?;
     check_signature(&parts, key)?;
-    strict_validation(&payload, rules, now_unix_ms)
+    Ok(payload)
 }
 
 /// A token in compact serialization, each part still encoded.

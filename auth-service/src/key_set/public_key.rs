@@ -4,7 +4,7 @@ use aws_lc_rs::rsa;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey};
 use jsonwebtoken::DecodingKey;
 
-use super::VerificationKey;
+use super::{VerificationKey, roca};
 use crate::algorithm::Algorithm;
 
 /// Smallest RSA modulus, in bits (NIST SP 800-131A).
@@ -65,6 +65,9 @@ pub(super) fn rsa_components(n: &[u8], e: &[u8]) -> Result<Material, RejectKeyEr
     if !is_rsa_exponent(e) {
         return Err(RejectKeyError::RsaExponent);
     }
+    if roca::is_flawed(n) {
+        return Err(RejectKeyError::RsaFlawed);
+    }
     Ok(Material {
         algorithm: Algorithm::Rs256,
         decoding_key: DecodingKey::from_rsa_raw_components(n, e),
@@ -109,6 +112,8 @@ pub enum RejectKeyError {
     RsaSize { bits: usize },
     #[error("its RSA exponent is not odd, or not from {RSA_EXPONENT_MIN} to 2^33")]
     RsaExponent,
+    #[error("its RSA modulus comes from a generator whose keys can be broken (CVE-2017-15361)")]
+    RsaFlawed,
     #[error("it lacks `{member}`")]
     MissingMember { member: &'static str },
     #[error("its `kty` and `crv` are not RSA, EC with P-256 or OKP with Ed25519")]

@@ -15,6 +15,7 @@ use crate::signing::{
 
 mod claims;
 mod header;
+mod wycheproof;
 
 const NOW_S: u64 = 1_800_000_000;
 const NOW_MS: u64 = NOW_S * 1000;
