@@ -76,6 +76,10 @@ impl Settings {
     /// When a setting is wrong, or a file that it names.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         self.chat.check()?;
+        // Without a key, one is made at the start.
+        if !self.auth.names_no_key() {
+            self.auth.check()?;
+        }
         self.edge.check().map_err(Failure::configuration)
     }
 

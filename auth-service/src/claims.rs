@@ -29,8 +29,8 @@ pub(crate) fn strict_validation(
         None => 0,
         Some(value) => numeric_date_ms(value).ok_or(Refusal::Malformed)?,
     };
-    let name = display_name(claims.get("name"))?;
-    let marks = token_marks(&claims)?;
+    let name = display_name(claims.get(&rules.claims.name))?;
+    let marks = token_marks(&claims, &rules.claims.session)?;
 
     if issuer != rules.issuer {
         return Err(Refusal::Issuer);
@@ -51,7 +51,7 @@ pub(crate) fn strict_validation(
 }
 
 /// Reads what a revocation may name. Of another type, it could never be revoked.
-fn token_marks(claims: &Map<String, Value>) -> Result<TokenMarks, Refusal> {
+fn token_marks(claims: &Map<String, Value>, session: &str) -> Result<TokenMarks, Refusal> {
     let issued_at_unix_ms = match claims.get("iat") {
         None => None,
         Some(value) => Some(numeric_date_ms(value).ok_or(Refusal::Malformed)?),
@@ -61,7 +61,7 @@ fn token_marks(claims: &Map<String, Value>) -> Result<TokenMarks, Refusal> {
         Some(Value::String(text)) if !text.is_empty() => Ok(Some(text.clone())),
         Some(_) => Err(Refusal::Malformed),
     };
-    Ok(TokenMarks { token_id: text("jti")?, session: text("sid")?, issued_at_unix_ms })
+    Ok(TokenMarks { token_id: text("jti")?, session: text(session)?, issued_at_unix_ms })
 }
 
 fn take_text(claims: &mut Map<String, Value>, name: &str) -> Option<String> {

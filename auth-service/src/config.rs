@@ -2,12 +2,13 @@
 
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 
 use crate::hs256_secret::{Hs256Secret, WeakSecretError};
+use crate::rules::{ClaimNames, Rules, TokenTypes};
 
 mod secret_variable;
 
@@ -18,6 +19,9 @@ const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// Longest leeway between clocks. More would be a longer life for every token.
 pub(crate) const CLOCK_LEEWAY_MAX: Duration = Duration::from_secs(300);
+
+/// The leeway of an issuer in the file that does not say one. As that of the setting.
+pub(crate) const CLOCK_LEEWAY_DEFAULT: Duration = Duration::from_secs(5);
 
 /// Settings of the auth service. Each one is both a flag and an environment variable.
 #[derive(Debug, Clone, clap::Args)]
@@ -64,6 +68,16 @@ pub struct Config {
         value_name = "PATH"
     )]
     pub public_key_files: Vec<PathBuf>,
+
+    /// File of issuers, each with keys and rules of its own. The settings of the one issuer must not be given then.
+    #[arg(
+        id = "auth-issuers-file",
+        long = "auth-issuers-file",
+        env = "AUTH_ISSUERS_FILE",
+        value_name = "PATH",
+        conflicts_with_all = ["auth-hs256-secret-file", "auth-public-key-file"]
+    )]
+    pub issuers_file: Option<PathBuf>,
 
     /// The only `iss` that is accepted in tokens.
     #[arg(
@@ -120,9 +134,21 @@ pub struct Config {
 impl Config {
     /// Whether no key is named at all, so that the service would refuse to start.
     pub fn names_no_key(&self) -> bool {
-        !self.hs256_secret.is_set()
+        self.issuers_file.is_none()
+            && !self.hs256_secret.is_set()
             && self.hs256_secret_file.is_none()
             && self.public_key_files.is_empty()
+    }
+
+    /// Returns the rules of the one issuer that the settings name.
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            issuer: self.issuer.clone(),
+            audience: self.audience.clone(),
+            clock_leeway: self.clock_leeway,
+            types: TokenTypes::default(),
+            claims: ClaimNames::default(),
+        }
     }
 
     /// Makes up an HS256 secret that ends with this process, and switches issuing on so that there are tokens at all.
@@ -144,16 +170,19 @@ impl Config {
             (Some(bytes), None) => {
                 Ok(Some(Hs256Secret::from_bytes(bytes).map_err(ReadSecretError::Variable)?))
             }
-            (None, Some(path)) => {
-                let read = |source| ReadSecretError::Read { path: path.clone(), source };
-                let weak = |source| ReadSecretError::File { path: path.clone(), source };
-                let mut bytes = Vec::new();
-                let file = std::fs::File::open(path).map_err(read)?;
-                file.take(SECRET_FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(read)?;
-                Ok(Some(Hs256Secret::from_bytes(without_line_end(&bytes)).map_err(weak)?))
-            }
+            (None, Some(path)) => read_secret_file(path).map(Some),
         }
     }
+}
+
+/// Reads an HS256 secret. A line end after it does not count.
+pub(crate) fn read_secret_file(path: &Path) -> Result<Hs256Secret, ReadSecretError> {
+    let read = |source| ReadSecretError::Read { path: path.to_owned(), source };
+    let weak = |source| ReadSecretError::File { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(read)?;
+    file.take(SECRET_FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(read)?;
+    Hs256Secret::from_bytes(without_line_end(&bytes)).map_err(weak)
 }
 
 fn without_line_end(bytes: &[u8]) -> &[u8] {
@@ -161,13 +190,13 @@ fn without_line_end(bytes: &[u8]) -> &[u8] {
     bytes.strip_suffix(b"\r").unwrap_or(bytes)
 }
 
-fn parse_clock_leeway(text: &str) -> Result<Duration, ParseClockLeewayError> {
+pub(crate) fn parse_clock_leeway(text: &str) -> Result<Duration, ParseClockLeewayError> {
     let leeway = humantime::parse_duration(text)?;
     if leeway > CLOCK_LEEWAY_MAX { Err(ParseClockLeewayError::TooLong) } else { Ok(leeway) }
 }
 
 #[derive(Debug, thiserror::Error)]
-enum ParseClockLeewayError {
+pub(crate) enum ParseClockLeewayError {
     #[error(transparent)]
     Duration(#[from] humantime::DurationError),
     #[error("it is longer than {}", humantime::format_duration(CLOCK_LEEWAY_MAX))]

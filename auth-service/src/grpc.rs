@@ -13,17 +13,14 @@ use tonic::{Request, Response, Status};
 use crate::deny_list::DenyList;
 use crate::identity::Identity;
 use crate::issue::{IssueTokenError, ParseTokenRequestError, TokenIssuer, TokenRequest};
-use crate::key_set::KeySet;
+use crate::issuers::Issuers;
 use crate::refusal::Refusal;
-use crate::rules::Rules;
 use crate::telemetry;
-use crate::verify::verify;
 
 /// Answers the calls of the contract.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
-    pub(crate) keys: KeySet,
-    pub(crate) rules: Rules,
+    pub(crate) issuers: Issuers,
     pub(crate) deny_list: Arc<DenyList>,
     /// Absent unless issuing is switched on.
     pub(crate) token_issuer: Option<TokenIssuer>,
@@ -40,7 +37,9 @@ impl AuthService for Authenticator {
         let mut span = telemetry::authenticate_span(&self.tracer, parent);
         let token = SecretString::from(request.into_inner().token);
 
-        let verified = verify(token.expose_secret(), &self.keys, &self.rules, clock::unix_ms())
+        let verified = self
+            .issuers
+            .verify(token.expose_secret(), clock::unix_ms())
             .and_then(|identity| self.deny_list.check(&identity).map(|()| identity));
 
         telemetry::record_outcome(span.as_mut(), verified.as_ref().err().copied());

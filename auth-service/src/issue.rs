@@ -125,6 +125,7 @@ mod tests {
     use super::*;
     use crate::identity::{Identity, TokenMarks};
     use crate::key_set::KeySet;
+    use crate::rules::{ClaimNames, TokenTypes};
     use crate::verify::verify;
 
     const NOW: u64 = 1_800_000_000_123;
@@ -134,6 +135,8 @@ mod tests {
             issuer: "sockeye".to_owned(),
             audience: "sockeye".to_owned(),
             clock_leeway: Duration::ZERO,
+            types: TokenTypes::default(),
+            claims: ClaimNames::default(),
         }
     }
 

@@ -20,6 +20,7 @@ mod grpc;
 mod hs256_secret;
 mod identity;
 mod issue;
+mod issuers;
 mod json_object;
 mod key_set;
 mod refusal;
@@ -34,15 +35,16 @@ mod verify;
 pub use config::{Config, ReadSecretError, SecretVariable};
 pub use deny_list::OpenDenyListError;
 pub use hs256_secret::WeakSecretError;
+pub use issuers::{IssuerProblem, ReadIssuersError};
 pub use key_set::{LoadKeysError, ReadKeyFileError, RejectKeyError};
 pub use server::ServeError as RunError;
 
 use deny_list::DenyList;
 use grpc::Authenticator;
 use issue::TokenIssuer;
+use issuers::{Issuer, Issuers};
 use key_set::KeySet;
 use revocation_grpc::Revoker;
-use rules::Rules;
 
 const SERVICE: &str = "auth-service";
 
@@ -68,18 +70,7 @@ impl AuthService {
         tracer: Tracer,
         readiness: Readiness,
     ) -> Result<Self, BindError> {
-        let secret = config.read_hs256_secret()?;
-        let keys = KeySet::load(secret.as_ref(), &config.public_key_files)?;
-        let rules = Rules {
-            issuer: config.issuer,
-            audience: config.audience,
-            clock_leeway: config.clock_leeway,
-        };
-        let token_issuer = match (config.issue_tokens, &secret) {
-            (false, _) => None,
-            (true, None) => return Err(BindError::IssuingWithoutSecret),
-            (true, Some(secret)) => Some(TokenIssuer::new(secret, &rules)),
-        };
+        let (issuers, token_issuer) = load_issuers(&config)?;
         let deny_list = match config.revocations_file {
             None => DenyList::empty(),
             Some(path) => DenyList::open(path, clock::unix_ms())?,
@@ -93,10 +84,11 @@ impl AuthService {
             Some(address) => Some(bind_ops(address, readiness).await?),
         };
         telemetry::describe_metrics();
-        announce(&keys, &rules, token_issuer.is_some());
+        announce(&issuers, token_issuer.is_some());
         telemetry::record_revocation_count(deny_list.len());
-        let revoker = Revoker { deny_list: deny_list.clone(), issuer: rules.issuer.clone() };
-        let authenticator = Authenticator { keys, rules, deny_list, token_issuer, tracer };
+        let names = issuers.iter().map(|issuer| issuer.rules.issuer.clone()).collect();
+        let revoker = Revoker { deny_list: deny_list.clone(), issuers: names };
+        let authenticator = Authenticator { issuers, deny_list, token_issuer, tracer };
         Ok(Self { listener, address, ops, authenticator, revoker, serving })
     }
 
@@ -139,13 +131,46 @@ async fn bind_ops(address: SocketAddr, readiness: Readiness) -> Result<OpsServer
     Ok(ops)
 }
 
-fn announce(keys: &KeySet, rules: &Rules, issues_tokens: bool) {
-    tracing::info!(
-        algorithms = ?keys.algorithms(),
-        issuer = rules.issuer,
-        audience = rules.audience,
-        "verifying tokens"
-    );
+impl Config {
+    /// Looks at keys, secrets and the file of issuers, without starting anything.
+    ///
+    /// # Errors
+    ///
+    /// When the service would refuse to start because of them.
+    pub fn check(&self) -> Result<(), BindError> {
+        load_issuers(self).map(drop)
+    }
+}
+
+/// Loads the issuers of the file, or the one of the settings, and who signs tokens for development.
+fn load_issuers(config: &Config) -> Result<(Issuers, Option<TokenIssuer>), BindError> {
+    let secret = config.read_hs256_secret()?;
+    let rules = config.rules();
+    let token_issuer = match (config.issue_tokens, &secret) {
+        (false, _) => None,
+        (true, None) => return Err(BindError::IssuingWithoutSecret),
+        (true, Some(secret)) => Some(TokenIssuer::new(secret, &rules)),
+    };
+    let issuers = match &config.issuers_file {
+        Some(_) if secret.is_some() => return Err(BindError::SecretBesideIssuers),
+        Some(path) => Issuers::read(path)?,
+        None => {
+            let keys = KeySet::load(secret.as_ref(), &config.public_key_files)?;
+            Issuers::single(Issuer { keys, rules })
+        }
+    };
+    Ok((issuers, token_issuer))
+}
+
+fn announce(issuers: &Issuers, issues_tokens: bool) {
+    for Issuer { keys, rules } in issuers.iter() {
+        tracing::info!(
+            algorithms = ?keys.algorithms(),
+            issuer = rules.issuer,
+            audience = rules.audience,
+            "verifying tokens"
+        );
+    }
     if issues_tokens {
         tracing::warn!(
             "ISSUING TOKENS IS ON: whoever reaches the gRPC listener can be anyone. Never do this in production"
@@ -160,6 +185,10 @@ pub enum BindError {
     Secret(#[from] ReadSecretError),
     #[error("the keys are refused")]
     Keys(#[from] LoadKeysError),
+    #[error("the issuers cannot be used")]
+    Issuers(#[from] ReadIssuersError),
+    #[error("AUTH_HS256_SECRET and AUTH_ISSUERS_FILE are both set")]
+    SecretBesideIssuers,
     #[error("AUTH_ISSUE_TOKENS needs an HS256 secret to sign with")]
     IssuingWithoutSecret,
     #[error(
@@ -177,6 +206,8 @@ impl From<BindError> for Failure {
         match error {
             BindError::Secret(_)
             | BindError::Keys(_)
+            | BindError::Issuers(_)
+            | BindError::SecretBesideIssuers
             | BindError::IssuingWithoutSecret
             | BindError::Revocations(_) => Self::configuration(error),
             BindError::Listen { .. } => Self::unavailable(error),

@@ -13,6 +13,9 @@ use service_kit::telemetry::{TelemetryConfig, Tracing, init_logging};
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Settings {
+    /// Checks the settings and the files that they name, and ends: with 0 if they can be used, with 78 if not.
+    #[arg(long)]
+    check: bool,
     #[command(flatten)]
     service: Config,
     #[command(flatten)]
@@ -25,6 +28,9 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(settings: Settings) -> Result<(), Failure> {
+    if settings.check {
+        return Ok(settings.service.check()?);
+    }
     init_logging(&settings.telemetry).map_err(Failure::configuration)?;
     let tracing =
         Tracing::start("auth-service", &settings.telemetry).map_err(Failure::configuration)?;

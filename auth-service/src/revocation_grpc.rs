@@ -22,8 +22,8 @@ const PAGE_LENGTH_MAX: u32 = 500;
 #[derive(Debug)]
 pub(crate) struct Revoker {
     pub(crate) deny_list: Arc<DenyList>,
-    /// The only issuer whose tokens are accepted.
-    pub(crate) issuer: String,
+    /// The issuers whose tokens are accepted.
+    pub(crate) issuers: Vec<String>,
 }
 
 #[tonic::async_trait]
@@ -33,7 +33,7 @@ impl RevocationService for Revoker {
         request: Request<wire::RevokeRequest>,
     ) -> Result<Response<wire::RevokeResponse>, Status> {
         let now_unix_ms = clock::unix_ms();
-        let request = parse_request(request.into_inner(), &self.issuer, now_unix_ms)?;
+        let request = parse_request(request.into_inner(), &self.issuers, now_unix_ms)?;
         let deny_list = self.deny_list.clone();
         // Whoever asked may give up; what was begun is done.
         let revoked = task::spawn_blocking(move || {
@@ -66,7 +66,7 @@ impl RevocationService for Revoker {
 
 fn parse_request(
     request: wire::RevokeRequest,
-    known_issuer: &str,
+    known_issuers: &[String],
     now_unix_ms: u64,
 ) -> Result<RevocationRequest, ParseRevocationError> {
     let wire::RevokeRequest { target, issued_before_unix_ms, expires_at_unix_ms } = request;
@@ -87,7 +87,7 @@ fn parse_request(
         Tokens::All => {}
     }
     // A revocation of an issuer that is written wrong would be kept, and take nothing back.
-    if issuer != known_issuer {
+    if !known_issuers.contains(&issuer) {
         return Err(ParseRevocationError::Issuer);
     }
     let issued_before_unix_ms = match (tokens.go_by_time(), issued_before_unix_ms) {

@@ -11,10 +11,65 @@ pub(crate) struct Rules {
     pub(crate) audience: String,
     /// How far the issuer's clock and ours may differ.
     pub(crate) clock_leeway: Duration,
+    pub(crate) types: TokenTypes,
+    pub(crate) claims: ClaimNames,
 }
 
 impl Rules {
     pub(crate) fn clock_leeway_ms(&self) -> u64 {
         u64::try_from(self.clock_leeway.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// What `typ` may be. Other kinds of tokens (logout, proof of possession) are signed by the same issuers with the same keys, and
+/// are no pass.
+#[derive(Debug, Clone)]
+pub(crate) struct TokenTypes {
+    /// In lower case, without `application/`. An empty one stands for no `typ`.
+    accepted: Vec<String>,
+}
+
+impl Default for TokenTypes {
+    fn default() -> Self {
+        Self { accepted: ["", "jwt", "at+jwt"].map(str::to_owned).to_vec() }
+    }
+}
+
+impl TokenTypes {
+    /// Takes media types as `typ` has them. None at all would accept nothing.
+    pub(crate) fn parse(names: &[String]) -> Option<Self> {
+        let is_good = |name: &String| name.bytes().all(|byte| byte.is_ascii_graphic());
+        if names.is_empty() || !names.iter().all(is_good) {
+            return None;
+        }
+        Some(Self { accepted: names.iter().map(|name| normal_form(name)).collect() })
+    }
+
+    pub(crate) fn accept(&self, media_type: Option<&str>) -> bool {
+        let Some(media_type) = media_type.map(normal_form) else {
+            return self.accepted.iter().any(String::is_empty);
+        };
+        // An empty `typ` is not the same as none.
+        !media_type.is_empty() && self.accepted.contains(&media_type)
+    }
+}
+
+fn normal_form(media_type: &str) -> String {
+    let media_type = media_type.to_ascii_lowercase();
+    media_type.strip_prefix("application/").unwrap_or(&media_type).to_owned()
+}
+
+/// Which claims say what the standards leave to issuers.
+#[derive(Debug, Clone)]
+pub(crate) struct ClaimNames {
+    /// The name that other users see.
+    pub(crate) name: String,
+    /// The session that a revocation may name.
+    pub(crate) session: String,
+}
+
+impl Default for ClaimNames {
+    fn default() -> Self {
+        Self { name: "name".to_owned(), session: "sid".to_owned() }
     }
 }

@@ -10,7 +10,7 @@ use crate::identity::Identity;
 use crate::json_object::parse_json_object;
 use crate::key_set::{KeySet, VerificationKey};
 use crate::refusal::Refusal;
-use crate::rules::Rules;
+use crate::rules::{Rules, TokenTypes};
 
 /// Largest token that is looked at.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
@@ -22,22 +22,32 @@ const HEADER_MEMBERS_REFUSED: [&str; 4] = ["crit", "zip", "enc", "cty"];
 /// Verifies one token.
 ///
 /// Nothing in the token chooses how it is verified: its header names a key and an algorithm, and the two must belong
-/// together. Addresses and keys that a header may carry (`jku`, `x5u`, `jwk`, `x5c`) are never looked at. No claim is
-/// read before the signature is known to be good.
+/// together. Addresses and keys that a header may carry (`jku`, `x5u`, `jwk`, `x5c`) are never looked at. No claim
+/// counts before the signature is known to be good.
 pub(crate) fn verify(
     token: &str,
     keys: &KeySet,
     rules: &Rules,
     now_unix_ms: u64,
 ) -> Result<Identity, Refusal> {
-    let payload = signed_payload(token, keys)?;
+    let payload = signed_payload(token, keys, &rules.types)?;
     strict_validation(&payload, rules, now_unix_ms)
 }
 
+/// Returns the issuer that a token names, whether or not it is true.
+pub(crate) fn unverified_issuer(token: &str) -> Result<String, Refusal> {
+    let payload = decode_base64url(CompactParts::split(token)?.payload)?;
+    let mut claims = parse_json_object(&payload).map_err(|_| Refusal::Malformed)?;
+    match claims.remove("iss") {
+        Some(Value::String(name)) => Ok(name),
+        Some(_) | None => Err(Refusal::MissingClaim),
+    }
+}
+
 /// Returns what one of the keys has signed, whatever it is.
-fn signed_payload(token: &str, keys: &KeySet) -> Result<Vec<u8>, Refusal> {
+fn signed_payload(token: &str, keys: &KeySet, types: &TokenTypes) -> Result<Vec<u8>, Refusal> {
     let parts = CompactParts::split(token)?;
-    let header = Header::parse(parts.header)?;
+    let header = Header::parse(parts.header, types)?;
     let key = keys.select(header.algorithm, header.key_id.as_deref())?;
     let payload = decode_base64url(parts.payload)?;
     check_signature(&parts, key)?;
@@ -72,13 +82,13 @@ struct Header {
 }
 
 impl Header {
-    fn parse(encoded: &str) -> Result<Self, Refusal> {
+    fn parse(encoded: &str, types: &TokenTypes) -> Result<Self, Refusal> {
         let json = decode_base64url(encoded)?;
         let members = parse_json_object(&json).map_err(|_| Refusal::Malformed)?;
         if HEADER_MEMBERS_REFUSED.iter().any(|name| members.contains_key(*name)) {
             return Err(Refusal::Malformed);
         }
-        if !text_member(&members, "typ")?.is_none_or(is_token_type) {
+        if !types.accept(text_member(&members, "typ")?) {
             return Err(Refusal::Malformed);
         }
         let key_id = text_member(&members, "kid")?.map(str::to_owned);
@@ -93,13 +103,6 @@ fn text_member<'a>(
     name: &str,
 ) -> Result<Option<&'a str>, Refusal> {
     members.get(name).map(|value| value.as_str().ok_or(Refusal::Malformed)).transpose()
-}
-
-/// Whether `typ` is a media type of tokens that may come to us. Other kinds (logout, proof of possession) are signed by
-/// the same issuers with the same keys, and are no pass.
-fn is_token_type(media_type: &str) -> bool {
-    let media_type = media_type.to_ascii_lowercase();
-    matches!(media_type.strip_prefix("application/").unwrap_or(&media_type), "jwt" | "at+jwt")
 }
 
 /// Decodes base64url without padding, white space or bits left over.

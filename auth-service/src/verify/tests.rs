@@ -9,6 +9,7 @@ use super::*;
 use crate::hs256_secret::Hs256Secret;
 use crate::identity::TokenMarks;
 use crate::key_set::VerificationKey;
+use crate::rules::ClaimNames;
 use crate::signing::{
     HS256_SECRET, base64url, eddsa, es256, hmac_sha256, hs256, key_pairs, rs256, signed,
 };
@@ -27,6 +28,8 @@ fn rules() -> Rules {
         issuer: "https://id.example".to_owned(),
         audience: "chat".to_owned(),
         clock_leeway: Duration::from_secs(LEEWAY_S),
+        types: TokenTypes::default(),
+        claims: ClaimNames::default(),
     }
 }
 

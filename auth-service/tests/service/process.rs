@@ -240,3 +240,51 @@ async fn nothing_of_a_token_or_the_secret_is_in_the_most_talkative_log() {
         assert!(!log.contains(canary), "{canary} is in the log");
     }
 }
+
+#[test]
+fn check_tells_what_is_wrong_with_the_issuers_and_starts_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("secret"), SECRET).unwrap();
+    let path = directory.path().join("issuers.toml");
+    let path_text = path.to_str().unwrap();
+    let good = r#"
+        [[issuer]]
+        name = "sockeye"
+        audience = "sockeye"
+        algorithms = ["HS256"]
+        hs256_secret_file = "secret"
+    "#;
+    let check = |issuers: &str, variables: &[(&str, &str)]| {
+        std::fs::write(&path, issuers).unwrap();
+        exit_of(&["--check", "--auth-issuers-file", path_text], variables)
+    };
+
+    assert_eq!(check(good, &[]), (0, String::new()));
+    let (code, text) = check(&good.replace("HS256", "none"), &[]);
+    assert!(code == 78 && text.contains("none of HS256"), "{code}: {text}");
+    let (code, text) = check(good, &[("AUTH_HS256_SECRET", SECRET)]);
+    assert!(
+        code == 78 && text.contains("are both set") && !text.contains(SECRET),
+        "{code}: {text}"
+    );
+}
+
+#[tokio::test]
+async fn a_token_of_an_issuer_in_the_file_is_accepted() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("secret"), SECRET).unwrap();
+    let path = directory.path().join("issuers.toml");
+    let issuer = |name: &str| {
+        format!(
+            "[[issuer]]\nname = \"{name}\"\naudience = \"sockeye\"\nalgorithms = [\"HS256\"]\n\
+             hs256_secret_file = \"secret\"\n"
+        )
+    };
+    std::fs::write(&path, [issuer("other"), issuer("sockeye")].concat()).unwrap();
+
+    let process = Process::start(&["--auth-issuers-file", path.to_str().unwrap()], &[]);
+
+    let identity = authenticate(&mut process.client().await, &token_for("ada")).await.unwrap();
+    assert_eq!(identity.issuer, "sockeye");
+    process.terminate();
+}

@@ -1,0 +1,199 @@
+//! Issuers side by side, and files that must be refused.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use tempfile::{TempDir, tempdir};
+
+use super::*;
+use crate::signing::{HS256_SECRET, hs256, key_pairs, rs256};
+
+const NOW_S: u64 = 1_800_000_000;
+const RS256_HEADER: &str = r#"{"alg":"RS256","typ":"at+jwt"}"#;
+const HS256_HEADER: &str = r#"{"alg":"HS256","typ":"at+jwt"}"#;
+const TWO_ISSUERS: &str = r#"
+    [[issuer]]
+    name = "https://id.example"
+    audience = "chat"
+    algorithms = ["RS256"]
+    types = ["at+jwt"]
+    clock_leeway = "30s"
+    public_key_files = ["rsa.pem"]
+    claims = { name = "nickname", session = "session_id" }
+
+    [[issuer]]
+    name = "partner"
+    audience = "rooms"
+    algorithms = ["HS256"]
+    hs256_secret_file = "secret"
+"#;
+
+fn directory_with(issuers: &str) -> TempDir {
+    let directory = tempdir().unwrap();
+    for (name, content) in [
+        ("rsa.pem", key_pairs().rsa_pem().as_bytes()),
+        ("p256.pem", key_pairs().p256_pem().as_bytes()),
+        ("secret", HS256_SECRET),
+        ("short", b"short"),
+        ("issuers.toml", issuers.as_bytes()),
+    ] {
+        fs::write(directory.path().join(name), content).unwrap();
+    }
+    directory
+}
+
+fn read(issuers: &str) -> Result<Issuers, ReadIssuersError> {
+    Issuers::read(&directory_with(issuers).path().join("issuers.toml"))
+}
+
+fn claims(issuer: &str, audience: &str) -> Value {
+    json!({"iss": issuer, "aud": audience, "sub": "ada", "exp": NOW_S + 60})
+}
+
+fn outcome(token: &str) -> Result<Identity, Refusal> {
+    read(TWO_ISSUERS).unwrap().verify(token, NOW_S * 1000)
+}
+
+fn of_id_example(claims: &Value) -> Result<Identity, Refusal> {
+    outcome(&rs256(RS256_HEADER, &claims.to_string()))
+}
+
+fn of_partner(claims: &Value) -> Result<Identity, Refusal> {
+    outcome(&hs256(HS256_HEADER, &claims.to_string(), HS256_SECRET))
+}
+
+#[test]
+fn each_issuer_is_good_for_its_own_tokens_and_no_others() {
+    let (ours, partners) = (claims("https://id.example", "chat"), claims("partner", "rooms"));
+
+    assert_eq!(of_id_example(&ours).unwrap().issuer, "https://id.example");
+    assert_eq!(of_partner(&partners).unwrap().issuer, "partner");
+    assert_eq!(of_id_example(&partners), Err(Refusal::Algorithm));
+    assert_eq!(of_partner(&ours), Err(Refusal::Algorithm));
+    assert_eq!(of_partner(&claims("partner", "chat")), Err(Refusal::Audience));
+    assert_eq!(of_id_example(&claims("https://id.example", "rooms")), Err(Refusal::Audience));
+}
+
+#[test]
+fn a_token_of_nobody_we_know_is_refused() {
+    for issuer in ["", "PARTNER", "partner ", "https://id.example/"] {
+        assert_eq!(of_partner(&claims(issuer, "rooms")), Err(Refusal::Issuer), "{issuer:?}");
+    }
+    for issuer in [json!(null), json!(1), json!(["partner"])] {
+        let mut claims = claims("partner", "rooms");
+        claims["iss"] = issuer;
+        assert_eq!(of_partner(&claims), Err(Refusal::MissingClaim));
+    }
+    for token in ["", "a.b", "e30.e30", "e30..", "e30.W10.", "e30.e30.e30.e30.e30"] {
+        assert!(matches!(outcome(token), Err(Refusal::Malformed)), "{token}");
+    }
+}
+
+#[test]
+fn type_and_leeway_are_those_of_the_issuer() {
+    let mut ours = claims("https://id.example", "chat");
+    for header in [
+        r#"{"alg":"RS256"}"#,
+        r#"{"alg":"RS256","typ":"JWT"}"#,
+        r#"{"alg":"RS256","typ":""}"#,
+        r#"{"alg":"RS256","typ":"application/"}"#,
+    ] {
+        let token = rs256(header, &ours.to_string());
+        assert_eq!(outcome(&token), Err(Refusal::Malformed), "{header}");
+    }
+    for header in [r#"{"alg":"HS256","typ":""}"#, r#"{"alg":"HS256","typ":"application/"}"#] {
+        let token = hs256(header, &claims("partner", "rooms").to_string(), HS256_SECRET);
+        assert_eq!(outcome(&token), Err(Refusal::Malformed), "{header}");
+    }
+    let mut partners = claims("partner", "rooms");
+    (ours["exp"], partners["exp"]) = (json!(NOW_S - 20), json!(NOW_S - 20));
+    assert!(of_id_example(&ours).is_ok());
+    assert_eq!(of_partner(&partners), Err(Refusal::Expired));
+}
+
+#[test]
+fn name_and_session_are_in_the_claims_that_the_issuer_says() {
+    let named = |mut claims: Value| {
+        claims["nickname"] = json!("Countess");
+        claims["name"] = json!("Ada");
+        claims["session_id"] = json!("1");
+        claims["sid"] = json!("2");
+        claims
+    };
+
+    let ours = of_id_example(&named(claims("https://id.example", "chat"))).unwrap();
+    let partners = of_partner(&named(claims("partner", "rooms"))).unwrap();
+
+    assert_eq!(ours.name.as_deref(), Some("Countess"));
+    assert_eq!(ours.marks.session.as_deref(), Some("1"));
+    assert_eq!(partners.name.as_deref(), Some("Ada"));
+    assert_eq!(partners.marks.session.as_deref(), Some("2"));
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once() {
+    let error = read(
+        r#"
+        [[issuer]]
+        name = "a"
+        audience = ""
+        algorithms = ["RS256", "none"]
+        types = []
+        clock_leeway = "1h"
+        public_key_files = ["p256.pem"]
+
+        [[issuer]]
+        name = "a"
+        audience = "chat"
+        algorithms = []
+
+        [[issuer]]
+        name = ""
+        audience = "chat"
+        algorithms = ["HS256"]
+        hs256_secret_file = "short"
+        claims = { session = "" }
+
+        [[issuer]]
+        name = "d"
+        audience = "chat"
+        algorithms = ["RS256"]
+        public_key_files = ["missing.pem"]
+        "#,
+    );
+
+    let text = error.unwrap_err().to_string();
+    let text: Vec<_> = text.lines().skip(1).map(str::trim).collect();
+    let expected = [
+        r#"issuer 1 ("a"): `audience` is empty"#,
+        r#"issuer 1 ("a"): `clock_leeway`: it is longer than 5m"#,
+        r#"issuer 1 ("a"): `algorithms`: "none" is none of HS256, RS256, ES256 and EdDSA"#,
+        r#"issuer 1 ("a"): `types` must list media types as `typ` has them, or "" for tokens without one"#,
+        r#"issuer 1 ("a"): it has a key of ES256, which `algorithms` does not list"#,
+        r#"issuer 1 ("a"): `algorithms` lists RS256, and there is no key of it"#,
+        r#"issuer 2 ("a"): another one has this name"#,
+        r#"issuer 2 ("a"): `algorithms` is empty"#,
+        r#"issuer 2 ("a"): it has neither `hs256_secret_file` nor `public_key_files`"#,
+        r#"issuer 3 (""): `name` is empty"#,
+        r#"issuer 3 (""): `claims.session` is empty"#,
+        r#"issuer 3 (""): `hs256_secret_file`: the secret in "#,
+        r#"issuer 4 ("d"): the keys are refused: "#,
+    ];
+    assert_eq!(text.len(), expected.len(), "{text:#?}");
+    for (line, expected) in text.iter().zip(expected) {
+        assert!(line.starts_with(expected), "{line}\n{expected}");
+    }
+}
+
+#[test]
+fn a_file_with_what_we_do_not_know_or_with_nobody_is_refused() {
+    for text in
+        ["[[issuer]]", "issuer = 1", "[[issuers]]", "[", &TWO_ISSUERS.replace("types", "typ")]
+    {
+        let error = read(text).unwrap_err();
+        assert!(matches!(error, ReadIssuersError::Parse { .. }), "{text}: {error:?}");
+    }
+    assert!(matches!(read("").unwrap_err(), ReadIssuersError::Empty { .. }));
+    let missing = Issuers::read(std::path::Path::new("no-such-file")).unwrap_err();
+    assert!(matches!(missing, ReadIssuersError::Read { .. }), "{missing:?}");
+}
