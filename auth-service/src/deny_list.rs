@@ -17,7 +17,7 @@ pub(crate) use revocation::{Revocation, RevocationRequest, Target, Tokens};
 
 use journal::Journal;
 
-/// Most revocations that are kept: some 30 MB of memory.
+/// Most revocations that are kept: 64 MB of memory with ids of 36 bytes, and a file of 21 MB.
 const REVOCATION_COUNT_MAX: usize = 100_000;
 
 /// Which tokens were taken back. Checking takes no lock that a write to the disk holds.
