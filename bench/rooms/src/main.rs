@@ -1,8 +1,9 @@
 //! Measures, against a running system of one process: how many messages per second are acknowledged and how long that takes,
-//! and how long it takes to give many clients at once what they missed.
+//! how long it takes to give many clients at once what they missed, and what idle rooms cost.
 
 mod acknowledged;
 mod client;
+mod idle;
 mod replay;
 mod report;
 mod system;
@@ -11,7 +12,7 @@ use std::{io::Write, path::PathBuf};
 
 use clap::{Parser, Subcommand};
 
-use self::{acknowledged::Acknowledged, replay::Replay, system::Durability};
+use self::{acknowledged::Acknowledged, idle::Idle, replay::Replay, system::Durability};
 
 #[derive(Debug, Parser)]
 struct Cli {
@@ -34,6 +35,8 @@ enum Measure {
     Acknowledged(Acknowledged),
     /// How long it takes until all of many clients, who come back at the same time, have what they missed.
     Replay(Replay),
+    /// Memory and disk that many rooms cost in which nothing happens any more.
+    Idle(Idle),
 }
 
 #[tokio::main]
@@ -41,10 +44,11 @@ async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let mut out = std::io::stdout();
     for durability in &cli.durability {
-        let system = system::System::start(&cli.sockeye, *durability, &cli.folder).await?;
+        let mut system = system::System::start(&cli.sockeye, *durability, &cli.folder).await?;
         let line = match &cli.measure {
             Measure::Acknowledged(measure) => measure.run(&system).await?,
             Measure::Replay(measure) => measure.run(&system).await?,
+            Measure::Idle(measure) => measure.run(&mut system).await?,
         };
         writeln!(out, "{durability:<10} {line}")?;
         system.stop().await?;

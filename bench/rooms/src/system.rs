@@ -2,7 +2,7 @@
 
 use std::{
     fmt, fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, UNIX_EPOCH},
 };
@@ -57,11 +57,13 @@ impl fmt::Display for Durability {
 
 #[derive(Debug)]
 pub(crate) struct System {
+    sockeye: PathBuf,
+    durability: Durability,
     process: Child,
     /// `host:port` of the clients' listener.
     pub(crate) address: String,
     /// Its data; removed in the end.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl System {
@@ -71,27 +73,16 @@ impl System {
         folder: &Path,
     ) -> anyhow::Result<Self> {
         let folder = TempDir::new_in(folder)?;
-        let mut command = Command::new(sockeye);
-        command
-            .args(["--log-format", "json", "--chat-durability", durability.label()])
-            .arg("--chat-data-dir")
-            .arg(folder.path().join("data"));
-        for listener in ["edge-listen", "edge-ops-listen", "auth-listen", "chat-listen"] {
-            command.args([&format!("--{listener}"), "127.0.0.1:0"]);
-        }
-        // The limits on what one client may send are not what is measured.
-        command.args(["--edge-events-per-second", "1000000", "--edge-events-burst", "1000000"]);
-        let mut process = command
-            .env("AUTH_HS256_SECRET", SECRET)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("cannot start {}", sockeye.display()))?;
-        let log = process.stderr.take().context("no log")?;
-        let address = time::timeout(START_TIMEOUT, address(log)).await??;
-        Ok(Self { process, address, _folder: folder })
+        let (process, address) = spawn(sockeye, durability, folder.path()).await?;
+        Ok(Self { sockeye: sockeye.to_owned(), durability, process, address, folder })
+    }
+
+    /// Kills the process, and starts one on what it left.
+    pub(crate) async fn restart(&mut self) -> anyhow::Result<()> {
+        self.process.kill().await?;
+        (self.process, self.address) =
+            spawn(&self.sockeye, self.durability, self.folder.path()).await?;
+        Ok(())
     }
 
     /// The process's own time on the processors so far, in seconds.
@@ -104,10 +95,60 @@ impl System {
         Ok(times.iter().sum::<f64>() / TICKS_PER_SECOND)
     }
 
+    /// Memory of the process that is resident, in bytes.
+    pub(crate) fn resident_bytes(&self) -> anyhow::Result<f64> {
+        let id = self.process.id().context("the process has ended")?;
+        let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()).context("no VmRSS")?;
+        Ok(kib.parse::<f64>()? * 1024.0)
+    }
+
+    /// What the files of its data take, in bytes.
+    pub(crate) fn data_bytes(&self) -> anyhow::Result<f64> {
+        fn sum(folder: &Path) -> std::io::Result<u64> {
+            fs::read_dir(folder)?.try_fold(0, |bytes, entry| {
+                let entry = entry?;
+                let metadata = entry.metadata()?;
+                Ok(bytes + if metadata.is_dir() { sum(&entry.path())? } else { metadata.len() })
+            })
+        }
+        Ok(sum(self.folder.path())? as f64)
+    }
+
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         self.process.kill().await?;
         Ok(())
     }
+}
+
+/// Starts a process on a folder, and waits until it listens.
+async fn spawn(
+    sockeye: &Path,
+    durability: Durability,
+    folder: &Path,
+) -> anyhow::Result<(Child, String)> {
+    let mut command = Command::new(sockeye);
+    command
+        .args(["--log-format", "json", "--chat-durability", durability.label()])
+        .arg("--chat-data-dir")
+        .arg(folder.join("data"));
+    for listener in ["edge-listen", "edge-ops-listen", "auth-listen", "chat-listen"] {
+        command.args([&format!("--{listener}"), "127.0.0.1:0"]);
+    }
+    // The limits on what one client may send are not what is measured.
+    command.args(["--edge-events-per-second", "1000000", "--edge-events-burst", "1000000"]);
+    let mut process = command
+        .env("AUTH_HS256_SECRET", SECRET)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("cannot start {}", sockeye.display()))?;
+    let log = process.stderr.take().context("no log")?;
+    let address = time::timeout(START_TIMEOUT, address(log)).await??;
+    Ok((process, address))
 }
 
 /// Reads the log up to the address for clients, and has the rest of it read away.
