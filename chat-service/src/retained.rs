@@ -76,8 +76,9 @@ impl Retained {
     /// Notes that a room has no values but those that follow.
     pub(crate) fn begin(&mut self, room: &RoomKey) {
         if !self.knows(room) {
-            self.rooms.insert(room.clone(), Values::default());
             self.bytes += ROOM_OVERHEAD_BYTES;
+            self.forget_quiet_rooms();
+            self.rooms.insert(room.clone(), Values::default());
         }
     }
 
@@ -97,9 +98,7 @@ impl Retained {
         self.bytes -= values.bytes;
         values.keep(self.changes, value, count_max(event));
         self.bytes += values.bytes;
-        if self.bytes > self.bytes_max {
-            self.forget_quiet_rooms();
-        }
+        self.forget_quiet_rooms();
     }
 
     /// Forgets the values of users who are gone.
@@ -143,8 +142,11 @@ impl Retained {
         }
     }
 
-    /// Forgets rooms until an eighth of the bound is free, so that this is seldom done.
+    /// Past the bound, forgets rooms until an eighth of it is free, so that this is seldom done.
     fn forget_quiet_rooms(&mut self) {
+        if self.bytes <= self.bytes_max {
+            return;
+        }
         let last_change =
             |values: &Values| values.by_change.last_key_value().map(|(last, _)| *last);
         let rooms = self.rooms.iter();
@@ -316,6 +318,20 @@ mod tests {
 
         assert!(retained.knows(&rooms[29]) && retained.knows(&rooms[25]));
         assert!(!retained.knows(&rooms[0]) && !retained.knows(&rooms[15]));
+    }
+
+    #[test]
+    fn rooms_without_values_are_forgotten_when_there_are_too_many() {
+        let (event, with_value) = (event("true"), room("with a value"));
+        let mut retained = Retained::new(10_000);
+        retained.keep(&with_value, (&event, ValueKey::Single), (&args("a"), &[]));
+        for number in 0..1000 {
+            let room = room(&number.to_string());
+            retained.begin(&room);
+            assert!(retained.knows(&room) && retained.bytes <= retained.bytes_max);
+        }
+
+        assert!(retained.knows(&with_value));
     }
 
     #[test]

@@ -134,7 +134,7 @@ impl Presence {
         self.notice_at = None;
         let is_well_below = self.users.len() <= three_quarters(self.list_max)
             && self.bytes <= three_quarters(LISTED_USERS_BYTES_MAX);
-        self.is_counted = !is_well_below;
+        self.is_counted &= !is_well_below;
         Some(if self.is_counted { NoticeDue::Count } else { NoticeDue::List })
     }
 

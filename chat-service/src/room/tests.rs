@@ -157,6 +157,19 @@ fn a_room_is_counted_above_the_bound_and_listed_again_well_below_it() {
 }
 
 #[test]
+fn a_room_below_the_bound_is_listed_after_an_outage_too() {
+    let mut room = Room::new(8);
+    let at = Instant::now();
+    for number in 0..8 {
+        join(&mut room, socket(1, number), &user(&number.to_string()));
+    }
+
+    assert_eq!(room.owe_notice(at), Notice::Due);
+    assert_eq!(room.handle_notice_due(at), Some(NoticeDue::List));
+    assert!(!room.is_counted());
+}
+
+#[test]
 fn a_room_whose_profiles_do_not_fit_into_one_list_is_counted() {
     let mut room = room();
     let profile = format!("{{\"id\":\"{}\"}}", "x".repeat(50_000));

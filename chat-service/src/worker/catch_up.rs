@@ -106,9 +106,11 @@ impl<L: RoomLog> Worker<L> {
             return self.effects.note_caught_up(outbox, key, true);
         };
 
+        // All groups together get one page a turn: that is what the outbox keeps room for.
         let mut complete = true;
         for group in &mut groups {
-            complete &= self.lead(group, &key, &mut ticket, now_ms).await;
+            complete &= ticket.instructions.bytes() < PAGE_BYTES_MAX
+                && self.lead(group, &key, &mut ticket, now_ms).await;
         }
         // What is in the outbox now is followed by whatever is logged from here on.
         if !complete && let Some(link) = self.links.get_mut(&outbox.link()) {
@@ -118,7 +120,7 @@ impl<L: RoomLog> Worker<L> {
         self.effects.note_caught_up(outbox, key, complete);
     }
 
-    /// Gives a group the next page; tells whether it stands at the end of the log now.
+    /// Gives a group the next page, or as much of it as fits; tells whether it stands at the end of the log now.
     async fn lead(
         &mut self,
         group: &mut Group,
@@ -142,13 +144,17 @@ impl<L: RoomLog> Worker<L> {
         };
         match page {
             Ok(Page { entries, more }) => {
+                let mut given = 0;
                 for entry in &entries {
+                    // What is sent of an entry may be many times its size: it names the sockets.
+                    if ticket.instructions.bytes() >= PAGE_BYTES_MAX {
+                        break;
+                    }
                     ticket.instructions.emit(audience(), &missed(key, entry));
+                    group.standing = Standing::At(entry.position);
+                    given += 1;
                 }
-                if let Some(last) = entries.last() {
-                    group.standing = Standing::At(last.position);
-                }
-                !more
+                !more && given == entries.len()
             }
             Err(Gap) => {
                 if !group.told_of_gap {

@@ -253,6 +253,76 @@ async fn an_edge_that_falls_too_far_behind_is_given_up_and_catches_up_from_the_l
     assert!(edge.next().await.contains("live"));
 }
 
+#[tokio::test]
+async fn sockets_at_many_positions_catch_up_without_overflowing_their_link() {
+    let service = Running::start().await;
+    let mut chat = service.chat().await;
+    let mut positions = Vec::new();
+    for number in 0..20 {
+        positions.push(publish(&mut chat, "lobby", &format!("{number}-")).await);
+    }
+    let padding = "x".repeat(60_000);
+    for number in 20..26 {
+        publish(&mut chat, "lobby", &format!("{number}-{padding}")).await;
+    }
+
+    let mut edge = service.edge("one").await;
+    let memberships: Vec<_> = positions.iter().map(|position| [("lobby", &**position)]).collect();
+    let sockets = (1..).zip(&memberships);
+    let sockets = sockets.map(|(socket, rooms)| opened(socket, "/chat", "ann", Some(rooms)));
+    edge.send(sockets.chain([all_announced()]).collect()).await;
+
+    // Socket 1 has seen message 0, and so on.
+    let mut next: Vec<usize> = (1..=20).collect();
+    while next.iter().any(|next| *next < 26) {
+        let line = edge.next().await;
+        let (audience, event) = line.split_once(": message ").unwrap();
+        let number = event.split(r#""text":""#).nth(1).unwrap().split('-').next().unwrap();
+        let number: usize = number.parse().unwrap();
+        for handle in handles(audience) {
+            assert_eq!(next[handle - 1], number, "out of order for {handle}");
+            next[handle - 1] += 1;
+        }
+    }
+    edge.expect_quiet(1, "lobby").await;
+}
+
+/// The sockets that an audience names.
+fn handles(audience: &str) -> Vec<usize> {
+    let words = audience.split(|byte: char| !byte.is_ascii_digit());
+    words.filter_map(|word| word.parse().ok()).collect()
+}
+
+#[tokio::test]
+async fn many_sockets_that_are_announced_with_one_that_lags_do_not_overflow_their_link() {
+    let service = Running::start().await;
+    let mut chat = service.chat().await;
+    let lagging = publish(&mut chat, "lobby", "0").await;
+    let others = publish(&mut chat, "lobby", "1").await;
+    for number in 2..=100 {
+        publish(&mut chat, "lobby", &number.to_string()).await;
+    }
+
+    // As the room is not of one group, each instruction names all of its sockets.
+    let mut edge = service.edge("one").await;
+    let (lagging, others) = ([("lobby", &*lagging)], [("lobby", &*others)]);
+    let many = (2..=20_001).map(|socket| opened(socket, "/chat", "ann", Some(&others)));
+    let mut events: Vec<_> = many.collect();
+    events.push(opened(1, "/chat", "bob", Some(&lagging)));
+    for some in events.chunks(500) {
+        edge.send(some.to_vec()).await;
+    }
+    edge.send(vec![all_announced()]).await;
+    let mut next = [1, 2];
+    while next != [101; 2] {
+        let line = edge.next().await;
+        let next = &mut next[usize::from(!line.starts_with("emit to [1]:"))];
+        assert!(line.contains(&format!(r#""text":"{next}""#)), "no {next}: {line}");
+        *next += 1;
+    }
+    edge.expect_quiet(1, "lobby").await;
+}
+
 async fn publish(chat: &mut ChatServiceClient<Channel>, room: &str, text: &str) -> String {
     let request = PublishRequest {
         target: Some(Target::Room(room.to_owned())),

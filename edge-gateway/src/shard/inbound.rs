@@ -185,6 +185,7 @@ impl Shard {
             }
             Action::Disconnect { socket } => {
                 let namespace = self.sockets.get(socket.index()).map(|socket| socket.namespace);
+                self.end_elsewhere(socket);
                 self.remove_socket(socket, "client_disconnect");
                 namespace.map_or(Flow::Continue, |namespace| self.wait_for_room(key, namespace))
             }

@@ -167,6 +167,21 @@ async fn a_socket_that_is_disconnected_on_its_way_has_its_client_told() {
 }
 
 #[tokio::test]
+async fn a_client_that_disconnects_on_its_way_has_ended_where_it_was_too() {
+    let (edge, mut streams) = two_shards().await;
+    let (client, home, socket, names) = in_a_room(&edge, &mut streams).await;
+    drop(client);
+    suspended(&mut streams[home]).await;
+    let (mut client, here, _) = come_back_elsewhere(&edge, &mut streams, home, &names, None).await;
+
+    client.send("41/chat,").await;
+
+    let closed = streams[1 - home].closed().await;
+    assert_eq!(closed, (here, "client_disconnect".to_owned()));
+    assert_eq!(streams[home].closed().await, (socket, "moved".to_owned()));
+}
+
+#[tokio::test]
 async fn a_client_that_is_cut_again_when_its_socket_has_just_moved_loses_nothing() {
     let (edge, mut streams) = two_shards().await;
     let (client, home, socket, names) = in_a_room(&edge, &mut streams).await;
