@@ -118,7 +118,8 @@ impl Shard {
         self.wait_for_acknowledgement(handle, namespace, Then::GoOn { offset, rest });
     }
 
-    /// Has a socket join and leave what it joined and left elsewhere after it was claimed; returns what that was.
+    /// Has a socket join and leave what it joined and left elsewhere after it was claimed, and stand where it came to stand
+    /// there; returns what it joined and left.
     fn move_as_elsewhere(
         &mut self,
         key: SocketKey,
@@ -130,10 +131,22 @@ impl Shard {
         };
         let left = before.iter().filter(|one| !is_in(&after, one)).map(|one| one.room.clone());
         let left: Vec<String> = left.collect();
-        let joined: Vec<_> = after.into_iter().filter(|one| !is_in(before, one)).collect();
+        let (stayed, joined): (Vec<_>, Vec<_>) =
+            after.into_iter().partition(|one| is_in(before, one));
         let Some(namespace) = self.sockets.get(key.index()).map(|socket| socket.namespace) else {
             return Moves::default();
         };
+        for Membership { room, position } in &stayed {
+            // Where the room has gone on here, it has for this socket as well.
+            let stands_as_claimed = self.rooms.rooms_of(key).any(|(name, standing)| {
+                before
+                    .iter()
+                    .any(|one| one.room == *room && one.room == name && one.position == standing)
+            });
+            if stands_as_claimed {
+                self.rooms.advance_one(namespace, room, key, position);
+            }
+        }
         for Membership { room, position } in &joined {
             self.rooms.join(namespace, key, room, position);
             self.note_join(key, room);

@@ -1,7 +1,8 @@
 //! Sockets that move, because their clients come back on another shard.
 
 use proto::edge::v1::{
-    Accept, Disconnect, EdgeEvent, Leave, Refuse, SocketOpened, edge_event, instruction::Kind,
+    Accept, Disconnect, EdgeEvent, Emit, Join, Leave, Refuse, SocketOpened, edge_event,
+    instruction::Kind,
 };
 
 use super::{Names, TERMS, come_back, join, next_event, resumed, suspended, to_room};
@@ -91,6 +92,38 @@ async fn a_client_that_comes_back_on_another_shard_misses_nothing_and_gets_nothi
     assert_eq!(Names::of(&client.text().await), names);
     streams[other].instruct([Kind::Emit(to_room("a", "on the new shard"))]).await;
     assert_eq!(next_event(&mut client).await.0, "on the new shard");
+}
+
+#[tokio::test]
+async fn a_socket_that_has_moved_stands_behind_what_it_was_given_where_it_was() {
+    let (mut edge, mut streams) = two_shards().await;
+    let (client, home, socket, names) = in_a_room(&edge, &mut streams).await;
+    let room = "b".to_owned();
+    let join = Join { sockets: vec![socket], room: room.clone(), position: "p1".to_owned() };
+    streams[home].instruct([Kind::Join(join)]).await;
+    edge_has_carried_out(&mut streams[home]).await;
+    drop(client);
+    suspended(&mut streams[home]).await;
+    let (mut client, here, _) = come_back_elsewhere(&edge, &mut streams, home, &names, None).await;
+    let position = "p2".to_owned();
+    let missed = Emit { position, position_room: room, ..to_room("b", "missed") };
+    streams[home].instruct([Kind::Emit(missed)]).await;
+    edge_has_carried_out(&mut streams[home]).await;
+    let other = 1 - home;
+    streams[other].instruct([Kind::Accept(Accept { socket: here })]).await;
+    assert_eq!(streams[home].closed().await, (socket, "moved".to_owned()));
+    assert_eq!(resumed(&mut streams[other]).await, here);
+    assert_eq!(next_event(&mut client).await.0, "missed");
+
+    let [first, second] = streams;
+    let (_home, lost) = if other == 0 { (second, first) } else { (first, second) };
+    drop(lost);
+    let mut stream = edge.stream().await.welcome("backend-2").await;
+
+    let (announced, opened) = stream.opened().await;
+    let standings = opened.memberships.iter().map(|one| (&one.room[..], &one.position[..]));
+    assert_eq!(announced, here);
+    assert!(standings.into_iter().any(|one| one == ("b", "p2")), "{opened:?}");
 }
 
 #[tokio::test]
