@@ -151,6 +151,9 @@ impl Checker<'_> {
                     self.violation("acks", client, &format!("{event} was never answered"));
                 }
             }
+            Seen::Notice { room, joined, left, users } => {
+                self.view(client, room).note_change(joined, left, users.as_deref());
+            }
             Seen::Present { room, users } => {
                 self.present.insert((client, room.clone()), users.iter().cloned().collect());
             }
@@ -175,7 +178,7 @@ impl Checker<'_> {
     }
 
     fn see_joined(&mut self, client: usize, joined: &Joined) {
-        let Joined { room, since, position, recovered, messages } = joined;
+        let Joined { room, since, position, recovered, messages, .. } = joined;
         let mut found = Vec::new();
         for message in messages {
             found.extend(self.rooms.note_content(message, self.now));
@@ -198,7 +201,7 @@ impl Checker<'_> {
         if let Some(cursor) = view.cursor.as_ref().filter(|cursor| *cursor != position) {
             found.push(format!("{room} stands at {position}, but the client at {cursor}"));
         }
-        view.note_joined(position, messages);
+        view.note_joined(joined);
         for text in found {
             self.violation("I4", client, &text);
         }
@@ -329,6 +332,13 @@ impl Checker<'_> {
     }
 
     fn conclude_presence(&mut self, room: &str, users: &BTreeSet<String>) {
+        for (client, views) in &self.clients {
+            let view = views.get(room).filter(|view| view.is_in && view.members != *users);
+            if let Some(RoomView { members, .. }) = view {
+                let text = format!("in {room} are {users:?}, client {client} knows of {members:?}");
+                self.violations.push(format!("I6: {text}"));
+            }
+        }
         for ((client, of), present) in &self.present {
             let is_in = self.clients.get(client).and_then(|views| views.get(room));
             if of == room && is_in.is_some_and(|view| view.is_in) && present != users {

@@ -70,6 +70,13 @@ pub(crate) enum Seen {
         event: &'static str,
         edge: usize,
     },
+    /// It was told who has come and gone, or instead of that who is there.
+    Notice {
+        room: String,
+        joined: Vec<String>,
+        left: Vec<String>,
+        users: Option<Vec<String>>,
+    },
     /// Who is there, as asked.
     Present {
         room: String,
@@ -94,6 +101,7 @@ pub(crate) struct Joined {
     pub(crate) position: Position,
     pub(crate) recovered: bool,
     pub(crate) messages: Vec<Message>,
+    pub(crate) members: Vec<String>,
 }
 
 #[derive(Debug, Clone)]

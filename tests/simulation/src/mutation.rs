@@ -32,6 +32,8 @@ pub(crate) enum Mutation {
     Untrue,
     /// Someone who is not there is said to be.
     Ghost,
+    /// Nobody is told who has left.
+    Unnoticed,
 }
 
 /// Changes what a client is sent.
@@ -57,6 +59,7 @@ impl Tampering {
             passed.push(held);
         }
         let is_answer = message["event"].is_null();
+        let is_presence = message["event"] == "presence";
         let data = &mut message["data"];
         let fits = match mutation {
             Mutation::ShortLog | Mutation::ForgetfulLog | Mutation::LyingDisk => false,
@@ -69,16 +72,19 @@ impl Tampering {
             }
             Mutation::Mute => is_answer,
             Mutation::Untrue => is_answer && data["position"].is_string() && data["id"].is_string(),
-            Mutation::Ghost => data["users"].is_array(),
+            Mutation::Ghost => is_answer && data["users"].is_array(),
+            Mutation::Unnoticed => {
+                is_presence && data["left"].as_array().is_some_and(|left| !left.is_empty())
+            }
         };
-        let is_rare = matches!(mutation, Mutation::Ghost | Mutation::Skipped);
+        let is_rare = matches!(mutation, Mutation::Ghost | Mutation::Skipped | Mutation::Unnoticed);
         if !fits || !(is_rare || self.random.one_in(SELDOM)) {
             return passed;
         }
         match mutation {
             Mutation::ShortLog | Mutation::ForgetfulLog | Mutation::LyingDisk => {}
             Mutation::Doubled => passed.push(text.to_owned()),
-            Mutation::Swallowed | Mutation::Mute => passed.clear(),
+            Mutation::Swallowed | Mutation::Mute | Mutation::Unnoticed => passed.clear(),
             Mutation::Swapped => self.held = passed.pop(),
             Mutation::Leaked => {
                 let room = (*self.random.pick(&ROOMS)).into();

@@ -79,6 +79,7 @@ fn answers_that_are_missing_or_untrue_are_found_out() {
 }
 
 #[test]
-fn a_ghost_is_found_out() {
+fn ghosts_are_found_out() {
     assert_found_out("ghost", "I6");
+    assert_found_out("unnoticed", "I6");
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::history::{Message, Position};
+use crate::history::{Joined, Message, Position};
 
 /// A position of a room.
 type Place = (String, Position);
@@ -33,14 +33,30 @@ pub(super) struct RoomView {
     /// The last that it was given; none where it has been told that something is missing.
     pub(super) cursor: Option<Position>,
     pub(super) heard: BTreeSet<Position>,
+    /// Who is there: those that it found when it came in, and what it was told since.
+    pub(super) members: BTreeSet<String>,
 }
 
 impl RoomView {
-    pub(super) fn note_joined(&mut self, position: &str, messages: &[Message]) {
+    pub(super) fn note_joined(&mut self, joined: &Joined) {
         self.is_in = true;
         self.may_hear = true;
-        self.cursor = Some(position.to_owned());
-        self.heard.extend(messages.iter().map(|message| message.position.clone()));
+        self.cursor = Some(joined.position.clone());
+        self.heard.extend(joined.messages.iter().map(|message| message.position.clone()));
+        self.members = joined.members.iter().cloned().collect();
+    }
+
+    pub(super) fn note_change(
+        &mut self,
+        joined: &[String],
+        left: &[String],
+        users: Option<&[String]>,
+    ) {
+        self.members.extend(joined.iter().cloned());
+        self.members.retain(|member| !left.contains(member));
+        if let Some(users) = users {
+            self.members = users.iter().cloned().collect();
+        }
     }
 }
 

@@ -53,8 +53,14 @@ impl Connection {
                 }
                 client.note(Seen::Gap { room });
             }
+            "presence" => client.note(Seen::Notice {
+                room,
+                joined: users(&data["joined"]),
+                left: users(&data["left"]),
+                users: data["users"].is_array().then(|| users(&data["users"])),
+            }),
             // Nobody waits for an answer to this one, and so its errors come as events.
-            "presence" | "typing" | "exception" if data["code"] != "invalid_payload" => {}
+            "typing" | "exception" if data["code"] != "invalid_payload" => {}
             _ => client.note(Seen::Nonsense { text: format!("{event} {data}") }),
         }
     }
@@ -113,6 +119,7 @@ impl Connection {
             position,
             recovered: data["recovered"] == true,
             messages: messages(&data["messages"]),
+            members: users(&data["members"]),
         }));
     }
 }
