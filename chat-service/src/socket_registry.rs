@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    fmt,
+    fmt, mem,
     str::FromStr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -10,7 +10,7 @@ use std::{
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::socket::Socket;
+use crate::socket::{Socket, SocketKey};
 
 /// Most changes that are kept for watchers that are behind, or away. It is more than one lost edge is likely to have sockets.
 pub(crate) const CHANGES_MAX: usize = 65_536;
@@ -41,6 +41,8 @@ struct Shared {
 struct State {
     /// By their public ids.
     live: HashMap<Arc<str>, Arc<Socket>>,
+    /// The same sockets on the links that they are moving from. They may stay there, if their clients turn back.
+    elsewhere: HashMap<Arc<str>, Vec<Arc<Socket>>>,
     /// The last of them. None before somebody has watched: nobody can ask for them.
     changes: VecDeque<Change>,
     is_watched: bool,
@@ -107,25 +109,22 @@ impl SocketRegistry {
         Self { shared: Arc::new(Shared { life, state: Mutex::default(), changed }) }
     }
 
-    /// A socket is there: it has entered, or was announced, or has moved here. Where it is another one's next life, that is
-    /// no change.
-    pub(crate) fn note_opened(&self, socket: &Arc<Socket>, at_ms: u64) {
+    /// A socket is there: it has entered, or was announced, or moves here. Where it is the next life of what it was earlier,
+    /// or is on another link as well, that is no change.
+    pub(crate) fn note_opened(&self, socket: &Arc<Socket>, earlier: Option<SocketKey>, at_ms: u64) {
         let mut state = self.state();
-        if state.live.insert(Arc::clone(&socket.id), Arc::clone(socket)).is_none() {
-            self.note(
-                &mut state,
-                Change { at_ms, socket: Arc::clone(socket), kind: ChangeKind::Opened },
-            );
+        if state.take_in(socket, earlier) {
+            let change = Change { at_ms, socket: Arc::clone(socket), kind: ChangeKind::Opened };
+            self.note(&mut state, change);
         }
     }
 
-    /// A socket has ended, unless it has moved or was announced again meanwhile.
+    /// A socket has ended, unless it is on another link, or was announced again meanwhile.
     pub(crate) fn note_closed(&self, socket: &Arc<Socket>, reason: &str, at_ms: u64) {
         let mut state = self.state();
-        if !state.live.get(&socket.id).is_some_and(|live| Arc::ptr_eq(live, socket)) {
+        if !state.take_out(socket) {
             return;
         }
-        state.live.remove(&socket.id);
         let reason = if reason.len() <= REASON_BYTES_MAX { reason } else { "unknown" };
         let kind = ChangeKind::Closed { reason: reason.into() };
         self.note(&mut state, Change { at_ms, socket: Arc::clone(socket), kind });
@@ -183,13 +182,52 @@ impl SocketRegistry {
     }
 }
 
+impl State {
+    /// Whether the socket was not there before.
+    fn take_in(&mut self, socket: &Arc<Socket>, earlier: Option<SocketKey>) -> bool {
+        let is_replaced = |one: &Arc<Socket>| one.key == socket.key || Some(one.key) == earlier;
+        let Some(live) = self.live.get_mut(&socket.id) else {
+            self.live.insert(Arc::clone(&socket.id), Arc::clone(socket));
+            return true;
+        };
+        let mut elsewhere = self.elsewhere.get_mut(&socket.id).into_iter().flatten();
+        if let Some(replaced) = elsewhere.find(|one| is_replaced(one)) {
+            *replaced = Arc::clone(socket);
+            return false;
+        }
+        let before = mem::replace(live, Arc::clone(socket));
+        if !is_replaced(&before) {
+            self.elsewhere.entry(Arc::clone(&socket.id)).or_default().push(before);
+        }
+        false
+    }
+
+    /// Whether the socket is nowhere any more.
+    fn take_out(&mut self, socket: &Arc<Socket>) -> bool {
+        let is_live = self.live.get(&socket.id).is_some_and(|live| Arc::ptr_eq(live, socket));
+        let mut next = None;
+        if let Some(elsewhere) = self.elsewhere.get_mut(&socket.id) {
+            elsewhere.retain(|one| !Arc::ptr_eq(one, socket));
+            next = if is_live { elsewhere.pop() } else { None };
+            if elsewhere.is_empty() {
+                self.elsewhere.remove(&socket.id);
+            }
+        }
+        match next {
+            Some(next) => {
+                self.live.insert(Arc::clone(&socket.id), next);
+                false
+            }
+            None if is_live => self.live.remove(&socket.id).is_some(),
+            None => false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        socket::{LinkKey, SocketKey},
-        user::User,
-    };
+    use crate::{socket::LinkKey, user::User};
 
     fn socket(link: u64, id: &str) -> Arc<Socket> {
         let key = SocketKey { link: LinkKey(link), handle: 1 };
@@ -219,11 +257,11 @@ mod tests {
     fn whoever_has_a_place_is_told_what_came_after_it_as_often_as_it_asks() {
         let registry = SocketRegistry::new(7);
         let (one, two) = (socket(1, "one"), socket(1, "two"));
-        registry.note_opened(&one, 0);
+        registry.note_opened(&one, None, 0);
         let (live, start) = registry.snapshot();
         assert_eq!(live.len(), 1);
 
-        registry.note_opened(&two, 0);
+        registry.note_opened(&two, None, 0);
         registry.note_closed(&one, "client_disconnect", 0);
         registry.note_closed(&one, "client_disconnect", 0);
 
@@ -251,12 +289,63 @@ mod tests {
         let (here, there) = (socket(1, "one"), socket(2, "one"));
         let (_, start) = registry.snapshot();
 
-        registry.note_opened(&here, 0);
-        registry.note_opened(&there, 0);
+        registry.note_opened(&here, None, 0);
+        registry.note_opened(&there, None, 0);
         registry.note_closed(&here, "moved", 0);
         registry.note_closed(&there, &"x".repeat(65), 0);
 
         assert_eq!(following(&registry, start).0, [pair("one", "opened"), pair("one", "unknown")]);
+    }
+
+    #[test]
+    fn a_socket_whose_client_turns_back_on_its_way_has_not_ended() {
+        let registry = SocketRegistry::new(7);
+        let (here, there) = (socket(1, "one"), socket(2, "one"));
+        let (_, start) = registry.snapshot();
+        registry.note_opened(&here, None, 0);
+        registry.note_opened(&there, None, 0);
+
+        registry.note_closed(&there, "transport_closed", 0);
+        let live = registry.snapshot().0;
+        assert!(live.len() == 1 && Arc::ptr_eq(&live[0], &here));
+        registry.note_closed(&here, "client_disconnect", 0);
+
+        let seen = [pair("one", "opened"), pair("one", "client_disconnect")];
+        assert_eq!(following(&registry, start).0, seen);
+        assert!(registry.state().elsewhere.is_empty());
+    }
+
+    #[test]
+    fn a_socket_that_is_announced_where_it_is_moving_from_has_not_ended() {
+        let registry = SocketRegistry::new(7);
+        let [here, there, announced] = [1, 2, 3].map(|link| socket(link, "one"));
+        let (_, start) = registry.snapshot();
+        registry.note_opened(&here, None, 0);
+        registry.note_opened(&there, None, 0);
+        registry.note_opened(&announced, Some(here.key), 0);
+
+        registry.note_closed(&announced, "moved", 0);
+        registry.note_closed(&here, EDGE_LOST, 0);
+        assert_eq!(following(&registry, start).0, [pair("one", "opened")]);
+        registry.note_closed(&there, "client_disconnect", 0);
+
+        assert_eq!(following(&registry, start).0[1], pair("one", "client_disconnect"));
+        assert!(registry.state().elsewhere.is_empty());
+    }
+
+    #[test]
+    fn a_socket_that_is_announced_again_ends_with_its_next_life() {
+        let registry = SocketRegistry::new(7);
+        let (before, after) = (socket(1, "one"), socket(2, "one"));
+        let (_, start) = registry.snapshot();
+        registry.note_opened(&before, None, 0);
+        registry.note_opened(&after, Some(before.key), 0);
+
+        registry.note_closed(&after, "client_disconnect", 0);
+        registry.note_closed(&before, EDGE_LOST, 0);
+
+        let seen = [pair("one", "opened"), pair("one", "client_disconnect")];
+        assert_eq!(following(&registry, start).0, seen);
     }
 
     #[test]
@@ -265,12 +354,12 @@ mod tests {
         let (_, start) = registry.snapshot();
         let one = socket(1, "one");
         for _ in 0..CHANGES_MAX / 2 {
-            registry.note_opened(&one, 0);
+            registry.note_opened(&one, None, 0);
             registry.note_closed(&one, "moved", 0);
         }
         assert!(matches!(registry.following(start, 1), Following::Changes(..)));
 
-        registry.note_opened(&one, 0);
+        registry.note_opened(&one, None, 0);
 
         assert!(matches!(registry.following(start, 1), Following::Gone));
         let beyond = Cursor { number: u64::MAX, ..start };

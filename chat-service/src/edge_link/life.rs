@@ -191,7 +191,8 @@ impl Life {
             }
             EventKind::Announced { who, memberships, is_suspended } => {
                 let mut ticket = self.outbox.ticket(seq, Instructions::default());
-                if let Some(socket) = self.admit(handle, who, links, &mut ticket) {
+                let earlier = self.earlier.map(|link| SocketKey { link, handle });
+                if let Some(socket) = self.admit((handle, earlier), who, links, &mut ticket) {
                     let arrival = if is_suspended { Arrival::Suspended } else { Arrival::Present };
                     for membership in memberships {
                         let restored = (&socket, membership, arrival);
@@ -201,7 +202,7 @@ impl Life {
             }
             EventKind::Recovered { who, memberships } => {
                 let mut ticket = self.outbox.ticket(seq, Instructions::default());
-                if let Some(socket) = self.admit(handle, who, links, &mut ticket) {
+                if let Some(socket) = self.admit((handle, None), who, links, &mut ticket) {
                     ticket.instructions.accept(socket.key);
                     for Membership { room, .. } in &memberships {
                         planned.extend(self.take_over(settings, &ticket, &socket, room));
@@ -344,10 +345,11 @@ impl Life {
         }
     }
 
-    /// Takes a socket in, unless it cannot be served. Its connection is closed then: the client will try again.
+    /// Takes a socket in, in place of what it was earlier, unless it cannot be served. Its connection is closed then: the
+    /// client will try again.
     pub(super) fn admit(
         &mut self,
-        handle: u64,
+        (handle, earlier): (u64, Option<SocketKey>),
         who: Introduction,
         links: &Links,
         ticket: &mut Ticket,
@@ -381,7 +383,7 @@ impl Life {
         if self.sockets.insert(handle, attached).is_none() {
             settings.metrics.sockets.increment(1);
         }
-        settings.registry.note_opened(&socket, clock::unix_ms());
+        settings.registry.note_opened(&socket, earlier, clock::unix_ms());
         links.memory().keep(&socket, &self.outbox);
         Some(socket)
     }

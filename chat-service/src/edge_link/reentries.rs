@@ -48,7 +48,7 @@ impl Life {
             Some((reentry, recalled))
         });
         let Some((reentry, recalled)) = recalled else {
-            if let Some(socket) = self.admit(handle, who, links, &mut ticket) {
+            if let Some(socket) = self.admit((handle, None), who, links, &mut ticket) {
                 ticket.instructions.accept(socket.key);
             }
             return;
@@ -70,7 +70,7 @@ impl Life {
                 links.memory().recall(&reentry, (&who.namespace, user), Instant::now())
             });
             if !complete || again.as_ref().map(|again| again.key) != Some(recalled.key) {
-                if let Some(socket) = self.admit(handle, who, links, &mut ticket) {
+                if let Some(socket) = self.admit((handle, None), who, links, &mut ticket) {
                     ticket.instructions.accept(socket.key);
                 }
                 continue;
@@ -79,7 +79,10 @@ impl Life {
             if let Some(recovery) = &mut who.recovery {
                 recovery.key = reentry.key;
             }
-            let Some(socket) = self.admit(handle, who, links, &mut ticket) else { continue };
+            let Some(socket) = self.admit((handle, Some(recalled.key)), who, links, &mut ticket)
+            else {
+                continue;
+            };
             ticket.instructions.recall(socket.key, &recalled.id);
             self.bring_back(&socket, recalled, (&ticket, links.settings()), planned);
         }
