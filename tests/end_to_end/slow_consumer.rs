@@ -131,7 +131,8 @@ async fn a_client_that_pauses_under_traffic_gets_every_message_once_and_in_order
     scene.is_behind_no_more().await;
     assert!(scene.metric("sockeye_edge_refills_total", &[]).await > 5.0);
     assert!(scene.metric("sockeye_edge_collapsed_total", &[]).await > 50.0);
-    assert_eq!(scene.metric("sockeye_edge_caught_up_total", &[]).await, 1.0);
+    // It may have fallen behind again when the room went on.
+    assert!(scene.metric("sockeye_edge_caught_up_total", &[]).await > 0.0);
     assert_eq!(scene.metric(CLOSES, &[]).await, 0.0);
     scene.say(TEXT_BYTES).await;
     assert_eq!(scene.read().await.1["id"], *format!("m{seen}"));
