@@ -52,7 +52,7 @@ impl SourceFile {
 
     /// Returns the text before the tests of the file, all of it where it has none.
     fn text_before_tests(&self) -> &str {
-        self.text.split("#[cfg(test)]").next().unwrap_or_default()
+        self.text.split("#[cfg(test)]\nmod ").next().unwrap_or_default()
     }
 
     /// Returns the lines that satisfy `is_wrong`, each with its place.
@@ -208,16 +208,9 @@ fn no_path_of_someones_machine_is_committed() {
 
 #[test]
 fn the_protocol_crate_knows_no_input_output_and_no_clock() {
-    let words = [
-        "tokio",
-        "std::net",
-        "std::fs",
-        "std::env",
-        "std::thread",
-        "std::process",
-        "Instant::now",
-        "SystemTime",
-    ];
+    let modules = ["net", "fs", "env", "thread", "process"].map(|name| format!("std::{name}"));
+    let others = ["tokio", "Instant::now", "SystemTime"].map(str::to_owned);
+    let words = [&modules[..], &others[..]].concat();
 
     let offenders: Vec<_> = rust_files()
         .iter()
@@ -225,7 +218,7 @@ fn the_protocol_crate_knows_no_input_output_and_no_clock() {
         .flat_map(|file| {
             let code = file.text_before_tests().lines();
             code.filter(|line| !line.trim_start().starts_with("//"))
-                .filter(|line| words.iter().any(|word| line.contains(word)))
+                .filter(|line| words.iter().any(|word| line.contains(&**word)))
                 .map(|line| format!("{}: {}", file.path.display(), line.trim()))
                 .collect::<Vec<_>>()
         })

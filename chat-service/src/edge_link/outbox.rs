@@ -226,21 +226,6 @@ impl Outbox {
         self.queue().course.standing(handle, delivered)
     }
 
-    /// Everything that waits, as it would go out.
-    #[cfg(test)]
-    pub(crate) fn take_instructions(&self) -> Vec<wire::Instruction> {
-        let batches = std::iter::from_fn(|| self.take_batch());
-        batches.flat_map(|batch| batch.instructions).collect()
-    }
-
-    /// As [`take_instructions`](Self::take_instructions), and confirms them at once.
-    #[cfg(test)]
-    pub(crate) fn take_confirmed(&self) -> Vec<wire::Instruction> {
-        let batches: Vec<_> = std::iter::from_fn(|| self.take_batch()).collect();
-        self.confirm(batches.iter().map(|batch| batch.bytes).sum());
-        batches.into_iter().flat_map(|batch| batch.instructions).collect()
-    }
-
     pub(super) fn take_batch(&self) -> Option<Batch> {
         self.queue().take_batch()
     }
@@ -464,6 +449,21 @@ mod tests {
         edge_link::{Audience, Emit},
         socket::SocketKey,
     };
+
+    impl Outbox {
+        /// Everything that waits, as it would go out.
+        pub(crate) fn take_instructions(&self) -> Vec<wire::Instruction> {
+            let batches = std::iter::from_fn(|| self.take_batch());
+            batches.flat_map(|batch| batch.instructions).collect()
+        }
+
+        /// As [`take_instructions`](Self::take_instructions), and confirms them at once.
+        pub(crate) fn take_confirmed(&self) -> Vec<wire::Instruction> {
+            let batches: Vec<_> = std::iter::from_fn(|| self.take_batch()).collect();
+            self.confirm(batches.iter().map(|batch| batch.bytes).sum());
+            batches.into_iter().flat_map(|batch| batch.instructions).collect()
+        }
+    }
 
     const LINK: LinkKey = LinkKey(1);
 
