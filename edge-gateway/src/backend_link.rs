@@ -13,14 +13,13 @@ use std::{
 
 use bytes::Bytes;
 use proto::edge::v1::{
-    AckFinished, AllAnnounced, CatchUp, ClientAck, ClientEvent, Delivered as DeliveryReport,
-    EdgeEvent, EdgeFrame, Hello, SocketClosed, SocketOpened, SocketResumed, SocketSuspended,
-    Welcome, edge_event::Kind,
+    AckFinished, AllAnnounced, CatchUp, ClientAck, ClientEvent, Delivered, EdgeEvent, EdgeFrame,
+    Hello, SocketClosed, SocketOpened, SocketResumed, SocketSuspended, Welcome, edge_event::Kind,
 };
 use tokio::sync::Notify;
 
 pub(crate) use self::{
-    events::{Delivered, Moves, bytes_of, json_list, opened},
+    events::{EmitCount, Moves, bytes_of, json_list, opened},
     outstanding::Reception,
 };
 use self::{
@@ -64,7 +63,7 @@ pub(crate) struct BackendLink {
     /// It can give events that have a position again.
     refills: bool,
     /// How far this life of it has brought us, for sockets that it can bring back on another edge.
-    delivered: Delivered,
+    delivered: EmitCount,
     /// Not yet in a frame.
     queued: VecDeque<EdgeEvent>,
     queued_bytes: usize,
@@ -124,7 +123,7 @@ impl BackendLink {
             rooms_on_close: false,
             volatile_events: Vec::new(),
             refills: false,
-            delivered: Delivered::default(),
+            delivered: EmitCount::default(),
             queued: VecDeque::new(),
             queued_bytes: 0,
             unacknowledged: VecDeque::new(),
@@ -155,7 +154,7 @@ impl BackendLink {
     }
 
     /// How far it has brought us, if it can bring sockets back on another edge.
-    pub(crate) fn delivered(&self) -> Option<Delivered> {
+    pub(crate) fn delivered(&self) -> Option<EmitCount> {
         Some(self.delivered).filter(|delivered| delivered.memory != 0)
     }
 
@@ -232,7 +231,7 @@ impl BackendLink {
         self.push(event(handle, Kind::CatchUp(catch_up)));
     }
 
-    pub(crate) fn report_delivery(&mut self, report: DeliveryReport) {
+    pub(crate) fn report_delivery(&mut self, report: Delivered) {
         self.push(event(0, Kind::Delivered(report)));
     }
 

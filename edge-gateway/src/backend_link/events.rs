@@ -53,14 +53,14 @@ pub(super) fn millis(duration: Duration) -> u64 {
 
 /// How far a life of a business service has brought a link.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Delivered {
+pub(crate) struct EmitCount {
     /// `Welcome.memory` of that life; 0 if it remembers nothing.
     pub(crate) memory: u32,
     /// How many emits with a position it has sent.
     pub(crate) count: u64,
 }
 
-impl Delivered {
+impl EmitCount {
     /// Its form behind an offset.
     pub(crate) fn to_suffix(self) -> String {
         format!(".{:x}.{}", self.memory, self.count)

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use proto::edge::v1::{ClientEvent, EdgeEvent, Welcome, edge_event::Kind};
 
-use super::{BackendLink, Delivered, WAITING_BYTES_MAX, events::event_bytes};
+use super::{BackendLink, EmitCount, WAITING_BYTES_MAX, events::event_bytes};
 use crate::telemetry::as_f64;
 
 /// Most events of clients that wait for a business service that is away. Further ones are answered `unavailable`.
@@ -86,7 +86,7 @@ impl BackendLink {
         self.last_seq = 0;
         self.received = 0;
         self.acknowledged = 0;
-        self.delivered = Delivered { memory: welcome.memory, count: 0 };
+        self.delivered = EmitCount { memory: welcome.memory, count: 0 };
         self.attach(welcome);
         Lost { in_flight, unsent }
     }

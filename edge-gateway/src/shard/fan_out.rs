@@ -19,7 +19,7 @@ use super::{
     ConnectionKey, LinkKey, NamespaceKey, Shard, SocketKey, Wire, acks::ServerAck, rooms::RoomKey,
 };
 use crate::{
-    backend_link::Delivered,
+    backend_link::EmitCount,
     close_reason::CloseReason,
     connection::{Class, Pace, Sent},
     socket::Stage,
@@ -74,7 +74,7 @@ struct Encoded<'a> {
     /// For clients that recover their connections.
     offset: Option<String>,
     /// What stands behind that, for those who have been given all that the link has brought.
-    delivered: Option<Delivered>,
+    delivered: Option<EmitCount>,
     /// It is to be kept for those of them that miss it.
     is_kept: bool,
     /// What tells it from others, while a socket may have been given it elsewhere.
@@ -124,10 +124,10 @@ impl<'a> Encoded<'a> {
         self.behind.as_ref().ok_or(EncodeError::NotAnArray)
     }
 
-    fn encode_socket_io(&self, delivered: Option<Delivered>) -> Result<Bytes, EncodeError> {
+    fn encode_socket_io(&self, delivered: Option<EmitCount>) -> Result<Bytes, EncodeError> {
         let Emit { event, args, attachments, .. } = self.emit;
         let namespace = self.namespace;
-        let frames = match (&self.offset, delivered.map(Delivered::to_suffix)) {
+        let frames = match (&self.offset, delivered.map(EmitCount::to_suffix)) {
             (Some(offset), suffix) => {
                 let offset = match suffix {
                     Some(suffix) => Cow::Owned(format!("{offset}{suffix}")),
@@ -318,7 +318,7 @@ impl Shard {
     }
 
     /// How far the link of a namespace has been brought, where its business service can bring sockets back.
-    fn delivered_to(&self, namespace: NamespaceKey) -> Option<Delivered> {
+    fn delivered_to(&self, namespace: NamespaceKey) -> Option<EmitCount> {
         let link = self.namespaces.get(namespace.index())?.link;
         self.links.get(link.0)?.delivered()
     }

@@ -34,7 +34,7 @@ use super::{
     ConnectionKey, Entry, Hearing, Namespace, NamespaceKey, Shard, SocketKey, Wire, connect,
 };
 use crate::{
-    backend_link::{Delivered, Moves},
+    backend_link::{EmitCount, Moves},
     close_reason::CloseReason,
     session_id::SessionId,
     socket::{Identity, Socket, Stage},
@@ -72,7 +72,7 @@ pub(crate) struct Wanted {
     /// Of the last event that it has seen; none if it has seen none.
     pub(crate) offset: Option<String>,
     /// How far the link had been brought by then.
-    pub(crate) delivered: Option<Delivered>,
+    pub(crate) delivered: Option<EmitCount>,
 }
 
 impl Recovery {

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use service_kit::trace::Span;
 
 use crate::{
-    backend_link::Delivered,
+    backend_link::EmitCount,
     client_handshake::without,
     namespaces::Authentication,
     request::TOKEN_BYTES_MAX,
@@ -38,7 +38,7 @@ impl Wanted {
     pub(super) fn parse(auth: &str) -> Option<Self> {
         let RecoveryAuth { pid, offset } = serde_json::from_str(auth).ok()?;
         let offset = offset.filter(|offset| offset.len() <= OFFSET_BYTES_MAX);
-        let (offset, delivered) = match offset.as_deref().map(Delivered::split_off) {
+        let (offset, delivered) = match offset.as_deref().map(EmitCount::split_off) {
             Some((own, delivered)) => (Some(own.to_owned()), delivered),
             None => (None, None),
         };

@@ -4,7 +4,7 @@ use proto::edge::v1::{Recoverability, Reentry, SocketOpened};
 
 use super::{Recovery, Shard, Wanted, claims::Found};
 use crate::{
-    backend_link::Delivered,
+    backend_link::EmitCount,
     session_id::SessionId,
     shard::NamespaceKey,
     socket::{Comeback, Stage},
@@ -14,8 +14,8 @@ impl Wanted {
     /// What a business service can tell from it, which may know the socket when no edge has it.
     fn reentry(&self) -> Option<Reentry> {
         let has_seen_nothing = self.offset.is_none();
-        let delivered = self.delivered.or_else(|| has_seen_nothing.then(Delivered::default))?;
-        let Delivered { memory, count: delivered } = delivered;
+        let delivered = self.delivered.or_else(|| has_seen_nothing.then(EmitCount::default))?;
+        let EmitCount { memory, count: delivered } = delivered;
         Some(Reentry { key: self.id.hashed(), memory, delivered })
     }
 }
