@@ -1,6 +1,8 @@
 //! Holds what clients have seen against what they were promised. It knows positions only as names: no code of the services.
 
 mod rooms;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -133,6 +135,7 @@ impl Checker<'_> {
             Seen::Gap { room } => {
                 let last = self.view(client, room).cursor.take();
                 self.see_gap(client, room, last.as_ref());
+                self.forget_lost(client, room);
             }
             Seen::Sent { room, id } => {
                 self.fresh.entry(client).or_default().insert(id.clone());
@@ -241,6 +244,19 @@ impl Checker<'_> {
         if !self.was_lost(seen_at, self.now) {
             self.violation("I1", client, &format!("a gap in {room}, whose log was not lost"));
         }
+    }
+
+    /// What a client has heard may come again once it was told of a gap: where a log was set back and the same messages are
+    /// sent again in the same order, they get the positions that they had. Where they were not lost, it shows in what they
+    /// follow on.
+    fn forget_lost(&mut self, client: usize, room: &str) {
+        let (losses, rooms, now) = (self.losses(), &self.rooms, self.now);
+        let is_lost = |position: &Position| {
+            rooms.first_seen(room, position).is_some_and(|seen_at| losses.was_lost(seen_at, now))
+        };
+        let views = self.clients.entry(client).or_default();
+        let view = views.entry(room.to_owned()).or_default();
+        view.heard.retain(|position| !is_lost(position));
     }
 
     /// Whether some of the logs was lost between two times.

@@ -92,6 +92,12 @@ impl Faults {
         Self { list: kept }
     }
 
+    /// A plan of one fault.
+    #[cfg(test)]
+    pub(crate) fn only(kind: Kind, from: Duration, until: Duration) -> Self {
+        Self { list: vec![Fault::new(kind, from, until)] }
+    }
+
     /// Ends whatever has begun.
     pub(crate) fn heal(&mut self, sim: &mut Sim<'_>, skews: &[Skew], history: &History) {
         for fault in self.list.iter_mut().filter(|fault| fault.begun && !fault.ended) {
