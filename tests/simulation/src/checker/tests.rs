@@ -1,3 +1,5 @@
+//! What the checker lets pass after a loss, and what it still finds.
+
 use super::*;
 use crate::faults::Kind;
 
