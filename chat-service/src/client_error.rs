@@ -77,6 +77,9 @@ impl ClientError {
     /// Answers what was to be logged.
     pub(crate) const LOG_FAILED: Self =
         Self::new(ClientErrorCode::Unavailable, "nothing can be logged at present");
+    /// Answers what cannot be done without the room's log, which is there and cannot be read.
+    pub(crate) const UNREADABLE: Self =
+        Self::new(ClientErrorCode::Unavailable, "the room's history cannot be read at present");
     /// Answers what an earlier life of the service may have carried out.
     pub(crate) const UNCERTAIN: Self =
         Self::new(ClientErrorCode::Unavailable, "the service was restarted meanwhile; try again");

@@ -30,7 +30,7 @@ use crate::{
     client_view,
     edge_link::{self, Emit, Links},
     namespaces::Namespaces,
-    room_log::{Gap, LogFailed},
+    room_log::{AppendError, ReadError, Unreadable},
     telemetry,
     worker::{Command, DeliveredTo, History, Presence, Publish, Published, Query, Rooms},
     workers::{WorkerIndex, Workers},
@@ -69,20 +69,36 @@ enum AskError {
     Silent,
     #[error("the service shuts down, or its log has failed")]
     Stopped,
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
 }
 
 impl From<AskError> for Status {
     fn from(error: AskError) -> Self {
         match error {
-            AskError::Busy | AskError::Stopped => Self::unavailable(error.to_string()),
+            AskError::Busy | AskError::Stopped | AskError::Unreadable(_) => {
+                Self::unavailable(error.to_string())
+            }
             AskError::Silent => Self::deadline_exceeded(error.to_string()),
         }
     }
 }
 
-impl From<Gap> for Status {
-    fn from(gap: Gap) -> Self {
-        Self::out_of_range(gap.to_string())
+impl From<AppendError> for AskError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Failed(_) => Self::Stopped,
+            AppendError::Unreadable(unreadable) => Self::Unreadable(unreadable),
+        }
+    }
+}
+
+impl From<ReadError> for Status {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Gap => Self::out_of_range(error.to_string()),
+            ReadError::Unreadable(unreadable) => AskError::Unreadable(unreadable).into(),
+        }
     }
 }
 
@@ -119,8 +135,7 @@ impl ChatGrpc {
         let worker = match &publish {
             Publish::Logged { room, .. } | Publish::Volatile { room, .. } => self.workers.of(room),
         };
-        let published = self.ask(worker, |reply| Query::Publish(publish, reply)).await?;
-        published.map_err(|LogFailed| AskError::Stopped)
+        Ok(self.ask(worker, |reply| Query::Publish(publish, reply)).await??)
     }
 
     /// Sends to the sockets of a user, or to all, without asking anyone where they are.
@@ -248,7 +263,8 @@ impl wire::chat_service_server::ChatService for ChatGrpc {
         let mut found = Vec::new();
         for worker in self.workers.all() {
             let rooms = rooms.clone();
-            found.extend(self.ask(worker, |reply| Query::Rooms(rooms, reply)).await?);
+            let summaries = self.ask(worker, |reply| Query::Rooms(rooms, reply)).await?;
+            found.extend(summaries.map_err(AskError::from)?);
         }
         found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         found.truncate(rooms.limit);

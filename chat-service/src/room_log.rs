@@ -34,8 +34,10 @@ use crate::{room_key::RoomKey, user::User};
 ///   Until then nobody may be shown it.
 /// - After a failure nothing is appended any more, and nothing that was not committed is read again: what is on the disk is
 ///   known only up to the last commit. Committed entries are read as before.
+/// - A room whose log is there and cannot be read is [`Unreadable`], and never taken for one without a log: no position is
+///   told of it, and nothing is appended to it. Other rooms go on.
 /// - Old entries may be dropped at any time, the oldest of a room first. A position whose successors are gone, in whole
-///   or in part, is answered with [`Gap`], never with what is left of them. So is a position of another life of the log:
+///   or in part, is answered with [`ReadError::Gap`], never with what is left of them. So is a position of another life of the log:
 ///   after the log of a room was given up, its epoch is never used for this room again. And so is one up to which the
 ///   log has said something else, because it was set back.
 /// - Of two publications with the same author and the same id, the second adds nothing and is answered with the first,
@@ -50,7 +52,7 @@ pub(crate) trait RoomLog: Send + Sync + 'static {
         room: &RoomKey,
         publication: Publication,
         now_ms: u64,
-    ) -> impl Future<Output = Result<Appended, LogFailed>> + Send;
+    ) -> impl Future<Output = Result<Appended, AppendError>> + Send;
 
     /// Makes durable what was appended since the last time. Succeeds when nothing was, also after a failure.
     fn commit(&self) -> impl Future<Output = Result<(), LogFailed>> + Send;
@@ -65,14 +67,17 @@ pub(crate) trait RoomLog: Send + Sync + 'static {
         range: Range,
         limit: Limit,
         now_ms: u64,
-    ) -> impl Future<Output = Result<Page, Gap>> + Send;
+    ) -> impl Future<Output = Result<Page, ReadError>> + Send;
 
     /// Where a room's log ends: the position of its last entry, or that before its first. Reading after it yields what is
     /// appended from now on, if the log still has all of it.
-    fn end(&self, room: &RoomKey) -> impl Future<Output = Position> + Send;
+    fn end(&self, room: &RoomKey) -> impl Future<Output = Result<Position, Unreadable>> + Send;
 
-    /// The rooms of a namespace that have a log, with its end.
-    fn rooms(&self, namespace: &str) -> impl Future<Output = Vec<(RoomKey, Position)>> + Send;
+    /// The rooms of a namespace that have a log, with its end: all of them, or none if one cannot be read.
+    fn rooms(
+        &self,
+        namespace: &str,
+    ) -> impl Future<Output = Result<Vec<(RoomKey, Position)>, Unreadable>> + Send;
 
     /// Drops what is too old, and gives up the logs that have become empty thereby, save those of rooms in use.
     fn expire(
@@ -221,10 +226,29 @@ pub(crate) struct Page {
     pub(crate) more: bool,
 }
 
-/// The position belongs to another life of the log, or entries after it are gone.
+/// Why a part of a room's log is not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("entries after the position are gone")]
-pub(crate) struct Gap;
+pub(crate) enum ReadError {
+    /// The position belongs to another life of the log, or entries after it are gone.
+    #[error("entries after the position are gone")]
+    Gap,
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+}
+
+/// Why nothing is added to a room's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum AppendError {
+    #[error(transparent)]
+    Failed(#[from] LogFailed),
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+}
+
+/// What is on the disk is damaged, or the disk does not give it out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the room's history cannot be read at present")]
+pub(crate) struct Unreadable;
 
 /// The log cannot keep anything any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]

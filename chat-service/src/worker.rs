@@ -235,3 +235,6 @@ async fn sleep_until(deadline: Option<Instant>) {
         None => future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -92,14 +92,14 @@ impl Instructions {
         socket: SocketKey,
         (room, after): (&str, String),
         events: Vec<wire::Emit>,
-        (position, more): (Position, bool),
+        (position, more): (String, bool),
     ) {
         self.push(Kind::Refill(wire::Refill {
             socket: socket.handle,
             room: room.to_owned(),
             after,
             events,
-            position: position.to_string(),
+            position,
             more,
         }));
     }

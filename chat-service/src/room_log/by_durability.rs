@@ -3,8 +3,8 @@
 use std::{path::Path, sync::Arc};
 
 use super::{
-    Appended, Durability, Gap, Limit, LogFailed, MemoryRoomLog, OpenStoreError, Page, Position,
-    Publication, Range, RoomLog,
+    AppendError, Appended, Durability, Limit, LogFailed, MemoryRoomLog, OpenStoreError, Page,
+    Position, Publication, Range, ReadError, RoomLog, Unreadable,
     disk::{DiskBounds, DiskRoomLog, Threads},
 };
 use crate::{namespaces::Namespaces, room_key::RoomKey};
@@ -80,7 +80,7 @@ impl RoomLog for ServiceRoomLog {
         room: &RoomKey,
         publication: Publication,
         now_ms: u64,
-    ) -> Result<Appended, LogFailed> {
+    ) -> Result<Appended, AppendError> {
         match self.disk(room.namespace()) {
             Some(disk) => disk.append(room, publication, now_ms).await,
             None => self.memory.append(room, publication, now_ms).await,
@@ -107,21 +107,21 @@ impl RoomLog for ServiceRoomLog {
         range: Range,
         limit: Limit,
         now_ms: u64,
-    ) -> Result<Page, Gap> {
+    ) -> Result<Page, ReadError> {
         match self.disk(room.namespace()) {
             Some(disk) => disk.read(room, range, limit, now_ms).await,
             None => self.memory.read(room, range, limit, now_ms).await,
         }
     }
 
-    async fn end(&self, room: &RoomKey) -> Position {
+    async fn end(&self, room: &RoomKey) -> Result<Position, Unreadable> {
         match self.disk(room.namespace()) {
             Some(disk) => disk.end(room).await,
             None => self.memory.end(room).await,
         }
     }
 
-    async fn rooms(&self, namespace: &str) -> Vec<(RoomKey, Position)> {
+    async fn rooms(&self, namespace: &str) -> Result<Vec<(RoomKey, Position)>, Unreadable> {
         match self.disk(namespace) {
             Some(disk) => disk.rooms(namespace).await,
             None => self.memory.rooms(namespace).await,

@@ -36,8 +36,8 @@ use self::{
     store::{ReadStoreError, Store},
 };
 use super::{
-    Appended, Durability, Gap, Limit, LogFailed, Page, Position, Publication, Range, Retention,
-    RoomLog, history::read_nothing,
+    AppendError, Appended, Durability, Limit, LogFailed, Page, Position, Publication, Range,
+    ReadError, Retention, RoomLog, Unreadable, history::read_nothing,
 };
 use crate::{namespaces::Namespaces, room_key::RoomKey, workers::worker_of};
 
@@ -154,7 +154,7 @@ impl DiskRoomLog {
     async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Store) -> Result<T, ReadStoreError> + Send + 'static,
-    ) -> Result<T, LogFailed> {
+    ) -> Result<T, Unreadable> {
         let shared = Arc::clone(&self.shared);
         let threads = self.shared.bounds.threads;
         let answered = on_a_thread(threads, move || question(&shared.store)).await;
@@ -163,11 +163,11 @@ impl DiskRoomLog {
             .and_then(|answer| {
                 answer.map_err(|error| self.shared.store.health().count_damaged(&error))
             })
-            .map_err(|()| LogFailed)
+            .map_err(|()| Unreadable)
     }
 
     /// Has the room held if it has a log, in the place of others that were not used for longer.
-    async fn hold(&self, room: &RoomKey) -> Result<(), LogFailed> {
+    async fn hold(&self, room: &RoomKey) -> Result<(), Unreadable> {
         if self.state().holds(room) {
             return Ok(());
         }
@@ -251,9 +251,9 @@ impl RoomLog for DiskRoomLog {
         room: &RoomKey,
         publication: Publication,
         now_ms: u64,
-    ) -> Result<Appended, LogFailed> {
+    ) -> Result<Appended, AppendError> {
         if self.has_failed() {
-            return Err(LogFailed);
+            return Err(LogFailed.into());
         }
         self.hold(room).await?;
         let new = || {
@@ -261,7 +261,8 @@ impl RoomLog for DiskRoomLog {
             (number, self.start())
         };
         let retention = self.retention(room);
-        self.state().append((room, retention), publication, now_ms, new).ok_or(LogFailed)
+        let appended = self.state().append((room, retention), publication, now_ms, new);
+        Ok(appended.ok_or(LogFailed)?)
     }
 
     async fn commit(&self) -> Result<(), LogFailed> {
@@ -282,30 +283,30 @@ impl RoomLog for DiskRoomLog {
         range: Range,
         limit: Limit,
         now_ms: u64,
-    ) -> Result<Page, Gap> {
-        self.hold(room).await.map_err(|LogFailed| Gap)?;
+    ) -> Result<Page, ReadError> {
+        self.hold(room).await?;
         match self.state().trimmed(room, now_ms, self.retention(room)) {
             Some(history) => history.read(range, limit),
             None => read_nothing(range, self.start()),
         }
     }
 
-    async fn end(&self, room: &RoomKey) -> Position {
+    async fn end(&self, room: &RoomKey) -> Result<Position, Unreadable> {
         let held = self.state().end(room);
         if let Some(end) = held {
-            return end;
+            return Ok(end);
         }
         let key = room.clone();
-        let end = self.ask(move |store| load::end(store, &key)).await;
-        end.ok().flatten().unwrap_or_else(|| self.start())
+        let end = self.ask(move |store| load::end(store, &key)).await?;
+        Ok(end.unwrap_or_else(|| self.start()))
     }
 
-    async fn rooms(&self, namespace: &str) -> Vec<(RoomKey, Position)> {
+    async fn rooms(&self, namespace: &str) -> Result<Vec<(RoomKey, Position)>, Unreadable> {
         let (name, share) = (namespace.to_owned(), self.share);
-        let stored = self.ask(move |store| load::rooms(store, &name, share)).await;
-        let mut ends: HashMap<RoomKey, Position> = stored.unwrap_or_default().into_iter().collect();
+        let stored = self.ask(move |store| load::rooms(store, &name, share)).await?;
+        let mut ends: HashMap<RoomKey, Position> = stored.into_iter().collect();
         ends.extend(self.state().ends(namespace));
-        ends.into_iter().collect()
+        Ok(ends.into_iter().collect())
     }
 
     async fn expire(&self, now_ms: u64, in_use: impl Fn(&RoomKey) -> bool + Send + Sync) {

@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    Appended, Author, Entry, Gap, Limit, Page, Position, Publication, PublicationId, Range,
+    Appended, Author, Entry, Limit, Page, Position, Publication, PublicationId, Range,
+    ReadError::{self, Gap},
     Retention,
 };
 
@@ -162,7 +163,7 @@ impl History {
         }
     }
 
-    pub(super) fn read(&self, range: Range, limit: Limit) -> Result<Page, Gap> {
+    pub(super) fn read(&self, range: Range, limit: Limit) -> Result<Page, ReadError> {
         match range {
             Range::After(position) => {
                 let start = self.index_after(position)?;
@@ -184,7 +185,7 @@ impl History {
     }
 
     /// Where in the list the entry after a position stands.
-    fn index_after(&self, position: Position) -> Result<usize, Gap> {
+    fn index_after(&self, position: Position) -> Result<usize, ReadError> {
         let index = position.offset.checked_sub(self.before.offset).ok_or(Gap)?;
         let index = usize::try_from(index).map_err(|_| Gap)?;
         let here = match index.checked_sub(1) {
@@ -202,7 +203,7 @@ impl History {
 }
 
 /// Reads the log of a room that has none: only the position before its first entry is good.
-pub(super) fn read_nothing(range: Range, start: Position) -> Result<Page, Gap> {
+pub(super) fn read_nothing(range: Range, start: Position) -> Result<Page, ReadError> {
     match range {
         Range::After(position) | Range::Before(position) if position != start => Err(Gap),
         Range::After(_) | Range::Before(_) | Range::Newest => {

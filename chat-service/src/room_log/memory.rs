@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Appended, Durability, Gap, Limit, LogFailed, Page, Position, Publication, Range, Retention,
-    RoomLog,
+    AppendError, Appended, Durability, Limit, LogFailed, Page, Position, Publication, Range,
+    ReadError, Retention, RoomLog, Unreadable,
     history::{History, read_nothing},
 };
 use crate::{namespaces::Namespaces, room_key::RoomKey};
@@ -71,7 +71,7 @@ impl RoomLog for MemoryRoomLog {
         room: &RoomKey,
         publication: Publication,
         now_ms: u64,
-    ) -> Result<Appended, LogFailed> {
+    ) -> Result<Appended, AppendError> {
         let retention = self.retention(room);
         Ok(self.state().append((room, retention), publication, now_ms, self.bytes_max))
     }
@@ -90,7 +90,7 @@ impl RoomLog for MemoryRoomLog {
         range: Range,
         limit: Limit,
         now_ms: u64,
-    ) -> Result<Page, Gap> {
+    ) -> Result<Page, ReadError> {
         let mut state = self.state();
         let State { epoch, rooms, bytes, .. } = &mut *state;
         let Some(Room { history, .. }) = rooms.get_mut(room) else {
@@ -100,18 +100,18 @@ impl RoomLog for MemoryRoomLog {
         history.read(range, limit)
     }
 
-    async fn end(&self, room: &RoomKey) -> Position {
+    async fn end(&self, room: &RoomKey) -> Result<Position, Unreadable> {
         let state = self.state();
-        match state.rooms.get(room) {
+        Ok(match state.rooms.get(room) {
             Some(room) => room.history.end(),
             None => Position::start(state.epoch),
-        }
+        })
     }
 
-    async fn rooms(&self, namespace: &str) -> Vec<(RoomKey, Position)> {
+    async fn rooms(&self, namespace: &str) -> Result<Vec<(RoomKey, Position)>, Unreadable> {
         let state = self.state();
         let rooms = state.rooms.iter().filter(|(room, _)| room.namespace() == namespace);
-        rooms.map(|(key, room)| (key.clone(), room.history.end())).collect()
+        Ok(rooms.map(|(key, room)| (key.clone(), room.history.end())).collect())
     }
 
     async fn expire(&self, now_ms: u64, in_use: impl Fn(&RoomKey) -> bool + Send + Sync) {
@@ -214,7 +214,7 @@ mod tests {
     #[tokio::test]
     async fn the_oldest_entries_go_when_a_room_has_too_many_bytes() {
         let log = MemoryRoomLog::new(7, keeping(NonZeroUsize::MAX), BYTES_MAX);
-        let before = log.end(&room()).await;
+        let before = log.end(&room()).await.unwrap();
 
         for _ in 0..5 {
             log.append(&room(), large(), 0).await.unwrap();
@@ -223,7 +223,7 @@ mod tests {
         let limit = Limit { count: 10, bytes: usize::MAX };
         let page = log.read(&room(), Range::Newest, limit, 0).await.unwrap();
         assert_eq!(page.entries.len(), 3);
-        assert_eq!(log.read(&room(), Range::After(before), limit, 0).await, Err(Gap));
+        assert_eq!(log.read(&room(), Range::After(before), limit, 0).await, Err(ReadError::Gap));
         let (total, sum) = bytes_of(&log);
         assert_eq!(total, sum);
         assert!(total <= ROOM_BYTES_MAX);
@@ -239,11 +239,12 @@ mod tests {
             log.append(room, large(), 0).await.unwrap();
         }
         log.append(&rooms[1], publication("late"), 0).await.unwrap();
-        assert_eq!(log.rooms("/chat").await.len(), 8);
+        assert_eq!(log.rooms("/chat").await.unwrap().len(), 8);
 
         log.append(&rooms[8], large(), 0).await.unwrap();
 
-        let mut names: Vec<RoomKey> = log.rooms("/chat").await.into_iter().map(|r| r.0).collect();
+        let rooms_left = log.rooms("/chat").await.unwrap();
+        let mut names: Vec<RoomKey> = rooms_left.into_iter().map(|room| room.0).collect();
         names.sort_by(|a, b| a.name().cmp(b.name()));
         assert_eq!(names, [&rooms[1..2], &rooms[4..9]].concat());
         let (total, sum) = bytes_of(&log);

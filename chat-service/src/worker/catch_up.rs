@@ -17,7 +17,7 @@ use crate::{
     request::PAGE_ENTRIES_MAX,
     room::{Joined, Left},
     room_key::RoomKey,
-    room_log::{Entry as LogEntry, Gap, Limit, Page, Position, Range, RoomLog},
+    room_log::{Entry as LogEntry, Limit, Page, Position, Range, ReadError, RoomLog},
     socket::SocketKey,
 };
 
@@ -27,8 +27,8 @@ const PAGE: Limit = Limit { count: PAGE_ENTRIES_MAX, bytes: PAGE_BYTES_MAX };
 #[derive(Debug)]
 pub(super) struct Group {
     standing: Standing,
-    /// Where the log ended when the first of them was announced.
-    restored_at: Position,
+    /// Where the log ended when the first of them was announced, if that could be read.
+    restored_at: Option<Position>,
     /// They know that they have missed something.
     told_of_gap: bool,
     handles: Vec<u64>,
@@ -50,7 +50,7 @@ impl<L: RoomLog> Worker<L> {
         if ticket.outbox().is_closed() {
             return;
         }
-        let end = self.log.end(&key).await;
+        let end = self.log.end(&key).await.ok();
         let room = self.room(&key);
         let count_before = room.socket_count_of(socket.key.link);
         let joined = room.handle_join(socket.key, &socket.user, arrival);
@@ -69,23 +69,25 @@ impl<L: RoomLog> Worker<L> {
                 let room = self.rooms.get(vacant.key());
                 let mut handles = room.map_or_else(Vec::new, |room| room.handles(socket.key.link));
                 handles.retain(|handle| *handle != socket.key.handle);
-                vacant.insert(vec![Group::new(Standing::At(end), end, handles)])
+                vacant.insert(vec![Group::new(Standing::of(end), end, handles)])
             }
         };
         if let (true, Some(Ok(position))) = (is_told, position) {
             ticket.instructions.join(socket.key, &key, position);
         }
         let standing = match position {
-            None => Standing::At(end),
+            None => Standing::of(end),
             Some(Ok(position)) => Standing::At(position),
             Some(Err(_)) => Standing::Lost,
         };
         add(groups, standing, end, socket.key.handle);
-        let at = match standing {
-            Standing::At(position) if position.epoch == end.epoch => position,
-            Standing::At(_) | Standing::Lost => end,
-        };
-        self.follow(&key, &socket.user, Coming::Back(at), now_ms);
+        if let Some(end) = end {
+            let at = match standing {
+                Standing::At(position) if position.epoch == end.epoch => position,
+                Standing::At(_) | Standing::Lost => end,
+            };
+            self.follow(&key, &socket.user, Coming::Back(at), now_ms);
+        }
 
         let cause = &mut Cause::Event(&mut ticket);
         self.handle_restored(&key, (&joined, &socket.user), cause);
@@ -132,7 +134,7 @@ impl<L: RoomLog> Worker<L> {
             Standing::At(position) => {
                 self.log.read(key, Range::After(position), PAGE, now_ms).await
             }
-            Standing::Lost => Err(Gap),
+            Standing::Lost => Err(ReadError::Gap),
         };
         let link = ticket.outbox().link();
         let here = self.rooms.get(key).map_or(0, |room| room.socket_count_of(link));
@@ -156,7 +158,7 @@ impl<L: RoomLog> Worker<L> {
                 }
                 !more && given == entries.len()
             }
-            Err(Gap) => {
+            Err(error) => {
                 if !group.told_of_gap {
                     self.metrics.gaps.increment(group.handles.len() as u64);
                     let args =
@@ -170,8 +172,11 @@ impl<L: RoomLog> Worker<L> {
                     };
                     ticket.instructions.emit(audience(), &emit);
                 }
-                let end = self.log.end(key).await;
-                let is_at_end = group.go_on_after_gap(end);
+                let end = self.log.end(key).await.ok();
+                let is_at_end = match error {
+                    ReadError::Gap => group.go_on_after_gap(end),
+                    ReadError::Unreadable(_) => group.go_on_at(end),
+                };
                 if let Standing::At(position) = group.standing {
                     let room = self.rooms.get(key);
                     let users = room.map(|room| room.users_of(link, &group.handles));
@@ -185,31 +190,44 @@ impl<L: RoomLog> Worker<L> {
 }
 
 impl Group {
-    fn new(standing: Standing, restored_at: Position, handles: Vec<u64>) -> Self {
+    fn new(standing: Standing, restored_at: Option<Position>, handles: Vec<u64>) -> Self {
         Self { standing, restored_at, told_of_gap: false, handles }
     }
 
     /// Skips what cannot be had, and no more: what was logged since the sockets were announced must reach them. Of a log
     /// whose life began after they had last seen it, they have seen nothing. Tells whether they stand at the end.
-    fn go_on_after_gap(&mut self, end: Position) -> bool {
+    fn go_on_after_gap(&mut self, end: Option<Position>) -> bool {
+        let Some(end) = end else { return self.go_on_at(None) };
         let is_of_another_life =
             !matches!(self.standing, Standing::At(position) if position.epoch == end.epoch);
         let next = if is_of_another_life {
             Position::start(end.epoch)
-        } else if self.standing == Standing::At(self.restored_at)
-            || self.restored_at.epoch != end.epoch
-        {
-            end
         } else {
-            self.restored_at
+            let restored_at = self
+                .restored_at
+                .filter(|at| self.standing != Standing::At(*at) && at.epoch == end.epoch);
+            restored_at.unwrap_or(end)
         };
         self.told_of_gap = true;
         self.standing = Standing::At(next);
         next == end
     }
+
+    /// Has the sockets be given what is logged from now on: trying again might never come to an end.
+    fn go_on_at(&mut self, end: Option<Position>) -> bool {
+        self.told_of_gap = true;
+        self.standing = Standing::of(end);
+        true
+    }
 }
 
-fn add(groups: &mut Vec<Group>, standing: Standing, end: Position, handle: u64) {
+impl Standing {
+    fn of(position: Option<Position>) -> Self {
+        position.map_or(Self::Lost, Self::At)
+    }
+}
+
+fn add(groups: &mut Vec<Group>, standing: Standing, end: Option<Position>, handle: u64) {
     match groups.iter_mut().find(|group| group.standing == standing) {
         Some(group) => group.handles.push(handle),
         None => groups.push(Group::new(standing, end, vec![handle])),
@@ -228,15 +246,15 @@ pub(super) fn missed<'a>(key: &'a RoomKey, entry: &'a LogEntry) -> Emit<'a> {
 }
 
 impl Link {
-    /// Notes that a socket has come into a room and stands at this position, if that matters.
+    /// Notes that a socket has come into a room and stands at the end of its log, if that matters.
     pub(super) fn join_catching_up(
         &mut self,
         socket: SocketKey,
         key: &RoomKey,
-        position: Position,
+        end: Option<Position>,
     ) {
         if let Some(groups) = self.catching_up.get_mut(key) {
-            add(groups, Standing::At(position), position, socket.handle);
+            add(groups, Standing::of(end), end, socket.handle);
         }
     }
 

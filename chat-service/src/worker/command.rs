@@ -15,8 +15,8 @@ use crate::{
     room::Arrival,
     room_key::RoomKey,
     room_log::{
-        Durability, Entry, Gap, Limit, LogFailed, Page, ParsePositionError, Position, Publication,
-        Range,
+        AppendError, Durability, Entry, Limit, Page, ParsePositionError, Position, Publication,
+        Range, ReadError, Unreadable,
     },
     socket::{LinkKey, Socket, SocketKey},
     user::User,
@@ -102,11 +102,11 @@ pub(crate) struct Delivered {
 /// What other services ask for. Whoever has stopped waiting for the answer has no claim to it.
 #[derive(Debug)]
 pub(crate) enum Query {
-    Publish(Publish, oneshot::Sender<Result<Published, LogFailed>>),
-    History(History, oneshot::Sender<Result<Page, Gap>>),
+    Publish(Publish, oneshot::Sender<Result<Published, AppendError>>),
+    History(History, oneshot::Sender<Result<Page, ReadError>>),
     Presence(Presence, oneshot::Sender<Present>),
-    Rooms(Rooms, oneshot::Sender<Vec<RoomSummary>>),
-    Delivered(DeliveredTo, oneshot::Sender<Result<DeliveredPage, Gap>>),
+    Rooms(Rooms, oneshot::Sender<Result<Vec<RoomSummary>, Unreadable>>),
+    Delivered(DeliveredTo, oneshot::Sender<Result<DeliveredPage, ReadError>>),
 }
 
 #[derive(Debug)]

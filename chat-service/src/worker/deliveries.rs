@@ -10,7 +10,7 @@ use crate::{
     deliveries::{Deliveries, Standing, TooMany},
     room::Room,
     room_key::RoomKey,
-    room_log::{Entry, Gap, Limit, Position, Range, RoomLog},
+    room_log::{Entry, Limit, Position, Range, ReadError, RoomLog},
     user::User,
 };
 
@@ -105,13 +105,13 @@ impl<L: RoomLog> Worker<L> {
         &mut self,
         asked: DeliveredTo,
         now_ms: u64,
-    ) -> Result<DeliveredPage, Gap> {
+    ) -> Result<DeliveredPage, ReadError> {
         let DeliveredTo { room: key, behind, users: named, after, limit } = asked;
         let behind = match behind {
             Some(position) => Some((position.offset, self.entry_at(&key, position, now_ms).await?)),
             None => None,
         };
-        let end = self.log.end(&key).await;
+        let end = self.log.end(&key).await?;
         let room = self.rooms.get(&key);
         let deliveries = self.followed.rooms.get_mut(&key);
         let mut page = DeliveredPage::default();
@@ -144,7 +144,7 @@ impl<L: RoomLog> Worker<L> {
         key: &RoomKey,
         position: Position,
         now_ms: u64,
-    ) -> Result<Option<Arc<Entry>>, Gap> {
+    ) -> Result<Option<Arc<Entry>>, ReadError> {
         let next = self.log.read(key, Range::After(position), ONE_ENTRY, now_ms).await?;
         let range = match next.entries.first() {
             Some(next) => Range::Before(next.position),

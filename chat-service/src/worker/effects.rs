@@ -9,7 +9,7 @@ use crate::{
     client_event::ClientEvent,
     edge_link::{Instructions, OUTBOX_BYTES_MAX, Outbox, Ticket},
     room_key::RoomKey,
-    room_log::{Gap, LogFailed, Page},
+    room_log::{AppendError, Page, ReadError, Unreadable},
     socket::LinkKey,
 };
 
@@ -39,14 +39,16 @@ enum Effect {
     Reply(Reply),
 }
 
+type Asker<T, E> = oneshot::Sender<Result<T, E>>;
+
 /// An answer to another service. Where nobody waits for it any more, sending it fails, and no one misses it.
 #[derive(Debug)]
 pub(super) enum Reply {
-    Published(oneshot::Sender<Result<Published, LogFailed>>, Result<Published, LogFailed>),
-    History(oneshot::Sender<Result<Page, Gap>>, Result<Page, Gap>),
+    Published(Asker<Published, AppendError>, Result<Published, AppendError>),
+    History(Asker<Page, ReadError>, Result<Page, ReadError>),
     Present(oneshot::Sender<Present>, Present),
-    Rooms(oneshot::Sender<Vec<RoomSummary>>, Vec<RoomSummary>),
-    Delivered(oneshot::Sender<Result<DeliveredPage, Gap>>, Result<DeliveredPage, Gap>),
+    Rooms(Asker<Vec<RoomSummary>, Unreadable>, Result<Vec<RoomSummary>, Unreadable>),
+    Delivered(Asker<DeliveredPage, ReadError>, Result<DeliveredPage, ReadError>),
 }
 
 impl Effects {
@@ -161,91 +163,27 @@ impl Reply {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    };
+    use std::sync::{Arc, atomic::Ordering};
 
     use proto::edge::v1::{Instruction, instruction::Kind};
-    use service_kit::trace::Tracer;
     use tokio::{sync::mpsc, time::Instant};
 
     use super::*;
     use crate::{
-        room_log::{
-            Appended, Durability, Limit, MemoryRoomLog, Position, Publication, Range, RoomLog,
-            contract::{COUNT_MAX, keeping, publication, room},
-        },
+        room_log::contract::{COUNT_MAX, keeping, publication, room},
         socket::{Socket, SocketKey},
-        telemetry::Metrics,
         user::User,
-        worker::{Command, PresenceTerms, Publish, Query, Worker, WorkerSettings},
+        worker::{
+            Command, Publish, Query, Worker,
+            tests::{FragileLog, fragile_worker},
+        },
     };
 
-    /// Keeps what is committed, until it is told to fail.
-    struct FragileLog {
-        kept: MemoryRoomLog,
-        fails: AtomicBool,
-    }
-
-    impl RoomLog for FragileLog {
-        async fn append(
-            &self,
-            room: &RoomKey,
-            publication: Publication,
-            now_ms: u64,
-        ) -> Result<Appended, LogFailed> {
-            self.kept.append(room, publication, now_ms).await
-        }
-
-        async fn commit(&self) -> Result<(), LogFailed> {
-            if self.fails.load(Ordering::Relaxed) { Err(LogFailed) } else { Ok(()) }
-        }
-
-        fn durability(&self, room: &RoomKey) -> Durability {
-            self.kept.durability(room)
-        }
-
-        async fn read(
-            &self,
-            room: &RoomKey,
-            range: Range,
-            limit: Limit,
-            now_ms: u64,
-        ) -> Result<Page, Gap> {
-            self.kept.read(room, range, limit, now_ms).await
-        }
-
-        async fn end(&self, room: &RoomKey) -> Position {
-            self.kept.end(room).await
-        }
-
-        async fn rooms(&self, namespace: &str) -> Vec<(RoomKey, Position)> {
-            self.kept.rooms(namespace).await
-        }
-
-        async fn expire(&self, now_ms: u64, in_use: impl Fn(&RoomKey) -> bool + Send + Sync) {
-            self.kept.expire(now_ms, in_use).await;
-        }
-    }
-
     fn worker() -> Worker<FragileLog> {
-        let kept = MemoryRoomLog::new(1, keeping(COUNT_MAX), usize::MAX);
-        let log = FragileLog { kept, fails: AtomicBool::new(false) };
-        let presence =
-            PresenceTerms { grace: Duration::ZERO, list_max: 100, settled_at: Instant::now() };
-        let settings = WorkerSettings {
-            tracer: Tracer::disabled(),
-            metrics: Metrics::new(),
-            expose_trace_ids: false,
-            presence,
-            namespaces: keeping(COUNT_MAX),
-            retained_bytes_max: usize::MAX,
-        };
-        Worker::new(log, settings)
+        fragile_worker(&keeping(COUNT_MAX))
     }
 
-    type Answer = oneshot::Receiver<Result<Published, LogFailed>>;
+    type Answer = oneshot::Receiver<Result<Published, AppendError>>;
 
     async fn publish(worker: &mut Worker<FragileLog>) -> Answer {
         let (asker, answer) = oneshot::channel();

@@ -14,7 +14,10 @@ use crate::{
     request::{Action, PAGE_ENTRIES_MAX, Request},
     room::{Arrival, Joined},
     room_key::RoomKey,
-    room_log::{Author, Gap, Limit, Page, Position, Publication, PublicationId, Range, RoomLog},
+    room_log::{
+        Author, Limit, Page, Position, Publication, PublicationId, Range, ReadError, RoomLog,
+        Unreadable,
+    },
     user::User,
 };
 
@@ -81,18 +84,13 @@ impl<L: RoomLog> Worker<L> {
         now_ms: u64,
     ) {
         let socket = Arc::clone(&event.socket);
+        let has_latest = socket.events.as_ref().is_some_and(|events| events.retain_any());
+        let entry = self.read_entry((&key, &socket.user), (since, has_latest), now_ms).await;
+        let Ok((position, recovery)) = entry else {
+            return event.refuse(&self.metrics, &ClientError::UNREADABLE);
+        };
         if !self.is_member(&key, socket.key) && !socket.take_room() {
             return event.refuse(&self.metrics, &ClientError::ROOM_LIMIT);
-        }
-        let position = self.log.end(&key).await;
-        let recovery = match since {
-            Some(since) => Some(self.recover((&key, &socket.user), since, now_ms).await),
-            None => None,
-        };
-
-        let has_latest = socket.events.as_ref().is_some_and(|events| events.retain_any());
-        if has_latest {
-            self.load_latest(&key, now_ms).await;
         }
 
         let joined = self.room(&key).handle_join(socket.key, &socket.user, Arrival::Present);
@@ -104,7 +102,7 @@ impl<L: RoomLog> Worker<L> {
             let link = self.links.entry(socket.key.link);
             let link = link.or_insert_with(|| Link::new(event.ticket.outbox()));
             link.note_membership(socket.key, &key);
-            link.join_catching_up(socket.key, &key, position);
+            link.join_catching_up(socket.key, &key, Some(position));
         }
         let coming = match (since, &recovery) {
             (Some(since), Some(Recovery::Complete(_))) => Some(Coming::Since(since)),
@@ -133,18 +131,37 @@ impl<L: RoomLog> Worker<L> {
         });
     }
 
+    /// Reads all that the answer to a join needs of the log, before anything comes of the join.
+    async fn read_entry(
+        &mut self,
+        (room, user): (&RoomKey, &User),
+        (since, has_latest): (Option<Position>, bool),
+        now_ms: u64,
+    ) -> Result<(Position, Option<Recovery>), Unreadable> {
+        let position = self.log.end(room).await?;
+        let recovery = match since {
+            Some(since) => Some(self.recover((room, user), since, now_ms).await?),
+            None => None,
+        };
+        if has_latest {
+            self.load_latest(room, now_ms).await?;
+        }
+        Ok((position, recovery))
+    }
+
     async fn recover(
         &self,
         (room, user): (&RoomKey, &User),
         since: Position,
         now_ms: u64,
-    ) -> Recovery {
+    ) -> Result<Recovery, Unreadable> {
         match self.log.read(room, Range::After(since), WHOLE_PAGE, now_ms).await {
             Ok(Page { mut entries, more: false }) => {
                 entries.retain(|entry| entry.is_for(user));
-                Recovery::Complete(entries)
+                Ok(Recovery::Complete(entries))
             }
-            Ok(_) | Err(_) => Recovery::Impossible,
+            Ok(_) | Err(ReadError::Gap) => Ok(Recovery::Impossible),
+            Err(ReadError::Unreadable(unreadable)) => Err(unreadable),
         }
     }
 
@@ -206,7 +223,10 @@ impl<L: RoomLog> Worker<L> {
             Ok(page) => event.answer(&self.metrics, || {
                 client_view::history(room.name(), &page.entries, page.more)
             }),
-            Err(_gap) => event.refuse(&self.metrics, &ClientError::HISTORY_GAP),
+            Err(ReadError::Gap) => event.refuse(&self.metrics, &ClientError::HISTORY_GAP),
+            Err(ReadError::Unreadable(_)) => {
+                event.refuse(&self.metrics, &ClientError::UNREADABLE);
+            }
         }
     }
 
@@ -217,7 +237,7 @@ impl<L: RoomLog> Worker<L> {
         (room, mut range): (&RoomKey, Range),
         limit: Limit,
         now_ms: u64,
-    ) -> Result<Page, Gap> {
+    ) -> Result<Page, ReadError> {
         loop {
             let Page { mut entries, more } = self.log.read(room, range, limit, now_ms).await?;
             let (first, last) = (entries.first(), entries.last());

@@ -69,13 +69,15 @@ impl<L: RoomLog> Worker<L> {
         if ticket.outbox().is_closed() {
             return;
         }
-        let end = self.log.end(&key).await;
+        let end = self.log.end(&key).await.ok();
         let joined = self.room(&key).handle_join(socket.key, &socket.user, Arrival::Present);
         if joined == Joined::Already {
             return;
         }
         socket.keep_room();
-        self.follow(&key, &socket.user, Coming::Along(end), now_ms);
+        if let Some(end) = end {
+            self.follow(&key, &socket.user, Coming::Along(end), now_ms);
+        }
         let link = self.links.entry(socket.key.link).or_insert_with(|| Link::new(ticket.outbox()));
         link.note_membership(socket.key, &key);
         link.join_catching_up(socket.key, &key, end);

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     edge_link::Emit,
-    room_log::{LogFailed, RoomLog},
+    room_log::{AppendError, LogFailed, RoomLog, Unreadable},
 };
 
 impl<L: RoomLog> Worker<L> {
@@ -31,7 +31,7 @@ impl<L: RoomLog> Worker<L> {
         self.effects.reply(reply);
     }
 
-    async fn publish(&mut self, publish: Publish, now_ms: u64) -> Result<Published, LogFailed> {
+    async fn publish(&mut self, publish: Publish, now_ms: u64) -> Result<Published, AppendError> {
         match publish {
             Publish::Logged { room, publication, latest_of, trace } => {
                 let cause = &mut Cause::Other(traceparent(trace));
@@ -42,6 +42,9 @@ impl<L: RoomLog> Worker<L> {
                 Ok(Published::Logged(entry, self.log.durability(&room)))
             }
             Publish::Volatile { room, event, args, except_users, latest_of, trace } => {
+                if latest_of.is_some() {
+                    self.load_latest(&room, now_ms).await?;
+                }
                 let emit = Emit {
                     event: &event,
                     args: args.clone(),
@@ -51,7 +54,6 @@ impl<L: RoomLog> Worker<L> {
                 };
                 self.fan_out(&room, &emit, None, &mut Cause::Other(traceparent(trace)));
                 if let Some((declared, key)) = latest_of {
-                    self.load_latest(&room, now_ms).await;
                     self.retained.keep(&room, (&declared, key), (&args, &except_users));
                 }
                 Ok(Published::Volatile)
@@ -73,11 +75,11 @@ impl<L: RoomLog> Worker<L> {
     }
 
     /// Looks at every room of this worker: rooms are found by name all day, and listed once in a while.
-    async fn rooms_after(&self, rooms: &Rooms) -> Vec<RoomSummary> {
-        let mut ends: HashMap<_, _> = self.log.rooms(&rooms.namespace).await.into_iter().collect();
+    async fn rooms_after(&self, rooms: &Rooms) -> Result<Vec<RoomSummary>, Unreadable> {
+        let mut ends: HashMap<_, _> = self.log.rooms(&rooms.namespace).await?.into_iter().collect();
         for room in self.rooms.keys().filter(|room| room.namespace() == rooms.namespace) {
             if !ends.contains_key(room) {
-                ends.insert(room.clone(), self.log.end(room).await);
+                ends.insert(room.clone(), self.log.end(room).await?);
             }
         }
         ends.retain(|room, _| room.name() > rooms.after.as_str());
@@ -94,7 +96,7 @@ impl<L: RoomLog> Worker<L> {
                 position,
             }
         };
-        found.into_iter().map(summary).collect()
+        Ok(found.into_iter().map(summary).collect())
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     client_view::{self, EXCEPTION},
     edge_link::{Audience, Emit},
     request::PAGE_ENTRIES_MAX,
-    room_log::{Gap, Limit, Page, Position, Range, RoomLog},
+    room_log::{Limit, Page, Position, Range, ReadError, RoomLog},
 };
 
 /// About what an event takes of the edge's room besides its payload.
@@ -35,15 +35,15 @@ impl<L: RoomLog> Worker<L> {
         if ticket.outbox().is_closed() {
             return;
         }
-        let position = after.parse::<Position>().map_err(|_| Gap);
+        let position = after.parse::<Position>().map_err(|_| ReadError::Gap);
         let page = match position {
             // It has left meanwhile.
             _ if !self.is_member(&key, socket.key) => Ok(Page { entries: Vec::new(), more: false }),
             Ok(position) => self.log.read(&key, Range::After(position), limit, now_ms).await,
-            Err(gap) => Err(gap),
+            Err(error) => Err(error),
         };
-        let has_gap = page.is_err();
-        let Page { entries, more } = page.unwrap_or_else(|Gap| {
+        let misses = page.is_err();
+        let Page { entries, more } = page.unwrap_or_else(|_error| {
             self.metrics.gaps.increment(1);
             let args = client_view::exception(&ClientError::MISSED_EVENTS, Some(key.name()));
             let (event, except_users) = (EXCEPTION, &[][..]);
@@ -54,12 +54,14 @@ impl<L: RoomLog> Worker<L> {
             Page { entries: Vec::new(), more: false }
         });
         let stands_at = match entries.last() {
-            Some(last) if more => last.position,
-            Some(_) | None => self.log.end(&key).await,
+            Some(last) if more => Some(last.position),
+            Some(_) | None => self.log.end(&key).await.ok(),
         };
-        if has_gap {
+        if let Some(stands_at) = stands_at.filter(|_| misses) {
             self.note_gap(&key, vec![Arc::clone(&socket.user)], stands_at);
         }
+        // Where nobody can tell, the edge is answered its own words, and asks no more.
+        let stands_at = stands_at.map_or_else(|| after.clone(), |position| position.to_string());
         let own = entries.iter().filter(|entry| entry.is_for(&socket.user));
         let events = own.map(|entry| (&missed(&key, entry)).into()).collect();
         ticket.instructions.refill(socket.key, (key.name(), after), events, (stands_at, more));

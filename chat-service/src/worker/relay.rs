@@ -16,8 +16,8 @@ use crate::{
     retained::ValueKey,
     room_key::RoomKey,
     room_log::{
-        Appended, Author, Durability, Entry, Limit, LogFailed, Publication, PublicationId, Range,
-        RoomLog,
+        AppendError, Appended, Author, Durability, Entry, Limit, Publication, PublicationId, Range,
+        ReadError, RoomLog, Unreadable,
     },
     telemetry,
 };
@@ -57,6 +57,9 @@ impl<L: RoomLog> Worker<L> {
             };
             return self.post(event, &room, (publication, latest_of), now_ms).await;
         }
+        if latest_of.is_some() && self.load_latest(&room, now_ms).await.is_err() {
+            return event.refuse(&self.metrics, &ClientError::UNREADABLE);
+        }
         let object = client_view::declared(Some(room.name()), Some(&socket.user), &fields, None);
         let args = client_view::array(&object);
         let except = (!declared.echoes).then_some(socket.key);
@@ -70,7 +73,6 @@ impl<L: RoomLog> Worker<L> {
         };
         self.fan_out(&room, &emit, except, &mut Cause::Event(&mut event.ticket));
         if let Some((declared, key)) = latest_of {
-            self.load_latest(&room, now_ms).await;
             self.retained.keep(&room, (&declared, key), (&args, &[]));
         }
         event.answer(&self.metrics, client_view::done);
@@ -100,7 +102,12 @@ impl<L: RoomLog> Worker<L> {
                 event.answer(&self.metrics, || client_view::posted(&entry, durability));
             }
             Ok(None) => event.refuse(&self.metrics, &ClientError::UNCERTAIN),
-            Err(LogFailed) => event.refuse(&self.metrics, &ClientError::LOG_FAILED),
+            Err(AppendError::Failed(_)) => {
+                event.refuse(&self.metrics, &ClientError::LOG_FAILED);
+            }
+            Err(AppendError::Unreadable(_)) => {
+                event.refuse(&self.metrics, &ClientError::UNREADABLE);
+            }
         }
     }
 
@@ -112,15 +119,17 @@ impl<L: RoomLog> Worker<L> {
         (publication, latest_of): (Publication, Option<LatestOf>),
         cause: &mut Cause<'_>,
         (trace, now_ms): (Option<TraceParent>, u64),
-    ) -> Result<Option<Arc<Entry>>, LogFailed> {
+    ) -> Result<Option<Arc<Entry>>, AppendError> {
         let append_span = telemetry::append_span(&self.tracer, trace);
         let appended = self.log.append(room, publication, now_ms).await;
         drop(append_span);
         match appended? {
             Appended::New(entry) => {
                 let args = self.deliver(room, &entry, cause);
-                if let Some((declared, key)) = latest_of {
-                    self.load_latest(room, now_ms).await;
+                // Where they are not known now, they will be found in the log, this one too.
+                if let Some((declared, key)) = latest_of
+                    && self.load_latest(room, now_ms).await.is_ok()
+                {
                     self.retained.note_unconfirmed(room);
                     let kept = (&args, &*entry.except_users);
                     self.retained.keep(room, (&declared, key), kept);
@@ -148,18 +157,27 @@ impl<L: RoomLog> Worker<L> {
     }
 
     /// Sees to it that the latest values of a room are known: those that are in its log, where this process has not looked
-    /// yet.
-    pub(super) async fn load_latest(&mut self, room: &RoomKey, now_ms: u64) {
-        let Some(events) = self.namespaces.events(room.namespace()) else { return };
+    /// yet. Where that cannot be read, they stay unknown.
+    pub(super) async fn load_latest(
+        &mut self,
+        room: &RoomKey,
+        now_ms: u64,
+    ) -> Result<(), Unreadable> {
+        let Some(events) = self.namespaces.events(room.namespace()) else { return Ok(()) };
         if !events.retain_any() || self.retained.knows(room) {
-            return;
+            return Ok(());
         }
         let events = Arc::clone(events);
         let mut found = Vec::new();
         if events.retain_logged() {
             let mut seen = HashSet::new();
             let mut range = Range::Newest;
-            while let Ok(page) = self.log.read(room, range, PAGE, now_ms).await {
+            loop {
+                let page = match self.log.read(room, range, PAGE, now_ms).await {
+                    Ok(page) => page,
+                    Err(ReadError::Gap) => break,
+                    Err(ReadError::Unreadable(unreadable)) => return Err(unreadable),
+                };
                 let entries = page.entries.iter().rev();
                 found.extend(entries.filter_map(|entry| {
                     let latest_of = latest_of(&events, entry)?;
@@ -177,6 +195,7 @@ impl<L: RoomLog> Worker<L> {
             let args = client_view::entry(room.name(), &entry);
             self.retained.keep(room, (&declared, key), (&args, &entry.except_users));
         }
+        Ok(())
     }
 }
 
@@ -258,7 +277,7 @@ mod tests {
             worker.log.append(&room, publication, 0).await.unwrap();
         }
 
-        worker.load_latest(&room, 0).await;
+        worker.load_latest(&room, 0).await.unwrap();
         let ann = User::parse("ann", "test", b"{}").unwrap();
 
         let values = worker.retained.latest(&room, &ann);

@@ -86,7 +86,7 @@ impl Process {
     }
 
     /// Asks it to end; tells its code and its whole log.
-    fn terminate(mut self) -> (Option<i32>, String) {
+    pub(crate) fn terminate(mut self) -> (Option<i32>, String) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
         while let Ok(line) = self.log.recv_timeout(DEADLINE) {

@@ -4,7 +4,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
 };
@@ -17,6 +17,7 @@ pub(super) struct Health {
     has_failed: AtomicBool,
     failed: Gauge,
     damaged: Counter,
+    damaged_reads: AtomicU64,
     pub(super) commits: Counter,
     pub(super) fsyncs: Counter,
 }
@@ -29,6 +30,7 @@ impl Health {
             has_failed: AtomicBool::new(false),
             failed,
             damaged: counter!("sockeye_chat_store_damaged_reads_total"),
+            damaged_reads: AtomicU64::new(0),
             commits: counter!("sockeye_chat_store_commits_total"),
             fsyncs: counter!("sockeye_chat_store_fsyncs_total"),
         }
@@ -51,9 +53,17 @@ impl Health {
         }
     }
 
+    /// Clients ask for it again and again: fewer and fewer of those reads are logged.
     pub(super) fn count_damaged(&self, error: &(dyn std::error::Error + 'static)) {
         self.damaged.increment(1);
-        tracing::error!(error, "a part of the data directory is damaged and is not served");
+        let reads = self.damaged_reads.fetch_add(1, Ordering::Relaxed) + 1;
+        if reads.is_power_of_two() {
+            tracing::error!(
+                error,
+                reads,
+                "a part of the data directory is damaged and is not served"
+            );
+        }
     }
 }
 

@@ -79,7 +79,7 @@ pub(super) fn end(store: &Store, key: &RoomKey) -> Result<Option<Position>, Read
     Ok(stored_room(store, key)?.map(|stored| stored.end()))
 }
 
-/// The rooms of a namespace, as far as they fall to a worker, without those that are damaged.
+/// The rooms of a namespace, as far as they fall to a worker.
 pub(super) fn rooms(
     store: &Store,
     namespace: &str,
@@ -94,7 +94,7 @@ pub(super) fn rooms(
         let end = StoredRoom::decode_from(value)?.end();
         Ok(Some((room, end)))
     });
-    found.filter_map(|found| undamaged(store, found).transpose()).collect()
+    found.filter_map(Result::transpose).collect()
 }
 
 /// A worker's rooms whose last entry gets too old before a time, as far as is known, in that order. What is damaged is

@@ -1,6 +1,7 @@
 //! Tests of the log on disk: the contract, restarts, faults.
 
 pub(super) mod crashes;
+mod damaged_rooms;
 mod faults;
 mod memory;
 mod restarts;
@@ -75,7 +76,7 @@ impl RoomLog for TestLog {
         room: &RoomKey,
         publication: Publication,
         now_ms: u64,
-    ) -> Result<Appended, LogFailed> {
+    ) -> Result<Appended, AppendError> {
         self.call(async |log| log.append(room, publication, now_ms).await).await
     }
 
@@ -93,15 +94,15 @@ impl RoomLog for TestLog {
         range: Range,
         limit: Limit,
         now_ms: u64,
-    ) -> Result<Page, Gap> {
+    ) -> Result<Page, ReadError> {
         self.call(async |log| log.read(room, range, limit, now_ms).await).await
     }
 
-    async fn end(&self, room: &RoomKey) -> Position {
+    async fn end(&self, room: &RoomKey) -> Result<Position, Unreadable> {
         self.call(async |log| log.end(room).await).await
     }
 
-    async fn rooms(&self, namespace: &str) -> Vec<(RoomKey, Position)> {
+    async fn rooms(&self, namespace: &str) -> Result<Vec<(RoomKey, Position)>, Unreadable> {
         self.call(async |log| log.rooms(namespace).await).await
     }
 

@@ -188,7 +188,7 @@ async fn a_thread_that_panics_ends_publishing_as_a_full_disk_does() {
         }
 
         let refused = log.append(&room(), publication("x"), 5).await;
-        assert_eq!(refused, Err(LogFailed), "{place:?}");
+        assert_eq!(refused, Err(LogFailed.into()), "{place:?}");
         assert!(!texts(&log).await.is_empty(), "{place:?}");
     }
 }

@@ -1,0 +1,103 @@
+//! Tests of a worker whose log fails it.
+
+mod unreadable;
+
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering},
+};
+
+use super::*;
+use crate::room_log::{
+    AppendError, Appended, Durability, Limit, MemoryRoomLog, Page, Position, Publication, Range,
+    ReadError, Unreadable,
+};
+
+/// Keeps what is committed, until it is told to fail.
+pub(super) struct FragileLog {
+    kept: MemoryRoomLog,
+    pub(super) fails: AtomicBool,
+    damage: Mutex<Damage>,
+}
+
+/// What of it cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Damage {
+    Nothing,
+    Entries,
+    /// Nor where the logs end.
+    All,
+}
+
+impl FragileLog {
+    fn set_damage(&self, damage: Damage) {
+        *self.damage.lock().unwrap() = damage;
+    }
+
+    fn need(&self, readable: Damage) -> Result<(), Unreadable> {
+        let damage = *self.damage.lock().unwrap();
+        if damage == Damage::All || damage == readable { Err(Unreadable) } else { Ok(()) }
+    }
+}
+
+impl RoomLog for FragileLog {
+    async fn append(
+        &self,
+        room: &RoomKey,
+        publication: Publication,
+        now_ms: u64,
+    ) -> Result<Appended, AppendError> {
+        self.need(Damage::Entries)?;
+        self.kept.append(room, publication, now_ms).await
+    }
+
+    async fn commit(&self) -> Result<(), LogFailed> {
+        if self.fails.load(Ordering::Relaxed) { Err(LogFailed) } else { Ok(()) }
+    }
+
+    fn durability(&self, room: &RoomKey) -> Durability {
+        self.kept.durability(room)
+    }
+
+    async fn read(
+        &self,
+        room: &RoomKey,
+        range: Range,
+        limit: Limit,
+        now_ms: u64,
+    ) -> Result<Page, ReadError> {
+        self.need(Damage::Entries)?;
+        self.kept.read(room, range, limit, now_ms).await
+    }
+
+    async fn end(&self, room: &RoomKey) -> Result<Position, Unreadable> {
+        self.need(Damage::All)?;
+        self.kept.end(room).await
+    }
+
+    async fn rooms(&self, namespace: &str) -> Result<Vec<(RoomKey, Position)>, Unreadable> {
+        self.need(Damage::All)?;
+        self.kept.rooms(namespace).await
+    }
+
+    async fn expire(&self, now_ms: u64, in_use: impl Fn(&RoomKey) -> bool + Send + Sync) {
+        self.kept.expire(now_ms, in_use).await;
+    }
+}
+
+/// A worker of such a log.
+pub(super) fn fragile_worker(namespaces: &Arc<Namespaces>) -> Worker<FragileLog> {
+    let kept = MemoryRoomLog::new(1, Arc::clone(namespaces), usize::MAX);
+    let (fails, damage) = (AtomicBool::new(false), Mutex::new(Damage::Nothing));
+    let presence =
+        PresenceTerms { grace: Duration::ZERO, list_max: 100, settled_at: Instant::now() };
+    let settings = WorkerSettings {
+        tracer: Tracer::disabled(),
+        metrics: Metrics::new(),
+        expose_trace_ids: false,
+        presence,
+        namespaces: Arc::clone(namespaces),
+        retained_bytes_max: usize::MAX,
+    };
+    Worker::new(FragileLog { kept, fails, damage }, settings)
+}
