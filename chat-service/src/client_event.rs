@@ -57,6 +57,13 @@ impl ClientEvent {
         }
     }
 
+    /// Has it never sent again, where it waits for no answer by which its edge could tell that it was handled.
+    pub(crate) fn end_repeats(&mut self) {
+        if let (None, Some(name)) = (self.ack_id, &self.name) {
+            self.ticket.instructions.handled(name);
+        }
+    }
+
     /// Answers that it was not carried out, or tells the client of it where it does not wait for an answer.
     pub(crate) fn refuse(&mut self, metrics: &Metrics, error: &ClientError) {
         metrics.count_refused(error.code);

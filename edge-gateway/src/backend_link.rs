@@ -23,7 +23,7 @@ pub(crate) use self::{
     outstanding::Reception,
 };
 use self::{
-    events::{EventNames, LinkClock, event, event_bytes, millis, wire_identity},
+    events::{EventNames, LinkClock, event, event_bytes, millis, number_of, wire_identity},
     outstanding::Held,
 };
 use crate::{
@@ -93,6 +93,8 @@ pub(crate) struct BackendLink {
 struct Unacknowledged {
     frame: EdgeFrame,
     bytes: usize,
+    /// The number that names the last event of a client up to here.
+    last_event: u128,
 }
 
 /// Why a frame of the business service breaks the contract.
@@ -369,8 +371,11 @@ impl BackendLink {
         self.queued_bytes -= bytes;
         self.unacknowledged_bytes += bytes;
         self.last_seq += 1;
+        let last_event = events.iter().rev().find_map(number_of);
+        let before = self.unacknowledged.back().map_or(0, |one| one.last_event);
+        let last_event = last_event.unwrap_or(before);
         let frame = EdgeFrame { seq: self.last_seq, events, ..EdgeFrame::default() };
-        self.unacknowledged.push_back(Unacknowledged { frame, bytes });
+        self.unacknowledged.push_back(Unacknowledged { frame, bytes, last_event });
     }
 
     /// Forgets the frames that the business service has handled.

@@ -4,7 +4,11 @@ use bytes::Bytes;
 use prost::Message;
 use proto::edge::v1::{self as wire, instruction::Kind};
 
-use crate::{room_key::RoomKey, room_log::Position, socket::SocketKey};
+use crate::{
+    room_key::RoomKey,
+    room_log::{EventName, Position},
+    socket::SocketKey,
+};
 
 /// What the edge is to do, in order. All of it stems from one event, and carries its trace.
 #[derive(Debug, Default)]
@@ -113,14 +117,20 @@ impl Instructions {
         }));
     }
 
+    /// An event that waits for no answer has had its effects.
+    pub(crate) fn handled(&mut self, event: &EventName) {
+        self.push(Kind::Handled(wire::Handled { event_id: event.to_vec().into() }));
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// Whether these end with the answer to what they stem from, and are no more than so many.
+    /// Whether these end with the answer to what they stem from, or with what stands for it, and are no more than so many.
     pub(super) fn is_answer(&self, count_max: usize) -> bool {
         let last = self.list.last().and_then(|(last, _)| last.kind.as_ref());
-        self.list.len() <= count_max && matches!(last, Some(Kind::Acknowledge(_)))
+        self.list.len() <= count_max
+            && matches!(last, Some(Kind::Acknowledge(_) | Kind::Handled(_)))
     }
 
     pub(crate) fn traceparent(&self) -> &str {

@@ -47,8 +47,14 @@ impl<L: RoomLog> Worker<L> {
         let Request { room, action } = request;
         let is_member = self.is_member(&room, event.socket.key);
         match action {
-            Action::Join { since } => self.join(event, room, since, now_ms).await,
-            Action::Leave => self.leave(event, &room),
+            Action::Join { since } => {
+                self.join(event, room, since, now_ms).await;
+                event.end_repeats();
+            }
+            Action::Leave => {
+                self.leave(event, &room);
+                event.end_repeats();
+            }
             Action::Message { .. }
             | Action::Typing { .. }
             | Action::History { .. }

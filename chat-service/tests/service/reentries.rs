@@ -91,6 +91,7 @@ impl Cluster {
                 instruction::Kind::Emit(_) | instruction::Kind::Acknowledge(_) => {}
                 kind @ (instruction::Kind::Refuse(_)
                 | instruction::Kind::Leave(_)
+                | instruction::Kind::Handled(_)
                 | instruction::Kind::Disconnect(_)
                 | instruction::Kind::Close(_)
                 | instruction::Kind::Refill(_)) => panic!("{kind:?}"),

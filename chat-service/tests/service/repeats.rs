@@ -195,3 +195,23 @@ async fn edges_are_told_what_need_not_wait_for_a_service_that_is_away() {
     let welcome = Edge::new("one").attach(&service).await;
     assert_eq!(welcome.volatile_events, ["typing"]);
 }
+
+#[tokio::test]
+async fn its_edge_is_told_what_came_of_joining_and_leaving_unasked() {
+    let service = Running::start().await;
+    let mut edge = service.edge("one").await;
+    edge.open(1, "ann").await;
+
+    edge.send(vec![
+        named(b'j', event(1, None, "join", r#"["lobby"]"#)),
+        named(b'm', event(1, None, "message", r#"[{"room":"lobby","text":"hi"}]"#)),
+        named(b'l', event(1, None, "leave", r#"["lobby"]"#)),
+        named(b'a', event(1, Some(1), "leave", r#"["lobby"]"#)),
+    ])
+    .await;
+
+    edge.expect(&["join [1] lobby P0", "handled j"]).await;
+    assert!(edge.next().await.starts_with("emit to room lobby: message "), "its log tells");
+    edge.expect(&["leave [1] lobby", "handled l"]).await;
+    edge.expect(&["leave [1] lobby", r#"ack 1/1 [{"room":"lobby"}]"#]).await;
+}

@@ -51,6 +51,9 @@ impl Script {
             Kind::Acknowledge(ack) => {
                 format!("ack {}/{} {}", ack.socket, ack.ack_id, self.args(&ack.args))
             }
+            Kind::Handled(handled) => {
+                format!("handled {}", char::from(handled.event_id[handled.event_id.len() - 1]))
+            }
             Kind::Disconnect(disconnect) => format!("disconnect {:?}", disconnect.sockets),
             Kind::Close(close) => format!("close {:?}", close.sockets),
         }

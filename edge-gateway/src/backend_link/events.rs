@@ -31,6 +31,19 @@ impl EventNames {
     }
 }
 
+/// The number that names a client's event. Those of a link rise in the order in which the events are sent, also again.
+pub(super) fn number_of(event: &EdgeEvent) -> Option<u128> {
+    match &event.kind {
+        Some(Kind::Event(event)) => number(&event.id),
+        _ => None,
+    }
+}
+
+/// The number that is a name.
+pub(super) fn number(name: &[u8]) -> Option<u128> {
+    name.try_into().ok().map(u128::from_be_bytes)
+}
+
 /// Tells the times of one link, in milliseconds since it was made. Nobody sets it.
 #[derive(Debug)]
 pub(super) struct LinkClock {

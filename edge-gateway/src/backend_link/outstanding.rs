@@ -4,11 +4,17 @@ use std::{collections::VecDeque, time::Instant};
 
 use proto::edge::v1::{ClientEvent, EdgeEvent, Welcome, edge_event::Kind};
 
-use super::{BackendLink, EmitCount, WAITING_BYTES_MAX, events::event_bytes};
+use super::{
+    BackendLink, EmitCount, WAITING_BYTES_MAX,
+    events::{event_bytes, number, number_of},
+};
 use crate::telemetry::as_f64;
 
 /// Most events of clients that wait for a business service that is away. Further ones are answered `unavailable`.
 const HELD_EVENTS_MAX: usize = 16_384;
+
+/// The deadline of an event that is sent and needs nothing more: it lies in the past.
+const SETTLED: u64 = 0;
 
 /// How many events of clients are kept, and how large they are.
 #[derive(Debug, Default)]
@@ -76,7 +82,7 @@ impl BackendLink {
     /// The stream is up, and the business service knows nothing of this link. Both directions start again at 1.
     pub(crate) fn started_anew(&mut self, welcome: &Welcome) -> Lost {
         let in_flight = self.unacknowledged.drain(..).flat_map(|one| one.frame.events);
-        let in_flight = in_flight.filter(|event| !was_given_up(event)).collect();
+        let in_flight = in_flight.filter(|event| !is_settled(event)).collect();
         let unsent = std::mem::take(&mut self.queued);
         let bytes = self.unacknowledged_bytes + self.queued_bytes;
         self.metrics.link_queue_bytes.decrement(as_f64(bytes));
@@ -99,6 +105,17 @@ impl BackendLink {
     /// Puts back what a business service that started anew must still hear of.
     pub(crate) fn requeue(&mut self, event: EdgeEvent) {
         self.push(event);
+    }
+
+    /// An event has had its effects, and waits for no answer: nothing more need become of it, whoever comes next.
+    pub(crate) fn note_handled(&mut self, id: &[u8]) {
+        let Some(number) = number(id) else { return };
+        let frame = self.unacknowledged.partition_point(|one| one.last_event < number);
+        let Some(frame) = self.unacknowledged.get_mut(frame) else { return };
+        let event = frame.frame.events.iter_mut().find(|event| number_of(event) == Some(number));
+        if let Some(EdgeEvent { kind: Some(Kind::Event(event)), .. }) = event {
+            event.deadline_ms = SETTLED;
+        }
     }
 
     /// Sends an event again that nobody knows the fate of.
@@ -124,7 +141,7 @@ impl BackendLink {
                     && (1..=now_ms).contains(&client_event.deadline_ms)
                 {
                     // Told once; and a business service that sees it later sees that it is too late.
-                    client_event.deadline_ms = 0;
+                    client_event.deadline_ms = SETTLED;
                     overdue.push(event.clone());
                 }
             }
@@ -152,7 +169,7 @@ fn is_client_event(event: &EdgeEvent) -> bool {
     matches!(event.kind, Some(Kind::Event(_)))
 }
 
-/// Whether the client of an event that was sent has been told that nobody knows what became of it.
-fn was_given_up(event: &EdgeEvent) -> bool {
-    matches!(&event.kind, Some(Kind::Event(event)) if event.deadline_ms == 0)
+/// Whether it is known what became of an event that was sent, or its client has been told that nobody knows.
+fn is_settled(event: &EdgeEvent) -> bool {
+    matches!(&event.kind, Some(Kind::Event(event)) if event.deadline_ms == SETTLED)
 }

@@ -59,6 +59,11 @@ impl Shard {
             }
             Some(Kind::Refill(refill)) => self.refill(&refill),
             Some(Kind::Acknowledge(ack)) => self.acknowledge(&ack),
+            Some(Kind::Handled(handled)) => {
+                if let Some(link) = self.links.get_mut(link.0) {
+                    link.note_handled(&handled.event_id);
+                }
+            }
             Some(Kind::Disconnect(disconnect)) => {
                 for socket in self.live_sockets(&disconnect.sockets) {
                     self.disconnected(socket, disconnect.close_connection);
@@ -116,6 +121,7 @@ fn payload_bytes(frame: &BackendFrame) -> usize {
             | Kind::Refuse(_)
             | Kind::Join(_)
             | Kind::Leave(_)
+            | Kind::Handled(_)
             | Kind::Disconnect(_)
             | Kind::Close(_),
         )

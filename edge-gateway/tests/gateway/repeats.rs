@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use proto::edge::v1::{Acknowledge, ClientEvent, Welcome, edge_event, instruction::Kind};
+use proto::edge::v1::{Acknowledge, ClientEvent, Handled, Welcome, edge_event, instruction::Kind};
 
 use crate::support::{Client, Edge, Stream};
 
@@ -105,6 +105,39 @@ async fn what_its_client_knows_the_outcome_of_is_not_sent_again() {
     assert_eq!(stream.event().await.1.name, "next");
     stream.instruct([answer(socket, 1), answer(socket, 2)]).await;
     assert_eq!(client.text().await, "43/chat,2[]", "the first is not answered twice");
+}
+
+#[tokio::test]
+async fn what_has_had_its_effects_unasked_does_not_undo_what_came_after() {
+    let flags = ["--edge-events-per-second=1000000", "--edge-events-burst=1000000"];
+    let (mut edge, mut stream, mut client, socket) = in_flight(&flags).await;
+    // In a frame of its own, and nothing is acknowledged because of it.
+    client.send(r#"42/chat,["slow"]"#).await;
+    let mut sent = events(&mut stream, 1).await;
+    // Some frames, in the middle of which is the one that counts.
+    let burst: Vec<_> = (0..1000).map(|number| format!(r#"42/chat,["leave",{number}]"#)).collect();
+    client.send_at_once(&burst.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    sent.extend(events(&mut stream, burst.len()).await);
+    client.send(r#"42/chat,1["join"]"#).await;
+    stream.event().await;
+    let handled = sent.iter().filter(|event| event.name == "leave" && event.args != "[7]");
+    let handled = handled.map(|event| Handled { event_id: event.id.clone() });
+    stream.instruct(handled.map(Kind::Handled)).await;
+    // Neither is one that the edge knows.
+    for event_id in [vec![0; 16], vec![0xff; 16], vec![1], Vec::new()] {
+        stream.instruct([Kind::Handled(Handled { event_id: event_id.into() })]).await;
+    }
+    stream.instruct([answer(socket, 1)]).await;
+    assert_eq!(client.text().await, "43/chat,1[]");
+
+    let mut stream = cut(&mut edge, stream).await.welcome_with(takes_repeats("backend-2")).await;
+
+    assert!(stream.opened().await.1.announced);
+    let again = events(&mut stream, 2).await;
+    assert_eq!(names(&again), ["slow", "leave"]);
+    assert_eq!(again[1].args, "[7]");
+    client.send(r#"42/chat,["next"]"#).await;
+    assert_eq!(stream.event().await.1.name, "next");
 }
 
 #[tokio::test]

@@ -84,7 +84,8 @@ impl World {
             | Kind::Leave(_)
             | Kind::Disconnect(_)
             | Kind::Close(_)
-            | Kind::Recall(_) => panic!("{kind:?}"),
+            | Kind::Recall(_)
+            | Kind::Handled(_) => panic!("{kind:?}"),
         };
         instructions.map(|instruction| line(instruction.kind.unwrap())).collect()
     }
