@@ -49,6 +49,7 @@ pub(crate) use self::{
     recovery::{
         Missed, Recoverable, Recovery, Wanted,
         claims::{self, Claim, Claimed, Found, Rest, Settled, Settlement},
+        elsewhere,
     },
     wheel::TICK,
     wire::{JsonSession, JsonStage, Wire},

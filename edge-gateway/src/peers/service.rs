@@ -12,7 +12,7 @@ use tonic::{Status, Streaming, body::Body};
 use super::{TUNNEL_PATH, TUNNEL_PROTOCOL, answers, claims};
 use crate::{
     session_id::SessionId,
-    shard::claims::find,
+    shard::elsewhere::find,
     transport::{
         mailbox::{Mail, Mailboxes, NoShard, Place},
         polling::Answer,
@@ -126,8 +126,8 @@ impl EdgePeer for PeerService {
     ) -> Result<tonic::Response<ClaimResponse>, Status> {
         let claim = claims::claim_from_wire(request.into_inner())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let found = find(&self.mailboxes, None, claim).await;
-        Ok(tonic::Response::new(claims::claimed_to_wire(found.map(|found| found.claimed))))
+        let found = find(&self.mailboxes, None, &claim).await;
+        Ok(tonic::Response::new(claims::claimed_to_wire(found.map(|(_, claimed)| claimed))))
     }
 
     async fn settle(

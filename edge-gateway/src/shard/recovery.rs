@@ -10,7 +10,9 @@
 //! ```
 
 mod arrival;
+mod brought;
 pub(crate) mod claims;
+pub(crate) mod elsewhere;
 mod lag;
 mod log;
 mod recoverable;
@@ -28,7 +30,7 @@ use foldhash::fast::RandomState;
 use proto::edge::v1::Emit;
 use service_kit::trace::Span;
 
-use self::{claims::Claims, log::RecoveryLog, recoverable::Search};
+use self::{brought::BroughtBytes, claims::Claims, log::RecoveryLog, recoverable::Search};
 pub(crate) use self::{log::Missed, recoverable::Recoverable};
 use super::{
     ConnectionKey, Entry, Hearing, Namespace, NamespaceKey, Shard, SocketKey, Wire, connect,
@@ -62,6 +64,7 @@ pub(crate) struct Recovery {
     notice: Duration,
     /// Sockets that came from elsewhere, whose clients may not have got yet what they brought.
     arrivals: VecDeque<(Instant, u64)>,
+    brought: BroughtBytes,
     pub(super) claims: Claims,
 }
 
@@ -88,6 +91,7 @@ impl Recovery {
             doubles_until: None,
             notice,
             arrivals: VecDeque::new(),
+            brought: BroughtBytes::default(),
             claims,
         }
     }

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use proto::edge::v1::Membership;
-use tokio::{sync::oneshot, time};
 
 use super::{
     Missed, Shard,
-    claims::{ANSWER_TIMEOUT, Found, Rest, Settled, Settlement, Then},
+    brought::{Brought, NoRoom},
+    claims::{Found, Rest, Settled, Then},
+    elsewhere::settle,
     recoverable::{Doubles, Search},
 };
 use crate::{
@@ -15,7 +16,6 @@ use crate::{
     close_reason::CloseReason,
     shard::{NamespaceKey, SocketKey},
     socket::{Socket, Stage},
-    transport::mailbox::{Mail, Mailboxes, Place},
 };
 
 /// For how long after a socket has come here an event may still arrive that it was given elsewhere, where the business
@@ -94,6 +94,12 @@ impl Shard {
             return self.close(connection, CloseReason::Replaced);
         };
         let Stage::Arriving { found } = &mut socket.stage else { return };
+        if let (Some(found), Settled::Moved(rest)) = (&mut *found, &settled)
+            && found.share.add(&rest.missed, found.place) == Err(NoRoom)
+        {
+            self.common.metrics.recovered("no_room");
+            return self.close(connection, CloseReason::Replaced);
+        }
         let Some(found) = found.take() else { return };
         let Rest { missed: rest, memberships } = match settled {
             Settled::Moved(rest) => rest,
@@ -101,12 +107,12 @@ impl Shard {
                 return self.disconnected(key, close_connection);
             }
         };
-        let Found { wanted, claimed, .. } = *found;
+        let Found { wanted, claimed, share, .. } = *found;
         let offset = wanted.offset.map(String::into_boxed_str);
         let logged = rest.iter().filter(|one| one.is_logged).map(|one| one.fingerprint).collect();
-        let brought = claimed.missed.into_iter().chain(rest.iter().cloned()).collect();
+        let missed = claimed.missed.into_iter().chain(rest.iter().cloned()).collect();
         if let Some(recoverable) = &mut socket.recoverable {
-            let numbers = Vec::new();
+            let (brought, numbers) = (Brought { missed, share }, Vec::new());
             recoverable.bring(offset.clone(), brought, Doubles { numbers, logged });
         }
         let (namespace, identity) = (socket.namespace, socket.identity.clone());
@@ -184,11 +190,4 @@ impl Shard {
             None => self.close(connection, CloseReason::SlowConsumer),
         }
     }
-}
-
-async fn settle(mailboxes: &Mailboxes, place: Place, settlement: Settlement) -> Option<Settled> {
-    let (reply, answered) = oneshot::channel();
-    mailboxes.send_to(place, Mail::Settle { settlement, reply }).await.ok()?;
-    // The holder itself waits for its business service.
-    time::timeout(ANSWER_TIMEOUT * 2, answered).await.ok()?.ok()?
 }

@@ -26,14 +26,19 @@ use std::{
 
 use foldhash::fast::FixedState;
 use proto::edge::v1::Membership;
-use tokio::{sync::oneshot, task::JoinSet, time};
+use tokio::{sync::oneshot, task::JoinSet};
 
-use super::{Missed, Shard, Wanted, recoverable::Search};
+use super::{
+    Missed, Shard, Wanted,
+    brought::{NoRoom, Share},
+    elsewhere::find,
+    recoverable::Search,
+};
 use crate::{
     session_id::SessionId,
     shard::{ConnectionKey, LinkKey, NamespaceKey, SocketKey, connect, connect::Entering},
     socket::{Identity, Stage},
-    transport::mailbox::{Mail, Mailboxes, Place},
+    transport::mailbox::{Mailboxes, Place},
 };
 
 /// How long another shard may take to answer.
@@ -95,6 +100,7 @@ pub(crate) struct Found {
     pub(super) wanted: Wanted,
     pub(super) place: Place,
     pub(crate) claimed: Claimed,
+    pub(super) share: Share,
 }
 
 impl Found {
@@ -244,9 +250,10 @@ impl Shard {
         let own_shard = claims.own_shard;
         claims.under_way.insert((entering.connection, entering.namespace), Awaited::Socket);
         claims.tasks.spawn_local(async move {
-            let found = find(&mailboxes, Some(own_shard), claim).await;
+            let found = find(&mailboxes, Some(own_shard), &claim).await;
             if let Some(shard) = shard.upgrade() {
-                shard.borrow_mut().claim_ended(entering, identity, found.map(Box::new));
+                let found = found.map(|found| (claim.wanted, found));
+                shard.borrow_mut().claim_ended(entering, identity, found);
             }
         });
     }
@@ -255,11 +262,15 @@ impl Shard {
         &mut self,
         entering: Entering,
         identity: Option<Identity>,
-        found: Option<Box<Found>>,
+        found: Option<(Wanted, (Place, Claimed))>,
     ) {
-        if found.is_none() {
-            self.common.metrics.recovered("unknown");
+        let found = found.map(|(wanted, found)| self.take_in(wanted, found));
+        match found {
+            Some(Ok(_)) => {}
+            Some(Err(NoRoom)) => self.common.metrics.recovered("no_room"),
+            None => self.common.metrics.recovered("unknown"),
         }
+        let found = found.and_then(Result::ok);
         let place = (entering.connection, entering.namespace);
         let awaited = self.recovery.claims.under_way.remove(&place);
         match awaited {
@@ -426,18 +437,3 @@ impl Shard {
 
 /// Why a socket ends whose client has taken it elsewhere.
 const MOVED: &str = "moved";
-
-/// Looks for a socket wherever it may be, but for `shard`.
-pub(crate) async fn find(mailboxes: &Mailboxes, shard: Option<u8>, claim: Claim) -> Option<Found> {
-    for place in mailboxes.elsewhere(shard, claim.wanted.id) {
-        let (reply, answered) = oneshot::channel();
-        let mail = Mail::Claim { claim: Box::new(claim.clone()), reply };
-        if mailboxes.send_to(place, mail).await.is_err() {
-            continue;
-        }
-        if let Ok(Ok(Some(claimed))) = time::timeout(ANSWER_TIMEOUT, answered).await {
-            return Some(Found { wanted: claim.wanted, place, claimed });
-        }
-    }
-    None
-}

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::{
+    brought::Brought,
     lag::Lag,
     log::{Missed, Reader, RecoveryLog, Stay},
 };
@@ -22,7 +23,7 @@ pub(crate) struct Recoverable {
     /// The end of the last stay that is not known any more: what somebody missed before cannot be told.
     forgotten: u64,
     /// What it missed elsewhere, and may not have got yet.
-    brought: Vec<Missed>,
+    brought: Brought,
     /// The offset before `brought`; none if the client has never had one.
     brought_after: Option<Box<str>>,
     /// When its client came, or came back: what it missed was sent then.
@@ -73,7 +74,7 @@ impl Recoverable {
             since,
             stays: Vec::new(),
             forgotten: 0,
-            brought: Vec::new(),
+            brought: Brought::default(),
             brought_after: None,
             came_at: now,
             confirmed_at: None,
@@ -84,12 +85,7 @@ impl Recoverable {
     }
 
     /// Adds what a socket brings from where it was before.
-    pub(super) fn bring(
-        &mut self,
-        offset: Option<Box<str>>,
-        brought: Vec<Missed>,
-        doubles: Doubles,
-    ) {
+    pub(super) fn bring(&mut self, offset: Option<Box<str>>, brought: Brought, doubles: Doubles) {
         self.brought_after = offset;
         self.brought = brought;
         self.doubles = doubles;
@@ -102,7 +98,7 @@ impl Recoverable {
 
     /// Whether it holds what its client may have missed elsewhere.
     pub(super) fn has_brought(&self) -> bool {
-        !self.brought.is_empty()
+        !self.brought.missed.is_empty()
     }
 
     /// Its client has come, or has come back. A claim of somebody else is void then.
@@ -177,7 +173,7 @@ impl Recoverable {
             return false;
         };
         self.confirmed_at = Some(confirmed);
-        if let Some(last) = std::mem::take(&mut self.brought).pop() {
+        if let Some(last) = std::mem::take(&mut self.brought).missed.pop() {
             self.brought_after = Some(last.offset);
         }
         self.doubles.logged = Vec::new();
@@ -213,12 +209,13 @@ impl Recoverable {
 
     /// What of that which was brought comes after an offset, and from where on to look in the log.
     fn standing(&self, log: &RecoveryLog, offset: Option<&str>) -> Option<(&[Missed], u64)> {
+        let brought = &self.brought.missed;
         if offset == self.brought_after.as_deref() || offset.is_none() {
-            return Some((&self.brought, self.since));
+            return Some((brought, self.since));
         }
         let offset = offset?;
-        if let Some(place) = self.brought.iter().position(|one| *one.offset == *offset) {
-            return Some((self.brought.get(place + 1..)?, self.since));
+        if let Some(place) = brought.iter().position(|one| *one.offset == *offset) {
+            return Some((brought.get(place + 1..)?, self.since));
         }
         let number = log.number_of(offset).filter(|number| *number >= self.since)?;
         Some((&[], number))
@@ -242,6 +239,10 @@ mod tests {
             fingerprint: 0,
             is_logged: false,
         }
+    }
+
+    fn brought(missed: impl Into<Vec<Missed>>) -> Brought {
+        Brought { missed: missed.into(), ..Brought::default() }
     }
 
     fn log_with(events: usize) -> RecoveryLog {
@@ -288,7 +289,7 @@ mod tests {
     fn what_was_brought_comes_before_what_came_here() {
         let log = log_with(2);
         let mut recoverable = Recoverable::new(SessionId::random(0, 0), 0, Instant::now());
-        let brought = vec![missed("a-5"), missed("a-6")];
+        let brought = brought([missed("a-5"), missed("a-6")]);
         recoverable.bring(
             Some("a-4".into()),
             brought,
@@ -309,7 +310,7 @@ mod tests {
         let log = log_with(0);
         let now = Instant::now();
         let mut recoverable = Recoverable::new(SessionId::random(0, 0), 0, now);
-        recoverable.bring(None, vec![missed("a-5")], Doubles::default());
+        recoverable.bring(None, brought([missed("a-5")]), Doubles::default());
 
         assert!(!recoverable.settle(Some(now)));
         assert_eq!(offsets(&recoverable, &log, None).unwrap(), ["a-5"]);

@@ -5,8 +5,8 @@ use proto::edge::v1::{
     instruction::Kind,
 };
 
-use super::{Names, TERMS, come_back, join, next_event, resumed, suspended, to_room};
-use crate::support::{Client, Edge, Stream, within};
+use super::{Names, TERMS, come_back, enter, join, next_event, resumed, suspended, to_room};
+use crate::support::{Client, Edge, Stream, get, within};
 
 /// An edge with two shards and their streams.
 pub(super) async fn two_shards() -> (Edge, [Stream; 2]) {
@@ -279,4 +279,54 @@ async fn who_is_refused_elsewhere_cannot_go_on_where_he_was() {
 
     assert_eq!(client.text().await, r#"44/chat,{"message":"Banned"}"#);
     assert_eq!(streams[home].closed().await, (socket, "moved".to_owned()));
+}
+
+/// The next socket on this stream, which a client has opened that has come back.
+async fn opened_again(edge: &Edge, stream: &mut Stream, names: &Names) -> (Client, SocketOpened) {
+    let mut client = edge.socket_io().await;
+    come_back(&mut client, "alice", names, None).await;
+    let (_, opened) = stream.opened().await;
+    (client, opened)
+}
+
+#[tokio::test]
+async fn who_brings_more_than_there_is_room_for_is_a_new_socket() {
+    // 64 MiB for all of a shard, and at most 8 MiB or one message between edges for each of them.
+    const FIT: usize = 18;
+    let (owner, other) = ("--edge-number=2", "--edge-number=1");
+    let listen = "--edge-peer-listen=127.0.0.1:0";
+    let (owner, mut stream) = Edge::with_terms(TERMS, &[owner, listen]).await;
+    let peer = format!("--edge-peer=2=http://{}", owner.peers.unwrap());
+    let (other, mut elsewhere) = Edge::with_terms(TERMS, &[other, listen, &peer]).await;
+    let mut sockets = Vec::new();
+    for _ in 0..FIT + 2 {
+        let (client, socket, names) = enter(&owner, &mut stream, "alice").await;
+        stream.instruct([join(socket, "a")]).await;
+        drop(client);
+        suspended(&mut stream).await;
+        sockets.push(names);
+    }
+    for _ in 0..4 {
+        let args = format!("[\"{}\"]", "x".repeat(900_000)).into();
+        stream.instruct([Kind::Emit(Emit { args, ..to_room("a", "large") })]).await;
+    }
+    edge_has_carried_out(&mut stream).await;
+
+    let mut waiting = Vec::new();
+    for names in &sockets[..FIT] {
+        let (client, opened) = opened_again(&other, &mut elsewhere, names).await;
+        assert!(opened.recovered && opened.socket_id == names.sid);
+        waiting.push(client);
+    }
+    let (_refused, opened) = opened_again(&other, &mut elsewhere, &sockets[FIT]).await;
+
+    assert!(!opened.recovered && opened.memberships.is_empty());
+    assert_ne!(opened.socket_id, sockets[FIT].sid, "a new socket");
+    let metrics = get(other.ops, "/metrics").await;
+    assert!(metrics.contains("sockeye_edge_recoveries_total{outcome=\"no_room\"} 1"), "{metrics}");
+    // One of them has gone, and there is room again.
+    drop(waiting.pop());
+    elsewhere.closed().await;
+    let (_client, opened) = opened_again(&other, &mut elsewhere, &sockets[FIT + 1]).await;
+    assert!(opened.recovered);
 }
