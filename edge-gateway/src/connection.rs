@@ -155,23 +155,27 @@ impl Connection {
         self.send_within(self.common.outbox_bytes_max, frame, class)
     }
 
-    /// Sends what a client missed while it was away, which has a bound of its own: the frames are shared with the log.
+    /// Sends what a client missed while it was away, which has a bound of its own: the frames are shared with the log. While it
+    /// waits there is as much room for what comes after it as if it did not.
     pub(crate) fn send_missed(&self, frame: &Bytes) {
         if let Some(polling) = self.polling_state() {
             polling.is_compressible.set(true);
         }
         self.send_within(usize::MAX, frame, Class::Required);
+        if let Some(outbox) = &mut *self.outbox.borrow_mut() {
+            outbox.free_room();
+        }
     }
 
     fn send_within(&self, bytes_max: usize, frame: &Bytes, class: Class) -> Sent {
         let mut slot = self.outbox.borrow_mut();
         if let Some(outbox) = &mut *slot {
-            let waiting = outbox.data_bytes();
+            let waiting = outbox.counted_bytes();
             let is_full = waiting >= self.common.collapse_bytes()
                 || waiting.saturating_add(frame.len()) > bytes_max;
             match class {
                 Class::Volatile => return Sent::Dropped,
-                Class::Refillable if waiting > 0 && is_full => return Sent::Collapsed,
+                Class::Refillable if outbox.data_bytes() > 0 && is_full => return Sent::Collapsed,
                 Class::Refillable | Class::Required => {}
             }
             return match outbox.push_data(frame.clone(), bytes_max) {

@@ -23,6 +23,8 @@ pub(crate) struct Outbox {
     partial: bool,
     /// How many bytes of data the client has taken of it.
     taken_bytes: u64,
+    /// Of the data that goes through it, the bytes up to here take up no room.
+    free_until: u64,
 }
 
 /// A frame found no room.
@@ -38,7 +40,7 @@ impl Outbox {
     }
 
     pub(crate) fn push_data(&mut self, frame: Bytes, bytes_max: usize) -> Result<(), Full> {
-        if self.data_bytes.saturating_add(frame.len()) > bytes_max {
+        if self.counted_bytes().saturating_add(frame.len()) > bytes_max {
             return Err(Full);
         }
         self.data_bytes += frame.len();
@@ -75,6 +77,17 @@ impl Outbox {
     /// How many bytes of data wait.
     pub(crate) fn data_bytes(&self) -> usize {
         self.data_bytes
+    }
+
+    /// How many of them take up room.
+    pub(crate) fn counted_bytes(&self) -> usize {
+        let free = self.free_until.saturating_sub(self.taken_bytes);
+        self.data_bytes.saturating_sub(usize::try_from(free).unwrap_or(usize::MAX))
+    }
+
+    /// Has all that waits now take up no room: it has a bound of its own.
+    pub(crate) fn free_room(&mut self) {
+        self.free_until = self.taken_bytes + self.data_bytes as u64;
     }
 
     /// How many bytes of data have been taken since there is a backlog.
@@ -169,6 +182,23 @@ mod tests {
         assert_eq!(outbox.push_data(Bytes::from_static(b"6"), 5), Err(Full));
         assert_eq!(outbox.push_control(&[0; CONTROL_BYTES_MAX]), Ok(()));
         assert_eq!(outbox.push_control(&[0]), Err(Full));
+    }
+
+    #[test]
+    fn what_is_free_takes_up_no_room_and_what_comes_behind_it_does() {
+        let mut outbox = Outbox::default();
+        outbox.push_rest(Bytes::from_static(b"1234"));
+        outbox.push_data(Bytes::from_static(b"56789"), 100).unwrap();
+        outbox.free_room();
+
+        assert_eq!(outbox.push_data(Bytes::from_static(b"abcde"), 5), Ok(()));
+        assert_eq!((outbox.data_bytes(), outbox.counted_bytes()), (14, 5));
+        assert_eq!(outbox.push_data(Bytes::from_static(b"f"), 5), Err(Full));
+        outbox.advance(9);
+        assert_eq!(outbox.push_data(Bytes::from_static(b"f"), 5), Err(Full));
+        outbox.advance(1);
+        assert_eq!(outbox.push_data(Bytes::from_static(b"f"), 5), Ok(()));
+        assert_eq!((outbox.data_bytes(), outbox.counted_bytes()), (5, 5));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use proto::edge::v1::{Accept, Audience, Emit, edge_event, instruction::Kind};
 use serde_json::Value;
 
-use super::{Log, OUTBOX, expect_asked};
+use super::{Log, OUTBOX, TEXT_BYTES, expect_asked};
 use crate::support::{
     Edge, Stream,
     poller::{Poller, ok},
@@ -68,15 +68,20 @@ async fn start() -> (Edge, Stream) {
     (edge, stream)
 }
 
-/// Has seen the first three events and a note, but not the fourth event.
-async fn behind(edge: &Edge, stream: &mut Stream, log: &mut Log) -> (Remembering, u64) {
+/// A client that is in `/chat`, and its socket.
+async fn enter(edge: &Edge, stream: &mut Stream) -> (Remembering, u64) {
     let poller = Poller::open(edge).await;
     assert_eq!(poller.post(r#"40/chat,{"token":"ok:alice"}"#).await, ok());
     let (socket, _) = stream.opened().await;
     stream.instruct([Kind::Accept(Accept { socket })]).await;
     let mut client = Remembering { poller, pid: String::new(), offsets: Vec::new() };
     client.pid = client.poll().await.1.unwrap()["pid"].as_str().unwrap().to_owned();
+    (client, socket)
+}
 
+/// Has seen the first three events and a note, but not the fourth event.
+async fn behind(edge: &Edge, stream: &mut Stream, log: &mut Log) -> (Remembering, u64) {
+    let (mut client, socket) = enter(edge, stream).await;
     stream.instruct([log.join(socket), log.say(), log.say(), log.say(), log.say()]).await;
     assert_eq!(client.poll().await.0, [1, 2, 3]);
     expect_asked(stream, "lobby", "p3").await;
@@ -205,4 +210,47 @@ async fn what_a_new_service_gives_again_is_not_given_twice() {
     for seen in [3, NOTE, 4] {
         come_back_to_a_new_service(seen).await;
     }
+}
+
+/// A note that takes a tenth of the outbox, more or less.
+fn large_note(socket: u64) -> Kind {
+    let Kind::Emit(emit) = note(socket) else { unreachable!("a note is an event") };
+    let args = format!("[\"note\",{NOTE},\"{}\"]", "x".repeat(TEXT_BYTES)).into();
+    Kind::Emit(Emit { args, ..emit })
+}
+
+/// Closes its session, misses twice as much as its outbox takes, and comes back without a poll.
+async fn miss_much((edge, stream): (&Edge, &mut Stream), client: &mut Remembering, log: &mut Log) {
+    let last = client.offset_of(log.length as u64);
+    assert_eq!(client.poller.post("1").await, ok());
+    assert!(matches!(stream.next().await.kind, Some(edge_event::Kind::Suspended(_))));
+    stream.instruct((0..20).map(|_| log.say())).await;
+    client.come_back(edge, &last).await;
+    assert!(matches!(stream.next().await.kind, Some(edge_event::Kind::Resumed(_))));
+}
+
+#[tokio::test]
+async fn what_was_missed_takes_no_room_from_what_comes_after_it() {
+    let (edge, mut stream) = start().await;
+    let mut log = Log::new("lobby");
+    let (mut client, socket) = enter(&edge, &mut stream).await;
+    stream.instruct([log.join(socket), log.say()]).await;
+    assert_eq!(client.poll().await.0, [1]);
+
+    miss_much((&edge, &mut stream), &mut client, &mut log).await;
+    stream.instruct([log.say(), note(socket)]).await;
+    stream.instruct((0..8).map(|_| large_note(socket))).await;
+    let sent = stream.sent;
+    stream.read_until(|stream| stream.acknowledged >= sent).await;
+
+    let mut expected: Vec<u64> = (2..=22).collect();
+    expected.extend([NOTE; 9]);
+    assert_eq!(client.poll().await.0, expected);
+
+    // Its outbox is as small as ever.
+    miss_much((&edge, &mut stream), &mut client, &mut log).await;
+    stream.instruct((0..10).map(|_| large_note(socket))).await;
+    let event = stream.next().await;
+    let Some(edge_event::Kind::Suspended(suspended)) = event.kind else { panic!("{event:?}") };
+    assert_eq!(suspended.reason, "slow_consumer");
 }
