@@ -22,7 +22,7 @@ const NAME_BYTES_MAX: usize = 128;
 /// Most namespaces of one link.
 const NAMESPACES_MAX: usize = 64;
 
-/// What an event in the inbox costs besides its texts: an estimate.
+/// What an event in the backlog costs besides its texts: an estimate.
 const EVENT_OVERHEAD_BYTES: usize = 128;
 
 /// The first frame of a stream.
@@ -51,7 +51,7 @@ pub(super) struct Event {
     pub(super) socket: u64,
     pub(super) trace: Option<TraceParent>,
     pub(super) kind: EventKind,
-    /// What it takes of the inbox.
+    /// What it takes of the backlog.
     pub(super) bytes: usize,
 }
 

@@ -37,7 +37,7 @@ use crate::{
 
 /// Most bytes of events that were received and not begun. Above it, nothing more is read from the stream. It is more than
 /// an edge keeps unacknowledged, so that its confirmations are read even while its events wait.
-const INBOX_BYTES_MAX: usize = 8 * 1024 * 1024;
+const BACKLOG_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Life {
@@ -56,8 +56,8 @@ pub(super) struct Life {
     pub(super) earlier: Option<LinkKey>,
     pub(super) sockets: HashMap<u64, Attached>,
     namespaces: Vec<Arc<str>>,
-    inbox: VecDeque<(u64, Event)>,
-    inbox_bytes: usize,
+    backlog: VecDeque<(u64, Event)>,
+    backlog_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -82,8 +82,8 @@ impl Life {
             earlier,
             sockets: HashMap::new(),
             namespaces: namespaces.iter().map(|namespace| namespace.as_str().into()).collect(),
-            inbox: VecDeque::new(),
-            inbox_bytes: 0,
+            backlog: VecDeque::new(),
+            backlog_bytes: 0,
         }
     }
 
@@ -99,14 +99,14 @@ impl Life {
         self.sockets.len()
     }
 
-    /// Whether further events may be begun. With a full inbox they must be: it holds up the confirmations that would make
+    /// Whether further events may be begun. With a full backlog they must be: it holds up the confirmations that would make
     /// room in the outbox.
     pub(super) fn may_begin(&self) -> bool {
-        self.inbox_is_full() || self.outbox.standing().has_room
+        self.backlog_is_full() || self.outbox.standing().has_room
     }
 
-    pub(super) fn inbox_is_full(&self) -> bool {
-        self.inbox_bytes >= INBOX_BYTES_MAX
+    pub(super) fn backlog_is_full(&self) -> bool {
+        self.backlog_bytes >= BACKLOG_BYTES_MAX
     }
 
     /// Takes a frame in. What it confirms is freed even where its events were received before.
@@ -125,8 +125,8 @@ impl Life {
         }
         self.received = seq;
         self.outbox.begin_frame(events.len());
-        self.inbox_bytes += events.iter().map(|event| event.bytes).sum::<usize>();
-        self.inbox.extend(events.into_iter().map(|event| (seq, event)));
+        self.backlog_bytes += events.iter().map(|event| event.bytes).sum::<usize>();
+        self.backlog.extend(events.into_iter().map(|event| (seq, event)));
         Ok(())
     }
 
@@ -143,9 +143,9 @@ impl Life {
     }
 
     /// Forgets what was not begun. It is never acknowledged.
-    pub(super) fn drop_inbox(&mut self) {
-        self.inbox.clear();
-        self.inbox_bytes = 0;
+    pub(super) fn drop_backlog(&mut self) {
+        self.backlog.clear();
+        self.backlog_bytes = 0;
     }
 
     /// Sockets are no longer announced: begins to give them what they missed.
@@ -173,15 +173,15 @@ impl Life {
         Planned { worker, command: Command::CatchUp(Box::new(catch_up)) }
     }
 
-    /// Begins the next event of the inbox; tells whether there was one.
+    /// Begins the next event of the backlog; tells whether there was one.
     pub(super) fn begin_next(&mut self, links: &Links, planned: &mut VecDeque<Planned>) -> bool {
         let settings = links.settings();
         if self.catching_up > 0 {
             return false;
         }
-        let Some((seq, event)) = self.inbox.pop_front() else { return false };
+        let Some((seq, event)) = self.backlog.pop_front() else { return false };
         let Event { socket: handle, trace: parent, kind, bytes } = event;
-        self.inbox_bytes -= bytes;
+        self.backlog_bytes -= bytes;
         match kind {
             EventKind::Opened { who, reentry } => {
                 let span = telemetry::open_span(&settings.tracer, parent, &who.namespace);

@@ -342,7 +342,7 @@ impl Link {
     fn drain(&mut self) {
         self.drain_ends_at = Some(Instant::now() + DRAIN_TIMEOUT);
         if let Some(life) = &mut self.life {
-            life.drop_inbox();
+            life.drop_backlog();
         }
     }
 
@@ -362,7 +362,8 @@ impl Link {
     }
 
     fn may_read(&self) -> bool {
-        self.drain_ends_at.is_none() && self.life.as_ref().is_some_and(|life| !life.inbox_is_full())
+        self.drain_ends_at.is_none()
+            && self.life.as_ref().is_some_and(|life| !life.backlog_is_full())
     }
 
     fn next_deadline(&self) -> Option<Instant> {
