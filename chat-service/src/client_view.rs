@@ -185,6 +185,16 @@ pub(crate) fn posted(entry: &Entry, durability: Durability) -> Bytes {
     .into()
 }
 
+/// The answer to an event that is kept for another.
+pub(crate) fn kept(entry: &Entry, durability: Durability) -> Bytes {
+    #[derive(Serialize)]
+    struct View {
+        at: u64,
+        durability: &'static str,
+    }
+    to_json(&[View { at: entry.at_ms, durability: durability.label() }]).into()
+}
+
 /// The answer to an event that has nothing to tell.
 pub(crate) fn done() -> Bytes {
     Bytes::from_static(b"[{}]")

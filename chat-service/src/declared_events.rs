@@ -20,12 +20,14 @@ pub(crate) use self::{
     declaration::{RETAINED_COUNT_MAX, read_events},
     rate::{Allowances, Rate},
 };
-use crate::{retained::ValueKey, user::User};
+use crate::{retained::ValueKey, room_key::RoomKey, user::User};
 
 /// The events that one namespace declares.
 #[derive(Debug, Default)]
 pub(crate) struct DeclaredEvents {
     by_name: HashMap<Box<str>, Arc<DeclaredEvent>>,
+    /// Whose users have inboxes.
+    inbox_issuer: Option<Box<str>>,
 }
 
 /// One of them.
@@ -36,7 +38,7 @@ pub(crate) struct DeclaredEvent {
     pub(crate) number: usize,
     pub(crate) audience: Audience,
     pub(crate) from: From,
-    /// It goes into the room's log.
+    /// It goes into the log of the room, or of the user's inbox.
     pub(crate) is_logged: bool,
     /// The socket that sends it gets it too.
     pub(crate) echoes: bool,
@@ -83,9 +85,12 @@ pub(crate) enum Retain {
 }
 
 impl DeclaredEvents {
-    pub(crate) fn new(events: impl IntoIterator<Item = DeclaredEvent>) -> Self {
+    pub(crate) fn new(
+        events: impl IntoIterator<Item = DeclaredEvent>,
+        inbox_issuer: Option<Box<str>>,
+    ) -> Self {
         let by_name = events.into_iter().map(|event| (event.name.as_ref().into(), Arc::new(event)));
-        Self { by_name: by_name.collect() }
+        Self { by_name: by_name.collect(), inbox_issuer }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<DeclaredEvent>> {
@@ -100,6 +105,17 @@ impl DeclaredEvents {
     /// Whether the latest value of any of them is in rooms' logs.
     pub(crate) fn retain_logged(&self) -> bool {
         self.iter().any(|event| event.retain.is_some() && event.is_logged)
+    }
+
+    /// Whether users have inboxes.
+    pub(crate) fn have_inboxes(&self) -> bool {
+        self.inbox_issuer.is_some()
+    }
+
+    /// The inbox of a user in this namespace, if it has one. The same subject of another issuer is another user.
+    pub(crate) fn inbox_of(&self, namespace: &str, user: &User) -> Option<RoomKey> {
+        let is_ours = self.inbox_issuer.as_deref() == Some(user.issuer());
+        is_ours.then(|| RoomKey::inbox(namespace, user.subject()).ok())?
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -128,6 +144,11 @@ impl DeclaredEvent {
     /// Whether it is worth nothing later.
     pub(crate) fn is_volatile(&self) -> bool {
         !self.is_logged && self.retain.is_none()
+    }
+
+    /// Whether it is kept for the user whom it is for.
+    pub(crate) fn goes_to_inbox(&self) -> bool {
+        self.is_logged && self.audience == Audience::User
     }
 
     pub(crate) fn is_public(&self, field: &str) -> bool {

@@ -30,6 +30,7 @@ use crate::{
     client_view,
     edge_link::{self, Emit, Links},
     namespaces::Namespaces,
+    room_key::RoomKey,
     room_log::{AppendError, ReadError, Unreadable},
     telemetry,
     worker::{Command, DeliveredTo, History, Presence, Publish, Published, Query, Rooms},
@@ -138,6 +139,15 @@ impl ChatGrpc {
         Ok(self.ask(worker, |reply| Query::Publish(publish, reply)).await??)
     }
 
+    /// Refuses a question about an inbox where nobody has one.
+    fn check_inbox(&self, room: &RoomKey) -> Result<(), Status> {
+        let events = self.namespaces.events(room.namespace());
+        if room.is_inbox() && !events.is_some_and(|events| events.have_inboxes()) {
+            return Err(Status::failed_precondition("the namespace does not say inbox_issuer"));
+        }
+        Ok(())
+    }
+
     /// Sends to the sockets of a user, or to all, without asking anyone where they are.
     fn publish_to_namespace(&self, request: &PublishRequest, subject: Option<&str>, trace: &str) {
         let emit = Emit {
@@ -187,7 +197,9 @@ impl wire::chat_service_server::ChatService for ChatGrpc {
 
         let trace = span.as_ref().map(Span::context);
         let published = match &request.target {
-            Target::Room(room) => self.publish_to_room(request.to_room(room, trace)).await,
+            Target::Room(room) | Target::Inbox(room) => {
+                self.publish_to_room(request.to_room(room, trace)).await
+            }
             Target::User(subject) => {
                 let trace = service_kit::trace::traceparent_of(span.as_ref());
                 self.publish_to_namespace(&request, Some(subject), &trace);
@@ -215,13 +227,14 @@ impl wire::chat_service_server::ChatService for ChatGrpc {
         request: Request<wire::HistoryRequest>,
     ) -> Result<Response<wire::HistoryResponse>, Status> {
         let history = History::try_from(request.into_inner())?;
+        self.check_inbox(&history.room)?;
         let room = history.room.clone();
         let page =
             self.ask(self.workers.of(&room), |reply| Query::History(history, reply)).await??;
         let entries = page.entries.iter().map(|entry| wire::HistoryEntry {
             position: entry.position.to_string(),
             event: entry.event.to_string(),
-            data: client_view::entry_object(room.name(), entry),
+            data: client_view::entry_object(room.name_for_clients(), entry),
             at_unix_ms: entry.at_ms,
         });
         Ok(Response::new(wire::HistoryResponse { entries: entries.collect(), more: page.more }))
@@ -246,6 +259,7 @@ impl wire::chat_service_server::ChatService for ChatGrpc {
         request: Request<wire::DeliveredToRequest>,
     ) -> Result<Response<wire::DeliveredToResponse>, Status> {
         let asked = DeliveredTo::try_from(request.into_inner())?;
+        self.check_inbox(&asked.room)?;
         if self.namespaces.followed_users_max(asked.room.namespace()).is_none() {
             let problem = "the namespace does not say delivery_watermark";
             return Err(Status::failed_precondition(problem));

@@ -11,8 +11,9 @@ use serde_json::value::RawValue;
 use crate::{
     client_error::ClientError,
     declared_events::{Address, Audience, Data, DeclaredEvent, From, Sender},
-    room_key::{RoomKey, RoomKeyError},
+    room_key::{OWN_INBOX, ROOM_NAME_BYTES_MAX, RoomKey, RoomKeyError, SUBJECT_BYTES_MAX},
     room_log::{Position, Range},
+    socket::Socket,
 };
 
 /// Longest text of a message, in bytes.
@@ -26,9 +27,6 @@ pub(crate) const PAGE_ENTRIES_MAX: usize = 1000;
 
 /// How many entries a client gets that does not say.
 const PAGE_ENTRIES_DEFAULT: usize = 50;
-
-/// Longest subject of a user that something is sent to, in bytes.
-pub(crate) const SUBJECT_BYTES_MAX: usize = 256;
 
 /// What a client asks for.
 #[derive(Debug)]
@@ -128,17 +126,21 @@ struct HistoryBody<'a> {
 }
 
 impl Request {
-    /// Reads the event `name` with these arguments, the JSON text of an array whose first element is the body. Fields
-    /// that are not asked for may hold anything, at any depth.
-    pub(crate) fn parse(namespace: &str, name: &str, args: &[u8]) -> Result<Self, ClientError> {
+    /// Reads the event `name` of a socket with these arguments, the JSON text of an array whose first element is the body.
+    /// Fields that are not asked for may hold anything, at any depth.
+    pub(crate) fn parse(socket: &Socket, name: &str, args: &[u8]) -> Result<Self, ClientError> {
         match name {
-            "join" => join(namespace, args),
-            "leave" => Ok(Self { room: room_or_object(namespace, args)?, action: Action::Leave }),
-            "message" => message(namespace, args),
-            "typing" => typing(namespace, args),
-            "history" => history(namespace, args),
+            "join" => join(socket, args),
+            "leave" => {
+                let room = room_or_inbox(socket, Some(room_or_object(args)?))?;
+                Ok(Self { room, action: Action::Leave })
+            }
+            "message" => message(socket, args),
+            "typing" => typing(socket, args),
+            "history" => history(socket, args),
             "presence" => {
-                Ok(Self { room: room_or_object(namespace, args)?, action: Action::Presence })
+                let room = room(socket, Some(room_or_object(args)?))?;
+                Ok(Self { room, action: Action::Presence })
             }
             _ => Err(ClientError::UNKNOWN_EVENT),
         }
@@ -148,7 +150,7 @@ impl Request {
 impl Asked {
     /// Reads an event that an application declares.
     pub(crate) fn parse_declared(
-        namespace: &str,
+        socket: &Socket,
         event: &Arc<DeclaredEvent>,
         args: &[u8],
     ) -> Result<Self, ClientError> {
@@ -159,14 +161,6 @@ impl Asked {
         let (data, Address { room: name, user, id }) =
             read.map_err(|error| ClientError::invalid_payload(error.to_string()))?;
         let event = Arc::clone(event);
-        if event.audience == Audience::Room {
-            let room = room(namespace, name)?;
-            let id = message_id(id)?;
-            return Ok(Self::InRoom(Request {
-                room,
-                action: Action::Declared { event, data, id },
-            }));
-        }
         let subject = match event.audience {
             Audience::User => {
                 let subject = string("user", required("user", user)?)?;
@@ -175,33 +169,40 @@ impl Asked {
             }
             Audience::Room | Audience::Sender | Audience::Everyone => None,
         };
-        Ok(Self::Direct(Direct { event, data, subject }))
+        let room = match &subject {
+            _ if event.audience == Audience::Room => room(socket, name)?,
+            Some(subject) if event.goes_to_inbox() => inbox(socket, subject)?,
+            Some(_) | None => return Ok(Self::Direct(Direct { event, data, subject })),
+        };
+        let action = Action::Declared { event, data, id: message_id(id)? };
+        Ok(Self::InRoom(Request { room, action }))
     }
 }
 
-fn join(namespace: &str, args: &[u8]) -> Result<Request, ClientError> {
+fn join(socket: &Socket, args: &[u8]) -> Result<Request, ClientError> {
     let body = body(args)?;
     if is_string(body) {
-        let room = room(namespace, Some(body))?;
+        let room = room_or_inbox(socket, Some(body))?;
         return Ok(Request { room, action: Action::Join { since: None } });
     }
     let JoinBody { room: name, since } = object(body, "a room's name or an object")?;
-    let room = room(namespace, name)?;
+    let room = room_or_inbox(socket, name)?;
     Ok(Request { room, action: Action::Join { since: position("since", since)? } })
 }
 
-fn room_or_object(namespace: &str, args: &[u8]) -> Result<RoomKey, ClientError> {
+/// The name of a room, where it is the body or stands in it.
+fn room_or_object(args: &[u8]) -> Result<&RawValue, ClientError> {
     let body = body(args)?;
     if is_string(body) {
-        return room(namespace, Some(body));
+        return Ok(body);
     }
-    let RoomBody { room: name } = object(body, "a room's name or an object")?;
-    room(namespace, name)
+    let RoomBody { room } = object(body, "a room's name or an object")?;
+    required("room", room)
 }
 
-fn message(namespace: &str, args: &[u8]) -> Result<Request, ClientError> {
+fn message(socket: &Socket, args: &[u8]) -> Result<Request, ClientError> {
     let MessageBody { room: name, text, id } = object(body(args)?, "an object")?;
-    let room = room(namespace, name)?;
+    let room = room(socket, name)?;
 
     let text = required("text", text)?;
     bounded("text", &string("text", text)?, TEXT_BYTES_MAX)?;
@@ -216,16 +217,16 @@ fn message_id(id: Option<&RawValue>) -> Result<Option<Box<str>>, ClientError> {
     Ok(Some(id.into_boxed_str()))
 }
 
-fn typing(namespace: &str, args: &[u8]) -> Result<Request, ClientError> {
+fn typing(socket: &Socket, args: &[u8]) -> Result<Request, ClientError> {
     let TypingBody { room: name, typing } = object(body(args)?, "an object")?;
-    let room = room(namespace, name)?;
+    let room = room(socket, name)?;
     let typing = value("typing", required("typing", typing)?, "true or false")?;
     Ok(Request { room, action: Action::Typing { typing } })
 }
 
-fn history(namespace: &str, args: &[u8]) -> Result<Request, ClientError> {
+fn history(socket: &Socket, args: &[u8]) -> Result<Request, ClientError> {
     let HistoryBody { room: name, before, after, limit } = object(body(args)?, "an object")?;
-    let room = room(namespace, name)?;
+    let room = room_or_inbox(socket, name)?;
     let range = match (position("before", before)?, position("after", after)?) {
         (Some(_), Some(_)) => {
             return Err(ClientError::invalid_payload("before and after exclude each other"));
@@ -272,14 +273,37 @@ fn object<'a, T: Deserialize<'a>>(
         .map_err(|_| ClientError::invalid_payload("the body names a field twice"))
 }
 
-fn room(namespace: &str, name: Option<&RawValue>) -> Result<RoomKey, ClientError> {
-    let name = string("room", required("room", name)?)?;
-    RoomKey::parse(namespace, &name).map_err(|error| match error {
-        RoomKeyError::Length => length("room", crate::room_key::ROOM_NAME_BYTES_MAX),
+fn room(socket: &Socket, name: Option<&RawValue>) -> Result<RoomKey, ClientError> {
+    room_named(socket, &string("room", required("room", name)?)?)
+}
+
+fn room_named(socket: &Socket, name: &str) -> Result<RoomKey, ClientError> {
+    RoomKey::parse_room(&socket.namespace, name).map_err(|error| match error {
+        RoomKeyError::Length => length("room", ROOM_NAME_BYTES_MAX),
         RoomKeyError::Namespace | RoomKeyError::ControlCharacter => {
             ClientError::invalid_payload("room must not contain control characters")
         }
+        RoomKeyError::Inbox if name == OWN_INBOX => {
+            ClientError::invalid_payload("an inbox can be joined, left and read, and no more")
+        }
+        RoomKeyError::Inbox => ClientError::invalid_payload("room must not begin with @"),
     })
+}
+
+/// A room, or the socket's own inbox.
+fn room_or_inbox(socket: &Socket, name: Option<&RawValue>) -> Result<RoomKey, ClientError> {
+    let name = string("room", required("room", name)?)?;
+    if name != OWN_INBOX {
+        return room_named(socket, &name);
+    }
+    let inbox = socket.inbox();
+    inbox.ok_or_else(|| ClientError::invalid_payload("room: the user has no inbox here"))
+}
+
+/// The inbox of a user that an event is for, who may be anybody.
+fn inbox(socket: &Socket, subject: &str) -> Result<RoomKey, ClientError> {
+    let inbox = RoomKey::inbox(&socket.namespace, subject);
+    inbox.map_err(|_| ClientError::invalid_payload("user must not contain control characters"))
 }
 
 fn position(field: &str, value: Option<&RawValue>) -> Result<Option<Position>, ClientError> {
@@ -346,11 +370,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{
+        socket::{LinkKey, SocketKey},
+        user::User,
+    };
 
     const POSITION: &str = "__________8AAAAAAAAAAQAAAAA";
 
+    fn socket() -> Socket {
+        let key = SocketKey { link: LinkKey(1), handle: 1 };
+        let user = User::parse("ann", "test", b"{}").unwrap();
+        Socket::new(key, "ann-1".into(), "/chat".into(), user)
+    }
+
     fn parse(name: &str, args: &str) -> Result<Request, ClientError> {
-        Request::parse("/chat", name, args.as_bytes())
+        Request::parse(&socket(), name, args.as_bytes())
     }
 
     fn refusal(name: &str, args: &str) -> String {
@@ -419,6 +453,16 @@ mod tests {
             ("join", r#"[""]"#, "room must have from 1 to 200 bytes"),
             ("join", &long_room, "room must have from 1 to 200 bytes"),
             ("join", r#"["a\u0000b"]"#, "room must not contain control characters"),
+            ("join", r#"["@bob"]"#, "room must not begin with @"),
+            ("join", r#"["@ann"]"#, "room must not begin with @"),
+            ("leave", r#"[{"room":"@me "}]"#, "room must not begin with @"),
+            ("join", r#"["@me"]"#, "room: the user has no inbox here"),
+            (
+                "message",
+                r#"[{"room":"@me","text":"b"}]"#,
+                "an inbox can be joined, left and read, and no more",
+            ),
+            ("presence", r#"["@me"]"#, "an inbox can be joined, left and read, and no more"),
             ("join", r#"["\ud800"]"#, "room must be a string"),
             ("join", r#"[{"room":"a","since":1}]"#, "since must be a string"),
             ("join", r#"[{"room":"a","since":"x"}]"#, "since must be a position"),
@@ -466,7 +510,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_not_unicode_are_refused() {
-        assert!(Request::parse("/chat", "join", b"[\"\xff\"]").is_err());
+        assert!(Request::parse(&socket(), "join", b"[\"\xff\"]").is_err());
     }
 
     #[test]
@@ -508,7 +552,7 @@ mod tests {
             name in "join|leave|message|typing|history|presence",
             args in prop::collection::vec(any::<u8>(), 0..64),
         ) {
-            let _parsed = Request::parse("/chat", &name, &args).is_ok();
+            let _parsed = Request::parse(&socket(), &name, &args).is_ok();
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{declared_events::DeclaredEvents, user::User};
+use crate::{declared_events::DeclaredEvents, room_key::RoomKey, user::User};
 
 /// In how many rooms one socket may be.
 pub(crate) const ROOMS_PER_SOCKET_MAX: usize = 256;
@@ -65,6 +65,16 @@ impl Socket {
 
     pub(crate) fn with_recovery(self, recovery: Option<Recovery>) -> Self {
         Self { recovery: recovery.map(Box::new), ..self }
+    }
+
+    /// Its user's inbox, if it has one.
+    pub(crate) fn inbox(&self) -> Option<RoomKey> {
+        self.events.as_ref()?.inbox_of(&self.namespace, &self.user)
+    }
+
+    /// Whether a room is not the inbox of another user.
+    pub(crate) fn may_be_in(&self, room: &RoomKey) -> bool {
+        !room.is_inbox() || self.inbox().as_ref() == Some(room)
     }
 
     /// Counts one more room, unless it is in as many as it may.

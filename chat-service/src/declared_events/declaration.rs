@@ -79,14 +79,21 @@ pub(crate) fn read_events(
     namespace: &mut Fields<'_>,
     next_number: &mut usize,
 ) -> DeclaredEvents {
+    let inbox_issuer = namespace.read::<String>(file, "inbox_issuer");
     let mut events = Vec::new();
     for (name, fields) in namespace.tables(file, "event") {
         check_name(file, &name);
         let number = *next_number;
         *next_number += 1;
-        events.extend(read_event(file, (name.get_ref(), number), fields));
+        let name = (name.get_ref().as_str(), number);
+        events.extend(read_event(file, name, fields, inbox_issuer.is_some()));
     }
-    DeclaredEvents::new(events)
+    if let Some(issuer) = &inbox_issuer
+        && !events.iter().any(DeclaredEvent::goes_to_inbox)
+    {
+        file.add(&issuer.span(), "inbox_issuer means nothing without a logged event for a user");
+    }
+    DeclaredEvents::new(events, inbox_issuer.map(|issuer| issuer.into_inner().into()))
 }
 
 fn check_name(file: &mut TomlFile<'_>, name: &Spanned<String>) {
@@ -112,6 +119,7 @@ fn read_event(
     file: &mut TomlFile<'_>,
     (name, number): (&str, usize),
     mut fields: Fields<'_>,
+    has_inboxes: bool,
 ) -> Option<DeclaredEvent> {
     let begin = fields.span().clone();
     let schema = read_schema(file, &mut fields);
@@ -129,7 +137,7 @@ fn read_event(
 
     let (schema, audience) = (schema?, *audience?.get_ref());
     let from = from.map_or(audience.default_from(), Spanned::into_inner);
-    let terms = Terms { begin, audience, from, schema: &schema };
+    let terms = Terms { begin, audience, from, has_inboxes, schema: &schema };
     let public = terms.public(file, public);
     let is_logged = terms.logged(file, logged);
     Some(DeclaredEvent {
@@ -161,6 +169,7 @@ struct Terms<'a> {
     begin: Range<usize>,
     audience: Audience,
     from: From,
+    has_inboxes: bool,
     schema: &'a Schema,
 }
 
@@ -195,8 +204,16 @@ impl Terms<'_> {
 
     fn logged(&self, file: &mut TomlFile<'_>, logged: Option<Spanned<bool>>) -> bool {
         let Some(logged) = logged.filter(|logged| *logged.get_ref()) else { return false };
-        if self.audience != Audience::Room {
-            file.add(&logged.span(), "logged is for what goes to a room");
+        match self.audience {
+            Audience::Room => {}
+            Audience::User if self.has_inboxes => {}
+            Audience::User => file.add(
+                &logged.span(),
+                "logged needs the namespace to say inbox_issuer: whose users have an inbox",
+            ),
+            Audience::Sender | Audience::Everyone => {
+                file.add(&logged.span(), "logged is for what goes to a room or to a user");
+            }
         }
         true
     }

@@ -42,13 +42,12 @@ impl Attached {
 
     /// Reads what a client asks for with an event. One that is declared counts against its rate before it is looked at.
     pub(super) fn read(&mut self, name: &str, args: &[u8]) -> Result<Asked, ClientError> {
-        let namespace = &self.socket.namespace;
         let events = self.socket.events.as_ref();
         let Some(event) = events.and_then(|events| events.get(name)) else {
-            return Request::parse(namespace, name, args).map(Asked::InRoom);
+            return Request::parse(&self.socket, name, args).map(Asked::InRoom);
         };
         take_allowance(&mut self.allowances, event)?;
-        Asked::parse_declared(namespace, event, args)
+        Asked::parse_declared(&self.socket, event, args)
     }
 }
 

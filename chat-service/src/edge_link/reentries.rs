@@ -120,10 +120,7 @@ impl Life {
         (socket, membership, arrival): (&Arc<Socket>, Membership, Arrival),
     ) -> Option<Planned> {
         let Membership { room, position } = membership;
-        let Ok(room) = RoomKey::parse(&socket.namespace, &room) else {
-            tracing::error!("edge announces a socket in what is no room");
-            return None;
-        };
+        let room = room_of(socket, ticket, &room)?;
         self.announced_rooms.insert(room.clone());
         self.outbox.enter(socket.key.handle, room.clone(), None);
         let earlier = self.earlier.map(|link| SocketKey { link, handle: socket.key.handle });
@@ -154,10 +151,7 @@ impl Life {
         socket: &Arc<Socket>,
         room: &str,
     ) -> Option<Planned> {
-        let Ok(room) = RoomKey::parse(&socket.namespace, room) else {
-            tracing::error!("edge brings a socket from what is no room");
-            return None;
-        };
+        let room = room_of(socket, ticket, room)?;
         let attached = self.sockets.get_mut(&socket.key.handle)?;
         let worker = settings.workers.of(&room);
         attached.workers.insert(worker);
@@ -165,6 +159,20 @@ impl Life {
         let command = Command::SocketMoved(ticket.another(), Arc::clone(socket), room);
         Some(Planned { worker, command })
     }
+}
+
+/// The room that an edge says a socket is in, unless it must not be.
+fn room_of(socket: &Socket, ticket: &Ticket, name: &str) -> Option<RoomKey> {
+    let Ok(room) = RoomKey::parse(&socket.namespace, name) else {
+        tracing::error!("edge has a socket in what is no room");
+        return None;
+    };
+    // Whose users have inboxes may have changed with the settings.
+    if !socket.may_be_in(&room) {
+        ticket.another().instructions.leave(socket.key, &room);
+        return None;
+    }
+    Some(room)
 }
 
 /// Finds out whether the logs still have all that comes after these positions.

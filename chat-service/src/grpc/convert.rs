@@ -16,8 +16,8 @@ use crate::{
     declared_events::{Audience, Data, DeclaredEvent, Retain, Sender},
     event_name::{EVENT_NAME_BYTES_MAX, RESERVED_BY_CLIENTS},
     namespaces::Namespaces,
-    request::{PAGE_ENTRIES_MAX, SUBJECT_BYTES_MAX},
-    room_key::{RoomKey, RoomKeyError, is_namespace},
+    request::PAGE_ENTRIES_MAX,
+    room_key::{RoomKey, RoomKeyError, SUBJECT_BYTES_MAX, is_namespace},
     room_log::{Author, Limit, Position, Publication, PublicationId, Range},
     socket_registry::Cursor,
     worker::{
@@ -54,6 +54,8 @@ pub(super) struct PublishRequest {
 pub(super) enum Target {
     Room(RoomKey),
     User(String),
+    /// What is kept for a user.
+    Inbox(RoomKey),
     Everyone,
 }
 
@@ -72,10 +74,18 @@ pub(crate) enum RequestError {
     Namespace,
     #[error("a target is missing: room, user, or everyone set to true")]
     Target,
-    #[error("room must have from 1 to 200 bytes, none of them control characters")]
+    #[error(
+        "room must have from 1 to 200 bytes, none of them control characters, and not begin with @"
+    )]
     Room,
     #[error("user must have from 1 to 256 bytes")]
     User,
+    #[error("user must have no control characters where the event is logged")]
+    InboxUser,
+    #[error(
+        "either room or inbox_of is needed; inbox_of has from 1 to 256 bytes, none of them control characters"
+    )]
+    InboxOf,
     #[error("event must have at most 256 bytes")]
     Event,
     #[error("event must not be a name that Socket.IO reserves")]
@@ -84,9 +94,7 @@ pub(crate) enum RequestError {
     Data,
     #[error("data must not have a field id, room, at, position or event")]
     DataField,
-    #[error(
-        "idempotency_key must have at most 128 bytes, and is only for what is logged in a room"
-    )]
+    #[error("idempotency_key must have at most 128 bytes, and is only for what is logged")]
     IdempotencyKey,
     #[error(
         "except_users must be at most 64 subjects of from 1 to 256 bytes, and none for the target user"
@@ -126,7 +134,9 @@ impl From<RoomKeyError> for RequestError {
     fn from(error: RoomKeyError) -> Self {
         match error {
             RoomKeyError::Namespace => Self::Namespace,
-            RoomKeyError::Length | RoomKeyError::ControlCharacter => Self::Room,
+            RoomKeyError::Length | RoomKeyError::ControlCharacter | RoomKeyError::Inbox => {
+                Self::Room
+            }
         }
     }
 }
@@ -146,20 +156,21 @@ impl TryFrom<wire::PublishRequest> for PublishRequest {
         } = request;
         let namespace = namespace_or_default(namespace)?;
         let target = match target.ok_or(RequestError::Target)? {
-            WireTarget::Room(room) => Target::Room(RoomKey::parse(&namespace, &room)?),
+            WireTarget::Room(room) => Target::Room(RoomKey::parse_room(&namespace, &room)?),
             WireTarget::User(user) if is_subject(&user) => Target::User(user),
             WireTarget::User(_) => return Err(RequestError::User),
             WireTarget::Everyone(true) => Target::Everyone,
             WireTarget::Everyone(false) => return Err(RequestError::Target),
         };
         let is_logged = matches!(target, Target::Room(_)) && !volatile;
+        let is_to_one = matches!(target, Target::User(_));
+        let may_be_logged = is_logged || is_to_one && !volatile;
         if idempotency_key.len() > IDEMPOTENCY_KEY_BYTES_MAX
-            || (!idempotency_key.is_empty() && !is_logged)
+            || (!idempotency_key.is_empty() && !may_be_logged)
         {
             return Err(RequestError::IdempotencyKey);
         }
         let are_users = except_users.iter().all(|user| is_subject(user));
-        let is_to_one = matches!(target, Target::User(_));
         if except_users.len() > if is_to_one { 0 } else { EXCEPT_USERS_MAX } || !are_users {
             return Err(RequestError::ExceptUsers);
         }
@@ -183,10 +194,17 @@ impl PublishRequest {
         mut self,
         namespaces: &Namespaces,
     ) -> Result<Self, RequestError> {
-        let Some(events) = namespaces.events(&self.namespace) else { return Ok(self) };
-        let Some(event) = events.get(&self.event) else {
-            let is_own = &*self.event == MESSAGE;
-            return if is_own { Ok(self) } else { Err(RequestError::Undeclared) };
+        let events = namespaces.events(&self.namespace);
+        let Some(event) = events.and_then(|events| events.get(&self.event)) else {
+            if events.is_some() && &*self.event != MESSAGE {
+                return Err(RequestError::Undeclared);
+            }
+            // Without a declaration, nothing is kept for a user.
+            let is_to_one = matches!(self.target, Target::User(_));
+            if is_to_one && self.idempotency_key.is_some() {
+                return Err(RequestError::IdempotencyKey);
+            }
+            return Ok(self);
         };
         match (event.audience, &self.target) {
             (Audience::Room, Target::Room(_))
@@ -209,6 +227,10 @@ impl PublishRequest {
         let read = event.read(body, Sender::Service);
         let (data, _) = read.map_err(|error| RequestError::DeclaredData(error.to_string()))?;
         self.volatile = !event.is_logged;
+        if let (true, Target::User(subject)) = (event.goes_to_inbox(), &self.target) {
+            let inbox = RoomKey::inbox(&self.namespace, subject);
+            self.target = Target::Inbox(inbox.map_err(|_| RequestError::InboxUser)?);
+        }
         self.declared = Some((Arc::clone(event), data));
         Ok(self)
     }
@@ -217,7 +239,7 @@ impl PublishRequest {
     pub(super) fn args(&self) -> Bytes {
         let room = match &self.target {
             Target::Room(room) => Some(room.name()),
-            Target::User(_) | Target::Everyone => None,
+            Target::User(_) | Target::Inbox(_) | Target::Everyone => None,
         };
         client_view::array(&self.object(room))
     }
@@ -254,6 +276,14 @@ impl PublishRequest {
     }
 }
 
+fn room_or_inbox(namespace: &str, room: &str, inbox_of: &str) -> Result<RoomKey, RequestError> {
+    match (room, inbox_of) {
+        (room, "") => Ok(RoomKey::parse_room(namespace, room)?),
+        ("", subject) => RoomKey::inbox(namespace, subject).map_err(|_| RequestError::InboxOf),
+        _ => Err(RequestError::InboxOf),
+    }
+}
+
 fn is_subject(text: &str) -> bool {
     (1..=SUBJECT_BYTES_MAX).contains(&text.len())
 }
@@ -275,7 +305,7 @@ impl TryFrom<wire::HistoryRequest> for History {
     type Error = RequestError;
 
     fn try_from(request: wire::HistoryRequest) -> Result<Self, RequestError> {
-        let wire::HistoryRequest { namespace, room, before, after, limit } = request;
+        let wire::HistoryRequest { namespace, room, before, after, limit, inbox_of } = request;
         let position = |text: &str| text.parse::<Position>().map_err(|_| RequestError::Position);
         let range = match (&*before, &*after) {
             ("", "") => Range::Newest,
@@ -283,7 +313,7 @@ impl TryFrom<wire::HistoryRequest> for History {
             ("", after) => Range::After(position(after)?),
             _ => return Err(RequestError::BeforeAndAfter),
         };
-        let room = RoomKey::parse(&namespace_or_default(namespace)?, &room)?;
+        let room = room_or_inbox(&namespace_or_default(namespace)?, &room, &inbox_of)?;
         let count = limit_or_default(limit, PAGE_ENTRIES_DEFAULT, PAGE_ENTRIES_MAX)?;
         Ok(Self { room, range, limit: Limit { count, bytes: PAGE_BYTES_MAX } })
     }
@@ -294,7 +324,7 @@ impl TryFrom<wire::PresenceRequest> for Presence {
 
     fn try_from(request: wire::PresenceRequest) -> Result<Self, RequestError> {
         let wire::PresenceRequest { namespace, room } = request;
-        let room = RoomKey::parse(&namespace_or_default(namespace)?, &room)?;
+        let room = RoomKey::parse_room(&namespace_or_default(namespace)?, &room)?;
         Ok(Self { room, users_max: PRESENT_USERS_MAX, bytes_max: PAGE_BYTES_MAX })
     }
 }
@@ -313,8 +343,9 @@ impl TryFrom<wire::DeliveredToRequest> for DeliveredTo {
     type Error = RequestError;
 
     fn try_from(request: wire::DeliveredToRequest) -> Result<Self, RequestError> {
-        let wire::DeliveredToRequest { namespace, room, behind, users, after, limit } = request;
-        let room = RoomKey::parse(&namespace_or_default(namespace)?, &room)?;
+        let wire::DeliveredToRequest { namespace, room, behind, users, after, limit, inbox_of } =
+            request;
+        let room = room_or_inbox(&namespace_or_default(namespace)?, &room, &inbox_of)?;
         let behind = if behind.is_empty() {
             None
         } else {
@@ -323,6 +354,8 @@ impl TryFrom<wire::DeliveredToRequest> for DeliveredTo {
         if users.len() > DELIVERED_USERS_MAX || !users.iter().all(|user| is_subject(user)) {
             return Err(RequestError::Users);
         }
+        // It is asked for by name, even where it has never been there.
+        let users = if room.is_inbox() && users.is_empty() { vec![inbox_of] } else { users };
         let limit = limit_or_default(limit, DELIVERED_USERS_DEFAULT, DELIVERED_USERS_MAX)?;
         Ok(Self { room, behind, users, after, limit })
     }
@@ -484,7 +517,12 @@ mod tests {
                 RequestError::IdempotencyKey,
             ),
             (
-                wire::PublishRequest { idempotency_key: "x".to_owned(), target: user, ..publish() },
+                wire::PublishRequest {
+                    idempotency_key: "x".to_owned(),
+                    target: user,
+                    volatile: true,
+                    ..publish()
+                },
                 RequestError::IdempotencyKey,
             ),
         ] {

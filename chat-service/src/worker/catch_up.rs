@@ -161,8 +161,10 @@ impl<L: RoomLog> Worker<L> {
             Err(error) => {
                 if !group.told_of_gap {
                     self.metrics.gaps.increment(group.handles.len() as u64);
-                    let args =
-                        client_view::exception(&ClientError::MISSED_EVENTS, Some(key.name()));
+                    let args = client_view::exception(
+                        &ClientError::MISSED_EVENTS,
+                        Some(key.name_for_clients()),
+                    );
                     let emit = Emit {
                         event: EXCEPTION,
                         args,
@@ -235,7 +237,7 @@ fn add(groups: &mut Vec<Group>, standing: Standing, end: Option<Position>, handl
 }
 
 pub(super) fn missed<'a>(key: &'a RoomKey, entry: &'a LogEntry) -> Emit<'a> {
-    let args = client_view::entry(key.name(), entry);
+    let args = client_view::entry(key.name_for_clients(), entry);
     Emit {
         event: &entry.event,
         args,

@@ -45,7 +45,9 @@ impl<L: RoomLog> Worker<L> {
 
     async fn carry_out(&mut self, event: &mut ClientEvent, request: Request, now_ms: u64) {
         let Request { room, action } = request;
-        let is_member = self.is_member(&room, event.socket.key);
+        // What is kept for a user comes from others.
+        let is_for_inbox = room.is_inbox() && matches!(action, Action::Declared { .. });
+        let may_act = is_for_inbox || self.is_member(&room, event.socket.key);
         match action {
             Action::Join { since } => {
                 self.join(event, room, since, now_ms).await;
@@ -60,7 +62,7 @@ impl<L: RoomLog> Worker<L> {
             | Action::History { .. }
             | Action::Presence
             | Action::Declared { .. }
-                if !is_member =>
+                if !may_act =>
             {
                 event.refuse(&self.metrics, &ClientError::NOT_A_MEMBER);
             }
@@ -90,7 +92,8 @@ impl<L: RoomLog> Worker<L> {
         now_ms: u64,
     ) {
         let socket = Arc::clone(&event.socket);
-        let has_latest = socket.events.as_ref().is_some_and(|events| events.retain_any());
+        let events = socket.events.as_ref().filter(|_| !key.is_inbox());
+        let has_latest = events.is_some_and(|events| events.retain_any());
         let entry = self.read_entry((&key, &socket.user), (since, has_latest), now_ms).await;
         let Ok((position, recovery)) = entry else {
             return event.refuse(&self.metrics, &ClientError::UNREADABLE);
@@ -125,10 +128,10 @@ impl<L: RoomLog> Worker<L> {
         let room = &self.rooms[&key];
         self.retained.forget_users(&key, |user| !room.sees(user));
         event.answer(&self.metrics, || {
-            let members = self.members(room);
+            let members = self.members(&key, room);
             let latest = has_latest.then(|| self.retained.latest(&key, &socket.user).collect());
             client_view::joined(&JoinedView {
-                room: key.name(),
+                room: key.name_for_clients(),
                 position,
                 members,
                 latest,
@@ -178,7 +181,7 @@ impl<L: RoomLog> Worker<L> {
         let left = self.take_out(&socket, key);
         self.unfollow(key, &socket.user);
         self.handle_left(key, left, &mut Cause::Event(&mut event.ticket));
-        event.answer(&self.metrics, || client_view::left(key.name()));
+        event.answer(&self.metrics, || client_view::left(key.name_for_clients()));
     }
 
     async fn message(
@@ -227,7 +230,7 @@ impl<L: RoomLog> Worker<L> {
         let limit = Limit { count, bytes: PAGE_BYTES_MAX };
         match self.read_for(&event.socket.user, (room, range), limit, now_ms).await {
             Ok(page) => event.answer(&self.metrics, || {
-                client_view::history(room.name(), &page.entries, page.more)
+                client_view::history(room.name_for_clients(), &page.entries, page.more)
             }),
             Err(ReadError::Gap) => event.refuse(&self.metrics, &ClientError::HISTORY_GAP),
             Err(ReadError::Unreadable(_)) => {

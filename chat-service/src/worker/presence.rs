@@ -185,6 +185,9 @@ impl<L: RoomLog> Worker<L> {
         (joined, user): (&Joined, &User),
         cause: &mut Cause<'_>,
     ) {
+        if key.is_inbox() {
+            return;
+        }
         let now = Instant::now();
         let settled_at = self.agenda.terms.settled_at;
         let is_settled = now >= settled_at;
@@ -217,7 +220,10 @@ impl<L: RoomLog> Worker<L> {
     }
 
     /// Who is in a room, for a socket that comes into it.
-    pub(super) fn members<'a>(&self, room: &'a Room) -> Members<'a> {
+    pub(super) fn members<'a>(&self, key: &RoomKey, room: &'a Room) -> Members<'a> {
+        if key.is_inbox() {
+            return Members::Listed(Vec::new());
+        }
         if room.is_counted() {
             return Members::Counted(room.user_count());
         }
@@ -262,8 +268,11 @@ impl<L: RoomLog> Worker<L> {
         bytes
     }
 
-    /// How many users there are, if who has come or gone is to be told now.
+    /// How many users there are, if who has come or gone is to be told now. A user's devices are not told of each other.
     fn count_to_tell(&mut self, key: &RoomKey) -> Option<usize> {
+        if key.is_inbox() {
+            return None;
+        }
         let due_at = Instant::now() + NOTICE_INTERVAL;
         let room = self.rooms.get_mut(key)?;
         match room.note_change(due_at) {

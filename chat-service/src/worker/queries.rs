@@ -78,11 +78,11 @@ impl<L: RoomLog> Worker<L> {
     async fn rooms_after(&self, rooms: &Rooms) -> Result<Vec<RoomSummary>, Unreadable> {
         let mut ends: HashMap<_, _> = self.log.rooms(&rooms.namespace).await?.into_iter().collect();
         for room in self.rooms.keys().filter(|room| room.namespace() == rooms.namespace) {
-            if !ends.contains_key(room) {
+            if !room.is_inbox() && !ends.contains_key(room) {
                 ends.insert(room.clone(), self.log.end(room).await?);
             }
         }
-        ends.retain(|room, _| room.name() > rooms.after.as_str());
+        ends.retain(|room, _| !room.is_inbox() && room.name() > rooms.after.as_str());
         let mut found: Vec<_> = ends.into_iter().collect();
         found.sort_unstable_by(|(a, _), (b, _)| a.name().cmp(b.name()));
         found.truncate(rooms.limit);

@@ -45,7 +45,8 @@ impl<L: RoomLog> Worker<L> {
         let misses = page.is_err();
         let Page { entries, more } = page.unwrap_or_else(|_error| {
             self.metrics.gaps.increment(1);
-            let args = client_view::exception(&ClientError::MISSED_EVENTS, Some(key.name()));
+            let room = Some(key.name_for_clients());
+            let args = client_view::exception(&ClientError::MISSED_EVENTS, room);
             let (event, except_users) = (EXCEPTION, &[][..]);
             let emit = Emit { event, args, volatile: false, position: None, except_users };
             let handles = vec![socket.key.handle];

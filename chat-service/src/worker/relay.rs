@@ -98,9 +98,14 @@ impl<L: RoomLog> Worker<L> {
         let (trace, said) = (event.trace(), (publication, latest_of));
         let cause = &mut Cause::Event(&mut event.ticket);
         match self.log_and_deliver(room, said, cause, (trace, now_ms)).await {
-            Ok(Some(entry)) => {
-                event.answer(&self.metrics, || client_view::posted(&entry, durability));
-            }
+            Ok(Some(entry)) => event.answer(&self.metrics, || {
+                // Where it stands would tell how much another has been sent.
+                if room.is_inbox() {
+                    client_view::kept(&entry, durability)
+                } else {
+                    client_view::posted(&entry, durability)
+                }
+            }),
             Ok(None) => event.refuse(&self.metrics, &ClientError::UNCERTAIN),
             Err(AppendError::Failed(_)) => {
                 event.refuse(&self.metrics, &ClientError::LOG_FAILED);
@@ -144,7 +149,7 @@ impl<L: RoomLog> Worker<L> {
     /// Sends a new entry to everyone in the room; returns what was sent.
     fn deliver(&mut self, room: &RoomKey, entry: &Entry, cause: &mut Cause<'_>) -> Bytes {
         self.metrics.logged.increment(1);
-        let args = client_view::entry(room.name(), entry);
+        let args = client_view::entry(room.name_for_clients(), entry);
         let emit = Emit {
             event: &entry.event,
             args: args.clone(),

@@ -8,6 +8,7 @@ mod declared;
 mod deliveries;
 mod edge;
 mod events;
+mod inboxes;
 mod large_rooms;
 mod limits;
 mod link;

@@ -7,7 +7,9 @@ use serde_json::value::RawValue;
 use super::*;
 use crate::{
     declared_events::{Sender, data::DataError},
+    room_key::RoomKey,
     toml_file::TomlFile,
+    user::User,
 };
 
 fn read_at(path: &Path, text: &str) -> (DeclaredEvents, Vec<String>) {
@@ -133,7 +135,7 @@ schema = { properties = { x = true, at = true } }
             "ns.toml:17: rate: invalid value: integer `0`, expected a nonzero u32",
             "ns.toml:20: schema/properties/x/type: \"nubmer\" is not valid under any of the schemas listed in the 'anyOf' keyword",
             "ns.toml:21: schema describes at, which the service itself says",
-            "ns.toml:23: logged is for what goes to a room",
+            "ns.toml:23: logged needs the namespace to say inbox_issuer: whose users have an inbox",
             "ns.toml:24: echo is for what clients send",
             "ns.toml:24: what is logged goes to everyone in the room, its sender too",
             "ns.toml:25: retain is for what goes to a room",
@@ -142,6 +144,32 @@ schema = { properties = { x = true, at = true } }
             "ns.toml:28: d: audience must be room, user, sender or everyone",
         ]
     );
+}
+
+#[test]
+fn what_is_kept_for_a_user_says_whose_users_they_are() {
+    let note = "[event.note]\naudience = 'user'\nschema = {}";
+    let kept = format!("inbox_issuer = 'idp'\n{note}\nlogged = true");
+    let (events, wrong) = read_at(Path::new("ns.toml"), &kept);
+    let user = |issuer| User::parse("ann", issuer, b"{}").unwrap();
+
+    assert_eq!((wrong, events.have_inboxes()), (vec![], true));
+    assert!(events.get("note").unwrap().goes_to_inbox());
+    assert_eq!(events.inbox_of("/a", &user("idp")), RoomKey::inbox("/a", "ann").ok());
+    assert_eq!(events.inbox_of("/a", &user("another")), None);
+    for (text, problem) in [
+        (format!("inbox_issuer = 'idp'\n{note}"), "1: inbox_issuer means nothing without"),
+        (format!("inbox_issuer = 7\n{note}"), "1: inbox_issuer: invalid type"),
+        (format!("{note}\nlogged = true"), "4: logged needs the namespace to say inbox_issuer"),
+        (
+            format!("{}\nlogged = true", note.replace("'user'", "'sender'")),
+            "4: logged is for what goes to a room or to a user",
+        ),
+    ] {
+        let problems = problems(&text);
+        assert_eq!(problems.len(), 1, "{text}: {problems:?}");
+        assert!(problems[0].starts_with(&format!("ns.toml:{problem}")), "{problems:?}");
+    }
 }
 
 #[test]
