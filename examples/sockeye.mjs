@@ -23,19 +23,19 @@ export function next(socket, event) {
   return new Promise((resolve) => socket.once(event, resolve));
 }
 
-/** Publishes as a service does: `target` is `{ room }`, `{ user }` or `{ everyone: true }`. */
+/** Publishes as a service does: `target` is `{ room }`, `{ user }` or `{ everyone: true }`, with an `idempotencyKey` or not. */
 export function publish(target, event, data) {
   return call("publish", { ...target, event, data: JSON.stringify(data) });
 }
 
-/** The users who have not got what was published at a position in a room, by subject. */
-export async function usersBehind(room, position) {
-  const { users } = await call("deliveredTo", { room, behind: position });
+/** The users who have not got what was published at a position, by subject: `place` is `{ room }` or `{ inboxOf }`. */
+export async function usersBehind(place, position) {
+  const { users } = await call("deliveredTo", { ...place, behind: position });
   return users.map(({ subject }) => subject);
 }
 
 function call(method, request) {
-  const definition = loadSync("sockeye/chat/v1/chat.proto", { includeDirs: [protoDir] });
+  const definition = loadSync("sockeye/chat/v1/chat.proto", { includeDirs: [protoDir], arrays: true });
   const { ChatService } = grpc.loadPackageDefinition(definition).sockeye.chat.v1;
   const service = new ChatService(chatAddress, grpc.credentials.createInsecure());
   return new Promise((resolve, reject) => {

@@ -1,18 +1,30 @@
-// A shop notifies Ann on her phone and her laptop; she reads it on one, and the other knows.
+// A shop notifies Ann on her phone, and on her laptop as soon as that is back; she reads it on one, and the other knows.
 
 import { connect, next, publish, usersBehind } from "../sockeye.mjs";
 
+const show = (data) => JSON.stringify(data, ["number", "title", "link", "campaign"]);
+
 const phone = await connect("Ann");
-const laptop = await connect("Ann");
+let laptop = await connect("Ann");
 const bob = await connect("Bob");
 bob.onAny((event) => console.log(`Bob must not get this: ${event}`));
 
+// Each device is in its user's inbox, and remembers how far it has come.
+await phone.emitWithAck("join", "@me");
+const { position: seenUpTo } = await laptop.emitWithAck("join", "@me");
+laptop.close();
+
 const onPhone = next(phone, "notification");
-const onLaptop = next(laptop, "notification");
 const notification = { number: 1, title: "Your parcel is on its way", link: "/parcels/1", campaign: "spring" };
-await publish({ user: phone.subject }, "notification", notification);
-console.log("phone:", JSON.stringify(await onPhone));
-console.log("laptop:", JSON.stringify(await onLaptop));
+// With a key, trying again does not notify twice.
+for (let attempt = 0; attempt < 2; attempt += 1) {
+  await publish({ user: phone.subject, idempotencyKey: "parcel-1" }, "notification", notification);
+}
+console.log("phone:", show(await onPhone));
+
+laptop = await connect("Ann");
+const { recovered, messages } = await laptop.emitWithAck("join", { room: "@me", since: seenUpTo });
+console.log("laptop is back:", recovered, ...messages.map(show));
 
 const seen = next(laptop, "seen");
 await phone.emitWithAck("seen", { number: 1 });
@@ -29,7 +41,7 @@ const { position } = await publish({ room: "sale" }, "message", { text: "Half pr
 let behind = [];
 for (let seconds = 0; seconds < 3 || behind.includes(phone.subject); seconds += 1) {
   await new Promise((resolve) => setTimeout(resolve, 1000));
-  behind = await usersBehind("sale", position);
+  behind = await usersBehind({ room: "sale" }, position);
 }
 const names = new Map([[phone.subject, "Ann"], [bob.subject, "Bob"]]);
 console.log(`push: ${behind.map((subject) => names.get(subject))}`);

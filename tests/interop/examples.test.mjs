@@ -38,7 +38,7 @@ const OUTPUT = {
   ],
   notifications: [
     'phone: {"number":1,"title":"Your parcel is on its way","link":"/parcels/1"}',
-    'laptop: {"number":1,"title":"Your parcel is on its way","link":"/parcels/1"}',
+    'laptop is back: true {"number":1,"title":"Your parcel is on its way","link":"/parcels/1"}',
     "laptop: seen 1",
     "Bob: clients do not send this event",
     "push: Bob",
