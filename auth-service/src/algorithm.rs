@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A signature algorithm. A key has exactly one; what a token's header names is only compared with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Algorithm {
     /// HMAC with SHA-256: one secret signs and verifies.
     Hs256,

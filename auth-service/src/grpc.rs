@@ -14,6 +14,7 @@ use crate::deny_list::DenyList;
 use crate::identity::Identity;
 use crate::issue::{IssueTokenError, ParseTokenRequestError, TokenIssuer, TokenRequest};
 use crate::issuers::Issuers;
+use crate::outage::{Outage, VerifyError};
 use crate::refusal::Refusal;
 use crate::telemetry;
 
@@ -37,23 +38,28 @@ impl AuthService for Authenticator {
         let mut span = telemetry::authenticate_span(&self.tracer, parent);
         let token = SecretString::from(request.into_inner().token);
 
-        let verified = self
-            .issuers
-            .verify(token.expose_secret(), clock::unix_ms())
-            .and_then(|identity| self.deny_list.check(&identity).map(|()| identity));
-
-        telemetry::record_outcome(span.as_mut(), verified.as_ref().err().copied());
-        if let Err(refusal) = verified {
-            let trace_id = parent.filter(|parent| parent.is_sampled()).map(TraceParent::trace_id);
-            tracing::debug!(
-                outcome = refusal.label(),
-                trace.id = trace_id.map(tracing::field::display),
-                "token refused"
-            );
-        }
+        let verified = self.verify(token.expose_secret()).await;
+        let error = verified.as_ref().err().copied();
+        telemetry::record_outcome(span.as_mut(), error);
+        let trace_id = parent.filter(|parent| parent.is_sampled()).map(TraceParent::trace_id);
         let outcome = match verified {
             Ok(identity) => wire::authenticate_response::Outcome::Identity(identity.into()),
-            Err(refusal) => wire::authenticate_response::Outcome::Refusal(refusal.into()),
+            Err(VerifyError::Refused(refusal)) => {
+                tracing::debug!(
+                    outcome = refusal.label(),
+                    trace.id = trace_id.map(tracing::field::display),
+                    "token refused"
+                );
+                wire::authenticate_response::Outcome::Refusal(refusal.into())
+            }
+            Err(VerifyError::Undecided(outage)) => {
+                tracing::debug!(
+                    outage = outage.label(),
+                    trace.id = trace_id.map(tracing::field::display),
+                    "nothing decided about a token"
+                );
+                return Err(outage.into());
+            }
         };
         Ok(Response::new(wire::AuthenticateResponse { outcome: Some(outcome) }))
     }
@@ -73,6 +79,14 @@ impl AuthService for Authenticator {
             token: issued.token.expose_secret().to_owned(),
             expires_at_unix_ms: issued.expires_at_unix_ms,
         }))
+    }
+}
+
+impl Authenticator {
+    async fn verify(&self, token: &str) -> Result<Identity, VerifyError> {
+        let identity = self.issuers.verify(token, clock::unix_ms()).await?;
+        self.deny_list.check(&identity)?;
+        Ok(identity)
     }
 }
 
@@ -108,6 +122,12 @@ impl From<Refusal> for wire::Refusal {
             Refusal::Revoked => wire::RefusalReason::Revoked,
         };
         Self { reason: reason.into() }
+    }
+}
+
+impl From<Outage> for Status {
+    fn from(_: Outage) -> Self {
+        Self::unavailable("the token's issuer cannot be asked about it now")
     }
 }
 

@@ -11,10 +11,12 @@ use crate::refusal::Refusal;
 mod jwk;
 mod key_file;
 mod public_key;
+mod published;
 mod roca;
 
 pub use key_file::ReadKeyFileError;
 pub use public_key::RejectKeyError;
+pub(crate) use published::{ReadKeySetError, SkipReason};
 
 /// A key with the one algorithm it serves.
 #[derive(Debug)]
@@ -52,6 +54,8 @@ impl VerificationKey {
 #[derive(Debug)]
 pub(crate) struct KeySet {
     keys: Vec<VerificationKey>,
+    /// Those that tokens may have. Where keys are published, there may be no key of one at the moment.
+    algorithms: Vec<Algorithm>,
 }
 
 impl KeySet {
@@ -88,14 +92,18 @@ impl KeySet {
                 }
             }
         }
-        Ok(Self { keys })
+        let mut algorithms: Vec<_> = keys.iter().map(|key| key.algorithm).collect();
+        algorithms.dedup();
+        Ok(Self { keys, algorithms })
     }
 
-    /// Returns the names of the algorithms that have a key, in the order of the keys.
-    pub(crate) fn algorithms(&self) -> Vec<&'static str> {
-        let mut names: Vec<_> = self.keys.iter().map(|key| key.algorithm.name()).collect();
-        names.dedup();
-        names
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Returns the algorithms that tokens may have, in the order of the keys.
+    pub(crate) fn algorithms(&self) -> &[Algorithm] {
+        &self.algorithms
     }
 
     /// Finds the key of a token whose header names `algorithm` and perhaps a key.
@@ -104,11 +112,11 @@ impl KeySet {
         algorithm: Algorithm,
         key_id: Option<&str>,
     ) -> Result<&VerificationKey, Refusal> {
-        let mut of_algorithm = self.keys.iter().filter(|key| key.algorithm == algorithm).peekable();
-        if of_algorithm.peek().is_none() {
+        if !self.algorithms.contains(&algorithm) {
             return Err(Refusal::Algorithm);
         }
         let Some(key_id) = key_id else {
+            let mut of_algorithm = self.keys.iter().filter(|key| key.algorithm == algorithm);
             return match (of_algorithm.next(), of_algorithm.next()) {
                 (Some(only), None) => Ok(only),
                 (Some(_) | None, Some(_) | None) => Err(Refusal::UnknownKey),

@@ -18,11 +18,14 @@ mod config;
 mod deny_list;
 mod grpc;
 mod hs256_secret;
+mod https;
 mod identity;
 mod issue;
 mod issuers;
 mod json_object;
 mod key_set;
+mod outage;
+mod published_keys;
 mod refusal;
 mod revocation_grpc;
 mod rules;
@@ -35,6 +38,7 @@ mod verify;
 pub use config::{Config, ReadSecretError, SecretVariable};
 pub use deny_list::OpenDenyListError;
 pub use hs256_secret::WeakSecretError;
+pub use https::{ParseUrlError, TrustError};
 pub use issuers::{IssuerProblem, ReadIssuersError};
 pub use key_set::{LoadKeysError, ReadKeyFileError, RejectKeyError};
 pub use server::ServeError as RunError;
@@ -42,8 +46,9 @@ pub use server::ServeError as RunError;
 use deny_list::DenyList;
 use grpc::Authenticator;
 use issue::TokenIssuer;
-use issuers::{Issuer, Issuers};
+use issuers::{Issuer, Issuers, Verifier};
 use key_set::KeySet;
+use published_keys::KeyFetcher;
 use revocation_grpc::Revoker;
 
 const SERVICE: &str = "auth-service";
@@ -56,6 +61,7 @@ pub struct AuthService {
     ops: Option<OpsServer>,
     authenticator: Authenticator,
     revoker: Revoker,
+    fetchers: Vec<KeyFetcher>,
     serving: Condition,
 }
 
@@ -70,7 +76,7 @@ impl AuthService {
         tracer: Tracer,
         readiness: Readiness,
     ) -> Result<Self, BindError> {
-        let (issuers, token_issuer) = load_issuers(&config)?;
+        let (mut issuers, token_issuer) = load_issuers(&config)?;
         let deny_list = match config.revocations_file {
             None => DenyList::empty(),
             Some(path) => DenyList::open(path, clock::unix_ms())?,
@@ -88,8 +94,9 @@ impl AuthService {
         telemetry::record_revocation_count(deny_list.len());
         let names = issuers.iter().map(|issuer| issuer.rules.issuer.clone()).collect();
         let revoker = Revoker { deny_list: deny_list.clone(), issuers: names };
+        let fetchers = issuers.take_fetchers();
         let authenticator = Authenticator { issuers, deny_list, token_issuer, tracer };
-        Ok(Self { listener, address, ops, authenticator, revoker, serving })
+        Ok(Self { listener, address, ops, authenticator, revoker, fetchers, serving })
     }
 
     /// Returns the address that serves gRPC.
@@ -106,6 +113,9 @@ impl AuthService {
         let mut tasks = JoinSet::new();
         if let Some(ops) = self.ops {
             tasks.spawn(ops.run(shutdown.clone()));
+        }
+        for fetcher in self.fetchers {
+            tasks.spawn(fetcher.run(shutdown.clone()));
         }
         self.serving.set(true);
         let result = server::serve(self.listener, self.authenticator, self.revoker, shutdown).await;
@@ -156,18 +166,18 @@ fn load_issuers(config: &Config) -> Result<(Issuers, Option<TokenIssuer>), BindE
         Some(path) => Issuers::read(path)?,
         None => {
             let keys = KeySet::load(secret.as_ref(), &config.public_key_files)?;
-            Issuers::single(Issuer { keys, rules })
+            Issuers::single(Issuer { verifier: Verifier::Keys(keys), rules })
         }
     };
     Ok((issuers, token_issuer))
 }
 
 fn announce(issuers: &Issuers, issues_tokens: bool) {
-    for Issuer { keys, rules } in issuers.iter() {
+    for issuer in issuers.iter() {
         tracing::info!(
-            algorithms = ?keys.algorithms(),
-            issuer = rules.issuer,
-            audience = rules.audience,
+            algorithms = ?issuer.algorithms(),
+            issuer = issuer.rules.issuer,
+            audience = issuer.rules.audience,
             "verifying tokens"
         );
     }

@@ -44,6 +44,15 @@ pub(crate) fn unverified_issuer(token: &str) -> Result<String, Refusal> {
     }
 }
 
+/// Returns the algorithm and the key that a token names.
+pub(crate) fn named_key(
+    token: &str,
+    types: &TokenTypes,
+) -> Result<(Algorithm, Option<String>), Refusal> {
+    let header = Header::parse(CompactParts::split(token)?.header, types)?;
+    Ok((header.algorithm, header.key_id))
+}
+
 /// Returns what one of the keys has signed, whatever it is.
 fn signed_payload(token: &str, keys: &KeySet, types: &TokenTypes) -> Result<Vec<u8>, Refusal> {
     let parts = CompactParts::split(token)?;

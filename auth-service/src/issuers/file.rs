@@ -1,19 +1,19 @@
 //! Reads the file of issuers, and tells all that is wrong with it at once.
 
 use std::collections::HashSet;
-use std::error::Error;
-use std::fmt::{self, Write as _};
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Issuer, Issuers};
+use super::problem::{IssuerProblem, NamedProblem, ReadIssuersError};
+use super::remote::RemoteTable;
+use super::{Issuer, Issuers, Verifier};
 use crate::algorithm::Algorithm;
-use crate::config::{self, ReadSecretError};
-use crate::key_set::{KeySet, LoadKeysError};
+use crate::config;
+use crate::key_set::KeySet;
+use crate::published_keys::{KeyFetcher, PublishedKeys};
 use crate::rules::{ClaimNames, Rules, TokenTypes};
 
 #[derive(Deserialize)]
@@ -34,6 +34,12 @@ struct IssuerTable {
     hs256_secret_file: Option<PathBuf>,
     #[serde(default)]
     public_key_files: Vec<PathBuf>,
+    jwks_url: Option<String>,
+    jwks_refresh: Option<String>,
+    jwks_max_age: Option<String>,
+    ca_file: Option<PathBuf>,
+    #[serde(default)]
+    allow_http_on_loopback: bool,
     #[serde(default)]
     claims: ClaimNamesTable,
 }
@@ -54,7 +60,8 @@ impl Issuers {
             .map_err(|source| ReadIssuersError::Parse { path: path.to_owned(), source })?;
         let directory = path.parent().unwrap_or(Path::new(""));
 
-        let (mut issuers, mut problems, mut names) = (Vec::new(), Vec::new(), HashSet::new());
+        let (mut list, mut fetchers) = (Vec::new(), Vec::new());
+        let (mut problems, mut names) = (Vec::new(), HashSet::new());
         for (index, table) in table.issuer.into_iter().enumerate() {
             let name = table.name.clone();
             let mut report = |reason| {
@@ -63,25 +70,28 @@ impl Issuers {
             if !names.insert(name.clone()) {
                 report(IssuerProblem::Twice);
             }
-            issuers.extend(table.into_issuer(directory, &mut report));
+            if let Some((issuer, fetcher)) = table.into_issuer(directory, &mut report) {
+                list.push(issuer);
+                fetchers.extend(fetcher);
+            }
         }
         if !problems.is_empty() {
             return Err(ReadIssuersError::Issuers { path: path.to_owned(), problems });
         }
-        if issuers.is_empty() {
+        if list.is_empty() {
             return Err(ReadIssuersError::Empty { path: path.to_owned() });
         }
-        Ok(Self(issuers))
+        Ok(Self { list, fetchers })
     }
 }
 
 impl IssuerTable {
-    /// Makes the issuer, or none and a report at least.
+    /// Makes the issuer and who fetches its keys where it publishes them, or nothing and a report at least.
     fn into_issuer(
         self,
         directory: &Path,
         report: &mut impl FnMut(IssuerProblem),
-    ) -> Option<Issuer> {
+    ) -> Option<(Issuer, Option<KeyFetcher>)> {
         for (member, text) in [
             ("name", Some(&self.name)),
             ("audience", Some(&self.audience)),
@@ -100,18 +110,28 @@ impl IssuerTable {
                 None
             })
         });
-        let keys = read_keys(
-            self.hs256_secret_file.as_deref(),
-            &self.public_key_files,
-            directory,
-            report,
-        )?;
-        if let Some(name) = keys.algorithms().into_iter().find(|name| !algorithms.contains(name)) {
-            report(IssuerProblem::KeyOfOtherAlgorithm { name });
-        }
-        if let Some(name) = algorithms.into_iter().find(|name| !keys.algorithms().contains(name)) {
-            report(IssuerProblem::AlgorithmWithoutKey { name });
-        }
+        let remote = RemoteTable {
+            jwks_url: self.jwks_url,
+            jwks_refresh: self.jwks_refresh,
+            jwks_max_age: self.jwks_max_age,
+            ca_file: self.ca_file.map(|path| directory.join(path)),
+            allow_http_on_loopback: self.allow_http_on_loopback,
+        };
+        let has_key_files = self.hs256_secret_file.is_some() || !self.public_key_files.is_empty();
+        let (verifier, fetcher) = if remote.is_used() {
+            if has_key_files {
+                report(IssuerProblem::KeysTwice);
+            }
+            let (publication, client) = remote.into_publication(&self.name, algorithms, report)?;
+            let (keys, fetcher) = PublishedKeys::new(publication, client);
+            (Verifier::Published(keys), Some(fetcher))
+        } else {
+            remote.report_unused(report);
+            let (secret, files) = (self.hs256_secret_file.as_deref(), &self.public_key_files);
+            let keys = read_keys(secret, files, directory, report)?;
+            check_algorithms(&keys, &algorithms, report);
+            (Verifier::Keys(keys), None)
+        };
         let defaults = ClaimNames::default();
         let claims = ClaimNames {
             name: self.claims.name.unwrap_or(defaults.name),
@@ -124,7 +144,7 @@ impl IssuerTable {
             types: types?,
             claims,
         };
-        Some(Issuer { keys, rules })
+        Some((Issuer { verifier, rules }, fetcher))
     }
 }
 
@@ -135,18 +155,32 @@ fn parse_leeway(text: Option<&str>, report: &mut impl FnMut(IssuerProblem)) -> O
         .ok()
 }
 
-fn parse_algorithms(names: &[String], report: &mut impl FnMut(IssuerProblem)) -> Vec<&'static str> {
+fn parse_algorithms(names: &[String], report: &mut impl FnMut(IssuerProblem)) -> Vec<Algorithm> {
     if names.is_empty() {
         report(IssuerProblem::NoAlgorithm);
     }
     let mut known = Vec::new();
     for name in names {
         match Algorithm::from_name(name) {
-            Some(algorithm) => known.push(algorithm.name()),
+            Some(algorithm) => known.push(algorithm),
             None => report(IssuerProblem::UnknownAlgorithm { name: name.clone() }),
         }
     }
     known
+}
+
+fn check_algorithms(
+    keys: &KeySet,
+    algorithms: &[Algorithm],
+    report: &mut impl FnMut(IssuerProblem),
+) {
+    let of_keys = keys.algorithms();
+    if let Some(other) = of_keys.iter().find(|algorithm| !algorithms.contains(algorithm)) {
+        report(IssuerProblem::KeyOfOtherAlgorithm { name: other.name() });
+    }
+    if let Some(lacking) = algorithms.iter().find(|algorithm| !of_keys.contains(algorithm)) {
+        report(IssuerProblem::AlgorithmWithoutKey { name: lacking.name() });
+    }
 }
 
 fn read_keys(
@@ -169,74 +203,4 @@ fn read_keys(
         return None;
     }
     KeySet::load(secret.as_ref(), &paths).map_err(|error| report(IssuerProblem::Keys(error))).ok()
-}
-
-/// Why the file of issuers cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadIssuersError {
-    #[error("{} cannot be read", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("{} is not what a file of issuers must be", path.display())]
-    Parse { path: PathBuf, source: toml::de::Error },
-    #[error("{} names no issuer", path.display())]
-    Empty { path: PathBuf },
-    #[error("in {}:{}", path.display(), all_of(problems))]
-    Issuers { path: PathBuf, problems: Vec<NamedProblem> },
-}
-
-/// What is wrong, and with which issuer.
-#[derive(Debug)]
-pub struct NamedProblem {
-    number: usize,
-    name: String,
-    reason: IssuerProblem,
-}
-
-impl fmt::Display for NamedProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { number, name, reason } = self;
-        write!(f, "issuer {number} ({name:?}): {reason}")?;
-        let mut cause = reason.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    }
-}
-
-fn all_of(problems: &[NamedProblem]) -> String {
-    let mut text = String::new();
-    for problem in problems {
-        // Writing to a string does not fail.
-        let _ = write!(text, "\n  {problem}");
-    }
-    text
-}
-
-/// What is wrong with one issuer.
-#[derive(Debug, thiserror::Error)]
-pub enum IssuerProblem {
-    #[error("another one has this name")]
-    Twice,
-    #[error("`{member}` is empty")]
-    EmptyText { member: &'static str },
-    #[error("`types` must list media types as `typ` has them, or \"\" for tokens without one")]
-    Types,
-    #[error("`clock_leeway`: {error}")]
-    ClockLeeway { error: String },
-    #[error("`algorithms` is empty")]
-    NoAlgorithm,
-    #[error("`algorithms`: {name:?} is none of HS256, RS256, ES256 and EdDSA")]
-    UnknownAlgorithm { name: String },
-    #[error("it has a key of {name}, which `algorithms` does not list")]
-    KeyOfOtherAlgorithm { name: &'static str },
-    #[error("`algorithms` lists {name}, and there is no key of it")]
-    AlgorithmWithoutKey { name: &'static str },
-    #[error("it has neither `hs256_secret_file` nor `public_key_files`")]
-    NoKey,
-    #[error("`hs256_secret_file`")]
-    Secret(#[source] ReadSecretError),
-    #[error("the keys are refused")]
-    Keys(#[source] LoadKeysError),
 }

@@ -51,7 +51,12 @@ fn claims(issuer: &str, audience: &str) -> Value {
 }
 
 fn outcome(token: &str) -> Result<Identity, Refusal> {
-    read(TWO_ISSUERS).unwrap().verify(token, NOW_S * 1000)
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let issuers = read(TWO_ISSUERS).unwrap();
+    runtime.block_on(issuers.verify(token, NOW_S * 1000)).map_err(|error| match error {
+        VerifyError::Refused(refusal) => refusal,
+        VerifyError::Undecided(outage) => panic!("{outage:?}"),
+    })
 }
 
 fn of_id_example(claims: &Value) -> Result<Identity, Refusal> {
@@ -173,7 +178,7 @@ fn all_that_is_wrong_is_told_at_once() {
         r#"issuer 1 ("a"): `algorithms` lists RS256, and there is no key of it"#,
         r#"issuer 2 ("a"): another one has this name"#,
         r#"issuer 2 ("a"): `algorithms` is empty"#,
-        r#"issuer 2 ("a"): it has neither `hs256_secret_file` nor `public_key_files`"#,
+        r#"issuer 2 ("a"): it has none of `hs256_secret_file`, `public_key_files` and `jwks_url`"#,
         r#"issuer 3 (""): `name` is empty"#,
         r#"issuer 3 (""): `claims.session` is empty"#,
         r#"issuer 3 (""): `hs256_secret_file`: the secret in "#,
@@ -196,4 +201,78 @@ fn a_file_with_what_we_do_not_know_or_with_nobody_is_refused() {
     assert!(matches!(read("").unwrap_err(), ReadIssuersError::Empty { .. }));
     let missing = Issuers::read(std::path::Path::new("no-such-file")).unwrap_err();
     assert!(matches!(missing, ReadIssuersError::Read { .. }), "{missing:?}");
+}
+
+/// Returns what is wrong with an issuer that has `settings` beside the name, the audience and the algorithm.
+fn problems_with(algorithm: &str, settings: &str) -> Vec<String> {
+    let text = format!(
+        "[[issuer]]\nname = 'https://id.example'\naudience = 'chat'\nalgorithms = ['{algorithm}']\n{settings}"
+    );
+    match read(&text) {
+        Ok(_) => Vec::new(),
+        Err(error) => error
+            .to_string()
+            .lines()
+            .skip(1)
+            .map(|line| line.trim().replacen(r#"issuer 1 ("https://id.example"): "#, "", 1))
+            .collect(),
+    }
+}
+
+#[test]
+fn published_keys_are_at_a_url_that_may_be_asked() {
+    let plain = "jwks_url = 'http://127.0.0.1:1/keys'\nallow_http_on_loopback = true\n";
+
+    assert_eq!(problems_with("RS256", plain), [""; 0]);
+    for (settings, expected) in [
+        (
+            "jwks_url = 'http://127.0.0.1:1/keys'",
+            "`jwks_url`: it is not https (http is for 127.0.0.1 and [::1], with `allow_http_on_loopback`)",
+        ),
+        ("jwks_url = ''", "`jwks_url`: it is not a URL of at most 2048 bytes"),
+        (
+            "jwks_url = 'https://ada:canary@id.example/'",
+            "`jwks_url`: it has a user or a password in it",
+        ),
+        ("jwks_url = 'https://id.example/'\nca_file = 'secret'", "`ca_file`: "),
+        (
+            "jwks_refresh = '1m'\npublic_key_files = ['rsa.pem']",
+            "`jwks_refresh` is for issuers with a URL",
+        ),
+        (
+            "jwks_max_age = '1m'\npublic_key_files = ['rsa.pem']",
+            "`jwks_max_age` is for issuers with a URL",
+        ),
+        (
+            "ca_file = 'rsa.pem'\npublic_key_files = ['rsa.pem']",
+            "`ca_file` is for issuers with a URL",
+        ),
+        (
+            "allow_http_on_loopback = true\npublic_key_files = ['rsa.pem']",
+            "`allow_http_on_loopback` is for issuers with a URL",
+        ),
+    ] {
+        let problems = problems_with("RS256", settings);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with(expected), "{problems:?}");
+        assert!(!problems[0].contains("canary"), "{problems:?}");
+    }
+    for (settings, expected) in [
+        ("public_key_files = ['rsa.pem']", "it has keys in files and at a URL"),
+        ("jwks_refresh = '999ms'", "`jwks_refresh` must be a duration from 1s to 1h"),
+        ("jwks_refresh = '61m'", "`jwks_refresh` must be a duration from 1s to 1h"),
+        ("jwks_refresh = 'soon'", "`jwks_refresh` must be a duration from 1s to 1h"),
+        ("jwks_max_age = '25h'", "`jwks_max_age` must be a duration from 2s to 24h"),
+        (
+            "jwks_refresh = '301s'",
+            "`jwks_max_age` must be at least twice `jwks_refresh`, so that one fetch may fail",
+        ),
+    ] {
+        assert_eq!(problems_with("RS256", &format!("{plain}{settings}")), [expected]);
+    }
+    assert_eq!(problems_with("RS256", &format!("{plain}jwks_refresh = '300s'")), [""; 0]);
+    assert_eq!(
+        problems_with("HS256", plain),
+        ["`algorithms` lists HS256, whose keys are never published"],
+    );
 }

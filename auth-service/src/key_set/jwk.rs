@@ -68,6 +68,12 @@ pub(super) fn parse(text: &str) -> Result<Vec<VerificationKey>, ReadKeyFileError
         .collect()
 }
 
+/// Reads one key of a set.
+pub(super) fn parse_key(text: &str) -> Result<VerificationKey, RejectKeyError> {
+    let key: Jwk = serde_json::from_str(text).map_err(|_| RejectKeyError::Malformed)?;
+    key.into_verification_key()
+}
+
 impl Jwk {
     fn into_verification_key(self) -> Result<VerificationKey, RejectKeyError> {
         if PRIVATE_MEMBERS.iter().any(|member| self.other_members.contains_key(*member)) {

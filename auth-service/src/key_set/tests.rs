@@ -329,7 +329,7 @@ fn keys_load_from_files_and_errors_name_the_file() {
     let absent = folder.path().join("absent.pem");
 
     let keys = KeySet::load(Some(&secret()), std::slice::from_ref(&good)).unwrap();
-    assert_eq!(keys.algorithms(), ["HS256", "RS256"]);
+    assert_eq!(keys.algorithms(), [Algorithm::Hs256, Algorithm::Rs256]);
 
     for (path, expected) in [
         (bad, "it is neither PEM nor JSON"),

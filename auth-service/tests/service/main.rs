@@ -5,6 +5,8 @@ mod grpc;
 mod http;
 mod limits;
 mod process;
+mod provider;
+mod published_keys;
 mod revocation;
 mod running;
 mod span_collector;

@@ -1,0 +1,126 @@
+//! Reads where an issuer can be asked, and how often.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::problem::IssuerProblem;
+use crate::algorithm::Algorithm;
+use crate::https::{EndpointUrl, HttpsClient};
+use crate::published_keys::{KeySource, Publication};
+
+/// Bounds of a setting, each with its text.
+struct Bounds {
+    min: (Duration, &'static str),
+    max: (Duration, &'static str),
+}
+
+const REFRESH: Bounds =
+    Bounds { min: (Duration::from_secs(1), "1s"), max: (Duration::from_secs(3600), "1h") };
+const REFRESH_DEFAULT: Duration = Duration::from_secs(120);
+const AGE: Bounds =
+    Bounds { min: (Duration::from_secs(2), "2s"), max: (Duration::from_secs(86_400), "24h") };
+const AGE_MAX_DEFAULT: Duration = Duration::from_secs(600);
+
+/// What the file says about an issuer's servers, as it stands there.
+#[derive(Debug)]
+pub(super) struct RemoteTable {
+    pub(super) jwks_url: Option<String>,
+    pub(super) jwks_refresh: Option<String>,
+    pub(super) jwks_max_age: Option<String>,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) allow_http_on_loopback: bool,
+}
+
+impl RemoteTable {
+    pub(super) fn is_used(&self) -> bool {
+        self.jwks_url.is_some()
+    }
+
+    /// Reports settings that nothing would read.
+    pub(super) fn report_unused(&self, report: &mut impl FnMut(IssuerProblem)) {
+        for (member, is_set) in [
+            ("jwks_refresh", self.jwks_refresh.is_some()),
+            ("jwks_max_age", self.jwks_max_age.is_some()),
+            ("ca_file", self.ca_file.is_some()),
+            ("allow_http_on_loopback", self.allow_http_on_loopback),
+        ] {
+            if is_set {
+                report(IssuerProblem::WithoutUrl { member });
+            }
+        }
+    }
+
+    /// Returns what the issuer publishes and who can ask for it, or nothing and a report at least.
+    pub(super) fn into_publication(
+        self,
+        issuer: &str,
+        algorithms: Vec<Algorithm>,
+        report: &mut impl FnMut(IssuerProblem),
+    ) -> Option<(Publication, HttpsClient)> {
+        // Whoever reads the keys could sign with them.
+        if algorithms.contains(&Algorithm::Hs256) {
+            report(IssuerProblem::PublishedSecret);
+        }
+        let refresh = REFRESH.parse("jwks_refresh", self.jwks_refresh.as_deref(), report);
+        let age_max = AGE.parse("jwks_max_age", self.jwks_max_age.as_deref(), report);
+        let refresh = refresh.map(|refresh| refresh.unwrap_or(REFRESH_DEFAULT));
+        let age_max = age_max.map(|age_max| age_max.unwrap_or(AGE_MAX_DEFAULT));
+        if let (Some(refresh), Some(age_max)) = (refresh, age_max)
+            && age_max < 2 * refresh
+        {
+            report(IssuerProblem::MaxAge);
+        }
+        let url = self.parse_url("jwks_url", self.jwks_url.as_deref()?, report);
+        let client = self.client(url.as_ref()?, report);
+        let publication = Publication {
+            issuer: issuer.to_owned(),
+            source: KeySource::KeySet(url?),
+            algorithms,
+            refresh: refresh?,
+            age_max: age_max?,
+        };
+        Some((publication, client?))
+    }
+
+    fn parse_url(
+        &self,
+        member: &'static str,
+        text: &str,
+        report: &mut impl FnMut(IssuerProblem),
+    ) -> Option<EndpointUrl> {
+        EndpointUrl::parse(text, self.allow_http_on_loopback)
+            .map_err(|source| report(IssuerProblem::Url { member, source }))
+            .ok()
+    }
+
+    fn client(
+        &self,
+        url: &EndpointUrl,
+        report: &mut impl FnMut(IssuerProblem),
+    ) -> Option<HttpsClient> {
+        let client = match &self.ca_file {
+            Some(path) => HttpsClient::with_roots_of(path),
+            None if url.is_plain() => HttpsClient::without_roots(),
+            None => HttpsClient::with_system_roots(),
+        };
+        client.map_err(|error| report(IssuerProblem::Trust(error))).ok()
+    }
+}
+
+impl Bounds {
+    /// Returns the duration, if there is one; or nothing at all, and a report.
+    fn parse(
+        &self,
+        member: &'static str,
+        text: Option<&str>,
+        report: &mut impl FnMut(IssuerProblem),
+    ) -> Option<Option<Duration>> {
+        let Some(text) = text else { return Some(None) };
+        let duration = humantime::parse_duration(text).ok();
+        let within = duration.filter(|duration| (self.min.0..=self.max.0).contains(duration));
+        if within.is_none() {
+            report(IssuerProblem::Duration { member, min: self.min.1, max: self.max.1 });
+        }
+        within.map(Some)
+    }
+}
