@@ -20,7 +20,7 @@ mod document;
 mod fetcher;
 mod lookups;
 
-pub(crate) use document::KeySource;
+pub(crate) use document::{Discovery, KeySource};
 pub(crate) use fetcher::KeyFetcher;
 
 use lookups::{LOOKUP_INTERVAL, Lookup, Lookups};

@@ -74,6 +74,8 @@ pub enum ParseUrlError {
     Credentials,
     #[error("it has a fragment")]
     Fragment,
+    #[error("it has a query")]
+    Query,
 }
 
 #[cfg(test)]

@@ -35,6 +35,8 @@ struct IssuerTable {
     #[serde(default)]
     public_key_files: Vec<PathBuf>,
     jwks_url: Option<String>,
+    #[serde(default)]
+    discovery: bool,
     jwks_refresh: Option<String>,
     jwks_max_age: Option<String>,
     ca_file: Option<PathBuf>,
@@ -112,6 +114,7 @@ impl IssuerTable {
         });
         let remote = RemoteTable {
             jwks_url: self.jwks_url,
+            discovery: self.discovery,
             jwks_refresh: self.jwks_refresh,
             jwks_max_age: self.jwks_max_age,
             ca_file: self.ca_file.map(|path| directory.join(path)),

@@ -71,9 +71,9 @@ pub enum IssuerProblem {
     KeyOfOtherAlgorithm { name: &'static str },
     #[error("`algorithms` lists {name}, and there is no key of it")]
     AlgorithmWithoutKey { name: &'static str },
-    #[error("it has none of `hs256_secret_file`, `public_key_files` and `jwks_url`")]
+    #[error("it has none of `hs256_secret_file`, `public_key_files`, `jwks_url` and `discovery`")]
     NoKey,
-    #[error("it has keys in files and at a URL")]
+    #[error("its keys come from more than one of files, `jwks_url` and `discovery`")]
     KeysTwice,
     #[error("`algorithms` lists HS256, whose keys are never published")]
     PublishedSecret,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::problem::IssuerProblem;
 use crate::algorithm::Algorithm;
 use crate::https::{EndpointUrl, HttpsClient};
-use crate::published_keys::{KeySource, Publication};
+use crate::published_keys::{Discovery, KeySource, Publication};
 
 /// Bounds of a setting, each with its text.
 struct Bounds {
@@ -25,6 +25,7 @@ const AGE_MAX_DEFAULT: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub(super) struct RemoteTable {
     pub(super) jwks_url: Option<String>,
+    pub(super) discovery: bool,
     pub(super) jwks_refresh: Option<String>,
     pub(super) jwks_max_age: Option<String>,
     pub(super) ca_file: Option<PathBuf>,
@@ -33,7 +34,7 @@ pub(super) struct RemoteTable {
 
 impl RemoteTable {
     pub(super) fn is_used(&self) -> bool {
-        self.jwks_url.is_some()
+        self.jwks_url.is_some() || self.discovery
     }
 
     /// Reports settings that nothing would read.
@@ -70,11 +71,15 @@ impl RemoteTable {
         {
             report(IssuerProblem::MaxAge);
         }
-        let url = self.parse_url("jwks_url", self.jwks_url.as_deref()?, report);
-        let client = self.client(url.as_ref()?, report);
+        let source = self.source(issuer, report)?;
+        let url = match &source {
+            KeySource::KeySet(url) => url,
+            KeySource::Discovery(discovery) => discovery.url(),
+        };
+        let client = self.client(url, report);
         let publication = Publication {
             issuer: issuer.to_owned(),
-            source: KeySource::KeySet(url?),
+            source,
             algorithms,
             refresh: refresh?,
             age_max: age_max?,
@@ -82,15 +87,17 @@ impl RemoteTable {
         Some((publication, client?))
     }
 
-    fn parse_url(
-        &self,
-        member: &'static str,
-        text: &str,
-        report: &mut impl FnMut(IssuerProblem),
-    ) -> Option<EndpointUrl> {
-        EndpointUrl::parse(text, self.allow_http_on_loopback)
-            .map_err(|source| report(IssuerProblem::Url { member, source }))
-            .ok()
+    fn source(&self, issuer: &str, report: &mut impl FnMut(IssuerProblem)) -> Option<KeySource> {
+        let may_be_plain = self.allow_http_on_loopback;
+        let (member, source) = match &self.jwks_url {
+            Some(_) if self.discovery => {
+                report(IssuerProblem::KeysTwice);
+                return None;
+            }
+            Some(url) => ("jwks_url", EndpointUrl::parse(url, may_be_plain).map(KeySource::KeySet)),
+            None => ("name", Discovery::of(issuer, may_be_plain).map(KeySource::Discovery)),
+        };
+        source.map_err(|source| report(IssuerProblem::Url { member, source })).ok()
     }
 
     fn client(

@@ -178,7 +178,7 @@ fn all_that_is_wrong_is_told_at_once() {
         r#"issuer 1 ("a"): `algorithms` lists RS256, and there is no key of it"#,
         r#"issuer 2 ("a"): another one has this name"#,
         r#"issuer 2 ("a"): `algorithms` is empty"#,
-        r#"issuer 2 ("a"): it has none of `hs256_secret_file`, `public_key_files` and `jwks_url`"#,
+        r#"issuer 2 ("a"): it has none of `hs256_secret_file`, `public_key_files`, `jwks_url` and `discovery`"#,
         r#"issuer 3 (""): `name` is empty"#,
         r#"issuer 3 (""): `claims.session` is empty"#,
         r#"issuer 3 (""): `hs256_secret_file`: the secret in "#,
@@ -258,7 +258,14 @@ fn published_keys_are_at_a_url_that_may_be_asked() {
         assert!(!problems[0].contains("canary"), "{problems:?}");
     }
     for (settings, expected) in [
-        ("public_key_files = ['rsa.pem']", "it has keys in files and at a URL"),
+        (
+            "public_key_files = ['rsa.pem']",
+            "its keys come from more than one of files, `jwks_url` and `discovery`",
+        ),
+        (
+            "discovery = true",
+            "its keys come from more than one of files, `jwks_url` and `discovery`",
+        ),
         ("jwks_refresh = '999ms'", "`jwks_refresh` must be a duration from 1s to 1h"),
         ("jwks_refresh = '61m'", "`jwks_refresh` must be a duration from 1s to 1h"),
         ("jwks_refresh = 'soon'", "`jwks_refresh` must be a duration from 1s to 1h"),
@@ -275,4 +282,25 @@ fn published_keys_are_at_a_url_that_may_be_asked() {
         problems_with("HS256", plain),
         ["`algorithms` lists HS256, whose keys are never published"],
     );
+}
+
+#[test]
+fn discovery_needs_an_issuer_that_is_an_address() {
+    let problems = |name: &str, settings: &str| {
+        let text = format!(
+            "[[issuer]]\nname = '{name}'\naudience = 'chat'\nalgorithms = ['RS256']\ndiscovery = true\n{settings}"
+        );
+        read(&text).err().map(|error| error.to_string())
+    };
+
+    let plain = "allow_http_on_loopback = true";
+    assert_eq!(problems("http://127.0.0.1:1", plain), None);
+    for (name, expected) in [
+        ("sockeye", "`name`: it is not a URL"),
+        ("http://id.example", "`name`: it is not https"),
+        ("http://127.0.0.1:1/?tenant=a", "`name`: it has a query"),
+    ] {
+        let text = problems(name, plain).unwrap();
+        assert!(text.contains(expected), "{text}");
+    }
 }

@@ -22,6 +22,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 pub(crate) const KEYS_PATH: &str = "/keys";
+pub(crate) const DISCOVERY_PATH: &str = "/.well-known/openid-configuration";
 
 /// A key that the provider signs tokens with.
 #[derive(Clone)]
@@ -113,6 +114,12 @@ impl Provider {
     pub(crate) fn publish(&self, keys: &[&SigningKey]) {
         let keys: Vec<_> = keys.iter().map(|key| key.jwk()).collect();
         self.answer(KEYS_PATH, Answer::Json(json!({ "keys": keys })));
+    }
+
+    /// Says of itself that it is `issuer`, and that its keys are at `jwks_uri`.
+    pub(crate) fn describe(&self, issuer: &str, jwks_uri: &str) {
+        let document = json!({"issuer": issuer, "jwks_uri": jwks_uri});
+        self.answer(DISCOVERY_PATH, Answer::Json(document));
     }
 
     pub(crate) fn request_count(&self, path: &str) -> usize {
