@@ -156,7 +156,6 @@ impl<L: RoomLog> Worker<L> {
                 self.retained.confirm();
             }
             Err(LogFailed) => {
-                tracing::error!("the log has failed: nothing is published any more");
                 self.effects.discard();
                 self.retained.forget_unconfirmed();
             }

@@ -107,7 +107,9 @@ async fn a_full_disk_refuses_what_is_published_and_serves_what_was() {
     let expected: Vec<usize> = (0..acknowledged).collect();
     assert_eq!(history(&mut chat).await, expected);
     assert!(get(&operators, "/metrics").await.contains("sockeye_chat_store_failed 1"));
-    process.kill();
+    drop(chat);
+    let (_, log) = tokio::task::spawn_blocking(|| process.terminate()).await.unwrap();
+    assert_eq!(log.matches(r#""level":"ERROR""#).count(), 1, "{log}");
     let mut process = start(directory.path(), &[]);
     let mut chat = connect(&mut process).await;
     assert_eq!(history(&mut chat).await[..acknowledged], expected);

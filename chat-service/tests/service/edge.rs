@@ -12,7 +12,7 @@ use proto::{
 };
 use tokio::{sync::mpsc, time};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::{Status, Streaming, transport::Channel};
 
 use crate::{
     running::{DEADLINE, Running},
@@ -67,18 +67,27 @@ impl Edge {
 
     /// Opens a stream with this first frame.
     pub(crate) async fn open_stream(&mut self, service: &Running, first: EdgeFrame) {
+        self.open_stream_over(service.channel().await, first).await;
+    }
+
+    async fn open_stream_over(&mut self, channel: Channel, first: EdgeFrame) {
         let (sender, frames) = mpsc::channel(1024);
         sender.send(first).await.unwrap();
-        let mut client = EdgeLinkClient::new(service.channel().await)
-            .max_decoding_message_size(proto::MESSAGE_BYTES_MAX);
+        let mut client =
+            EdgeLinkClient::new(channel).max_decoding_message_size(proto::MESSAGE_BYTES_MAX);
         let stream = client.attach(ReceiverStream::new(frames)).await.unwrap().into_inner();
         self.stream = Some((sender, stream));
     }
 
     /// Attaches, and does what the contract says: resumes, or starts again from 1.
     pub(crate) async fn attach(&mut self, service: &Running) -> Welcome {
+        self.attach_over(service.channel().await).await
+    }
+
+    /// As [`attach`](Self::attach), to a service that is not inside the test.
+    pub(crate) async fn attach_over(&mut self, channel: Channel) -> Welcome {
         let hello = EdgeFrame { hello: Some(self.hello()), ..Default::default() };
-        self.open_stream(service, hello).await;
+        self.open_stream_over(channel, hello).await;
         let first = within_deadline(self.next_frame()).await.unwrap();
         let welcome = first.welcome.expect("the first frame is a welcome");
         assert!(first.instructions.is_empty() && first.seq == 0);

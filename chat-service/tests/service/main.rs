@@ -15,6 +15,7 @@ mod link;
 mod presence;
 mod process;
 mod publish;
+mod read_only;
 mod reentries;
 mod refill;
 mod repeats;
