@@ -2,6 +2,7 @@
 
 mod data;
 mod declaration;
+mod inboxes;
 mod instance;
 mod rate;
 mod schema;
@@ -14,20 +15,19 @@ use std::{
 
 use serde::Deserialize;
 
-use self::schema::Schema;
 pub(crate) use self::{
     data::{Address, Data, Sender},
     declaration::{RETAINED_COUNT_MAX, read_events},
     rate::{Allowances, Rate},
 };
-use crate::{retained::ValueKey, room_key::RoomKey, user::User};
+use self::{inboxes::Inboxes, schema::Schema};
+use crate::{retained::ValueKey, user::User};
 
 /// The events that one namespace declares.
 #[derive(Debug, Default)]
 pub(crate) struct DeclaredEvents {
     by_name: HashMap<Box<str>, Arc<DeclaredEvent>>,
-    /// Whose users have inboxes.
-    inbox_issuer: Option<Box<str>>,
+    pub(crate) inboxes: Inboxes,
 }
 
 /// One of them.
@@ -85,12 +85,9 @@ pub(crate) enum Retain {
 }
 
 impl DeclaredEvents {
-    pub(crate) fn new(
-        events: impl IntoIterator<Item = DeclaredEvent>,
-        inbox_issuer: Option<Box<str>>,
-    ) -> Self {
+    pub(crate) fn new(events: impl IntoIterator<Item = DeclaredEvent>, inboxes: Inboxes) -> Self {
         let by_name = events.into_iter().map(|event| (event.name.as_ref().into(), Arc::new(event)));
-        Self { by_name: by_name.collect(), inbox_issuer }
+        Self { by_name: by_name.collect(), inboxes }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<DeclaredEvent>> {
@@ -105,17 +102,6 @@ impl DeclaredEvents {
     /// Whether the latest value of any of them is in rooms' logs.
     pub(crate) fn retain_logged(&self) -> bool {
         self.iter().any(|event| event.retain.is_some() && event.is_logged)
-    }
-
-    /// Whether users have inboxes.
-    pub(crate) fn have_inboxes(&self) -> bool {
-        self.inbox_issuer.is_some()
-    }
-
-    /// The inbox of a user in this namespace, if it has one. The same subject of another issuer is another user.
-    pub(crate) fn inbox_of(&self, namespace: &str, user: &User) -> Option<RoomKey> {
-        let is_ours = self.inbox_issuer.as_deref() == Some(user.issuer());
-        is_ours.then(|| RoomKey::inbox(namespace, user.subject()).ok())?
     }
 
     pub(crate) fn is_empty(&self) -> bool {

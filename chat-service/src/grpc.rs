@@ -142,7 +142,7 @@ impl ChatGrpc {
     /// Refuses a question about an inbox where nobody has one.
     fn check_inbox(&self, room: &RoomKey) -> Result<(), Status> {
         let events = self.namespaces.events(room.namespace());
-        if room.is_inbox() && !events.is_some_and(|events| events.have_inboxes()) {
+        if room.is_inbox() && !events.is_some_and(|events| events.inboxes.are_kept()) {
             return Err(Status::failed_precondition("the namespace does not say inbox_issuer"));
         }
         Ok(())

@@ -69,7 +69,7 @@ impl Socket {
 
     /// Its user's inbox, if it has one.
     pub(crate) fn inbox(&self) -> Option<RoomKey> {
-        self.events.as_ref()?.inbox_of(&self.namespace, &self.user)
+        self.events.as_ref()?.inboxes.of(&self.namespace, &self.user)
     }
 
     /// Whether a room is not the inbox of another user.

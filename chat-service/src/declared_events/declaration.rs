@@ -18,7 +18,7 @@ use toml::{
 };
 
 use super::{
-    Audience, DeclaredEvent, DeclaredEvents, From, Rate, Retain,
+    Audience, DeclaredEvent, DeclaredEvents, From, Inboxes, Rate, Retain,
     schema::{Schema, SchemaError},
 };
 use crate::{
@@ -79,21 +79,21 @@ pub(crate) fn read_events(
     namespace: &mut Fields<'_>,
     next_number: &mut usize,
 ) -> DeclaredEvents {
-    let inbox_issuer = namespace.read::<String>(file, "inbox_issuer");
+    let inboxes = Inboxes::read(file, namespace);
+    let tables = namespace.tables(file, "event");
+    let count = tables.len();
     let mut events = Vec::new();
-    for (name, fields) in namespace.tables(file, "event") {
+    for (name, fields) in tables {
         check_name(file, &name);
         let number = *next_number;
         *next_number += 1;
         let name = (name.get_ref().as_str(), number);
-        events.extend(read_event(file, name, fields, inbox_issuer.is_some()));
+        events.extend(read_event(file, name, fields, &inboxes));
     }
-    if let Some(issuer) = &inbox_issuer
-        && !events.iter().any(DeclaredEvent::goes_to_inbox)
-    {
-        file.add(&issuer.span(), "inbox_issuer means nothing without a logged event for a user");
+    if events.len() == count {
+        inboxes.check_use(file, &events);
     }
-    DeclaredEvents::new(events, inbox_issuer.map(|issuer| issuer.into_inner().into()))
+    DeclaredEvents::new(events, inboxes)
 }
 
 fn check_name(file: &mut TomlFile<'_>, name: &Spanned<String>) {
@@ -119,7 +119,7 @@ fn read_event(
     file: &mut TomlFile<'_>,
     (name, number): (&str, usize),
     mut fields: Fields<'_>,
-    has_inboxes: bool,
+    inboxes: &Inboxes,
 ) -> Option<DeclaredEvent> {
     let begin = fields.span().clone();
     let schema = read_schema(file, &mut fields);
@@ -137,7 +137,7 @@ fn read_event(
 
     let (schema, audience) = (schema?, *audience?.get_ref());
     let from = from.map_or(audience.default_from(), Spanned::into_inner);
-    let terms = Terms { begin, audience, from, has_inboxes, schema: &schema };
+    let terms = Terms { begin, audience, from, inboxes, schema: &schema };
     let public = terms.public(file, public);
     let is_logged = terms.logged(file, logged);
     Some(DeclaredEvent {
@@ -169,7 +169,7 @@ struct Terms<'a> {
     begin: Range<usize>,
     audience: Audience,
     from: From,
-    has_inboxes: bool,
+    inboxes: &'a Inboxes,
     schema: &'a Schema,
 }
 
@@ -206,11 +206,7 @@ impl Terms<'_> {
         let Some(logged) = logged.filter(|logged| *logged.get_ref()) else { return false };
         match self.audience {
             Audience::Room => {}
-            Audience::User if self.has_inboxes => {}
-            Audience::User => file.add(
-                &logged.span(),
-                "logged needs the namespace to say inbox_issuer: whose users have an inbox",
-            ),
+            Audience::User => self.inboxes.check_kept(file, &logged.span()),
             Audience::Sender | Audience::Everyone => {
                 file.add(&logged.span(), "logged is for what goes to a room or to a user");
             }

@@ -1,5 +1,7 @@
 //! What is kept for a user until its devices are there.
 
+mod returns;
+
 use std::io::Write;
 
 use proto::{
@@ -13,7 +15,7 @@ use tempfile::NamedTempFile;
 use tonic::{Code, Status};
 
 use crate::{
-    edge::{Edge, all_announced, closed, event, opened, repeated},
+    edge::{Edge, closed, opened},
     running::Running,
 };
 
@@ -48,6 +50,7 @@ schema = { properties = { n = { type = "integer" } } }
 [namespace."/other"]
 inbox_issuer = "test"
 durability = "memory"
+history_count = 1
 
 [namespace."/other".event.note]
 audience = "user"
@@ -56,14 +59,14 @@ schema = { properties = { n = { type = "integer" } } }
 "#;
 
 /// A service whose users have inboxes, and the file that says so.
-async fn start(flags: &[&str]) -> (Running, NamedTempFile) {
+pub(super) async fn start(flags: &[&str]) -> (Running, NamedTempFile) {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(EVENTS.as_bytes()).unwrap();
     let namespaces = format!("--chat-namespaces-file={}", file.path().display());
     (Running::start_with(&[&[namespaces.as_str()], flags].concat()).await, file)
 }
 
-fn note(user: &str, n: usize) -> PublishRequest {
+pub(super) fn note(user: &str, n: usize) -> PublishRequest {
     PublishRequest {
         target: Some(Target::User(format!("sub-{user}"))),
         event: "note".to_owned(),
@@ -72,16 +75,19 @@ fn note(user: &str, n: usize) -> PublishRequest {
     }
 }
 
-async fn publish(service: &Running, request: PublishRequest) -> Result<PublishResponse, Status> {
+pub(super) async fn publish(
+    service: &Running,
+    request: PublishRequest,
+) -> Result<PublishResponse, Status> {
     service.chat().await.publish(request).await.map(tonic::Response::into_inner)
 }
 
-async fn notify(service: &Running, user: &str, n: usize) -> String {
+pub(super) async fn notify(service: &Running, user: &str, n: usize) -> String {
     publish(service, note(user, n)).await.unwrap().position
 }
 
 /// The numbers in the inbox of a user.
-async fn inbox(service: &Running, user: &str) -> Vec<u64> {
+pub(super) async fn inbox(service: &Running, user: &str) -> Vec<u64> {
     let request = HistoryRequest { inbox_of: format!("sub-{user}"), ..Default::default() };
     let page = service.chat().await.history(request).await.unwrap().into_inner();
     let numbers = page.entries.iter().map(|entry| {
@@ -196,33 +202,6 @@ async fn nobody_reads_or_enters_the_inbox_of_another() {
 }
 
 #[tokio::test]
-async fn the_same_subject_of_another_issuer_has_no_inbox() {
-    let (service, _file) = start(&[]).await;
-    let mut edge = service.edge("one").await;
-    let mut stranger = opened(1, "/chat", "ann", None);
-    let mut announced = opened(2, "/chat", "ann", Some(&[("@sub-ann", ""), ("lobby", "")]));
-    for event in [&mut stranger, &mut announced] {
-        let Some(Kind::Opened(opened)) = &mut event.kind else { panic!("{event:?}") };
-        opened.identity.as_mut().unwrap().issuer = "elsewhere".to_owned();
-    }
-
-    edge.send(vec![announced, all_announced(), stranger]).await;
-    edge.expect(&["leave [2] @sub-ann", "accept 1"]).await;
-    edge.ask(1, 1, "join", r#"["@me"]"#).await;
-    assert!(edge.next().await.contains("room: the user has no inbox here"));
-
-    notify(&service, "ann", 1).await;
-    edge.ask(2, 2, "presence", r#"["lobby"]"#).await;
-    loop {
-        let line = edge.next().await;
-        assert!(!line.contains("note"), "{line}");
-        if line.starts_with("ack 2/2 ") {
-            return;
-        }
-    }
-}
-
-#[tokio::test]
 async fn services_name_users_and_no_inbox() {
     let (service, _file) = start(&[]).await;
     let mut chat = service.chat().await;
@@ -324,53 +303,6 @@ async fn what_clients_may_send_is_kept_and_answers_nothing_about_the_other() {
         r#"ack 1/1 [{"messages":[{"room":"@me","id":"m1","event":"mail","user":{"id":"bob"},"n":1,"at":T,"position":"P1"},{"room":"@me","id":"m1","event":"mail","user":{"id":"carol"},"n":3,"at":T,"position":"P0"}],"more":false}]"#,
     ])
     .await;
-}
-
-#[tokio::test]
-async fn what_may_be_in_an_inbox_that_is_gone_is_not_kept_again() {
-    let (service, _file) = start(&[]).await;
-    let mut bob = Edge::new("one");
-    bob.backend_id = "an earlier life".to_owned();
-    bob.attach(&service).await;
-    let mail = event(1, Some(1), "mail", r#"[{"user":"sub-ann","id":"m1","n":1}]"#);
-
-    bob.send(vec![opened(1, "/chat", "bob", Some(&[])), all_announced(), repeated(mail)]).await;
-
-    assert!(bob.next().await.starts_with(r#"ack 1/1 [{"error":{"code":"unavailable""#));
-    assert_eq!(inbox(&service, "ann").await, [0; 0]);
-}
-
-#[tokio::test]
-async fn the_devices_of_an_edge_go_on_after_a_restart() {
-    let directory = tempfile::tempdir().unwrap();
-    let directory = format!("--chat-data-dir={}", directory.path().display());
-    let flags = [directory.as_str(), "--chat-durability=disk"];
-    let (service, _file) = start(&flags).await;
-    let first = publish(&service, note("ann", 1)).await.unwrap();
-    assert_eq!(first.durability, "disk");
-    notify(&service, "ann", 2).await;
-    let elsewhere = PublishRequest { namespace: "/other".to_owned(), ..note("ann", 7) };
-    assert_eq!(publish(&service, elsewhere).await.unwrap().durability, "memory");
-    service.stop().await;
-
-    let (service, _file) = start(&flags).await;
-    let mut ann = service.edge("one").await;
-    let rooms: &[(&str, &str)] = &[("@sub-ann", &first.position), ("@sub-bob", "")];
-    ann.send(vec![opened(1, "/chat", "ann", Some(rooms)), all_announced()]).await;
-
-    ann.expect(&[
-        "leave [1] @sub-bob",
-        r#"emit to room @sub-ann: note [{"room":"@me","id":"P0","event":"note","n":2,"at":T,"position":"P0"}] at @sub-ann P0"#,
-    ])
-    .await;
-    assert_eq!(inbox(&service, "ann").await, [1, 2]);
-    let of_other = HistoryRequest {
-        namespace: "/other".to_owned(),
-        inbox_of: "sub-ann".to_owned(),
-        ..Default::default()
-    };
-    let page = service.chat().await.history(of_other).await.unwrap().into_inner();
-    assert_eq!(page.entries, [], "it was in memory, and another inbox");
 }
 
 #[tokio::test]

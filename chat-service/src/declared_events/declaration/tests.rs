@@ -153,13 +153,15 @@ fn what_is_kept_for_a_user_says_whose_users_they_are() {
     let (events, wrong) = read_at(Path::new("ns.toml"), &kept);
     let user = |issuer| User::parse("ann", issuer, b"{}").unwrap();
 
-    assert_eq!((wrong, events.have_inboxes()), (vec![], true));
+    assert_eq!((wrong, events.inboxes.are_kept()), (vec![], true));
     assert!(events.get("note").unwrap().goes_to_inbox());
-    assert_eq!(events.inbox_of("/a", &user("idp")), RoomKey::inbox("/a", "ann").ok());
-    assert_eq!(events.inbox_of("/a", &user("another")), None);
+    assert_eq!(events.inboxes.of("/a", &user("idp")), RoomKey::inbox("/a", "ann").ok());
+    assert_eq!(events.inboxes.of("/a", &user("another")), None);
     for (text, problem) in [
         (format!("inbox_issuer = 'idp'\n{note}"), "1: inbox_issuer means nothing without"),
         (format!("inbox_issuer = 7\n{note}"), "1: inbox_issuer: invalid type"),
+        (kept.replace("'idp'", "''"), "1: inbox_issuer must not be empty"),
+        (kept.replace("schema = {}", ""), "2: either schema or schema_file is needed"),
         (format!("{note}\nlogged = true"), "4: logged needs the namespace to say inbox_issuer"),
         (
             format!("{}\nlogged = true", note.replace("'user'", "'sender'")),
