@@ -9,8 +9,9 @@ import { after, afterEach, before, describe, test } from "node:test";
 import { credentials, loadPackageDefinition } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 
-import { ask, connected, next, plainWebSocket } from "./clients.mjs";
-import { eventually, startThreeProcesses } from "./system.mjs";
+import { startBalancer } from "./balancer.mjs";
+import { ask, connected, next, owner, plainWebSocket } from "./clients.mjs";
+import { eventually, startThreeProcesses, startTwoEdges } from "./system.mjs";
 
 const CONTRACTS = path.join(import.meta.dirname, "../../proto");
 const EVENTS = `
@@ -38,11 +39,12 @@ describe("what is kept for a user reaches", () => {
     for (const end of cleanUp.splice(0).reverse()) await end();
   });
 
-  const start = async ({ edge = [] } = {}) => {
+  const start = async ({ startSystem = startThreeProcesses, recovers = false } = {}) => {
     const data = mkdtempSync(path.join(folder, "data-"));
     const onDisk = [`--chat-data-dir=${data}`, "--chat-durability=disk"];
     const chat = [`--chat-namespaces-file=${path.join(folder, "chat.toml")}`, ...onDisk];
-    const system = await startThreeProcesses({ edge, chat });
+    const edge = recovers ? [`--edge-namespaces-file=${path.join(folder, "edge.toml")}`] : [];
+    const system = await startSystem({ edge, chat });
     cleanUp.push(() => system.stop());
 
     const definition = loadSync("sockeye/chat/v1/chat.proto", { includeDirs: [CONTRACTS], arrays: true });
@@ -142,7 +144,7 @@ describe("what is kept for a user reaches", () => {
   });
 
   test("a device that recovers its connection, without asking", async () => {
-    const { system, notify } = await start({ edge: [`--edge-namespaces-file=${path.join(folder, "edge.toml")}`] });
+    const { system, notify } = await start({ recovers: true });
     const phone = await device(system, "alice", { reconnection: false });
     await notify("alice", 1);
     await eventually("the phone has it", () => phone.notes.length === 1);
@@ -161,5 +163,27 @@ describe("what is kept for a user reaches", () => {
 
     await eventually("the phone has all", () => phone.notes.length === 4);
     assert.deepEqual([phone.socket.recovered, phone.notes], [true, [1, 2, 3, 4]]);
+  });
+
+  test("a device whose edge is killed, at another one", async () => {
+    const { system, notify } = await start({ startSystem: startTwoEdges, recovers: true });
+    const balancer = await startBalancer(system.edges.map(({ address }) => address));
+    cleanUp.push(() => balancer.stop());
+    const phone = await device(balancer, "alice");
+    const there = owner(phone.socket);
+    const laptop = await device(system.edges[1 - there], "alice");
+    await notify("alice", 1);
+    await eventually("the phone has it", () => phone.notes.length === 1);
+
+    const back = next(phone.socket, "connect");
+    await system.edges[there].service.stop("SIGKILL");
+    await notify("alice", 2);
+    await back;
+    await notify("alice", 3);
+
+    await eventually("the phone has all", () => phone.notes.length === 3);
+    await eventually("the laptop has all", () => laptop.notes.length === 3);
+    assert.equal(phone.socket.recovered, true);
+    assert.deepEqual([phone.notes, laptop.notes], [[1, 2, 3], [1, 2, 3]]);
   });
 });

@@ -157,6 +157,7 @@ export async function startTwoEdges({ edge: flags = [], chat: chatFlags = [] } =
   const behind = [chat, auth];
   for (const edge of edges) await edge.ready();
   return {
+    chat,
     edges,
     stop: async () => {
       for (const edge of edges) await edge.stop();
