@@ -19,7 +19,16 @@ pub(crate) fn strict_validation(
     rules: &Rules,
     now_unix_ms: u64,
 ) -> Result<Identity, Refusal> {
-    let mut claims = parse_json_object(payload).map_err(|_| Refusal::Malformed)?;
+    let claims = parse_json_object(payload).map_err(|_| Refusal::Malformed)?;
+    validate_claims(claims, rules, now_unix_ms)
+}
+
+/// Checks claims as [`strict_validation`] does, wherever they come from.
+pub(crate) fn validate_claims(
+    mut claims: Map<String, Value>,
+    rules: &Rules,
+    now_unix_ms: u64,
+) -> Result<Identity, Refusal> {
     let expires_at_unix_ms =
         claims.get("exp").and_then(numeric_date_ms).ok_or(Refusal::MissingClaim)?;
     let issuer = take_text(&mut claims, "iss").ok_or(Refusal::MissingClaim)?;
@@ -37,6 +46,9 @@ pub(crate) fn strict_validation(
     }
     if !audience.contains(&rules.audience.as_str()) {
         return Err(Refusal::Audience);
+    }
+    if !has_scopes(claims.get("scope"), &rules.scopes)? {
+        return Err(Refusal::Scope);
     }
     let leeway_ms = rules.clock_leeway_ms();
     if expires_at_unix_ms.saturating_add(leeway_ms) <= now_unix_ms {
@@ -82,6 +94,16 @@ fn audiences(value: &Value) -> Option<Vec<&str>> {
         Some(list) => list.iter().map(Value::as_str).collect(),
         None => Some(vec![value.as_str()?]),
     }
+}
+
+/// Whether `scope`, a text of names with blanks between them (RFC 8693, section 4.2), has all that are needed.
+fn has_scopes(value: Option<&Value>, needed: &[String]) -> Result<bool, Refusal> {
+    if needed.is_empty() {
+        return Ok(true);
+    }
+    let Some(value) = value else { return Ok(false) };
+    let granted = value.as_str().ok_or(Refusal::Malformed)?;
+    Ok(needed.iter().all(|scope| granted.split(' ').any(|name| name == scope)))
 }
 
 fn display_name(value: Option<&Value>) -> Result<Option<String>, Refusal> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
+use secrecy::{ExposeSecret, SecretSlice};
 
 use crate::hs256_secret::{Hs256Secret, WeakSecretError};
 use crate::rules::{ClaimNames, Rules, TokenTypes};
@@ -147,6 +148,7 @@ impl Config {
             audience: self.audience.clone(),
             clock_leeway: self.clock_leeway,
             types: TokenTypes::default(),
+            scopes: Vec::new(),
             claims: ClaimNames::default(),
         }
     }
@@ -177,12 +179,17 @@ impl Config {
 
 /// Reads an HS256 secret. A line end after it does not count.
 pub(crate) fn read_secret_file(path: &Path) -> Result<Hs256Secret, ReadSecretError> {
-    let read = |source| ReadSecretError::Read { path: path.to_owned(), source };
     let weak = |source| ReadSecretError::File { path: path.to_owned(), source };
+    Hs256Secret::from_bytes(read_secret_bytes(path)?.expose_secret()).map_err(weak)
+}
+
+/// Reads a secret of any length. A line end after it does not count.
+pub(crate) fn read_secret_bytes(path: &Path) -> Result<SecretSlice<u8>, ReadSecretError> {
+    let read = |source| ReadSecretError::Read { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(read)?;
     file.take(SECRET_FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(read)?;
-    Hs256Secret::from_bytes(without_line_end(&bytes)).map_err(weak)
+    Ok(SecretSlice::from(without_line_end(&bytes).to_vec()))
 }
 
 fn without_line_end(bytes: &[u8]) -> &[u8] {

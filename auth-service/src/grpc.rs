@@ -120,6 +120,8 @@ impl From<Refusal> for wire::Refusal {
             Refusal::Audience => wire::RefusalReason::Audience,
             Refusal::MissingClaim => wire::RefusalReason::MissingClaim,
             Refusal::Revoked => wire::RefusalReason::Revoked,
+            Refusal::Inactive => wire::RefusalReason::Inactive,
+            Refusal::Scope => wire::RefusalReason::Scope,
         };
         Self { reason: reason.into() }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -83,13 +83,27 @@ impl HttpsClient {
         self.fetch(request, url).await
     }
 
+    pub(crate) async fn post_form(
+        &self,
+        url: &EndpointUrl,
+        form: String,
+        authorization: &HeaderValue,
+    ) -> Result<Bytes, FetchError> {
+        let mut request = Request::new(Full::from(form));
+        *request.method_mut() = Method::POST;
+        let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+        request.headers_mut().insert(header::CONTENT_TYPE, form_type);
+        request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
+        self.fetch(request, url).await
+    }
+
     async fn fetch(
         &self,
         mut request: Request<Full<Bytes>>,
         url: &EndpointUrl,
     ) -> Result<Bytes, FetchError> {
         *request.uri_mut() = url.uri().clone();
-        let accept = header::HeaderValue::from_static("application/json");
+        let accept = HeaderValue::from_static("application/json");
         request.headers_mut().insert(header::ACCEPT, accept);
         time::timeout(FETCH_TIMEOUT, self.answer(request)).await.map_err(|_| FetchError::Timeout)?
     }

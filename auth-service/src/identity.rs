@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 /// Who a verified token speaks for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) subject: String,
     pub(crate) issuer: String,
@@ -16,7 +16,7 @@ pub(crate) struct Identity {
 }
 
 /// What of a token a revocation may name, beside its issuer and subject.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct TokenMarks {
     /// The token's `jti`.
     pub(crate) token_id: Option<String>,

@@ -136,6 +136,7 @@ mod tests {
             audience: "sockeye".to_owned(),
             clock_leeway: Duration::ZERO,
             types: TokenTypes::default(),
+            scopes: Vec::new(),
             claims: ClaimNames::default(),
         }
     }

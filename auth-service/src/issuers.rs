@@ -2,6 +2,7 @@
 
 use crate::algorithm::Algorithm;
 use crate::identity::Identity;
+use crate::introspection::Introspection;
 use crate::key_set::KeySet;
 use crate::outage::VerifyError;
 use crate::published_keys::{KeyFetcher, PublishedKeys};
@@ -29,6 +30,8 @@ pub(crate) enum Verifier {
     Keys(KeySet),
     /// Keys that the issuer publishes.
     Published(PublishedKeys),
+    /// The issuer itself, who is asked.
+    Introspection(Box<Introspection>),
 }
 
 impl Issuer {
@@ -36,6 +39,7 @@ impl Issuer {
         match &self.verifier {
             Verifier::Keys(keys) => Ok(verify(token, keys, &self.rules, now_unix_ms)?),
             Verifier::Published(keys) => keys.verify(token, &self.rules, now_unix_ms).await,
+            Verifier::Introspection(issuer) => issuer.verify(token, &self.rules, now_unix_ms).await,
         }
     }
 
@@ -44,6 +48,7 @@ impl Issuer {
         let algorithms = match &self.verifier {
             Verifier::Keys(keys) => keys.algorithms(),
             Verifier::Published(keys) => keys.algorithms(),
+            Verifier::Introspection(_) => &[],
         };
         algorithms.iter().copied().map(Algorithm::name).collect()
     }
@@ -79,14 +84,23 @@ impl Issuers {
         token: &str,
         now_unix_ms: u64,
     ) -> Result<Identity, VerifyError> {
-        let issuer = match &self.list[..] {
-            [only] => only,
-            several => {
-                let name = unverified_issuer(token)?;
-                several.iter().find(|issuer| issuer.rules.issuer == name).ok_or(Refusal::Issuer)?
+        self.issuer_of(token)?.verify(token, now_unix_ms).await
+    }
+
+    /// Finds whom to hold a token against. One that names nobody can only be of the one issuer that is asked about its tokens; to
+    /// nobody else's server is a token ever shown.
+    fn issuer_of(&self, token: &str) -> Result<&Issuer, Refusal> {
+        let asked =
+            self.list.iter().find(|issuer| matches!(issuer.verifier, Verifier::Introspection(_)));
+        if let ([only], None) = (&self.list[..], asked) {
+            return Ok(only);
+        }
+        match unverified_issuer(token) {
+            Ok(name) => {
+                self.list.iter().find(|issuer| issuer.rules.issuer == name).ok_or(Refusal::Issuer)
             }
-        };
-        issuer.verify(token, now_unix_ms).await
+            Err(refusal) => asked.ok_or(refusal),
+        }
     }
 }
 

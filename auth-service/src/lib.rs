@@ -20,6 +20,7 @@ mod grpc;
 mod hs256_secret;
 mod https;
 mod identity;
+mod introspection;
 mod issue;
 mod issuers;
 mod json_object;

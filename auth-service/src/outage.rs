@@ -1,6 +1,11 @@
 //! Lists every reason to decide nothing about a token.
 
+use std::time::Duration;
+
 use crate::refusal::Refusal;
+
+/// How long a token waits for its issuer. Less than callers wait for the answer.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Why nothing was decided. The same token may do later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +18,8 @@ pub(crate) enum Outage {
     FetchUnderWay,
     /// The token names a key that is not there, and the issuer was asked too recently to be asked for it now.
     LookupNotDue,
+    /// The issuer does not say whether the token is good.
+    Introspection,
     /// Too many tokens wait for the issuer.
     TooManyWaiting,
 }
@@ -25,6 +32,7 @@ impl Outage {
             Self::KeysTooOld => "keys_too_old",
             Self::FetchUnderWay => "fetch_under_way",
             Self::LookupNotDue => "lookup_not_due",
+            Self::Introspection => "introspection",
             Self::TooManyWaiting => "too_many_waiting",
         }
     }

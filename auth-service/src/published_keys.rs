@@ -11,7 +11,7 @@ use crate::algorithm::Algorithm;
 use crate::https::HttpsClient;
 use crate::identity::Identity;
 use crate::key_set::KeySet;
-use crate::outage::{Outage, VerifyError};
+use crate::outage::{Outage, PATIENCE, VerifyError};
 use crate::refusal::Refusal;
 use crate::rules::Rules;
 use crate::verify::{named_key, verify};
@@ -24,9 +24,6 @@ pub(crate) use document::{Discovery, KeySource};
 pub(crate) use fetcher::KeyFetcher;
 
 use lookups::{LOOKUP_INTERVAL, Lookup, Lookups};
-
-/// How long a token waits for keys. Less than callers wait for the answer.
-const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Most tokens of one issuer that wait at once. Those beyond are answered at once, so that no other issuer's wait for them.
 const WAITING_COUNT_MAX: usize = 64;

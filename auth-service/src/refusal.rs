@@ -13,10 +13,12 @@ pub(crate) enum Refusal {
     Audience,
     MissingClaim,
     Revoked,
+    Inactive,
+    Scope,
 }
 
 impl Refusal {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Malformed,
         Self::Algorithm,
         Self::UnknownKey,
@@ -27,6 +29,8 @@ impl Refusal {
         Self::Audience,
         Self::MissingClaim,
         Self::Revoked,
+        Self::Inactive,
+        Self::Scope,
     ];
 
     /// Returns the name that logs, spans and metrics use.
@@ -42,6 +46,8 @@ impl Refusal {
             Self::Audience => "audience",
             Self::MissingClaim => "missing_claim",
             Self::Revoked => "revoked",
+            Self::Inactive => "inactive",
+            Self::Scope => "scope",
         }
     }
 }

@@ -12,6 +12,8 @@ pub(crate) struct Rules {
     /// How far the issuer's clock and ours may differ.
     pub(crate) clock_leeway: Duration,
     pub(crate) types: TokenTypes,
+    /// What `scope` must name, among others.
+    pub(crate) scopes: Vec<String>,
     pub(crate) claims: ClaimNames,
 }
 

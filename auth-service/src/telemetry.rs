@@ -15,6 +15,8 @@ const KEY_FETCHES: &str = "sockeye_auth_key_fetches_total";
 const KEYS: &str = "sockeye_auth_keys";
 const KEYS_FETCHED_AT: &str = "sockeye_auth_keys_fetched_timestamp_seconds";
 const KEYS_SKIPPED: &str = "sockeye_auth_keys_skipped_total";
+const INTROSPECTIONS: &str = "sockeye_auth_introspections_total";
+const INTROSPECTIONS_REMEMBERED: &str = "sockeye_auth_introspections_remembered_total";
 const ACCEPTED: &str = "accepted";
 const UNDECIDED: &str = "undecided";
 
@@ -69,6 +71,17 @@ pub(crate) fn record_skipped_key(reason: SkipReason) {
     metrics::counter!(KEYS_SKIPPED, "reason" => reason.label()).increment(1);
 }
 
+/// Records whether an issuer has said what it thinks of a token.
+pub(crate) fn record_introspection(issuer: &str, is_answered: bool) {
+    let outcome = if is_answered { "answered" } else { "failed" };
+    metrics::counter!(INTROSPECTIONS, "issuer" => issuer.to_owned(), "outcome" => outcome)
+        .increment(1);
+}
+
+pub(crate) fn record_remembered_introspection() {
+    metrics::counter!(INTROSPECTIONS_REMEMBERED).increment(1);
+}
+
 /// Makes every counter known at zero, so that the first refusal of a kind shows as an increase.
 pub(crate) fn describe_metrics() {
     metrics::describe_counter!(AUTHENTICATIONS, "tokens looked at, by what was decided");
@@ -79,6 +92,9 @@ pub(crate) fn describe_metrics() {
     metrics::describe_gauge!(KEYS, "keys of those that an issuer publishes which are of use");
     metrics::describe_gauge!(KEYS_FETCHED_AT, "when an issuer's keys were fetched last");
     metrics::describe_counter!(KEYS_SKIPPED, "published keys that are of no use, by why");
+    metrics::describe_counter!(INTROSPECTIONS, "questions to issuers about their tokens");
+    metrics::describe_counter!(INTROSPECTIONS_REMEMBERED, "tokens that were asked about before");
+    metrics::counter!(INTROSPECTIONS_REMEMBERED).increment(0);
     metrics::counter!(TOKENS_ISSUED).increment(0);
     for reason in SkipReason::ALL {
         metrics::counter!(KEYS_SKIPPED, "reason" => reason.label()).increment(0);

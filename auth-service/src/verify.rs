@@ -13,7 +13,7 @@ use crate::refusal::Refusal;
 use crate::rules::{Rules, TokenTypes};
 
 /// Largest token that is looked at.
-const TOKEN_BYTES_MAX: usize = 8 * 1024;
+pub(crate) const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
 /// Header members that change what a token is. We follow none of them, so a token that has one is not understood:
 /// extensions (`crit`), compression (`zip`), encryption (`enc`), a token inside the token (`cty`).

@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::problem::{IssuerProblem, NamedProblem, ReadIssuersError};
-use super::remote::RemoteTable;
+use super::remote::{IntrospectionTable, RemoteTable};
 use super::{Issuer, Issuers, Verifier};
 use crate::algorithm::Algorithm;
 use crate::config;
@@ -28,8 +29,11 @@ struct IssuersTable {
 struct IssuerTable {
     name: String,
     audience: String,
+    #[serde(default)]
     algorithms: Vec<String>,
     types: Option<Vec<String>>,
+    #[serde(default)]
+    scopes: Vec<String>,
     clock_leeway: Option<String>,
     hs256_secret_file: Option<PathBuf>,
     #[serde(default)]
@@ -39,6 +43,7 @@ struct IssuerTable {
     discovery: bool,
     jwks_refresh: Option<String>,
     jwks_max_age: Option<String>,
+    introspection: Option<IntrospectionTable>,
     ca_file: Option<PathBuf>,
     #[serde(default)]
     allow_http_on_loopback: bool,
@@ -64,6 +69,7 @@ impl Issuers {
 
         let (mut list, mut fetchers) = (Vec::new(), Vec::new());
         let (mut problems, mut names) = (Vec::new(), HashSet::new());
+        let mut is_one_asked = false;
         for (index, table) in table.issuer.into_iter().enumerate() {
             let name = table.name.clone();
             let mut report = |reason| {
@@ -71,6 +77,9 @@ impl Issuers {
             };
             if !names.insert(name.clone()) {
                 report(IssuerProblem::Twice);
+            }
+            if table.introspection.is_some() && mem::replace(&mut is_one_asked, true) {
+                report(IssuerProblem::SecondIntrospection);
             }
             if let Some((issuer, fetcher)) = table.into_issuer(directory, &mut report) {
                 list.push(issuer);
@@ -105,36 +114,37 @@ impl IssuerTable {
             }
         }
         let clock_leeway = parse_leeway(self.clock_leeway.as_deref(), report);
-        let algorithms = parse_algorithms(&self.algorithms, report);
+        let algorithms = match &self.introspection {
+            None => parse_algorithms(&self.algorithms, report),
+            Some(_) => {
+                self.report_what_keys_need(report);
+                Vec::new()
+            }
+        };
         let types = self.types.map_or(Some(TokenTypes::default()), |types| {
             TokenTypes::parse(&types).or_else(|| {
                 report(IssuerProblem::Types);
                 None
             })
         });
-        let remote = RemoteTable {
-            jwks_url: self.jwks_url,
-            discovery: self.discovery,
-            jwks_refresh: self.jwks_refresh,
-            jwks_max_age: self.jwks_max_age,
-            ca_file: self.ca_file.map(|path| directory.join(path)),
-            allow_http_on_loopback: self.allow_http_on_loopback,
+        if self.scopes.iter().any(|scope| scope.is_empty() || scope.contains(' ')) {
+            report(IssuerProblem::Scopes);
+        }
+        let sources = Sources {
+            remote: RemoteTable {
+                jwks_url: self.jwks_url,
+                discovery: self.discovery,
+                jwks_refresh: self.jwks_refresh,
+                jwks_max_age: self.jwks_max_age,
+                ca_file: self.ca_file.map(|path| directory.join(path)),
+                allow_http_on_loopback: self.allow_http_on_loopback,
+            },
+            secret_file: self.hs256_secret_file,
+            public_key_files: self.public_key_files,
+            introspection: self.introspection,
         };
-        let has_key_files = self.hs256_secret_file.is_some() || !self.public_key_files.is_empty();
-        let (verifier, fetcher) = if remote.is_used() {
-            if has_key_files {
-                report(IssuerProblem::KeysTwice);
-            }
-            let (publication, client) = remote.into_publication(&self.name, algorithms, report)?;
-            let (keys, fetcher) = PublishedKeys::new(publication, client);
-            (Verifier::Published(keys), Some(fetcher))
-        } else {
-            remote.report_unused(report);
-            let (secret, files) = (self.hs256_secret_file.as_deref(), &self.public_key_files);
-            let keys = read_keys(secret, files, directory, report)?;
-            check_algorithms(&keys, &algorithms, report);
-            (Verifier::Keys(keys), None)
-        };
+        let (verifier, fetcher) =
+            sources.into_verifier(&self.name, algorithms, directory, report)?;
         let defaults = ClaimNames::default();
         let claims = ClaimNames {
             name: self.claims.name.unwrap_or(defaults.name),
@@ -145,9 +155,57 @@ impl IssuerTable {
             audience: self.audience,
             clock_leeway: clock_leeway?,
             types: types?,
+            scopes: self.scopes,
             claims,
         };
         Some((Issuer { verifier, rules }, fetcher))
+    }
+
+    fn report_what_keys_need(&self, report: &mut impl FnMut(IssuerProblem)) {
+        let members =
+            [("algorithms", !self.algorithms.is_empty()), ("types", self.types.is_some())];
+        for (member, _) in members.into_iter().filter(|(_, is_set)| *is_set) {
+            report(IssuerProblem::OnlyForKeys { member });
+        }
+    }
+}
+
+/// What of an issuer can verify its tokens.
+struct Sources {
+    remote: RemoteTable,
+    secret_file: Option<PathBuf>,
+    public_key_files: Vec<PathBuf>,
+    introspection: Option<IntrospectionTable>,
+}
+
+impl Sources {
+    /// Makes the one verifier, and who fetches its keys where it needs that.
+    fn into_verifier(
+        self,
+        issuer: &str,
+        algorithms: Vec<Algorithm>,
+        directory: &Path,
+        report: &mut impl FnMut(IssuerProblem),
+    ) -> Option<(Verifier, Option<KeyFetcher>)> {
+        let Self { remote, secret_file, public_key_files, introspection } = self;
+        let has_key_files = secret_file.is_some() || !public_key_files.is_empty();
+        let kinds = [has_key_files, remote.names_keys(), introspection.is_some()];
+        if kinds.into_iter().filter(|is_used| *is_used).count() > 1 {
+            report(IssuerProblem::SeveralSources);
+        }
+        if let Some(table) = introspection {
+            let verifier = table.into_introspection(issuer, &remote, directory, report)?;
+            return Some((Verifier::Introspection(Box::new(verifier)), None));
+        }
+        if remote.names_keys() {
+            let (publication, client) = remote.into_publication(issuer, algorithms, report)?;
+            let (keys, fetcher) = PublishedKeys::new(publication, client);
+            return Some((Verifier::Published(keys), Some(fetcher)));
+        }
+        remote.report_unused(report);
+        let keys = read_keys(secret_file.as_deref(), &public_key_files, directory, report)?;
+        check_algorithms(&keys, &algorithms, report);
+        Some((Verifier::Keys(keys), None))
     }
 }
 
@@ -196,7 +254,7 @@ fn read_keys(
         None => None,
         Some(Ok(secret)) => Some(secret),
         Some(Err(error)) => {
-            report(IssuerProblem::Secret(error));
+            report(IssuerProblem::Secret { member: "hs256_secret_file", source: error });
             return None;
         }
     };

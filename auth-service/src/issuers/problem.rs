@@ -71,12 +71,24 @@ pub enum IssuerProblem {
     KeyOfOtherAlgorithm { name: &'static str },
     #[error("`algorithms` lists {name}, and there is no key of it")]
     AlgorithmWithoutKey { name: &'static str },
-    #[error("it has none of `hs256_secret_file`, `public_key_files`, `jwks_url` and `discovery`")]
+    #[error(
+        "it has none of `hs256_secret_file`, `public_key_files`, `jwks_url`, `discovery` and `introspection`"
+    )]
     NoKey,
-    #[error("its keys come from more than one of files, `jwks_url` and `discovery`")]
-    KeysTwice,
+    #[error("it has more than one of key files, `jwks_url`, `discovery` and `introspection`")]
+    SeveralSources,
+    #[error("`{member}` is for issuers with keys")]
+    OnlyForKeys { member: &'static str },
+    #[error("`scopes` must list names without blanks")]
+    Scopes,
+    #[error("another one has `introspection`, and a token must not be shown to the wrong one")]
+    SecondIntrospection,
+    #[error("`introspection`: the client's id and secret do not make a header")]
+    Credentials,
     #[error("`algorithms` lists HS256, whose keys are never published")]
     PublishedSecret,
+    #[error("`{member}` is for issuers with a URL of keys")]
+    WithoutKeyUrl { member: &'static str },
     #[error("`{member}` is for issuers with a URL")]
     WithoutUrl { member: &'static str },
     #[error("`{member}`")]
@@ -87,8 +99,8 @@ pub enum IssuerProblem {
     MaxAge,
     #[error("`ca_file`")]
     Trust(#[source] TrustError),
-    #[error("`hs256_secret_file`")]
-    Secret(#[source] ReadSecretError),
+    #[error("`{member}`")]
+    Secret { member: &'static str, source: ReadSecretError },
     #[error("the keys are refused")]
     Keys(#[source] LoadKeysError),
 }

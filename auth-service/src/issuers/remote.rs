@@ -1,11 +1,16 @@
 //! Reads where an issuer can be asked, and how often.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretSlice};
+use serde::Deserialize;
 
 use super::problem::IssuerProblem;
 use crate::algorithm::Algorithm;
+use crate::config;
 use crate::https::{EndpointUrl, HttpsClient};
+use crate::introspection::{ClientCredentials, Introspection};
 use crate::published_keys::{Discovery, KeySource, Publication};
 
 /// Bounds of a setting, each with its text.
@@ -20,6 +25,8 @@ const REFRESH_DEFAULT: Duration = Duration::from_secs(120);
 const AGE: Bounds =
     Bounds { min: (Duration::from_secs(2), "2s"), max: (Duration::from_secs(86_400), "24h") };
 const AGE_MAX_DEFAULT: Duration = Duration::from_secs(600);
+const CACHE: Bounds = Bounds { min: (Duration::ZERO, "0s"), max: (Duration::from_secs(300), "5m") };
+const CACHE_DEFAULT: Duration = Duration::from_secs(30);
 
 /// What the file says about an issuer's servers, as it stands there.
 #[derive(Debug)]
@@ -33,20 +40,30 @@ pub(super) struct RemoteTable {
 }
 
 impl RemoteTable {
-    pub(super) fn is_used(&self) -> bool {
+    pub(super) fn names_keys(&self) -> bool {
         self.jwks_url.is_some() || self.discovery
     }
 
     /// Reports settings that nothing would read.
     pub(super) fn report_unused(&self, report: &mut impl FnMut(IssuerProblem)) {
+        self.report_unused_of_keys(report);
         for (member, is_set) in [
-            ("jwks_refresh", self.jwks_refresh.is_some()),
-            ("jwks_max_age", self.jwks_max_age.is_some()),
             ("ca_file", self.ca_file.is_some()),
             ("allow_http_on_loopback", self.allow_http_on_loopback),
         ] {
             if is_set {
                 report(IssuerProblem::WithoutUrl { member });
+            }
+        }
+    }
+
+    fn report_unused_of_keys(&self, report: &mut impl FnMut(IssuerProblem)) {
+        for (member, is_set) in [
+            ("jwks_refresh", self.jwks_refresh.is_some()),
+            ("jwks_max_age", self.jwks_max_age.is_some()),
+        ] {
+            if is_set {
+                report(IssuerProblem::WithoutKeyUrl { member });
             }
         }
     }
@@ -91,7 +108,7 @@ impl RemoteTable {
         let may_be_plain = self.allow_http_on_loopback;
         let (member, source) = match &self.jwks_url {
             Some(_) if self.discovery => {
-                report(IssuerProblem::KeysTwice);
+                report(IssuerProblem::SeveralSources);
                 return None;
             }
             Some(url) => ("jwks_url", EndpointUrl::parse(url, may_be_plain).map(KeySource::KeySet)),
@@ -112,6 +129,58 @@ impl RemoteTable {
         };
         client.map_err(|error| report(IssuerProblem::Trust(error))).ok()
     }
+}
+
+/// How an issuer is asked about its tokens, as it stands in the file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct IntrospectionTable {
+    url: String,
+    client_id: String,
+    client_secret_file: PathBuf,
+    cache: Option<String>,
+}
+
+impl IntrospectionTable {
+    pub(super) fn into_introspection(
+        self,
+        issuer: &str,
+        remote: &RemoteTable,
+        directory: &Path,
+        report: &mut impl FnMut(IssuerProblem),
+    ) -> Option<Introspection> {
+        remote.report_unused_of_keys(report);
+        if self.client_id.is_empty() {
+            report(IssuerProblem::EmptyText { member: "introspection.client_id" });
+        }
+        let secret = read_client_secret(&directory.join(&self.client_secret_file), report);
+        let cache = CACHE.parse("introspection.cache", self.cache.as_deref(), report);
+        let url = EndpointUrl::parse(&self.url, remote.allow_http_on_loopback)
+            .map_err(|source| report(IssuerProblem::Url { member: "introspection.url", source }))
+            .ok()?;
+        let client = remote.client(&url, report)?;
+        let credentials = ClientCredentials { id: self.client_id, secret: secret? };
+        let cache = cache?.unwrap_or(CACHE_DEFAULT);
+        let introspection = Introspection::new(issuer.to_owned(), url, client, &credentials, cache);
+        if introspection.is_none() {
+            report(IssuerProblem::Credentials);
+        }
+        introspection
+    }
+}
+
+fn read_client_secret(
+    path: &Path,
+    report: &mut impl FnMut(IssuerProblem),
+) -> Option<SecretSlice<u8>> {
+    let member = "introspection.client_secret_file";
+    let secret = config::read_secret_bytes(path)
+        .map_err(|source| report(IssuerProblem::Secret { member, source }))
+        .ok()?;
+    if secret.expose_secret().is_empty() {
+        report(IssuerProblem::EmptyText { member });
+    }
+    Some(secret)
 }
 
 impl Bounds {

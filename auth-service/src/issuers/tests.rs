@@ -35,6 +35,7 @@ fn directory_with(issuers: &str) -> TempDir {
         ("p256.pem", key_pairs().p256_pem().as_bytes()),
         ("secret", HS256_SECRET),
         ("short", b"short"),
+        ("empty", b"\n"),
         ("issuers.toml", issuers.as_bytes()),
     ] {
         fs::write(directory.path().join(name), content).unwrap();
@@ -178,7 +179,7 @@ fn all_that_is_wrong_is_told_at_once() {
         r#"issuer 1 ("a"): `algorithms` lists RS256, and there is no key of it"#,
         r#"issuer 2 ("a"): another one has this name"#,
         r#"issuer 2 ("a"): `algorithms` is empty"#,
-        r#"issuer 2 ("a"): it has none of `hs256_secret_file`, `public_key_files`, `jwks_url` and `discovery`"#,
+        r#"issuer 2 ("a"): it has none of `hs256_secret_file`, `public_key_files`, `jwks_url`, `discovery` and `introspection`"#,
         r#"issuer 3 (""): `name` is empty"#,
         r#"issuer 3 (""): `claims.session` is empty"#,
         r#"issuer 3 (""): `hs256_secret_file`: the secret in "#,
@@ -237,11 +238,11 @@ fn published_keys_are_at_a_url_that_may_be_asked() {
         ("jwks_url = 'https://id.example/'\nca_file = 'secret'", "`ca_file`: "),
         (
             "jwks_refresh = '1m'\npublic_key_files = ['rsa.pem']",
-            "`jwks_refresh` is for issuers with a URL",
+            "`jwks_refresh` is for issuers with a URL of keys",
         ),
         (
             "jwks_max_age = '1m'\npublic_key_files = ['rsa.pem']",
-            "`jwks_max_age` is for issuers with a URL",
+            "`jwks_max_age` is for issuers with a URL of keys",
         ),
         (
             "ca_file = 'rsa.pem'\npublic_key_files = ['rsa.pem']",
@@ -260,11 +261,11 @@ fn published_keys_are_at_a_url_that_may_be_asked() {
     for (settings, expected) in [
         (
             "public_key_files = ['rsa.pem']",
-            "its keys come from more than one of files, `jwks_url` and `discovery`",
+            "it has more than one of key files, `jwks_url`, `discovery` and `introspection`",
         ),
         (
             "discovery = true",
-            "its keys come from more than one of files, `jwks_url` and `discovery`",
+            "it has more than one of key files, `jwks_url`, `discovery` and `introspection`",
         ),
         ("jwks_refresh = '999ms'", "`jwks_refresh` must be a duration from 1s to 1h"),
         ("jwks_refresh = '61m'", "`jwks_refresh` must be a duration from 1s to 1h"),
@@ -303,4 +304,49 @@ fn discovery_needs_an_issuer_that_is_an_address() {
         let text = problems(name, plain).unwrap();
         assert!(text.contains(expected), "{text}");
     }
+}
+
+#[test]
+fn an_issuer_that_is_asked_has_an_address_and_credentials_and_no_keys() {
+    let good = "introspection = { url = 'http://127.0.0.1:1/i', client_id = 'edge', client_secret_file = 'short' }\n\
+                allow_http_on_loopback = true\n";
+    let issuer = "[[issuer]]\nname = 'https://id.example'\naudience = 'chat'\n";
+    let problems = |text: String| match read(&text) {
+        Ok(_) => Vec::new(),
+        Err(error) => {
+            error.to_string().lines().skip(1).map(|line| line.trim().to_owned()).collect()
+        }
+    };
+
+    assert_eq!(problems(format!("{issuer}{good}")), [""; 0]);
+    for (text, expected) in [
+        (format!("{good}algorithms = ['RS256']"), "`algorithms` is for issuers with keys"),
+        (format!("{good}types = ['JWT']"), "`types` is for issuers with keys"),
+        (format!("{good}jwks_refresh = '1m'"), "`jwks_refresh` is for issuers with a URL of keys"),
+        (format!("{good}scopes = ['a b']"), "`scopes` must list names without blanks"),
+        (format!("{good}scopes = ['']"), "`scopes` must list names without blanks"),
+        (
+            format!("{good}public_key_files = ['rsa.pem']"),
+            "it has more than one of key files, `jwks_url`, `discovery` and `introspection`",
+        ),
+        (good.replace("127.0.0.1", "id.example"), "`introspection.url`: it is not https"),
+        (good.replace("'edge'", "''"), "`introspection.client_id` is empty"),
+        (good.replace("short", "empty"), "`introspection.client_secret_file` is empty"),
+        (good.replace("short", "missing"), "`introspection.client_secret_file`: "),
+        (
+            good.replace(" }", ", cache = '6m' }"),
+            "`introspection.cache` must be a duration from 0s to 5m",
+        ),
+    ] {
+        let problems = problems(format!("{issuer}{text}"));
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains(expected), "{problems:?}");
+    }
+    let second = issuer.replace("id", "other");
+    assert_eq!(
+        problems(format!("{issuer}{good}{second}{good}")),
+        [
+            "issuer 2 (\"https://other.example\"): another one has `introspection`, and a token must not be shown to the wrong one"
+        ],
+    );
 }

@@ -29,6 +29,7 @@ fn rules() -> Rules {
         audience: "chat".to_owned(),
         clock_leeway: Duration::from_secs(LEEWAY_S),
         types: TokenTypes::default(),
+        scopes: Vec::new(),
         claims: ClaimNames::default(),
     }
 }

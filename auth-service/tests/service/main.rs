@@ -4,6 +4,7 @@
 mod discovery;
 mod grpc;
 mod http;
+mod introspection;
 mod limits;
 mod process;
 mod provider;

@@ -22,6 +22,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 pub(crate) const KEYS_PATH: &str = "/keys";
+pub(crate) const INTROSPECTION_PATH: &str = "/introspect";
 pub(crate) const DISCOVERY_PATH: &str = "/.well-known/openid-configuration";
 
 /// A key that the provider signs tokens with.
@@ -76,6 +77,10 @@ pub(crate) struct Provider {
 struct State {
     answers: HashMap<String, Answer>,
     request_counts: HashMap<String, usize>,
+    /// What introspection says about tokens. Others are not active.
+    tokens: HashMap<String, Value>,
+    /// Bodies and `Authorization` of the questions.
+    questions: Vec<(String, String)>,
 }
 
 impl Provider {
@@ -110,6 +115,11 @@ impl Provider {
         self.state.lock().unwrap().answers.insert(path.to_owned(), answer);
     }
 
+    /// Takes back what was to be answered at a path.
+    pub(crate) fn answers_itself(&self, path: &str) {
+        self.state.lock().unwrap().answers.remove(path);
+    }
+
     /// Publishes these keys and no others.
     pub(crate) fn publish(&self, keys: &[&SigningKey]) {
         let keys: Vec<_> = keys.iter().map(|key| key.jwk()).collect();
@@ -120,6 +130,16 @@ impl Provider {
     pub(crate) fn describe(&self, issuer: &str, jwks_uri: &str) {
         let document = json!({"issuer": issuer, "jwks_uri": jwks_uri});
         self.answer(DISCOVERY_PATH, Answer::Json(document));
+    }
+
+    /// Has introspection say this about a token.
+    pub(crate) fn introspects(&self, token: &str, answer: Value) {
+        self.state.lock().unwrap().tokens.insert(token.to_owned(), answer);
+    }
+
+    /// Returns bodies and `Authorization` of the questions about tokens.
+    pub(crate) fn questions(&self) -> Vec<(String, String)> {
+        self.state.lock().unwrap().questions.clone()
     }
 
     pub(crate) fn request_count(&self, path: &str) -> usize {
@@ -170,11 +190,23 @@ async fn respond(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
-    request.into_body().collect().await.unwrap();
+    let authorization = request.headers().get(header::AUTHORIZATION);
+    let authorization = authorization.map_or("", |value| value.to_str().unwrap()).to_owned();
+    let body = request.into_body().collect().await.unwrap().to_bytes();
     let answer = {
         let mut state = state.lock().unwrap();
         *state.request_counts.entry(path.clone()).or_default() += 1;
-        state.answers.get(&path).cloned()
+        match state.answers.get(&path).cloned() {
+            None if path == INTROSPECTION_PATH && method == Method::POST => {
+                let token = form_urlencoded::parse(&body).find(|(name, _)| name == "token");
+                let answer = state.tokens.get(token.unwrap().1.as_ref()).cloned();
+                let body = String::from_utf8(body.to_vec()).unwrap();
+                state.questions.push((body, authorization));
+                let answer = answer.unwrap_or_else(|| json!({"active": false}));
+                Some(Answer::Bytes(answer.to_string().into()))
+            }
+            answer => answer,
+        }
     };
     let mut response = Response::new(Full::default());
     match answer {

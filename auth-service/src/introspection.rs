@@ -1,0 +1,239 @@
+//! Verifies opaque tokens by asking their issuer (RFC 7662).
+
+use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+use secrecy::{ExposeSecret, SecretSlice};
+use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
+use tokio::time::{self, Instant};
+
+use crate::claims::validate_claims;
+use crate::https::{EndpointUrl, FetchError, HttpsClient};
+use crate::identity::Identity;
+use crate::json_object::parse_json_object;
+use crate::outage::{Outage, PATIENCE, VerifyError};
+use crate::refusal::Refusal;
+use crate::rules::Rules;
+use crate::telemetry;
+use crate::verify::TOKEN_BYTES_MAX;
+
+mod answers;
+
+use answers::{Answers, Begun};
+
+/// Most tokens that are asked about at once.
+const QUESTION_COUNT_MAX: usize = 64;
+
+/// Asks an issuer about its tokens, and remembers the answers for a while.
+#[derive(Debug)]
+pub(crate) struct Introspection {
+    issuer: String,
+    url: EndpointUrl,
+    client: HttpsClient,
+    /// Marked as sensitive, so that it shows in no debug text.
+    authorization: HeaderValue,
+    answers: Answers,
+    questions: Semaphore,
+    /// The last question had no answer. An outage is logged once, not for each token.
+    is_down: AtomicBool,
+}
+
+/// Who we are to the issuer.
+pub(crate) struct ClientCredentials {
+    pub(crate) id: String,
+    pub(crate) secret: SecretSlice<u8>,
+}
+
+impl ClientCredentials {
+    /// Makes the header of `client_secret_basic` (RFC 6749, section 2.3.1).
+    fn authorization(&self) -> Option<HeaderValue> {
+        let encode = |bytes: &[u8]| form_urlencoded::byte_serialize(bytes).collect::<String>();
+        let secret = encode(self.secret.expose_secret());
+        let pair = STANDARD.encode(format!("{}:{secret}", encode(self.id.as_bytes())));
+        let mut header = HeaderValue::try_from(format!("Basic {pair}")).ok()?;
+        header.set_sensitive(true);
+        Some(header)
+    }
+}
+
+impl Introspection {
+    /// Remembers that a token is good for at most `cache`, and never for longer than it is good.
+    pub(crate) fn new(
+        issuer: String,
+        url: EndpointUrl,
+        client: HttpsClient,
+        credentials: &ClientCredentials,
+        cache: Duration,
+    ) -> Option<Self> {
+        Some(Self {
+            issuer,
+            url,
+            client,
+            authorization: credentials.authorization()?,
+            answers: Answers::new(cache),
+            questions: Semaphore::new(QUESTION_COUNT_MAX),
+            is_down: AtomicBool::new(false),
+        })
+    }
+
+    /// Asks about a token, unless that was done just now or is under way.
+    pub(crate) async fn verify(
+        &self,
+        token: &str,
+        rules: &Rules,
+        now_unix_ms: u64,
+    ) -> Result<Identity, VerifyError> {
+        if !is_bearer_token(token) {
+            return Err(Refusal::Malformed.into());
+        }
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.answers.begin(token, Instant::now()) {
+                Begun::Known(outcome) => {
+                    telemetry::record_remembered_introspection();
+                    return still_good(outcome, rules, now_unix_ms);
+                }
+                Begun::UnderWay(mut others) => {
+                    let answered = others.wait_for(Option::is_some);
+                    match time::timeout_at(deadline, answered).await {
+                        Ok(Ok(outcome)) => {
+                            let outcome = outcome.clone();
+                            return outcome.unwrap_or_else(|| Err(Outage::Introspection.into()));
+                        }
+                        // Whoever asked has given up, so somebody else must ask.
+                        Ok(Err(_)) => {}
+                        Err(_) => return Err(Outage::Introspection.into()),
+                    }
+                }
+                Begun::Ask(question) => {
+                    let asked = self.ask(token, rules, now_unix_ms);
+                    let outcome = time::timeout_at(deadline, asked)
+                        .await
+                        .unwrap_or_else(|_| Err(self.fail(&IntrospectError::Timeout).into()));
+                    question.answer(&outcome, Instant::now(), now_unix_ms);
+                    return outcome;
+                }
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        token: &str,
+        rules: &Rules,
+        now_unix_ms: u64,
+    ) -> Result<Identity, VerifyError> {
+        let _place = self.questions.try_acquire().map_err(|_| Outage::TooManyWaiting)?;
+        let form = form_urlencoded::Serializer::new(String::new())
+            .append_pair("token", token)
+            .append_pair("token_type_hint", "access_token")
+            .finish();
+        let answer = self.client.post_form(&self.url, form, &self.authorization).await;
+        let answer = answer.map_err(IntrospectError::Fetch).and_then(|answer| read(&answer));
+        let claims = answer.map_err(|error| self.fail(&error))?;
+        telemetry::record_introspection(&self.issuer, true);
+        if self.is_down.swap(false, Ordering::Relaxed) {
+            tracing::info!(issuer = self.issuer, "the issuer answers about tokens again");
+        }
+        let mut claims = claims.ok_or(Refusal::Inactive)?;
+        // It may leave out its name, since we know whom we have asked.
+        claims.entry("iss").or_insert_with(|| Value::from(rules.issuer.as_str()));
+        Ok(validate_claims(claims, rules, now_unix_ms)?)
+    }
+
+    fn fail(&self, error: &IntrospectError) -> Outage {
+        telemetry::record_introspection(&self.issuer, false);
+        if !self.is_down.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                issuer = self.issuer,
+                error = error as &dyn Error,
+                "the issuer does not answer about tokens"
+            );
+        }
+        Outage::Introspection
+    }
+}
+
+/// Whether the text is what a bearer token may be (RFC 6750, section 2.1).
+fn is_bearer_token(token: &str) -> bool {
+    let text = token.trim_end_matches('=');
+    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
+    token.len() <= TOKEN_BYTES_MAX && !text.is_empty() && text.bytes().all(is_good)
+}
+
+/// A token that was good when it was asked about may have expired since.
+fn still_good(
+    outcome: Result<Identity, Refusal>,
+    rules: &Rules,
+    now_unix_ms: u64,
+) -> Result<Identity, VerifyError> {
+    let identity = outcome?;
+    let end = identity.expires_at_unix_ms.saturating_add(rules.clock_leeway_ms());
+    if end <= now_unix_ms { Err(Refusal::Expired.into()) } else { Ok(identity) }
+}
+
+/// Returns what the issuer says about a token, if it calls it active.
+fn read(answer: &[u8]) -> Result<Option<Map<String, Value>>, IntrospectError> {
+    let claims = parse_json_object(answer).map_err(|_| IntrospectError::Malformed)?;
+    match claims.get("active") {
+        Some(Value::Bool(true)) => Ok(Some(claims)),
+        Some(Value::Bool(false)) => Ok(None),
+        Some(_) | None => Err(IntrospectError::Malformed),
+    }
+}
+
+/// Why an issuer has not said whether a token is good.
+#[derive(Debug, thiserror::Error)]
+enum IntrospectError {
+    #[error("there is no answer")]
+    Fetch(#[source] FetchError),
+    #[error("there is no answer within {} ms", PATIENCE.as_millis())]
+    Timeout,
+    #[error("the answer does not say whether the token is active")]
+    Malformed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bearer_token_has_the_characters_of_one() {
+        for token in ["a", "mF_9.B5f-4.1JqM", "a+/~==", &"x".repeat(TOKEN_BYTES_MAX)] {
+            assert!(is_bearer_token(token), "{token}");
+        }
+        for token in
+            ["", "=", "a b", "a\r\n", "a=b", "ü", "a:b", "a%20", &"x".repeat(TOKEN_BYTES_MAX + 1)]
+        {
+            assert!(!is_bearer_token(token), "{token}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_encoded_and_show_nowhere() {
+        let secret = SecretSlice::from(b"s3:cr t/\xc3\xbc".to_vec());
+        let header = ClientCredentials { id: "edge one".to_owned(), secret }.authorization();
+
+        let header = header.unwrap();
+
+        let encoded = header.to_str().unwrap().strip_prefix("Basic ").unwrap();
+        let pair = STANDARD.decode(encoded).unwrap();
+        assert_eq!(String::from_utf8(pair).unwrap(), "edge+one:s3%3Acr+t%2F%C3%BC");
+        assert_eq!(format!("{header:?}"), "Sensitive");
+    }
+
+    #[test]
+    fn an_answer_must_say_whether_the_token_is_active() {
+        assert!(read(br#"{"active":true,"sub":"ada"}"#).unwrap().is_some());
+        assert!(read(br#"{"active":false}"#).unwrap().is_none());
+        for answer in ["", "[]", "{}", r#"{"active":"true"}"#, r#"{"active":1}"#] {
+            assert!(read(answer.as_bytes()).is_err(), "{answer}");
+        }
+        assert!(read(br#"{"active":false,"active":true}"#).is_err());
+    }
+}
