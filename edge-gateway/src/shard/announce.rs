@@ -29,6 +29,7 @@ impl Shard {
             let in_flight = std::mem::take(&mut lost.in_flight);
             let repeats = self.sort_in_flight(link, in_flight, welcome.takes_repeats);
             self.announce(link, repeats, lost.unsent);
+            self.ask_all(link);
         }
         self.resume_waiting(link);
         Ok(())
@@ -94,7 +95,7 @@ impl Shard {
         unsent.into_iter().filter(is_meaningful).for_each(|event| state.requeue(event));
     }
 
-    fn belongs_to(&self, link: LinkKey, socket: &Socket) -> bool {
+    pub(super) fn belongs_to(&self, link: LinkKey, socket: &Socket) -> bool {
         let namespace = self.namespaces.get(socket.namespace.index());
         namespace.is_some_and(|namespace| namespace.link == link)
     }

@@ -119,6 +119,17 @@ impl Shard {
         }
     }
 
+    /// A business service that starts anew may not have kept what its predecessor was told, and there may be no message for
+    /// long: whoever is here is asked in the next round.
+    pub(super) fn ask_all(&mut self, link: LinkKey) {
+        let sockets = self.sockets.iter().map(|(_, socket)| socket);
+        let wanted = sockets.filter(|socket| {
+            self.belongs_to(link, socket) && self.confirmations.is_wanted(socket.namespace)
+        });
+        let connections: Vec<ConnectionKey> = wanted.map(|socket| socket.connection).collect();
+        self.confirmations.owing.extend(connections);
+    }
+
     /// Asks whoever was given something, if it is time to, and reports what has arrived.
     pub(super) fn see_to_confirmations(&mut self, now: Instant) {
         let is_due = now >= self.confirmations.next_round_at;

@@ -269,6 +269,45 @@ async fn a_report_that_a_business_service_has_not_taken_reaches_its_next_life() 
 }
 
 #[tokio::test]
+async fn a_business_service_that_starts_anew_hears_of_all_who_are_here_without_a_message() {
+    let (mut edge, mut stream) = start(&[]).await;
+    let (mut ann, ann_socket) = edge.in_chat(&mut stream, "ann").await;
+    let (mut bob, bob_socket) = edge.in_chat(&mut stream, "bob").await;
+    stream.instruct([join(&[ann_socket], "p1")]).await;
+    ping(&mut ann).await;
+    ann.send("3").await;
+    expect(&mut stream, &[ann_socket], "p1").await;
+    stream.instruct([join(&[bob_socket], "p2")]).await;
+    ping(&mut bob).await;
+    bob.send("3").await;
+    expect(&mut stream, &[bob_socket], "p2").await;
+    stream.read_until(|stream| stream.acknowledged == stream.sent).await;
+
+    drop(stream);
+    let mut stream = welcome(&mut edge, "backend-2", &["/chat"]).await;
+    for _ in 0..2 {
+        assert!(stream.opened().await.1.announced);
+    }
+    ping(&mut ann).await;
+    ann.send("3").await;
+    expect(&mut stream, &[ann_socket], "p1").await;
+    ping(&mut bob).await;
+    bob.send("3").await;
+    expect(&mut stream, &[bob_socket], "p2").await;
+
+    // One that does not want to know has nobody asked.
+    drop(stream);
+    let mut stream = welcome(&mut edge, "backend-3", &[]).await;
+    for _ in 0..2 {
+        assert!(stream.opened().await.1.announced);
+    }
+    stream.instruct([say("p3")]).await;
+    for client in [&mut ann, &mut bob] {
+        assert_eq!(client.text().await, said("p3"));
+    }
+}
+
+#[tokio::test]
 async fn a_socket_without_its_client_has_got_nothing_until_that_is_back() {
     let terms = "[namespace.'/chat']\nrecovery = '1m'";
     let mut edge = Edge::start_with_terms(terms, &FLAGS).await;
