@@ -114,6 +114,17 @@ pub struct Config {
     )]
     pub history_age_max: Duration,
 
+    /// How many users are followed in all rooms together, where namespaces say `delivery_watermark`; one in two rooms counts
+    /// twice.
+    #[arg(
+        id = "chat-followed-users-max",
+        long = "chat-followed-users-max",
+        env = "CHAT_FOLLOWED_USERS_MAX",
+        default_value = "1000000",
+        value_name = "COUNT"
+    )]
+    pub followed_users_max: NonZeroUsize,
+
     /// How long the sockets of an edge stay in their rooms while its link is down.
     #[arg(
         id = "chat-link-grace",
@@ -230,6 +241,7 @@ mod tests {
         assert_eq!(config.history_age_max, Duration::from_secs(24 * 60 * 60));
         assert_eq!(config.data_bytes_max.get(), 10 << 30);
         assert_eq!((config.data_dir.as_ref(), config.durability), (None, None));
+        assert_eq!(config.followed_users_max.get(), 1_000_000);
         assert_eq!(config.link_grace, Duration::from_secs(10));
         assert_eq!(config.presence_grace, Duration::from_secs(3));
         assert_eq!(config.presence_list_max, 100);
@@ -256,6 +268,7 @@ mod tests {
             ["--chat-workers", "0"],
             ["--chat-workers", "65"],
             ["--chat-history-count-max", "0"],
+            ["--chat-followed-users-max", "0"],
             ["--chat-link-grace", "10"],
             ["--chat-presence-grace", "3"],
             ["--chat-presence-list-max", "1001"],

@@ -1,8 +1,18 @@
 //! How far a room's log has reached each of its users, as pure state.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+mod standing;
 
-use crate::{room_log::Position, user::User};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+pub(crate) use self::standing::{Standing, Stretch};
+use crate::{
+    room_log::{KeptStanding, Position},
+    user::User,
+};
 
 /// The users of a room who are followed.
 ///
@@ -13,88 +23,43 @@ pub(crate) struct Deliveries {
     /// The life of the log that all of it is about.
     epoch: u64,
     users: BTreeMap<Arc<User>, Standing>,
-    /// Some were too many.
-    is_incomplete: bool,
+    unlisted: Unlisted,
+    /// Whose standings are to be kept, as they are not what was kept last; none where none are kept.
+    changed: Option<BTreeSet<Arc<User>>>,
 }
 
-/// How far the log has reached one user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Standing {
-    /// What came before the user did is nothing that it has missed.
-    known_since: u64,
-    earlier: Option<(u64, u64)>,
-    stretch: Option<Stretch>,
-    /// When the end of the stretch is known to have arrived; 0 before that.
-    delivered_at_ms: u64,
-    /// Since when it has no socket in the room, as far as that was noticed.
-    away_since_ms: Option<u64>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stretch {
-    pub(crate) after: Position,
-    pub(crate) end: Position,
+/// Users who should be followed and are not: they were too many, or what was kept of them could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Unlisted {
+    /// Some are in the room.
+    pub(crate) are_here: bool,
+    /// When the last of them was lost from the room, or may have been.
+    pub(crate) gone_at_ms: Option<u64>,
 }
 
 /// The room has as many users as are followed already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooMany;
 
-impl Standing {
-    fn at(position: Position) -> Self {
-        Self {
-            known_since: position.offset,
-            earlier: None,
-            stretch: Some(Stretch { after: position, end: position }),
-            delivered_at_ms: 0,
-            away_since_ms: None,
-        }
-    }
-
-    /// The stretch, and when its end is known to have arrived; none while nothing is.
-    pub(crate) fn delivered(&self) -> Option<(Stretch, u64)> {
-        self.stretch.filter(|_| self.delivered_at_ms > 0).map(|one| (one, self.delivered_at_ms))
-    }
-
-    /// Whether the user was to get the entry at an offset, and is not known to have got it.
-    pub(crate) fn is_behind(&self, offset: u64) -> bool {
-        let now = self.stretch.map(|stretch| (stretch.after.offset, stretch.end.offset));
-        let has = |(after, end): (u64, u64)| after < offset && offset <= end;
-        offset > self.known_since && !now.into_iter().chain(self.earlier).any(has)
-    }
-
-    fn extend(&mut self, end: Position, now_ms: u64) {
-        let stretch = self.stretch.get_or_insert(Stretch { after: end, end });
-        if end.offset > stretch.end.offset {
-            stretch.end = end;
-            self.delivered_at_ms = now_ms;
-        } else if end == stretch.end && self.delivered_at_ms == 0 {
-            self.delivered_at_ms = now_ms;
-        }
-    }
-
-    fn cut(&mut self, position: Position) {
-        let Some(stretch) = &mut self.stretch else {
-            self.stretch = Some(Stretch { after: position, end: position });
-            self.delivered_at_ms = 0;
-            return;
-        };
-        if position.offset > stretch.end.offset {
-            self.earlier = Some((stretch.after.offset, stretch.end.offset));
-            *stretch = Stretch { after: position, end: position };
-            self.delivered_at_ms = 0;
-        }
-    }
-}
-
 impl Deliveries {
     /// Of a log in this life of its.
     pub(crate) fn new(epoch: u64) -> Self {
-        Self { epoch, users: BTreeMap::new(), is_incomplete: false }
+        Self { epoch, users: BTreeMap::new(), unlisted: Unlisted::default(), changed: None }
+    }
+
+    /// Those that are kept, of a log that ends here.
+    pub(crate) fn kept(end: Position, standings: &[KeptStanding], unlisted: Unlisted) -> Self {
+        let users = standings.iter().filter_map(|kept| {
+            // It was a user's name when it was kept.
+            let user = User::parse(&kept.subject, &kept.issuer, b"{}").ok()?;
+            Some((Arc::new(user), Standing::from_kept(kept, end)))
+        });
+        let (users, changed) = (users.collect(), Some(BTreeSet::new()));
+        Self { epoch: end.epoch, users, unlisted, changed }
     }
 
     /// A user is in the room and has been all along, as far as anybody knows. If it is new, it begins here; but not where
-    /// so many are followed already.
+    /// so many are followed already. One that is not new for certain may have missed what came before.
     pub(crate) fn note_here(
         &mut self,
         user: &Arc<User>,
@@ -102,18 +67,23 @@ impl Deliveries {
         users_max: usize,
     ) -> Result<(), TooMany> {
         self.live_in(at.epoch);
-        let is_full = self.users.len() >= users_max;
-        match self.users.get_mut(user) {
-            Some(standing) => {
-                standing.stretch.get_or_insert(Stretch { after: at, end: at });
+        if self.lists(user) {
+            self.change(user, |standing| {
+                standing.begin(at);
                 standing.away_since_ms = None;
-            }
-            None if is_full => {
-                self.is_incomplete = true;
-                return Err(TooMany);
-            }
-            None => drop(self.users.insert(Arc::clone(user), Standing::at(at))),
+            });
+            return Ok(());
         }
+        if self.users.len() >= users_max {
+            self.unlisted.are_here = true;
+            return Err(TooMany);
+        }
+        let mut standing = Standing::at(at);
+        if self.is_incomplete() {
+            standing.known_since = 0;
+        }
+        self.users.insert(Arc::clone(user), standing);
+        self.note_changed(user);
         Ok(())
     }
 
@@ -125,10 +95,10 @@ impl Deliveries {
         at: Position,
         users_max: usize,
     ) -> Result<(), TooMany> {
-        let is_new = !self.users.contains_key(user);
+        let is_new = !self.lists(user);
         self.note_here(user, at, users_max)?;
-        if let Some(standing) = self.users.get_mut(user).filter(|_| is_new) {
-            standing.known_since = 0;
+        if is_new {
+            self.change(user, |standing| standing.known_since = 0);
         }
         Ok(())
     }
@@ -141,23 +111,45 @@ impl Deliveries {
         users_max: usize,
     ) -> Result<(), TooMany> {
         self.note_here(user, at, users_max)?;
-        if let Some(standing) = self.users.get_mut(user) {
-            standing.cut(at);
-        }
+        self.change(user, |standing| standing.cut(at));
         Ok(())
     }
 
     /// A user has got everything up to `end` that it was given.
-    pub(crate) fn note_delivered(&mut self, user: &User, end: Position, now_ms: u64) {
+    pub(crate) fn note_delivered(&mut self, user: &Arc<User>, end: Position, now_ms: u64) {
         self.live_in(end.epoch);
-        if let Some(standing) = self.users.get_mut(user) {
-            standing.extend(end, now_ms);
-        }
+        self.change(user, |standing| standing.extend(end, now_ms));
     }
 
     /// A user wants nothing of the room any more.
-    pub(crate) fn forget(&mut self, user: &User) -> bool {
-        self.users.remove(user).is_some()
+    pub(crate) fn forget(&mut self, user: &Arc<User>) -> bool {
+        let was_listed = self.users.remove(user).is_some();
+        if was_listed {
+            self.note_changed(user);
+        }
+        was_listed
+    }
+
+    /// A user was lost from the room.
+    pub(crate) fn note_gone(&mut self, user: &User, now_ms: u64) {
+        if self.is_incomplete() && !self.lists(user) {
+            self.unlisted.gone_at_ms = Some(now_ms);
+        }
+    }
+
+    /// Follows those who are here and were too many before, as far as they are not too many now.
+    pub(crate) fn list_unlisted<'a>(
+        &mut self,
+        here: impl Iterator<Item = &'a Arc<User>>,
+        at: Position,
+        users_max: usize,
+    ) {
+        self.unlisted.are_here = false;
+        for user in here {
+            if !self.lists(user) && self.note_back(user, at, users_max) == Err(TooMany) {
+                return;
+            }
+        }
     }
 
     /// Forgets who has been away for longer than `age_max`. `is_here` says who is not.
@@ -167,27 +159,52 @@ impl Deliveries {
         age_max: Duration,
         is_here: impl Fn(&User) -> bool,
     ) {
-        let age_ms = u64::try_from(age_max.as_millis()).unwrap_or(u64::MAX);
-        self.users.retain(|user, standing| {
-            if is_here(user) {
-                standing.away_since_ms = None;
-                return true;
+        let age_ms = age_ms(age_max);
+        let is_over = |since_ms: u64| now_ms.saturating_sub(since_ms) > age_ms;
+        let Self { users, changed, .. } = self;
+        users.retain(|user, standing| {
+            let was_away_since_ms = standing.away_since_ms;
+            let since_ms = (!is_here(user)).then(|| was_away_since_ms.unwrap_or(now_ms));
+            standing.away_since_ms = since_ms;
+            let stays = !since_ms.is_some_and(is_over);
+            if (since_ms != was_away_since_ms || !stays)
+                && let Some(changed) = changed
+            {
+                changed.insert(Arc::clone(user));
             }
-            let since_ms = *standing.away_since_ms.get_or_insert(now_ms);
-            now_ms.saturating_sub(since_ms) <= age_ms
+            stays
         });
+        self.unlisted.gone_at_ms = self.unlisted.gone_at_ms.filter(|at_ms| !is_over(*at_ms));
     }
 
+    /// When the first of them has been away for `age_max`, if nobody comes back.
+    pub(crate) fn due_at_ms(&self, now_ms: u64, age_max: Duration) -> u64 {
+        let users = self.users.values();
+        let since = users.map(|standing| standing.away_since_ms.unwrap_or(now_ms));
+        let first = since.chain(self.unlisted.gone_at_ms).min().unwrap_or(now_ms);
+        first.saturating_add(age_ms(age_max))
+    }
+
+    /// Whether there is nothing to be known.
     pub(crate) fn is_empty(&self) -> bool {
-        self.users.is_empty()
+        self.users.is_empty() && !self.is_incomplete()
     }
 
     pub(crate) fn len(&self) -> usize {
         self.users.len()
     }
 
+    /// Whether users are missing from the list, or may be.
     pub(crate) fn is_incomplete(&self) -> bool {
-        self.is_incomplete
+        self.unlisted != Unlisted::default()
+    }
+
+    pub(crate) fn unlisted(&self) -> Unlisted {
+        self.unlisted
+    }
+
+    pub(crate) fn lists(&self, user: &User) -> bool {
+        self.users.contains_key(user)
     }
 
     /// The users, by subject.
@@ -195,21 +212,59 @@ impl Deliveries {
         self.users.iter()
     }
 
-    /// Where the log has begun another life, nobody has got any of it.
+    pub(crate) fn standing(&self, user: &User) -> Option<Standing> {
+        self.users.get(user).copied()
+    }
+
+    pub(crate) fn has_changes(&self) -> bool {
+        self.changed.as_ref().is_some_and(|changed| !changed.is_empty())
+    }
+
+    /// What is to be kept of a user, if that has changed: nothing where it is not followed any more.
+    pub(crate) fn take_change(&mut self, user: &Arc<User>) -> Option<Option<KeptStanding>> {
+        let was_changed = self.changed.as_mut()?.remove(user);
+        was_changed.then(|| self.to_keep(user))
+    }
+
+    /// The same for any user that has changed.
+    pub(crate) fn take_any_change(&mut self) -> Option<(Arc<User>, Option<KeptStanding>)> {
+        let user = self.changed.as_mut()?.pop_first()?;
+        let standing = self.to_keep(&user);
+        Some((user, standing))
+    }
+
+    fn to_keep(&self, user: &User) -> Option<KeptStanding> {
+        self.users.get(user).map(|standing| standing.to_kept(user, self.epoch))
+    }
+
+    /// Where the log has begun another life, nobody has got any of it. What is kept need not say so: it names the life.
     pub(crate) fn live_in(&mut self, epoch: u64) {
         if self.epoch != epoch {
             self.epoch = epoch;
             for standing in self.users.values_mut() {
-                *standing = Standing {
-                    known_since: 0,
-                    earlier: None,
-                    stretch: None,
-                    delivered_at_ms: 0,
-                    ..*standing
-                };
+                *standing = Standing::with_nothing(standing.away_since_ms);
             }
         }
     }
+
+    fn change(&mut self, user: &Arc<User>, change: impl FnOnce(&mut Standing)) {
+        let Some(standing) = self.users.get_mut(user) else { return };
+        let before = *standing;
+        change(standing);
+        if *standing != before {
+            self.note_changed(user);
+        }
+    }
+
+    fn note_changed(&mut self, user: &Arc<User>) {
+        if let Some(changed) = &mut self.changed {
+            changed.insert(Arc::clone(user));
+        }
+    }
+}
+
+fn age_ms(age_max: Duration) -> u64 {
+    u64::try_from(age_max.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -203,6 +203,11 @@ impl Room {
         self.presence.user_count()
     }
 
+    /// The users that are seen.
+    pub(crate) fn seen(&self) -> impl Iterator<Item = &Arc<User>> {
+        self.presence.seen()
+    }
+
     /// The users that are seen and the number of their sockets, by subject.
     pub(crate) fn users(&self) -> impl Iterator<Item = (&User, usize)> {
         self.presence.users()

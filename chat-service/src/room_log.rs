@@ -17,7 +17,7 @@ use thiserror::Error;
 pub use self::disk::OpenStoreError;
 pub(crate) use self::{
     by_durability::{Bounds, ServiceRoomLog},
-    disk::Threads,
+    disk::{KeptFollowing, KeptRoom, KeptStanding, KeptStretch, Standings, Threads},
     memory::MemoryRoomLog,
     position::{ParsePositionError, Position},
 };
@@ -78,6 +78,11 @@ pub(crate) trait RoomLog: Send + Sync + 'static {
         &self,
         namespace: &str,
     ) -> impl Future<Output = Result<Vec<(RoomKey, Position)>, Unreadable>> + Send;
+
+    /// Where it is kept how far the logs have reached those who follow the rooms, if any logs are on disk.
+    fn standings(&self) -> Option<&Standings> {
+        None
+    }
 
     /// Drops what is too old, and gives up the logs that have become empty thereby, save those of rooms in use.
     fn expire(

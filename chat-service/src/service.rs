@@ -234,6 +234,7 @@ where
         },
         namespaces: Arc::clone(&namespaces),
         retained_bytes_max: RETAINED_BYTES_MAX / config.worker_count(),
+        followed_users_max: config.followed_users_max.get().div_ceil(config.worker_count()),
     };
     let new_worker = |log| Worker::new(log, settings.clone());
     let workers = Workers::start(logs.into_iter().map(new_worker), &mut worker_tasks);

@@ -39,7 +39,7 @@ use crate::{
     retained::Retained,
     room::Room,
     room_key::RoomKey,
-    room_log::{LogFailed, RoomLog},
+    room_log::{LogFailed, RoomLog, Standings},
     socket::{LinkKey, SocketKey},
     telemetry::Metrics,
 };
@@ -79,6 +79,8 @@ pub(crate) struct WorkerSettings {
     pub(crate) namespaces: Arc<Namespaces>,
     /// Most bytes of latest values of its rooms together.
     pub(crate) retained_bytes_max: usize,
+    /// Most users that are followed, one in two of its rooms counted twice.
+    pub(crate) followed_users_max: usize,
 }
 
 /// What this worker knows of a life of a link.
@@ -99,13 +101,15 @@ impl<L: RoomLog> Worker<L> {
         let agenda = Agenda::new(presence);
         let (namespaces, retained) =
             (settings.namespaces, Retained::new(settings.retained_bytes_max));
+        let kept = log.standings().map_or(0, Standings::count);
+        let followed = Followed::new(kept, settings.followed_users_max);
         Self {
             log,
             rooms,
             links,
             effects,
             agenda,
-            followed: Followed::default(),
+            followed,
             tracer,
             metrics,
             expose_trace_ids,
@@ -135,17 +139,27 @@ impl<L: RoomLog> Worker<L> {
                     }
                     self.commit().await;
                 }
-                () = sleep_until(self.agenda.next_at()) => {
-                    self.handle_due(Instant::now());
+                () = sleep_until(self.next_at()) => {
+                    let now = Instant::now();
+                    if self.agenda.next_at().is_some_and(|at| at <= now) {
+                        self.handle_due(now);
+                    }
+                    self.save_deliveries(now);
                     self.commit().await;
                 }
                 _ = expire.tick() => {
-                    self.expire_deliveries(clock::unix_ms());
+                    self.expire_deliveries(clock::unix_ms()).await;
+                    self.commit().await;
                     let rooms = &self.rooms;
                     self.log.expire(clock::unix_ms(), |room| rooms.contains_key(room)).await;
                 }
             }
         }
+    }
+
+    /// When something is due next.
+    fn next_at(&self) -> Option<Instant> {
+        [self.agenda.next_at(), self.followed.save_at].into_iter().flatten().min()
     }
 
     /// Lets out what came of the batch.
@@ -167,20 +181,22 @@ impl<L: RoomLog> Worker<L> {
             Command::Client(event, request) => self.handle_client(event, *request, now_ms).await,
             Command::Restore(restore) => self.handle_restore(*restore, now_ms).await,
             Command::SocketClosed(ticket, socket, departure) => {
-                self.handle_socket_closed(ticket, socket, departure);
+                self.handle_socket_closed((ticket, socket), departure, now_ms);
             }
-            Command::SocketSuspended(ticket, socket) => self.handle_suspended(ticket, socket),
+            Command::SocketSuspended(ticket, socket) => {
+                self.handle_suspended(ticket, socket, now_ms);
+            }
             Command::SocketMoved(ticket, socket, room) => {
                 self.handle_moved(ticket, &socket, room, now_ms).await;
             }
             Command::SocketLeft(ticket, socket, room) => {
-                self.handle_left_elsewhere(ticket, &socket, &room);
+                self.handle_left_elsewhere(ticket, &socket, &room, now_ms).await;
             }
             Command::SocketResumed(ticket, socket) => self.handle_resumed(ticket, socket),
             Command::CatchUp(catch_up) => self.handle_catch_up(*catch_up, now_ms).await,
             Command::Refill(refill) => self.handle_refill(*refill, now_ms).await,
             Command::Delivered(delivered) => self.handle_delivered(*delivered, now_ms).await,
-            Command::LinkGone(link) => self.handle_link_gone(link),
+            Command::LinkGone(link) => self.handle_link_gone(link, now_ms),
             Command::Query(query) => self.handle_query(*query, now_ms).await,
         }
     }

@@ -129,3 +129,123 @@ fn who_is_away_for_longer_than_history_is_kept_is_forgotten() {
 
     assert!(deliveries.is_empty());
 }
+
+/// As they are after they were kept, in a log that ends here.
+fn kept_and_read(deliveries: &mut Deliveries, end: Position) -> Deliveries {
+    let mut standings = Vec::new();
+    while let Some((_, standing)) = deliveries.take_any_change() {
+        standings.extend(standing);
+    }
+    Deliveries::kept(end, &standings, deliveries.unlisted())
+}
+
+/// Ann as before, who came back without what she missed, and Bob, who is new.
+fn kept_ann_and_bob() -> (Deliveries, Arc<User>, Arc<User>) {
+    let mut deliveries = Deliveries::kept(at(5), &[], Unlisted::default());
+    let (ann, bob) = (user("ann"), user("bob"));
+    deliveries.note_gap(&ann, at(5), 10).unwrap();
+    deliveries.note_delivered(&ann, at(8), 1000);
+    deliveries.note_gap(&ann, at(10), 10).unwrap();
+    deliveries.note_delivered(&ann, at(11), 2000);
+    deliveries.note_gap(&bob, at(11), 10).unwrap();
+    (deliveries, ann, bob)
+}
+
+#[test]
+fn what_was_kept_says_the_same_as_before() {
+    let (mut deliveries, ann, bob) = kept_ann_and_bob();
+    deliveries.expire(3000, DAY, |user| *user == *ann);
+
+    let read = kept_and_read(&mut deliveries, at(12));
+
+    for user in [&ann, &bob] {
+        assert_eq!(standing(&read, user), standing(&deliveries, user));
+    }
+    assert_eq!(read.due_at_ms(9000, DAY), 3000 + 24 * 60 * 60 * 1000, "Bob is away since then");
+    assert!(!read.has_changes() && !deliveries.has_changes());
+}
+
+#[test]
+fn in_a_log_that_is_not_the_one_of_before_nobody_is_ahead() {
+    let other_tag = Position { tag: 1, ..at(11) };
+    for end in [Position { epoch: 8, ..at(20) }, at(10), other_tag] {
+        let (mut deliveries, ann, bob) = kept_ann_and_bob();
+        let read = kept_and_read(&mut deliveries, end);
+
+        assert_eq!(delivered(&read, &ann), None, "{end:?}");
+        for user in [&ann, &bob] {
+            assert_eq!(behind(&read, user), (1..=12).collect::<Vec<_>>(), "{end:?}");
+        }
+    }
+    let (mut deliveries, ann, _) = kept_ann_and_bob();
+    assert_eq!(delivered(&kept_and_read(&mut deliveries, at(11)), &ann), Some((10, 11, 2000)));
+}
+
+#[test]
+fn only_what_has_changed_is_to_be_kept_and_once() {
+    let (mut deliveries, ann, bob) = kept_ann_and_bob();
+    assert!(deliveries.take_change(&ann).is_some());
+    assert!(deliveries.take_change(&ann).is_none());
+    assert_eq!(deliveries.take_any_change().unwrap().0, bob);
+
+    deliveries.note_here(&ann, at(11), 10).unwrap();
+    deliveries.note_back(&bob, at(11), 10).unwrap();
+    deliveries.note_delivered(&ann, at(9), 3000);
+    deliveries.expire(4000, DAY, |_| true);
+    assert!(!deliveries.has_changes());
+
+    for offset in 12..20 {
+        deliveries.note_delivered(&ann, at(offset), 5000);
+    }
+    deliveries.forget(&bob);
+    let mut changes = Vec::new();
+    while let Some((user, standing)) = deliveries.take_any_change() {
+        changes.push((user, standing.and_then(|one| one.stretch).map(|one| one.end_offset)));
+    }
+    assert_eq!(changes, [(ann, Some(19)), (bob, None)]);
+}
+
+#[test]
+fn the_list_is_complete_again_when_all_who_are_here_are_on_it() {
+    let (mut deliveries, ann) = ann_at_8();
+    let (bob, carol) = (user("bob"), user("carol"));
+    assert_eq!(deliveries.note_gap(&bob, at(9), 1), Err(TooMany));
+    deliveries.list_unlisted([&ann, &bob].into_iter(), at(9), 1);
+    assert!(deliveries.is_incomplete());
+
+    deliveries.forget(&ann);
+    deliveries.list_unlisted([&bob].into_iter(), at(9), 1);
+
+    assert!(!deliveries.is_incomplete());
+    assert_eq!(
+        behind(&deliveries, &bob)[..9],
+        [1, 2, 3, 4, 5, 6, 7, 8, 9],
+        "nobody has followed him"
+    );
+    // One who leaves by himself is not missing from the list.
+    assert_eq!(deliveries.note_gap(&carol, at(9), 1), Err(TooMany));
+    deliveries.list_unlisted([&bob].into_iter(), at(9), 1);
+    assert!(!deliveries.is_incomplete());
+}
+
+#[test]
+fn who_was_lost_unlisted_is_missing_for_as_long_as_it_would_be_listed() {
+    let (mut deliveries, ann) = ann_at_8();
+    let (bob, day_ms) = (user("bob"), 24 * 60 * 60 * 1000);
+    deliveries.note_gone(&bob, 500);
+    assert!(!deliveries.is_incomplete(), "he is not known to have been here");
+    assert_eq!(deliveries.note_gap(&bob, at(9), 1), Err(TooMany));
+    deliveries.note_gone(&ann, 1000);
+    deliveries.note_gone(&bob, 2000);
+
+    deliveries.forget(&ann);
+    deliveries.list_unlisted([].into_iter(), at(9), 1);
+    deliveries.expire(2000 + day_ms, DAY, |_| true);
+    assert!(deliveries.is_incomplete() && !deliveries.is_empty());
+    // It may be Bob who comes now: what came before he may have missed.
+    deliveries.note_gap(&bob, at(9), 1).unwrap();
+    assert!(behind(&deliveries, &bob).contains(&8));
+    deliveries.expire(2001 + day_ms, DAY, |_| true);
+
+    assert!(!deliveries.is_incomplete());
+}

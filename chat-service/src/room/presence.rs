@@ -157,6 +157,10 @@ impl Presence {
         self.users.len()
     }
 
+    pub(super) fn seen(&self) -> impl Iterator<Item = &Arc<User>> {
+        self.users.keys()
+    }
+
     pub(super) fn users(&self) -> impl Iterator<Item = (&User, usize)> {
         self.users.iter().map(|(user, standing)| match standing {
             Standing::Here(sockets) => (&**user, *sockets as usize),

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use super::{
     AppendError, Appended, Durability, Limit, LogFailed, MemoryRoomLog, OpenStoreError, Page,
-    Position, Publication, Range, ReadError, RoomLog, Unreadable,
+    Position, Publication, Range, ReadError, RoomLog, Standings, Unreadable,
     disk::{DiskBounds, DiskRoomLog, Threads},
 };
 use crate::{namespaces::Namespaces, room_key::RoomKey};
@@ -126,6 +126,10 @@ impl RoomLog for ServiceRoomLog {
             Some(disk) => disk.rooms(namespace).await,
             None => self.memory.rooms(namespace).await,
         }
+    }
+
+    fn standings(&self) -> Option<&Standings> {
+        self.disk.as_ref()?.standings()
     }
 
     async fn expire(&self, now_ms: u64, in_use: impl Fn(&RoomKey) -> bool + Send + Sync) {

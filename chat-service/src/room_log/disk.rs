@@ -12,6 +12,7 @@ mod journal;
 mod load;
 mod record;
 mod rooms;
+mod standings;
 mod store;
 mod writer;
 
@@ -27,13 +28,16 @@ use std::{
 use tokio::task;
 
 pub use self::store::OpenStoreError;
-pub(crate) use self::store::Threads;
 use self::{
     batch::Batch,
     load::DuePage,
     record::StoredEpoch,
     rooms::{Changes, Rooms},
     store::{ReadStoreError, Store},
+};
+pub(crate) use self::{
+    standings::{KeptFollowing, KeptRoom, KeptStanding, KeptStretch, Standings},
+    store::Threads,
 };
 use super::{
     AppendError, Appended, Durability, Limit, LogFailed, Page, Position, Publication, Range,
@@ -50,6 +54,7 @@ pub(crate) struct DiskRoomLog {
     shared: Arc<Shared>,
     share: Share,
     state: Mutex<Rooms>,
+    standings: Standings,
 }
 
 /// What the logs of all workers have in common.
@@ -89,6 +94,21 @@ impl Share {
     }
 }
 
+impl Shared {
+    /// Asks the store, on a thread that may block.
+    async fn ask<T: Send + 'static>(
+        self: &Arc<Self>,
+        question: impl FnOnce(&Store) -> Result<T, ReadStoreError> + Send + 'static,
+    ) -> Result<T, Unreadable> {
+        let shared = Arc::clone(self);
+        let answered = on_a_thread(self.bounds.threads, move || question(&shared.store)).await;
+        answered
+            .map_err(|error| self.store.health().count_damaged(&error))
+            .and_then(|answer| answer.map_err(|error| self.store.health().count_damaged(&error)))
+            .map_err(|()| Unreadable)
+    }
+}
+
 impl DiskRoomLog {
     /// Opens the store in a directory, and returns the log of each worker. `epoch` is where a new store begins to count.
     pub(crate) async fn open(
@@ -125,12 +145,16 @@ impl DiskRoomLog {
             epoch_reserved: AtomicU64::new(census.epoch.unwrap_or(epoch)),
             number: AtomicU64::new(census.number),
         });
-        let log = |(worker, bytes)| Self {
-            shared: Arc::clone(&shared),
-            share: Share { worker, workers },
-            state: Mutex::new(Rooms::new(worker, bytes, census.given_up_to_ms)),
+        let log = |(worker, (bytes, standings))| {
+            let share = Share { worker, workers };
+            Self {
+                shared: Arc::clone(&shared),
+                share,
+                state: Mutex::new(Rooms::new(worker, bytes, census.given_up_to_ms)),
+                standings: Standings::new(Arc::clone(&shared), share, standings),
+            }
         };
-        Ok(census.bytes.into_iter().enumerate().map(log).collect())
+        Ok(census.bytes.into_iter().zip(census.standings).enumerate().map(log).collect())
     }
 
     fn retention(&self, room: &RoomKey) -> &Retention {
@@ -155,15 +179,7 @@ impl DiskRoomLog {
         &self,
         question: impl FnOnce(&Store) -> Result<T, ReadStoreError> + Send + 'static,
     ) -> Result<T, Unreadable> {
-        let shared = Arc::clone(&self.shared);
-        let threads = self.shared.bounds.threads;
-        let answered = on_a_thread(threads, move || question(&shared.store)).await;
-        answered
-            .map_err(|error| self.shared.store.health().count_damaged(&error))
-            .and_then(|answer| {
-                answer.map_err(|error| self.shared.store.health().count_damaged(&error))
-            })
-            .map_err(|()| Unreadable)
+        self.shared.ask(question).await
     }
 
     /// Has the room held if it has a log, in the place of others that were not used for longer.
@@ -184,7 +200,9 @@ impl DiskRoomLog {
         let due = |room: &RoomKey, last_at_ms| due_at_ms(last_at_ms, self.retention(room));
         let fsync = |room: &RoomKey| self.durability(room) == Durability::DiskFsync;
         let reserve = || self.shared.epoch_reserved.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
-        self.state().take_changes(due, fsync, reserve)
+        let mut changes = self.state().take_changes(due, fsync, reserve);
+        self.standings.take_changes(&mut changes.batch);
+        changes
     }
 
     /// Tells whether everything was committed that had to be.
@@ -307,6 +325,10 @@ impl RoomLog for DiskRoomLog {
         let mut ends: HashMap<RoomKey, Position> = stored.into_iter().collect();
         ends.extend(self.state().ends(namespace));
         Ok(ends.into_iter().collect())
+    }
+
+    fn standings(&self) -> Option<&Standings> {
+        Some(&self.standings)
     }
 
     async fn expire(&self, now_ms: u64, in_use: impl Fn(&RoomKey) -> bool + Send + Sync) {

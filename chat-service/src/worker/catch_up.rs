@@ -83,10 +83,15 @@ impl<L: RoomLog> Worker<L> {
         add(groups, standing, end, socket.key.handle);
         if let Some(end) = end {
             let at = match standing {
-                Standing::At(position) if position.epoch == end.epoch => position,
+                // A log that was set back may not have come there again.
+                Standing::At(position)
+                    if position.epoch == end.epoch && position.offset <= end.offset =>
+                {
+                    position
+                }
                 Standing::At(_) | Standing::Lost => end,
             };
-            self.follow(&key, &socket.user, Coming::Back(at), now_ms);
+            self.follow(&key, &socket.user, Coming::Back(at), now_ms).await;
         }
 
         let cause = &mut Cause::Event(&mut ticket);
@@ -183,7 +188,7 @@ impl<L: RoomLog> Worker<L> {
                     let room = self.rooms.get(key);
                     let users = room.map(|room| room.users_of(link, &group.handles));
                     let users = users.into_iter().flatten().cloned().collect();
-                    self.note_gap(key, users, position);
+                    self.note_gap(key, users, position, now_ms).await;
                 }
                 is_at_end
             }

@@ -1,30 +1,26 @@
 //! Follows how far the rooms' logs reach their users, in the namespaces that want to know.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+mod followed;
 
+use std::{collections::BTreeSet, sync::Arc};
+
+use tokio::time::Instant;
+
+pub(super) use self::followed::Followed;
+use self::followed::FollowedRoom;
 use super::{Delivered, DeliveredPage, DeliveredTo, DeliveredUser, Worker};
 use crate::{
-    deliveries::{Deliveries, Standing, TooMany},
+    deliveries::{Standing, TooMany},
     room::Room,
     room_key::RoomKey,
-    room_log::{Entry, Limit, Position, Range, ReadError, RoomLog},
+    room_log::{
+        Durability, Entry, KeptRoom, Limit, Position, Range, ReadError, RoomLog, Standings,
+        Unreadable,
+    },
     user::User,
 };
 
-/// Most users that a worker follows, a user in two rooms counted twice.
-const FOLLOWED_USERS_MAX: usize = 250_000;
-
 const ONE_ENTRY: Limit = Limit { count: 1, bytes: 1 };
-
-/// The rooms whose users are followed.
-#[derive(Debug, Default)]
-pub(super) struct Followed {
-    rooms: HashMap<RoomKey, Deliveries>,
-    users: usize,
-}
 
 /// How a user comes into a room, or goes on in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,15 +36,27 @@ pub(super) enum Coming {
 }
 
 impl<L: RoomLog> Worker<L> {
-    /// Follows a user that comes into a room, where that is wanted.
-    pub(super) fn follow(&mut self, key: &RoomKey, user: &Arc<User>, coming: Coming, now_ms: u64) {
+    /// Follows a user that comes into a room, where that is wanted. It is on disk, where the room is, before anybody hears of
+    /// its coming.
+    pub(super) async fn follow(
+        &mut self,
+        key: &RoomKey,
+        user: &Arc<User>,
+        coming: Coming,
+        now_ms: u64,
+    ) {
         let Some(users_max) = self.namespaces.followed_users_max(key.namespace()) else { return };
+        self.hold_followed(key, now_ms).await;
         let (Coming::Along(at) | Coming::Back(at) | Coming::Since(at) | Coming::From(at)) = coming;
-        let others = self.followed.users;
-        let deliveries = self.followed.rooms.entry(key.clone());
-        let deliveries = deliveries.or_insert_with(|| Deliveries::new(at.epoch));
-        let before = deliveries.len();
-        let room_max = users_max.min(before + FOLLOWED_USERS_MAX.saturating_sub(others));
+        let is_seen = self.rooms.get(key).is_some_and(|room| room.sees(user));
+        let due_at_ms = self.due_at_ms(key, now_ms);
+        let standings = standings_of(&self.log, key);
+        let free = self.followed.free();
+        let held = self.followed.rooms.entry(key.clone());
+        let held = held.or_insert_with(|| FollowedRoom::new(at, standings.is_some()));
+        let deliveries = &mut held.deliveries;
+        let (count, before) = (deliveries.len(), deliveries.standing(user));
+        let room_max = users_max.min(count.saturating_add(free));
         let noted = match coming {
             Coming::Along(_) | Coming::Since(_) => deliveries.note_here(user, at, room_max),
             Coming::Back(_) => deliveries.note_back(user, at, room_max),
@@ -60,27 +68,60 @@ impl<L: RoomLog> Worker<L> {
                     deliveries.note_delivered(user, at, now_ms);
                 }
             }
-            Err(TooMany) => self.metrics.unfollowed.increment(1),
+            Err(TooMany) => {
+                self.metrics.unfollowed.increment(1);
+                if !is_seen {
+                    deliveries.note_gone(user, now_ms);
+                }
+            }
         }
-        self.followed.users += deliveries.len() - before;
+        self.followed.users += deliveries.len() - count;
+        if let Some(standings) = standings {
+            let now = deliveries.standing(user);
+            if before.zip(now).is_some_and(|(before, now)| now.skips_since(&before)) {
+                standings.hold_fast(key);
+            }
+            held.save_user(standings, (key, user), due_at_ms);
+        }
     }
 
     /// The users of some sockets of a link go on in a room at `at`, and are not given what came before.
-    pub(super) fn note_gap(&mut self, key: &RoomKey, users: Vec<Arc<User>>, at: Position) {
+    pub(super) async fn note_gap(
+        &mut self,
+        key: &RoomKey,
+        users: Vec<Arc<User>>,
+        at: Position,
+        now_ms: u64,
+    ) {
         for user in users {
-            self.follow(key, &user, Coming::From(at), 0);
+            self.follow(key, &user, Coming::From(at), now_ms).await;
         }
     }
 
     /// A user has left a room by itself: unless it is still in it with another socket, it is owed nothing.
-    pub(super) fn unfollow(&mut self, key: &RoomKey, user: &User) {
-        if self.rooms.get(key).is_some_and(|room| room.sees(user)) {
+    pub(super) async fn unfollow(&mut self, key: &RoomKey, user: &Arc<User>, now_ms: u64) {
+        if self.namespaces.followed_users_max(key.namespace()).is_none()
+            || self.rooms.get(key).is_some_and(|room| room.sees(user))
+        {
             return;
         }
-        let Some(deliveries) = self.followed.rooms.get_mut(key) else { return };
-        self.followed.users -= usize::from(deliveries.forget(user));
-        if deliveries.is_empty() {
+        self.hold_followed(key, now_ms).await;
+        let due_at_ms = self.due_at_ms(key, now_ms);
+        let Some(held) = self.followed.rooms.get_mut(key) else { return };
+        self.followed.users -= usize::from(held.deliveries.forget(user));
+        if let Some(standings) = standings_of(&self.log, key) {
+            held.save_user(standings, (key, user), due_at_ms);
+        }
+        if held.deliveries.is_empty() {
             self.followed.rooms.remove(key);
+        }
+    }
+
+    /// A user was lost from a room. One that is not listed there is missing from the list from here on.
+    pub(super) fn note_lost(&mut self, key: &RoomKey, user: &User, now_ms: u64) {
+        if let Some(held) = self.followed.rooms.get_mut(key) {
+            held.deliveries.note_gone(user, now_ms);
+            self.followed.note_unsaved(key, Instant::now());
         }
     }
 
@@ -92,10 +133,13 @@ impl<L: RoomLog> Worker<L> {
         // An edge may still speak of a log that was set back.
         if let Ok(end) = position.parse::<Position>()
             && self.log.read(&key, Range::After(end), ONE_ENTRY, now_ms).await.is_ok()
-            && let Some(deliveries) = self.followed.rooms.get_mut(&key)
         {
-            for user in users {
-                deliveries.note_delivered(&user, end, now_ms);
+            self.hold_followed(&key, now_ms).await;
+            if let Some(held) = self.followed.rooms.get_mut(&key) {
+                for user in users {
+                    held.deliveries.note_delivered(&user, end, now_ms);
+                }
+                self.followed.note_unsaved(&key, Instant::now());
             }
         }
         self.effects.finish_ticket(ticket);
@@ -111,15 +155,17 @@ impl<L: RoomLog> Worker<L> {
             Some(position) => Some((position.offset, self.entry_at(&key, position, now_ms).await?)),
             None => None,
         };
+        self.hold_followed(&key, now_ms).await;
+        self.list_unlisted(&key).await;
         let end = self.log.end(&key).await?;
         let room = self.rooms.get(&key);
-        let deliveries = self.followed.rooms.get_mut(&key);
+        let held = self.followed.rooms.get_mut(&key);
         let mut page = DeliveredPage::default();
         let mut unknown: BTreeSet<&str> = named.iter().map(String::as_str).collect();
         unknown.retain(|subject| *subject > &*after);
         let is_named =
             |user: &User| named.is_empty() || named.iter().any(|one| one == user.subject());
-        if let Some(deliveries) = deliveries {
+        if let Some(deliveries) = held.map(|held| &mut held.deliveries) {
             deliveries.live_in(end.epoch);
             page.incomplete = deliveries.is_incomplete();
             for (user, standing) in deliveries.users().filter(|(user, _)| is_named(user)) {
@@ -154,20 +200,113 @@ impl<L: RoomLog> Worker<L> {
         Ok(here.entries.into_iter().find(|entry| entry.position == position))
     }
 
-    /// Forgets who has been away for as long as the rooms' history is kept.
-    pub(super) fn expire_deliveries(&mut self, now_ms: u64) {
-        let (rooms, namespaces) = (&self.rooms, &self.namespaces);
-        let mut count = 0;
-        self.followed.rooms.retain(|key, deliveries| {
+    /// Forgets who has been away for as long as the rooms' history is kept, and lets go of rooms that are quiet.
+    pub(super) async fn expire_deliveries(&mut self, now_ms: u64) {
+        self.hold_due(now_ms).await;
+        let is_incomplete = |held: &FollowedRoom| held.deliveries.is_incomplete();
+        let rooms = self.followed.rooms.iter().filter(|(_, held)| is_incomplete(held));
+        for key in rooms.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+            self.list_unlisted(&key).await;
+        }
+
+        let (rooms, namespaces, log) = (&self.rooms, &self.namespaces, &self.log);
+        let mut gone = 0;
+        self.followed.rooms.retain(|key, held| {
             let room = rooms.get(key);
-            let is_here = |user: &User| room.is_some_and(|room| room.sees(user));
             let age_max = namespaces.get(key.namespace()).retention.age_max;
-            deliveries.expire(now_ms, age_max, is_here);
-            count += deliveries.len();
-            !deliveries.is_empty()
+            let count = held.deliveries.len();
+            held.deliveries
+                .expire(now_ms, age_max, |user| room.is_some_and(|room| room.sees(user)));
+            gone += count - held.deliveries.len();
+            let Some(standings) = standings_of(log, key) else {
+                return !held.deliveries.is_empty();
+            };
+            let due_at_ms = held.deliveries.due_at_ms(now_ms, age_max);
+            held.tidy(standings, (key, room.is_some()), (now_ms, due_at_ms))
         });
-        self.followed.users = count;
+        self.followed.users = self.followed.users.saturating_sub(gone);
+        let now = Instant::now();
+        for key in self.followed.rooms.keys().cloned().collect::<Vec<_>>() {
+            self.followed.note_unsaved(&key, now);
+        }
     }
+
+    /// Keeps what has arrived, if it has waited for long enough.
+    pub(super) fn save_deliveries(&mut self, now: Instant) {
+        if let Some(standings) = self.log.standings() {
+            self.followed.save(standings, now);
+        }
+    }
+
+    /// Has a room's followers in memory, if they are on disk.
+    async fn hold_followed(&mut self, key: &RoomKey, now_ms: u64) {
+        if self.followed.note_used(key) {
+            return;
+        }
+        let Some(standings) = standings_of(&self.log, key) else { return };
+        let kept = match standings.read(key).await {
+            Ok(Some(kept)) => kept,
+            Ok(None) => return,
+            Err(Unreadable) => KeptRoom { is_damaged: true, ..KeptRoom::default() },
+        };
+        // Where the log cannot be read, nobody is known to have got any of it.
+        let end = self.log.end(key).await.unwrap_or(Position::start(0));
+        self.followed.hold(key, &kept, (end, now_ms));
+    }
+
+    /// Looks for rooms that nobody has asked for in which users were away for too long.
+    async fn hold_due(&mut self, now_ms: u64) {
+        let Some(standings) = self.log.standings() else { return };
+        for key in standings.due(now_ms).await {
+            let is_followed = self.namespaces.followed_users_max(key.namespace()).is_some();
+            if is_followed && standings_of(&self.log, &key).is_some() {
+                self.hold_followed(&key, now_ms).await;
+            } else {
+                self.forget_kept(&key).await;
+            }
+        }
+    }
+
+    /// Forgets what is kept of a room in a namespace that does not keep it any more.
+    async fn forget_kept(&mut self, key: &RoomKey) {
+        let Some(standings) = self.log.standings() else { return };
+        let Ok(Some(kept)) = standings.read(key).await else { return };
+        for standing in &kept.standings {
+            if let Ok(user) = User::parse(&standing.subject, &standing.issuer, b"{}") {
+                standings.keep(key, &user, None);
+            }
+        }
+        standings.keep_following(key, (kept.following, None));
+        self.followed.users = self.followed.users.saturating_sub(kept.standings.len());
+    }
+
+    /// Follows those in a room who were too many, as far as they are not now.
+    async fn list_unlisted(&mut self, key: &RoomKey) {
+        let Some(users_max) = self.namespaces.followed_users_max(key.namespace()) else { return };
+        if !self.followed.rooms.get(key).is_some_and(|held| held.deliveries.is_incomplete()) {
+            return;
+        }
+        let Ok(at) = self.log.end(key).await else { return };
+        let free = self.followed.free();
+        let Some(held) = self.followed.rooms.get_mut(key) else { return };
+        let count = held.deliveries.len();
+        let users_max = users_max.min(count.saturating_add(free));
+        let here = self.rooms.get(key).into_iter().flat_map(Room::seen);
+        held.deliveries.list_unlisted(here, at, users_max);
+        self.followed.users += held.deliveries.len() - count;
+        self.followed.note_unsaved(key, Instant::now());
+    }
+
+    /// When a room is to be looked at for users who were away for too long, if they all go now.
+    fn due_at_ms(&self, key: &RoomKey, now_ms: u64) -> u64 {
+        let age_max = self.namespaces.get(key.namespace()).retention.age_max;
+        now_ms.saturating_add(u64::try_from(age_max.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Where the standings of a room are kept, if that is on disk.
+fn standings_of<'a, L: RoomLog>(log: &'a L, key: &RoomKey) -> Option<&'a Standings> {
+    log.standings().filter(|_| log.durability(key) != Durability::Memory)
 }
 
 impl DeliveredUser {
@@ -195,3 +334,6 @@ impl DeliveredPage {
         self.users.truncate(count);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,7 +54,7 @@ impl<L: RoomLog> Worker<L> {
                 event.end_repeats();
             }
             Action::Leave => {
-                self.leave(event, &room);
+                self.leave(event, &room, now_ms).await;
                 event.end_repeats();
             }
             Action::Message { .. }
@@ -119,7 +119,7 @@ impl<L: RoomLog> Worker<L> {
             (None, _) => (joined != Joined::Already).then_some(Coming::From(position)),
         };
         if let Some(coming) = coming {
-            self.follow(&key, &socket.user, coming, now_ms);
+            self.follow(&key, &socket.user, coming, now_ms).await;
         }
         if joined == Joined::User {
             let cause = &mut Cause::Event(&mut event.ticket);
@@ -175,11 +175,11 @@ impl<L: RoomLog> Worker<L> {
     }
 
     /// Leaving a room that the socket is not in is no error: the client asked to be out, and is.
-    fn leave(&mut self, event: &mut ClientEvent, key: &RoomKey) {
+    async fn leave(&mut self, event: &mut ClientEvent, key: &RoomKey, now_ms: u64) {
         let socket = Arc::clone(&event.socket);
         event.ticket.instructions.leave(socket.key, key);
         let left = self.take_out(&socket, key);
-        self.unfollow(key, &socket.user);
+        self.unfollow(key, &socket.user, now_ms).await;
         self.handle_left(key, left, &mut Cause::Event(&mut event.ticket));
         event.answer(&self.metrics, || client_view::left(key.name_for_clients()));
     }

@@ -16,9 +16,9 @@ use crate::{
 impl<L: RoomLog> Worker<L> {
     pub(super) fn handle_socket_closed(
         &mut self,
-        mut ticket: Ticket,
-        socket: SocketKey,
+        (mut ticket, socket): (Ticket, SocketKey),
         departure: Departure,
+        now_ms: u64,
     ) {
         let Some(link) = self.links.get_mut(&socket.link) else { return };
         let rooms = link.sockets.remove(&socket.handle).unwrap_or_default();
@@ -32,16 +32,18 @@ impl<L: RoomLog> Worker<L> {
         for key in rooms {
             let room = self.rooms.get_mut(&key);
             let left = room.map_or(Left::Never, |room| room.handle_leave(socket, parting));
+            self.note_if_lost(&key, &left, now_ms);
             self.handle_left(&key, left, &mut Cause::Event(&mut ticket));
         }
         self.effects.finish_ticket(ticket);
     }
 
-    pub(super) fn handle_suspended(&mut self, mut ticket: Ticket, socket: SocketKey) {
+    pub(super) fn handle_suspended(&mut self, mut ticket: Ticket, socket: SocketKey, now_ms: u64) {
         let parting = self.agenda.parting(Instant::now());
         for key in self.rooms_of(socket) {
             let room = self.rooms.get_mut(&key);
             let left = room.map_or(Left::Never, |room| room.handle_suspended(socket, parting));
+            self.note_if_lost(&key, &left, now_ms);
             self.handle_left(&key, left, &mut Cause::Event(&mut ticket));
         }
         self.effects.finish_ticket(ticket);
@@ -76,7 +78,7 @@ impl<L: RoomLog> Worker<L> {
         }
         socket.keep_room();
         if let Some(end) = end {
-            self.follow(&key, &socket.user, Coming::Along(end), now_ms);
+            self.follow(&key, &socket.user, Coming::Along(end), now_ms).await;
         }
         let link = self.links.entry(socket.key.link).or_insert_with(|| Link::new(ticket.outbox()));
         link.note_membership(socket.key, &key);
@@ -88,17 +90,18 @@ impl<L: RoomLog> Worker<L> {
     }
 
     /// A socket that has moved here had left a room where it was before.
-    pub(super) fn handle_left_elsewhere(
+    pub(super) async fn handle_left_elsewhere(
         &mut self,
         mut ticket: Ticket,
         socket: &Socket,
         key: &RoomKey,
+        now_ms: u64,
     ) {
         if ticket.outbox().is_closed() {
             return;
         }
         let left = self.take_out(socket, key);
-        self.unfollow(key, &socket.user);
+        self.unfollow(key, &socket.user, now_ms).await;
         self.handle_left(key, left, &mut Cause::Event(&mut ticket));
         self.effects.finish_ticket(ticket);
     }
@@ -116,13 +119,20 @@ impl<L: RoomLog> Worker<L> {
         left
     }
 
+    fn note_if_lost(&mut self, key: &RoomKey, left: &Left, now_ms: u64) {
+        match left {
+            Left::Going { user, .. } | Left::User(user) => self.note_lost(key, user, now_ms),
+            Left::Never | Left::Socket => {}
+        }
+    }
+
     fn rooms_of(&self, socket: SocketKey) -> Vec<RoomKey> {
         let link = self.links.get(&socket.link);
         link.and_then(|link| link.sockets.get(&socket.handle).cloned()).unwrap_or_default()
     }
 
     /// Its users have been gone for the grace of the link already: no other one is added.
-    pub(super) fn handle_link_gone(&mut self, link: LinkKey) {
+    pub(super) fn handle_link_gone(&mut self, link: LinkKey, now_ms: u64) {
         self.effects.forget(link);
         let Some(gone) = self.links.remove(&link) else { return };
         let now = Instant::now();
@@ -130,6 +140,9 @@ impl<L: RoomLog> Worker<L> {
         for key in rooms {
             let Some(room) = self.rooms.get_mut(&key) else { continue };
             let users = room.handle_link_gone(link, now);
+            for user in &users {
+                self.note_lost(&key, user, now_ms);
+            }
             self.agenda.note_gone(&key, users, now);
             self.drop_if_empty(&key);
         }

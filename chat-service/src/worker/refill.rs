@@ -59,7 +59,8 @@ impl<L: RoomLog> Worker<L> {
             Some(_) | None => self.log.end(&key).await.ok(),
         };
         if let Some(stands_at) = stands_at.filter(|_| misses) {
-            self.note_gap(&key, vec![Arc::clone(&socket.user)], stands_at);
+            let users = vec![Arc::clone(&socket.user)];
+            self.note_gap(&key, users, stands_at, now_ms).await;
         }
         // Where nobody can tell, the edge is answered its own words, and asks no more.
         let stands_at = stands_at.map_or_else(|| after.clone(), |position| position.to_string());

@@ -248,6 +248,7 @@ mod tests {
             },
             namespaces: Arc::clone(&namespaces),
             retained_bytes_max: usize::MAX,
+            followed_users_max: usize::MAX,
         };
         Worker::new(MemoryRoomLog::new(1, namespaces, usize::MAX), settings)
     }

@@ -98,6 +98,7 @@ pub(super) fn fragile_worker(namespaces: &Arc<Namespaces>) -> Worker<FragileLog>
         presence,
         namespaces: Arc::clone(namespaces),
         retained_bytes_max: usize::MAX,
+        followed_users_max: usize::MAX,
     };
     Worker::new(FragileLog { kept, fails, damage }, settings)
 }

@@ -1,6 +1,6 @@
 //! How far a room's log has reached its users, as other services are told.
 
-use std::io::Write;
+use std::{fs, io::Write, path::Path};
 
 use proto::{
     chat::v1::{
@@ -9,7 +9,7 @@ use proto::{
     },
     edge::v1::{Delivered, EdgeEvent, edge_event::Kind},
 };
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 use tonic::Code;
 
 use crate::{
@@ -20,10 +20,20 @@ use crate::{
 const FOLLOWING: &str = "[namespace.'/chat']\ndelivery_watermark = true\n";
 
 async fn start(terms: &str) -> (Running, NamedTempFile) {
+    start_with(terms, &[]).await
+}
+
+async fn start_with(terms: &str, flags: &[&str]) -> (Running, NamedTempFile) {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(terms.as_bytes()).unwrap();
     let flag = format!("--chat-namespaces-file={}", file.path().display());
-    (Running::start_with(&[&flag]).await, file)
+    (Running::start_with(&[&[flag.as_str()], flags].concat()).await, file)
+}
+
+/// A service whose rooms are on disk there.
+async fn start_in(directory: &Path) -> (Running, NamedTempFile) {
+    let directory = format!("--chat-data-dir={}", directory.display());
+    start_with(FOLLOWING, &[&directory, "--chat-durability=disk"]).await
 }
 
 async fn publish(service: &Running, except_users: &[&str]) -> String {
@@ -217,6 +227,102 @@ async fn users_are_listed_in_pages_and_those_who_are_asked_for_in_any_case() {
 
     let carol = of(&service, "carol").await;
     assert_eq!(carol, DeliveredUser { subject: "sub-carol".to_owned(), ..Default::default() });
+}
+
+#[tokio::test]
+async fn the_list_is_complete_again_when_there_is_room_for_all_again() {
+    let flags = ["--chat-followed-users-max=2", "--chat-workers=1"];
+    let (service, _file) = start_with(FOLLOWING, &flags).await;
+    let mut edge = ann_and_bob(&service).await;
+    edge.open(4, "carol").await;
+    edge.join(4, "lobby").await;
+    let position = publish(&service, &[]).await;
+    let page = ask(&service, about_lobby()).await;
+    assert!(page.incomplete && page.users.len() == 2, "{page:?}");
+
+    edge.ask(3, 1, "leave", r#"["lobby"]"#).await;
+    edge.wait_until_acknowledged().await;
+
+    assert!(!ask(&service, about_lobby()).await.incomplete);
+    assert_eq!(behind(&service, &position).await, ["sub-ann", "sub-carol"]);
+}
+
+#[tokio::test]
+async fn who_is_away_is_behind_after_a_restart_in_what_it_has_not_got() {
+    let directory = TempDir::new().unwrap();
+    let (service, _file) = start_in(directory.path()).await;
+    let mut edge = ann_and_bob(&service).await;
+    edge.open(4, "carol").await;
+    edge.join(4, "lobby").await;
+    let first = publish(&service, &[]).await;
+    report(&mut edge, &[1, 3], &first).await;
+    edge.ask(4, 1, "leave", r#"["lobby"]"#).await;
+    edge.send(vec![closed(1), closed(2)]).await;
+    edge.wait_until_acknowledged().await;
+    edge.cut();
+    service.stop().await;
+
+    let (service, _file) = start_in(directory.path()).await;
+    let second = publish(&service, &[]).await;
+
+    assert_eq!(behind(&service, &second).await, ["sub-ann", "sub-bob"], "nobody has come back");
+    for user in ["ann", "bob"] {
+        let user = of(&service, user).await;
+        assert!(user.position.is_empty() || user.position == first, "{user:?}");
+    }
+    // Bob was there all along, and has missed nothing.
+    let mut edge = Edge::new("one");
+    edge.attach(&service).await;
+    let rooms: &[(&str, &str)] = &[("lobby", &first)];
+    edge.send(vec![opened(3, "/chat", "bob", Some(rooms)), all_announced()]).await;
+    report(&mut edge, &[3], &second).await;
+    assert_eq!(behind(&service, &second).await, ["sub-ann"]);
+    assert!(!behind(&service, &first).await.contains(&"sub-bob".to_owned()));
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for file in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(file.file_name());
+        match file.file_type().unwrap().is_dir() {
+            true => copy(&file.path(), &target),
+            false => drop(fs::copy(file.path(), target).unwrap()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn in_a_log_that_was_set_back_nobody_has_got_what_it_says_instead() {
+    let (directory, backup) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (service, _file) = start_in(directory.path()).await;
+    let mut edge = ann_and_bob(&service).await;
+    publish(&service, &[]).await;
+    edge.cut();
+    service.stop().await;
+    copy(directory.path(), backup.path());
+    let (service, _file) = start_in(directory.path()).await;
+    let lost = publish(&service, &[]).await;
+    let mut edge = Edge::new("one");
+    edge.attach(&service).await;
+    let rooms: &[(&str, &str)] = &[("lobby", &lost)];
+    edge.send(vec![opened(1, "/chat", "ann", Some(rooms)), all_announced()]).await;
+    report(&mut edge, &[1], &lost).await;
+    edge.cut();
+    service.stop().await;
+
+    let (service, _file) = start_in(backup.path()).await;
+    let mut edge = Edge::new("one");
+    edge.attach(&service).await;
+    edge.send(vec![opened(1, "/chat", "ann", Some(rooms)), all_announced()]).await;
+    report(&mut edge, &[1], &lost).await;
+    let instead = publish(&service, &[]).await;
+
+    assert_eq!(behind(&service, &instead).await, ["sub-ann", "sub-bob"]);
+    let about_lost = DeliveredToRequest { behind: lost, ..about_lobby() };
+    let refused = service.chat().await.delivered_to(about_lost).await.unwrap_err();
+    assert_eq!(refused.code(), Code::OutOfRange);
+    report(&mut edge, &[1], &instead).await;
+    assert_eq!(behind(&service, &instead).await, ["sub-bob"]);
 }
 
 #[tokio::test]

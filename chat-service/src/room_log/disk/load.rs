@@ -5,11 +5,13 @@ use super::{
     batch::{Damaged, keys_with},
     record::{self, StoredRoom},
     rooms::HeldRoom,
+    standings,
     store::{ReadStoreError, Store},
 };
 use crate::{
     room_key::RoomKey,
     room_log::{Position, history::History},
+    workers::worker_of,
 };
 
 /// How many rooms are looked at together when old ones are searched for.
@@ -26,6 +28,8 @@ pub(super) struct Census {
     pub(super) number: u64,
     /// Of the rooms of each worker.
     pub(super) bytes: Vec<u64>,
+    /// How many there are of the rooms of each worker.
+    pub(super) standings: Vec<usize>,
 }
 
 /// Rooms whose last entry may be too old.
@@ -38,7 +42,8 @@ pub(super) struct DuePage {
 
 /// Looks at every room, and so finds out whether any is damaged.
 pub(super) fn census(store: &Store, workers: usize) -> Result<Census, ReadStoreError> {
-    let mut census = Census { bytes: vec![0; workers], ..Census::default() };
+    let mut census =
+        Census { bytes: vec![0; workers], standings: vec![0; workers], ..Census::default() };
     for item in store.scan(keys_with(&record::epochs_prefix())) {
         let stored = record::decode_epoch(&item?.1)?;
         census.epoch = census.epoch.max(Some(stored.epoch));
@@ -49,7 +54,11 @@ pub(super) fn census(store: &Store, workers: usize) -> Result<Census, ReadStoreE
         let (room, stored) = (record::room_of(&key)?, StoredRoom::decode_from(value)?);
         census.epoch = census.epoch.max(Some(stored.epoch));
         census.number = census.number.max(stored.number);
-        census.bytes[crate::workers::worker_of(&room, workers)] += stored.bytes;
+        census.bytes[worker_of(&room, workers)] += stored.bytes;
+    }
+    for item in standings::counts(store) {
+        let (room, count) = item?;
+        census.standings[worker_of(&room, workers)] += usize::try_from(count).unwrap_or(usize::MAX);
     }
     Ok(census)
 }
@@ -133,7 +142,7 @@ fn due_room(
 }
 
 /// Counts what is damaged, and takes it for nothing.
-fn undamaged<T>(
+pub(super) fn undamaged<T>(
     store: &Store,
     found: Result<Option<T>, ReadStoreError>,
 ) -> Result<Option<T>, ReadStoreError> {

@@ -5,6 +5,7 @@ mod damaged_rooms;
 mod faults;
 mod memory;
 mod restarts;
+mod standings;
 
 use tempfile::TempDir;
 

@@ -105,6 +105,7 @@ impl World {
             },
             namespaces: keeping(COUNT_MAX),
             retained_bytes_max: usize::MAX,
+            followed_users_max: usize::MAX,
         };
         let worker = Worker::new(MemoryRoomLog::new(1, keeping(COUNT_MAX), usize::MAX), settings);
         let mut world = Self { worker, edges: Vec::new(), next_handle: 1, next_link: 1 };

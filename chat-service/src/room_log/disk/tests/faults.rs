@@ -53,7 +53,7 @@ pub(super) fn files_under(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn journal_in(directory: &Path) -> PathBuf {
+pub(super) fn journal_in(directory: &Path) -> PathBuf {
     let journals = journal::numbers(directory).unwrap();
     directory.join(format!("journal-{:020}", journals.last().unwrap()))
 }
