@@ -142,13 +142,9 @@ impl Checker<'_> {
                 self.rooms.note_sent(room, id, client);
             }
             Seen::Acked { room, id, position } => self.see_acked(client, room, id, position),
-            Seen::Refused { event, room, code } => match code.as_str() {
-                "unavailable" => {
-                    self.tally.unavailable += 1;
-                    self.fresh.remove(&client);
-                }
-                _ => self.violation("I1", client, &format!("{event} in {room} refused: {code}")),
-            },
+            Seen::Refused { event, room, code, edge } => {
+                self.see_refused(client, (event, room), code, *edge);
+            }
             Seen::Unanswered { event, edge } => {
                 if !self.faults.excuse(*edge, host_of(client), self.now) {
                     self.violation("acks", client, &format!("{event} was never answered"));
@@ -177,6 +173,19 @@ impl Checker<'_> {
         if !is_own && !self.faults.excuse(edge, host_of(client), self.now) {
             let text = format!("connection to edge {edge} lost: {by_client:?}, code {code:?}");
             self.violation("I8", client, &text);
+        }
+    }
+
+    /// An event was refused. That may be only where its service could not be reached, or had no disk.
+    fn see_refused(&mut self, client: usize, (event, room): (&str, &str), code: &str, edge: usize) {
+        self.fresh.remove(&client);
+        if code != "unavailable" {
+            return self.violation("I1", client, &format!("{event} in {room} refused: {code}"));
+        }
+        self.tally.unavailable += 1;
+        if !self.faults.excuse_refusal(edge, self.now) {
+            let text = format!("{event} in {room} refused by edge {edge}, which had its service");
+            self.violation("acks", client, &text);
         }
     }
 

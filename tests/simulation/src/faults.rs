@@ -9,6 +9,10 @@ use crate::{client::EDGES, history::History, hosts::Skew, random::Random, storag
 /// How long a client's connection may still end because of a fault that is over: silence has to be noticed.
 const AFTERMATH: Duration = Duration::from_secs(10);
 
+/// How long after a fault an edge may still be without its service: it pings a silent one after 2 s, gives it 3 s more, and
+/// is up to a second late with its next attempt. After that it may be told that the service was restarted.
+const LINK_AFTERMATH: Duration = Duration::from_secs(7);
+
 /// How far wall clocks are moved at most.
 const SKEW_MS_MAX: u64 = 3_600_000;
 
@@ -143,6 +147,15 @@ impl Faults {
         })
     }
 
+    /// Whether an edge may have been without its service at this time, and so may refuse events.
+    pub(crate) fn excuse_refusal(&self, edge: usize, at: Duration) -> bool {
+        let edge = format!("edge-{edge}");
+        self.list.iter().any(|fault| {
+            let is_near = fault.from <= at && at <= fault.until + LINK_AFTERMATH;
+            is_near && fault.kind.cuts_off(&edge)
+        })
+    }
+
     /// When some of the logs was lost.
     pub(crate) fn losses(&self, durability: Durability) -> impl Iterator<Item = Duration> {
         let kill = Kind::Down { host: "chat".to_owned() };
@@ -210,13 +223,25 @@ impl Kind {
         }
     }
 
-    fn breaks(&self, edge: &str, clients: &str) -> bool {
+    fn breaks(&self, edge: &str, other: &str) -> bool {
         match self {
             Self::Down { host } => host == edge,
             Self::PowerCut | Self::Skewed { .. } => false,
-            Self::Cut { .. } | Self::Held { .. } | Self::Slow { .. } | Self::OneWay { .. } => self
-                .link()
-                .is_some_and(|(a, b)| [a, b].contains(&edge) && [a, b].contains(&clients)),
+            Self::Cut { .. } | Self::Held { .. } | Self::Slow { .. } | Self::OneWay { .. } => {
+                self.link().is_some_and(|(a, b)| [a, b].contains(&edge) && [a, b].contains(&other))
+            }
+        }
+    }
+
+    /// Whether an edge cannot reach the chat service.
+    fn cuts_off(&self, edge: &str) -> bool {
+        match self {
+            Self::Down { host } => host == "chat",
+            Self::PowerCut => true,
+            Self::Skewed { .. } => false,
+            Self::Cut { .. } | Self::Held { .. } | Self::Slow { .. } | Self::OneWay { .. } => {
+                self.breaks(edge, "chat")
+            }
         }
     }
 

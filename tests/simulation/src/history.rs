@@ -64,6 +64,7 @@ pub(crate) enum Seen {
         event: &'static str,
         room: String,
         code: String,
+        edge: usize,
     },
     /// An event was not answered at all.
     Unanswered {

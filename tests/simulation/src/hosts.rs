@@ -15,6 +15,7 @@ use service_kit::shutdown::Shutdown;
 use tokio::{
     sync::mpsc,
     task::{self, JoinSet},
+    time::timeout,
 };
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, transport::Server};
@@ -22,6 +23,7 @@ use turmoil::net::TcpListener;
 
 use crate::{
     determinism,
+    mutation::Mutation,
     network::{Wire, carry, socket_pair},
 };
 
@@ -33,6 +35,9 @@ const SKEW_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How many connections may wait to be accepted.
 const BACKLOG: usize = 256;
+
+/// How long connections last where they end for nothing.
+const HANGUP_AFTER: Duration = Duration::from_secs(4);
 
 #[derive(Parser)]
 struct ChatArgs {
@@ -58,7 +63,7 @@ pub(crate) async fn chat(args: Vec<String>, skew: Skew) -> turmoil::Result {
 }
 
 /// Runs an edge with one shard.
-pub(crate) async fn edge(skew: Skew) -> turmoil::Result {
+pub(crate) async fn edge(skew: Skew, mutation: Option<Mutation>) -> turmoil::Result {
     let args = [
         "edge",
         "--edge-auth-url=http://auth:50051",
@@ -81,7 +86,10 @@ pub(crate) async fn edge(skew: Skew) -> turmoil::Result {
             if handed.send((far, peer.ip())).await.is_err() {
                 return;
             }
-            carried.spawn_local(carry(Wire::new(stream), near));
+            let lasts =
+                if mutation == Some(Mutation::Hangup) { HANGUP_AFTER } else { Duration::MAX };
+            // Dropped where it has lasted too long, and both ends with it.
+            carried.spawn_local(timeout(lasts, carry(Wire::new(stream), near)));
         }
     });
     let dial = |url: Uri| {

@@ -1,8 +1,8 @@
 //! Deliberate faults of the system, each of which the checker must find: what it lets pass proves something only then.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::{client::ROOMS, random::Random};
+use crate::{client::ROOMS, history::Phase, random::Random};
 
 /// How seldom a client is lied to: once in so many messages that the lie would fit.
 const SELDOM: u64 = 20;
@@ -30,10 +30,18 @@ pub(crate) enum Mutation {
     Mute,
     /// A message that is not logged is acknowledged all the same.
     Untrue,
+    /// An event is refused, though nothing is broken.
+    Needless,
     /// Someone who is not there is said to be.
     Ghost,
     /// Nobody is told who has left.
     Unnoticed,
+    /// Connections end although nothing is broken.
+    Hangup,
+    /// In the end, when nothing is broken any more, something still is.
+    Unhealed,
+    /// In the end, clients are sent no more messages.
+    Forgotten,
 }
 
 /// Changes what a client is sent.
@@ -50,66 +58,98 @@ impl Tampering {
     }
 
     /// Returns what the client gets in place of a text.
-    pub(crate) fn pass(&mut self, text: &str) -> Vec<String> {
+    pub(crate) fn pass(&mut self, text: &str, phase: Phase) -> Vec<String> {
         let mut passed = vec![text.to_owned()];
         let Some(mutation) = self.mutation else { return passed };
-        let Ok(mut message) = serde_json::from_str::<Value>(text) else { return passed };
-        let is_message = message["event"] == "message";
-        if is_message && let Some(held) = self.held.take() {
+        let Ok(message) = serde_json::from_str::<Value>(text) else { return passed };
+        if message["event"] == "message"
+            && let Some(held) = self.held.take()
+        {
             passed.push(held);
         }
-        let is_answer = message["event"].is_null();
-        let is_presence = message["event"] == "presence";
-        let data = &mut message["data"];
-        let fits = match mutation {
-            Mutation::ShortLog | Mutation::ForgetfulLog | Mutation::LyingDisk => false,
-            Mutation::Doubled | Mutation::Swallowed | Mutation::Swapped | Mutation::Leaked => {
-                is_message
-            }
-            Mutation::Skipped => {
-                let missed = data["messages"].as_array();
-                data["recovered"] == true && missed.is_some_and(|missed| !missed.is_empty())
-            }
-            Mutation::Mute => is_answer,
-            Mutation::Untrue => is_answer && data["position"].is_string() && data["id"].is_string(),
-            Mutation::Ghost => is_answer && data["users"].is_array(),
-            Mutation::Unnoticed => {
-                is_presence && data["left"].as_array().is_some_and(|left| !left.is_empty())
-            }
-        };
-        let is_rare = matches!(mutation, Mutation::Ghost | Mutation::Skipped | Mutation::Unnoticed);
-        if !fits || !(is_rare || self.random.one_in(SELDOM)) {
+        let is_fit = mutation.fits(&message, phase);
+        if !is_fit || !(mutation.is_always() || self.random.one_in(SELDOM)) {
             return passed;
         }
+        self.distort(mutation, message, passed)
+    }
+
+    fn distort(
+        &mut self,
+        mutation: Mutation,
+        mut message: Value,
+        mut passed: Vec<String>,
+    ) -> Vec<String> {
+        let data = &mut message["data"];
         match mutation {
-            Mutation::ShortLog | Mutation::ForgetfulLog | Mutation::LyingDisk => {}
-            Mutation::Doubled => passed.push(text.to_owned()),
-            Mutation::Swallowed | Mutation::Mute | Mutation::Unnoticed => passed.clear(),
-            Mutation::Swapped => self.held = passed.pop(),
-            Mutation::Leaked => {
-                let room = (*self.random.pick(&ROOMS)).into();
-                data["room"] = room;
-                passed = vec![message.to_string()];
+            Mutation::ShortLog
+            | Mutation::ForgetfulLog
+            | Mutation::LyingDisk
+            | Mutation::Hangup
+            | Mutation::Unhealed => return passed,
+            Mutation::Doubled => {
+                passed.extend(passed.first().cloned());
+                return passed;
             }
+            Mutation::Swallowed | Mutation::Mute | Mutation::Unnoticed | Mutation::Forgotten => {
+                return Vec::new();
+            }
+            Mutation::Swapped => {
+                self.held = passed.pop();
+                return passed;
+            }
+            Mutation::Leaked => data["room"] = (*self.random.pick(&ROOMS)).into(),
             Mutation::Skipped => {
                 if let Some(messages) = data["messages"].as_array_mut() {
                     messages.remove(0);
                 }
-                passed = vec![message.to_string()];
             }
-            Mutation::Untrue => {
-                data["position"] = "AAAAAAAAAAAAAAAAAAAAAA".into();
-                passed = vec![message.to_string()];
+            Mutation::Untrue => data["position"] = "AAAAAAAAAAAAAAAAAAAAAA".into(),
+            Mutation::Needless => {
+                let error = json!({"code": "unavailable", "message": "", "retryable": true});
+                message = json!({"id": message["id"], "error": error});
             }
             Mutation::Ghost => {
-                let ghost = serde_json::json!({"id": "user-9"});
-                data["users"]
-                    .as_array_mut()
-                    .into_iter()
-                    .for_each(|users| users.push(ghost.clone()));
-                passed = vec![message.to_string()];
+                let users = data["users"].as_array_mut().into_iter();
+                users.for_each(|users| users.push(json!({"id": "user-9"})));
             }
         }
-        passed
+        vec![message.to_string()]
+    }
+}
+
+impl Mutation {
+    /// Whether this is something that it changes.
+    fn fits(self, message: &Value, phase: Phase) -> bool {
+        let is_message = message["event"] == "message";
+        let is_answer = message["event"].is_null();
+        let data = &message["data"];
+        match self {
+            Self::ShortLog
+            | Self::ForgetfulLog
+            | Self::LyingDisk
+            | Self::Hangup
+            | Self::Unhealed => false,
+            Self::Doubled | Self::Swallowed | Self::Swapped | Self::Leaked => is_message,
+            Self::Forgotten => is_message && phase > Phase::Healed,
+            Self::Skipped => {
+                let missed = data["messages"].as_array();
+                data["recovered"] == true && missed.is_some_and(|missed| !missed.is_empty())
+            }
+            Self::Mute => is_answer,
+            Self::Untrue | Self::Needless => {
+                is_answer && data["position"].is_string() && data["id"].is_string()
+            }
+            Self::Ghost => is_answer && data["users"].is_array(),
+            Self::Unnoticed => {
+                message["event"] == "presence"
+                    && data["left"].as_array().is_some_and(|left| !left.is_empty())
+            }
+        }
+    }
+
+    /// Whether it changes all that fits, of which there is little.
+    fn is_always(self) -> bool {
+        matches!(self, Self::Ghost | Self::Skipped | Self::Unnoticed | Self::Forgotten)
     }
 }

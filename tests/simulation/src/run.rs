@@ -74,13 +74,14 @@ pub(crate) fn run(seed: u64, mutation: Option<Mutation>, prints: bool) -> Outcom
         sim,
         skews,
         storage,
+        mutation,
         random: Random::new(seed, 2),
         history: Rc::clone(&history),
     };
     let failure = simulation.play(&mut faults);
 
     let events = history.events.borrow();
-    let durability = simulation.durability(mutation);
+    let durability = simulation.durability();
     let mut verdict = checker::check(&events, &faults, durability);
     verdict.violations.extend(failure);
     Outcome {
@@ -109,7 +110,7 @@ fn start_services(
                 sim.host(host, move || hosts::chat(args.clone(), Rc::clone(&skew)));
             }
             "auth" => sim.host(host, move || hosts::auth(Rc::clone(&skew))),
-            _ => sim.host(host, move || hosts::edge(Rc::clone(&skew))),
+            _ => sim.host(host, move || hosts::edge(Rc::clone(&skew), mutation)),
         }
     }
 }
@@ -139,6 +140,7 @@ struct Simulation<'a> {
     sim: Sim<'a>,
     skews: Vec<Skew>,
     storage: Storage,
+    mutation: Option<Mutation>,
     /// For what a power cut leaves.
     random: Random,
     history: Rc<History>,
@@ -159,6 +161,9 @@ impl Simulation<'_> {
             }
         }
         faults.heal(&mut self.sim, &self.skews, &self.history);
+        if self.mutation == Some(Mutation::Unhealed) {
+            self.sim.partition("chat", "edge-0");
+        }
         let deadline = self.sim.elapsed() + CATCH_UP_MAX;
         for phase in [Phase::Healed, Phase::LastWords, Phase::Questions] {
             if let Err(failure) = self.pass(phase, deadline) {
@@ -184,8 +189,8 @@ impl Simulation<'_> {
     }
 
     /// What the checker may take for granted.
-    fn durability(&self, mutation: Option<Mutation>) -> Durability {
-        match mutation {
+    fn durability(&self) -> Durability {
+        match self.mutation {
             Some(Mutation::ForgetfulLog) => Durability::DiskFsync,
             _ => self.storage.durability,
         }

@@ -76,6 +76,18 @@ fn messages_that_cross_rooms_are_found_out() {
 fn answers_that_are_missing_or_untrue_are_found_out() {
     assert_found_out("mute", "acks");
     assert_found_out("untrue", "order");
+    assert_found_out("needless", "acks");
+}
+
+#[test]
+fn connections_that_end_for_nothing_are_found_out() {
+    assert_found_out("hangup", "I8");
+}
+
+#[test]
+fn whoever_never_catches_up_is_found_out() {
+    assert_found_out("unhealed", "I10");
+    assert_found_out("forgotten", "I10");
 }
 
 #[test]

@@ -16,7 +16,8 @@ impl Connection {
         client: &mut Client,
         text: &str,
     ) -> Result<(), GaveUp> {
-        for text in client.tampering.pass(text) {
+        let phase = client.phase();
+        for text in client.tampering.pass(text, phase) {
             self.receive(client, &text).await?;
         }
         Ok(())
@@ -72,7 +73,7 @@ impl Connection {
             return Ok(());
         };
         if let Some(code) = answer["error"]["code"].as_str() {
-            receive_error(client, &asked, code);
+            receive_error(client, &asked, code, self.edge);
             return Ok(());
         }
         let data = &answer["data"];
@@ -124,14 +125,14 @@ impl Connection {
     }
 }
 
-fn receive_error(client: &mut Client, asked: &Asked, code: &str) {
+fn receive_error(client: &mut Client, asked: &Asked, code: &str, edge: usize) {
     if let Asked::Message { id, .. } = asked {
         for unsaid in client.unsaid.iter_mut().filter(|unsaid| unsaid.id == *id) {
             unsaid.is_under_way = false;
         }
     }
     let (event, room) = (asked.event(), asked.room().to_owned());
-    client.note(Seen::Refused { event, room, code: code.to_owned() });
+    client.note(Seen::Refused { event, room, code: code.to_owned(), edge });
 }
 
 fn message(data: &Value) -> Option<Message> {
