@@ -4,10 +4,11 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message;
 
-const CONTRACTS: [&str; 5] = [
+const CONTRACTS: [&str; 6] = [
     "sockeye/edge/v1/edge.proto",
     "sockeye/auth/v1/auth.proto",
     "sockeye/auth/v1/revocation.proto",
+    "sockeye/auth/v1/ticket.proto",
     "sockeye/chat/v1/chat.proto",
     "sockeye/peer/v1/peer.proto",
 ];

@@ -10,19 +10,17 @@ use service_kit::clock;
 use service_kit::trace::{TraceParent, Tracer};
 use tonic::{Request, Response, Status};
 
-use crate::deny_list::DenyList;
 use crate::identity::Identity;
 use crate::issue::{IssueTokenError, ParseTokenRequestError, TokenIssuer, TokenRequest};
-use crate::issuers::Issuers;
 use crate::outage::{Outage, VerifyError};
 use crate::refusal::Refusal;
 use crate::telemetry;
+use crate::token_verifier::TokenVerifier;
 
 /// Answers the calls of the contract.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
-    pub(crate) issuers: Issuers,
-    pub(crate) deny_list: Arc<DenyList>,
+    pub(crate) verifier: Arc<TokenVerifier>,
     /// Absent unless issuing is switched on.
     pub(crate) token_issuer: Option<TokenIssuer>,
     pub(crate) tracer: Tracer,
@@ -38,7 +36,7 @@ impl AuthService for Authenticator {
         let mut span = telemetry::authenticate_span(&self.tracer, parent);
         let token = SecretString::from(request.into_inner().token);
 
-        let verified = self.verify(token.expose_secret()).await;
+        let verified = self.verifier.verify(token.expose_secret()).await;
         let error = verified.as_ref().err().copied();
         telemetry::record_outcome(span.as_mut(), error);
         let trace_id = parent.filter(|parent| parent.is_sampled()).map(TraceParent::trace_id);
@@ -82,14 +80,6 @@ impl AuthService for Authenticator {
     }
 }
 
-impl Authenticator {
-    async fn verify(&self, token: &str) -> Result<Identity, VerifyError> {
-        let identity = self.issuers.verify(token, clock::unix_ms()).await?;
-        self.deny_list.check(&identity)?;
-        Ok(identity)
-    }
-}
-
 fn trace_parent<T>(request: &Request<T>) -> Option<TraceParent> {
     let text = request.metadata().get("traceparent")?.to_str().ok()?;
     TraceParent::parse(text)
@@ -122,6 +112,7 @@ impl From<Refusal> for wire::Refusal {
             Refusal::Revoked => wire::RefusalReason::Revoked,
             Refusal::Inactive => wire::RefusalReason::Inactive,
             Refusal::Scope => wire::RefusalReason::Scope,
+            Refusal::Ticket => wire::RefusalReason::Ticket,
         };
         Self { reason: reason.into() }
     }

@@ -34,6 +34,9 @@ mod server;
 #[cfg(test)]
 mod signing;
 mod telemetry;
+mod ticket_grpc;
+mod tickets;
+mod token_verifier;
 mod verify;
 
 pub use config::{Config, ReadSecretError, SecretVariable};
@@ -51,6 +54,10 @@ use issuers::{Issuer, Issuers, Verifier};
 use key_set::KeySet;
 use published_keys::KeyFetcher;
 use revocation_grpc::Revoker;
+use server::Services;
+use ticket_grpc::TicketIssuer;
+use tickets::Tickets;
+use token_verifier::TokenVerifier;
 
 const SERVICE: &str = "auth-service";
 
@@ -60,8 +67,7 @@ pub struct AuthService {
     listener: TcpListener,
     address: SocketAddr,
     ops: Option<OpsServer>,
-    authenticator: Authenticator,
-    revoker: Revoker,
+    services: Services,
     fetchers: Vec<KeyFetcher>,
     serving: Condition,
 }
@@ -96,8 +102,13 @@ impl AuthService {
         let names = issuers.iter().map(|issuer| issuer.rules.issuer.clone()).collect();
         let revoker = Revoker { deny_list: deny_list.clone(), issuers: names };
         let fetchers = issuers.take_fetchers();
-        let authenticator = Authenticator { issuers, deny_list, token_issuer, tracer };
-        Ok(Self { listener, address, ops, authenticator, revoker, fetchers, serving })
+        let verifier = Arc::new(TokenVerifier { issuers, deny_list, tickets: Tickets::default() });
+        let services = Services {
+            authenticator: Authenticator { verifier: verifier.clone(), token_issuer, tracer },
+            ticket_issuer: TicketIssuer { verifier },
+            revoker,
+        };
+        Ok(Self { listener, address, ops, services, fetchers, serving })
     }
 
     /// Returns the address that serves gRPC.
@@ -119,7 +130,7 @@ impl AuthService {
             tasks.spawn(fetcher.run(shutdown.clone()));
         }
         self.serving.set(true);
-        let result = server::serve(self.listener, self.authenticator, self.revoker, shutdown).await;
+        let result = server::serve(self.listener, self.services, shutdown).await;
         self.serving.set(false);
         result
     }

@@ -15,10 +15,11 @@ pub(crate) enum Refusal {
     Revoked,
     Inactive,
     Scope,
+    Ticket,
 }
 
 impl Refusal {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Malformed,
         Self::Algorithm,
         Self::UnknownKey,
@@ -31,6 +32,7 @@ impl Refusal {
         Self::Revoked,
         Self::Inactive,
         Self::Scope,
+        Self::Ticket,
     ];
 
     /// Returns the name that logs, spans and metrics use.
@@ -48,6 +50,7 @@ impl Refusal {
             Self::Revoked => "revoked",
             Self::Inactive => "inactive",
             Self::Scope => "scope",
+            Self::Ticket => "ticket",
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use proto::auth::v1::auth_service_server::AuthServiceServer;
 use proto::auth::v1::revocation_service_server::RevocationServiceServer;
+use proto::auth::v1::ticket_service_server::TicketServiceServer;
 use service_kit::shutdown::Shutdown;
 use tokio::net::TcpListener;
 use tokio::time;
@@ -15,13 +16,15 @@ use tonic_reflection::server::Builder as ReflectionBuilder;
 
 use crate::grpc::Authenticator;
 use crate::revocation_grpc::Revoker;
+use crate::ticket_grpc::TicketIssuer;
 
 const SERVICE_NAME: &str = "sockeye.auth.v1.AuthService";
+const TICKET_SERVICE_NAME: &str = "sockeye.auth.v1.TicketService";
 const REVOCATION_SERVICE_NAME: &str = "sockeye.auth.v1.RevocationService";
 /// The name under which health is asked for a whole server.
 const WHOLE_SERVER: &str = "";
 
-/// For how long a call may take. Verifying takes microseconds.
+/// For how long a call may take. Verifying takes microseconds, and a token waits less than this for its issuer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long calls and connections may go on after the shutdown began.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -37,19 +40,27 @@ const CONNECTION_AGE_GRACE: Duration = Duration::from_secs(10);
 const PENDING_RESET_STREAM_COUNT_MAX: usize = 20;
 const LOCAL_RESET_STREAM_COUNT_MAX: usize = 1024;
 
+/// What answers the calls.
+#[derive(Debug)]
+pub(crate) struct Services {
+    pub(crate) authenticator: Authenticator,
+    pub(crate) ticket_issuer: TicketIssuer,
+    pub(crate) revoker: Revoker,
+}
+
 /// Serves until the shutdown is requested, and then until the calls under way are done.
 pub(crate) async fn serve(
     listener: TcpListener,
-    authenticator: Authenticator,
-    revoker: Revoker,
+    services: Services,
     shutdown: Shutdown,
 ) -> Result<(), ServeError> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<AuthServiceServer<Authenticator>>().await;
+    health.set_serving::<TicketServiceServer<TicketIssuer>>().await;
     health.set_serving::<RevocationServiceServer<Revoker>>().await;
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
 
-    let served = router(authenticator, revoker)?
+    let served = router(services)?
         .add_service(health_service)
         .serve_with_incoming_shutdown(incoming, stop(&shutdown, &health));
     tokio::select! {
@@ -61,8 +72,12 @@ pub(crate) async fn serve(
     }
 }
 
-fn router(authenticator: Authenticator, revoker: Revoker) -> Result<Router, ServeError> {
+fn router(services: Services) -> Result<Router, ServeError> {
+    let Services { authenticator, ticket_issuer, revoker } = services;
     let auth_service = AuthServiceServer::new(authenticator)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let ticket_service = TicketServiceServer::new(ticket_issuer)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let revocation_service = RevocationServiceServer::new(revoker)
@@ -73,6 +88,7 @@ fn router(authenticator: Authenticator, revoker: Revoker) -> Result<Router, Serv
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .with_service_name(SERVICE_NAME)
+            .with_service_name(TICKET_SERVICE_NAME)
             .with_service_name(REVOCATION_SERVICE_NAME)
             .with_service_name("grpc.health.v1.Health")
     };
@@ -88,6 +104,7 @@ fn router(authenticator: Authenticator, revoker: Revoker) -> Result<Router, Serv
         .max_connection_age(CONNECTION_AGE_MAX)
         .max_connection_age_grace(CONNECTION_AGE_GRACE)
         .add_service(auth_service)
+        .add_service(ticket_service)
         .add_service(revocation_service)
         .add_service(reflection().build_v1().map_err(ServeError::Reflection)?)
         .add_service(reflection().build_v1alpha().map_err(ServeError::Reflection)?))
@@ -95,7 +112,7 @@ fn router(authenticator: Authenticator, revoker: Revoker) -> Result<Router, Serv
 
 async fn stop(shutdown: &Shutdown, health: &HealthReporter) {
     shutdown.requested().await;
-    for name in [WHOLE_SERVER, SERVICE_NAME, REVOCATION_SERVICE_NAME] {
+    for name in [WHOLE_SERVER, SERVICE_NAME, TICKET_SERVICE_NAME, REVOCATION_SERVICE_NAME] {
         health.set_service_status(name, ServingStatus::NotServing).await;
     }
 }

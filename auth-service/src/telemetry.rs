@@ -9,6 +9,7 @@ use crate::refusal::Refusal;
 
 const AUTHENTICATIONS: &str = "sockeye_auth_authentications_total";
 const TOKENS_ISSUED: &str = "sockeye_auth_tokens_issued_total";
+const TICKETS_ISSUED: &str = "sockeye_auth_tickets_issued_total";
 const REVOKED: &str = "sockeye_auth_revoked_total";
 const REVOCATIONS: &str = "sockeye_auth_revocations";
 const KEY_FETCHES: &str = "sockeye_auth_key_fetches_total";
@@ -44,6 +45,10 @@ pub(crate) fn record_outcome(span: Option<&mut Span>, error: Option<VerifyError>
 
 pub(crate) fn record_issued_token() {
     metrics::counter!(TOKENS_ISSUED).increment(1);
+}
+
+pub(crate) fn record_issued_ticket() {
+    metrics::counter!(TICKETS_ISSUED).increment(1);
 }
 
 pub(crate) fn record_revoked(tokens: &'static str) {
@@ -96,6 +101,8 @@ pub(crate) fn describe_metrics() {
     metrics::describe_counter!(INTROSPECTIONS_REMEMBERED, "tokens that were asked about before");
     metrics::counter!(INTROSPECTIONS_REMEMBERED).increment(0);
     metrics::counter!(TOKENS_ISSUED).increment(0);
+    metrics::describe_counter!(TICKETS_ISSUED, "tickets given for tokens");
+    metrics::counter!(TICKETS_ISSUED).increment(0);
     for reason in SkipReason::ALL {
         metrics::counter!(KEYS_SKIPPED, "reason" => reason.label()).increment(0);
     }

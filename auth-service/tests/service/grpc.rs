@@ -98,7 +98,12 @@ async fn health_is_told_for_the_server_and_the_service() {
     let service = Running::start(&[]).await;
     let mut health = HealthClient::new(service.channel().await);
 
-    for name in ["", "sockeye.auth.v1.AuthService", "sockeye.auth.v1.RevocationService"] {
+    for name in [
+        "",
+        "sockeye.auth.v1.AuthService",
+        "sockeye.auth.v1.RevocationService",
+        "sockeye.auth.v1.TicketService",
+    ] {
         let request = HealthCheckRequest { service: name.to_owned() };
         let response = health.check(request).await.unwrap().into_inner();
         assert_eq!(response.status(), ServingStatus::Serving, "{name:?}");
@@ -131,6 +136,7 @@ async fn reflection_lists_the_services_that_are_here() {
             "grpc.health.v1.Health",
             "sockeye.auth.v1.AuthService",
             "sockeye.auth.v1.RevocationService",
+            "sockeye.auth.v1.TicketService",
         ],
     );
 }

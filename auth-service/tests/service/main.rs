@@ -13,4 +13,5 @@ mod revocation;
 mod running;
 mod span_collector;
 mod telemetry;
+mod tickets;
 mod tokens;

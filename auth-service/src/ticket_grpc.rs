@@ -1,0 +1,60 @@
+//! Serves `sockeye.auth.v1.TicketService` over gRPC.
+
+use std::sync::Arc;
+
+use proto::auth::v1 as wire;
+use proto::auth::v1::issue_ticket_response::Outcome;
+use proto::auth::v1::ticket_service_server::TicketService;
+use secrecy::{ExposeSecret, SecretString};
+use tonic::{Request, Response, Status};
+
+use crate::outage::VerifyError;
+use crate::telemetry;
+use crate::tickets::IssueTicketError;
+use crate::token_verifier::TokenVerifier;
+
+/// Answers the calls for tickets.
+#[derive(Debug)]
+pub(crate) struct TicketIssuer {
+    pub(crate) verifier: Arc<TokenVerifier>,
+}
+
+#[tonic::async_trait]
+impl TicketService for TicketIssuer {
+    async fn issue_ticket(
+        &self,
+        request: Request<wire::IssueTicketRequest>,
+    ) -> Result<Response<wire::IssueTicketResponse>, Status> {
+        let token = SecretString::from(request.into_inner().token);
+        let outcome = match self.verifier.issue_ticket(token.expose_secret()).await {
+            Ok(ticket) => {
+                let ticket = ticket?;
+                telemetry::record_issued_ticket();
+                Outcome::Ticket(wire::Ticket {
+                    ticket: ticket.ticket.expose_secret().to_owned(),
+                    expires_at_unix_ms: ticket.expires_at_unix_ms,
+                })
+            }
+            Err(VerifyError::Refused(refusal)) => {
+                tracing::debug!(outcome = refusal.label(), "no ticket for a refused token");
+                Outcome::Refusal(refusal.into())
+            }
+            Err(VerifyError::Undecided(outage)) => return Err(outage.into()),
+        };
+        Ok(Response::new(wire::IssueTicketResponse { outcome: Some(outcome) }))
+    }
+}
+
+impl From<IssueTicketError> for Status {
+    fn from(error: IssueTicketError) -> Self {
+        match error {
+            IssueTicketError::Full | IssueTicketError::SubjectFull => {
+                Self::resource_exhausted(error.to_string())
+            }
+            IssueTicketError::Random => {
+                tracing::error!(%error, "no ticket can be given");
+                Self::internal("there is no ticket")
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Decides about whatever a client sends as its token.
+
+use std::sync::Arc;
+
+use service_kit::clock;
+use tokio::time::Instant;
+
+use crate::deny_list::DenyList;
+use crate::identity::Identity;
+use crate::issuers::Issuers;
+use crate::outage::VerifyError;
+use crate::tickets::{IssueTicketError, Ticket, Tickets, is_ticket};
+
+/// All that a decision takes: who issues tokens, which were taken back, and which tickets stand for one.
+#[derive(Debug)]
+pub(crate) struct TokenVerifier {
+    pub(crate) issuers: Issuers,
+    pub(crate) deny_list: Arc<DenyList>,
+    pub(crate) tickets: Tickets,
+}
+
+impl TokenVerifier {
+    /// Verifies a token, or takes a ticket in its place. What was taken back since a ticket was given is refused too.
+    pub(crate) async fn verify(&self, token: &str) -> Result<Identity, VerifyError> {
+        if !is_ticket(token) {
+            return self.verify_token(token).await;
+        }
+        let identity = self.tickets.redeem(token, Instant::now())?;
+        self.deny_list.check(&identity)?;
+        Ok(identity)
+    }
+
+    /// Gives a ticket for a token. A ticket is none here: it would go on and on.
+    pub(crate) async fn issue_ticket(
+        &self,
+        token: &str,
+    ) -> Result<Result<Ticket, IssueTicketError>, VerifyError> {
+        let identity = self.verify_token(token).await?;
+        Ok(self.tickets.issue(identity, Instant::now(), clock::unix_ms()))
+    }
+
+    async fn verify_token(&self, token: &str) -> Result<Identity, VerifyError> {
+        let identity = self.issuers.verify(token, clock::unix_ms()).await?;
+        self.deny_list.check(&identity)?;
+        Ok(identity)
+    }
+}
