@@ -1,5 +1,6 @@
 //! The chat service is killed and comes back under traffic, and no client notices more than a late answer.
 
+mod silence;
 mod traffic;
 
 use serde_json::{Value, json};
@@ -8,11 +9,42 @@ use tokio::{sync::watch, task::JoinSet};
 use self::traffic::{Account, Member, ROOM, assert_consistent, members};
 use crate::support::{Cluster, ClusterBuilder, Program, SocketIoClient, eventually};
 
-const RESTARTS_COUNT: usize = 5;
+/// What happens to the chat service under traffic, and how often.
+#[derive(Debug, Clone, Copy)]
+enum Trouble {
+    /// It is killed and started again.
+    Restarts(usize),
+    /// It stands still until its edge has given up the links, and goes on.
+    Silences(usize),
+}
+
+const RESTARTS: Trouble = Trouble::Restarts(5);
 const ACKNOWLEDGED_BETWEEN_MIN: usize = 200;
 
-/// Kills and restarts the chat service while everyone talks. Returns the members and what each sent and saw.
-async fn restarts_under_traffic(cluster: &mut Cluster) -> Vec<(Member, Account)> {
+impl Trouble {
+    fn count(self) -> usize {
+        match self {
+            Self::Restarts(count) | Self::Silences(count) => count,
+        }
+    }
+
+    async fn strike(self, cluster: &mut Cluster) {
+        match self {
+            Self::Restarts(_) => {
+                cluster.kill(Program::ChatService);
+                cluster.start_again(Program::ChatService).await;
+            }
+            Self::Silences(_) => {
+                cluster.process(Program::ChatService).pause();
+                silence::noticed(cluster).await;
+                cluster.process(Program::ChatService).go_on();
+            }
+        }
+    }
+}
+
+/// Has the chat service in trouble while everyone talks. Returns the members and what each sent and saw.
+async fn trouble_under_traffic(cluster: &mut Cluster, trouble: Trouble) -> Vec<(Member, Account)> {
     let (stop, stopped) = watch::channel(false);
     let (acknowledged, progress) = watch::channel(0);
     let mut talks = JoinSet::new();
@@ -29,16 +61,19 @@ async fn restarts_under_traffic(cluster: &mut Cluster) -> Vec<(Member, Account)>
     };
 
     progressed().await;
-    for _ in 0..RESTARTS_COUNT {
-        cluster.kill(Program::ChatService);
-        cluster.start_again(Program::ChatService).await;
+    for _ in 0..trouble.count() {
+        trouble.strike(cluster).await;
         progressed().await;
     }
     stop.send_replace(true);
     talks.join_all().await
 }
 
-async fn survives_restarts_under_traffic(cluster: ClusterBuilder, shards: usize) -> Vec<Account> {
+async fn survives_under_traffic(
+    trouble: Trouble,
+    cluster: ClusterBuilder,
+    shards: usize,
+) -> Vec<Account> {
     let mut cluster = cluster
         .edge("--edge-shards", shards)
         .edge("--edge-events-per-second", 100_000)
@@ -46,7 +81,7 @@ async fn survives_restarts_under_traffic(cluster: ClusterBuilder, shards: usize)
         .start()
         .await;
 
-    let mut talked = restarts_under_traffic(&mut cluster).await;
+    let mut talked = trouble_under_traffic(&mut cluster, trouble).await;
     talked[0].0.ask("the last", true).await;
     let mut accounts = Vec::new();
     let mut still_connected = Vec::new();
@@ -58,7 +93,7 @@ async fn survives_restarts_under_traffic(cluster: ClusterBuilder, shards: usize)
 
     assert_consistent(&accounts);
     let acknowledged: usize = accounts.iter().map(|account| account.acknowledged().count()).sum();
-    assert!(acknowledged >= ACKNOWLEDGED_BETWEEN_MIN * (RESTARTS_COUNT + 1));
+    assert!(acknowledged >= ACKNOWLEDGED_BETWEEN_MIN * (trouble.count() + 1));
     let connections = cluster.metric("sockeye_edge_connections", &[]).await;
     assert_eq!(connections, Some(still_connected.len() as f64));
     accounts
@@ -66,7 +101,7 @@ async fn survives_restarts_under_traffic(cluster: ClusterBuilder, shards: usize)
 
 #[tokio::test]
 async fn a_chat_service_that_is_killed_under_traffic_costs_no_connection_and_no_certainty() {
-    let accounts = survives_restarts_under_traffic(Cluster::builder(), 1).await;
+    let accounts = survives_under_traffic(RESTARTS, Cluster::builder(), 1).await;
 
     for account in &accounts {
         assert_eq!(
@@ -84,15 +119,15 @@ async fn a_chat_service_that_is_killed_under_traffic_costs_no_connection_and_no_
     }
 }
 
-#[tokio::test]
-async fn with_its_rooms_on_disk_nothing_is_lost_or_doubled_and_nobody_is_told_to_try_again() {
+/// Everything is acknowledged, and seen by everyone once, in one order.
+async fn survives_with_nothing_lost(trouble: Trouble) {
     // Longer than a busy machine takes for a restart, and more than a room is sent meanwhile.
     let cluster = Cluster::builder()
         .on_disk()
         .edge("--edge-event-timeout", "60s")
         .chat("--chat-history-count-max=1000000");
 
-    let accounts = survives_restarts_under_traffic(cluster, 2).await;
+    let accounts = survives_under_traffic(trouble, cluster, 2).await;
 
     for account in &accounts {
         assert_eq!(account.unacknowledged(), [] as [&str; 0]);
@@ -105,8 +140,18 @@ async fn with_its_rooms_on_disk_nothing_is_lost_or_doubled_and_nobody_is_told_to
 }
 
 #[tokio::test]
+async fn with_its_rooms_on_disk_nothing_is_lost_or_doubled_and_nobody_is_told_to_try_again() {
+    survives_with_nothing_lost(RESTARTS).await;
+}
+
+#[tokio::test]
+async fn a_chat_service_that_falls_silent_under_traffic_loses_and_doubles_nothing_either() {
+    survives_with_nothing_lost(Trouble::Silences(2)).await;
+}
+
+#[tokio::test]
 async fn members_on_other_shards_are_told_where_they_may_have_missed_something() {
-    let accounts = survives_restarts_under_traffic(Cluster::builder(), 2).await;
+    let accounts = survives_under_traffic(RESTARTS, Cluster::builder(), 2).await;
 
     for account in &accounts {
         for sender in &accounts {

@@ -114,8 +114,22 @@ impl Process {
 
     /// Asks the process to end, with SIGTERM.
     pub(crate) fn terminate(&self) {
-        let pid = self.child.id();
-        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().unwrap();
+        self.signal("TERM");
+    }
+
+    /// Has the process stand still, with SIGSTOP. The kernel keeps its connections up.
+    pub(crate) fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// Has a paused process go on.
+    pub(crate) fn go_on(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let command = format!("kill -{name} {}", self.child.id());
+        let sent = Command::new("sh").args(["-c", &command]).status().unwrap();
         assert!(sent.success(), "{:?} is gone already", self.program);
     }
 
