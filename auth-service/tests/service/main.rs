@@ -10,6 +10,7 @@ mod process;
 mod provider;
 mod published_keys;
 mod revocation;
+mod rotation;
 mod running;
 mod span_collector;
 mod telemetry;

@@ -8,9 +8,13 @@ use std::thread;
 use std::time::Duration;
 
 use proto::auth::v1::auth_service_client::AuthServiceClient;
-use proto::auth::v1::{AuthenticateRequest, IssueTokenRequest};
-use serde_json::Value;
+use proto::auth::v1::issue_ticket_response::Outcome;
+use proto::auth::v1::ticket_service_client::TicketServiceClient;
+use proto::auth::v1::{AuthenticateRequest, IssueTicketRequest, IssueTokenRequest};
+use serde_json::{Value, json};
 
+use crate::http::get;
+use crate::provider::{Answer, INTROSPECTION_PATH, KEYS_PATH, Provider, SigningKey};
 use crate::running::authenticate;
 use crate::tokens::{SECRET, expired_token, token_for, token_of_bytes};
 
@@ -55,16 +59,31 @@ impl Process {
         let mut child = auth_service(arguments, variables).spawn().unwrap();
         let log = read_lines(child.stderr.take().unwrap());
         let mut process = Self { child, address: String::new(), log, seen: Vec::new() };
-        process.address = loop {
-            let line = process.log.recv_timeout(DEADLINE).expect("the process listens");
-            process.seen.push(line.clone());
-            let Ok(entry) = serde_json::from_str::<Value>(&line) else { continue };
-            if entry["message"] == "listening" && entry["listener"] == "grpc" {
-                assert_eq!(entry["service"], "auth-service", "{line}");
-                break entry["address"].as_str().unwrap().to_owned();
-            }
-        };
+        process.address = process.address_of("grpc");
         process
+    }
+
+    /// Reads the log until it names the address of a listener.
+    fn address_of(&mut self, listener: &str) -> String {
+        loop {
+            let line = self.log.recv_timeout(DEADLINE).expect("the process listens");
+            self.seen.push(line.clone());
+            let Ok(entry) = serde_json::from_str::<Value>(&line) else { continue };
+            if entry["message"] == "listening" && entry["listener"] == listener {
+                assert_eq!(entry["service"], "auth-service", "{line}");
+                return entry["address"].as_str().unwrap().to_owned();
+            }
+        }
+    }
+
+    async fn ticket_for(&self, token: &str) -> String {
+        let address = format!("http://{}", self.address);
+        let mut client = TicketServiceClient::connect(address).await.unwrap();
+        let request = IssueTicketRequest { token: token.to_owned() };
+        match client.issue_ticket(request).await.unwrap().into_inner().outcome {
+            Some(Outcome::Ticket(ticket)) => ticket.ticket,
+            other => panic!("{other:?}"),
+        }
     }
 
     async fn client(&self) -> AuthServiceClient<tonic::transport::Channel> {
@@ -241,6 +260,66 @@ async fn nothing_of_a_token_or_the_secret_is_in_the_most_talkative_log() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn issuers_that_are_asked_are_in_the_metrics_and_their_secrets_nowhere() {
+    let provider = Provider::start().await;
+    let key = SigningKey::new("a");
+    let other_use = json!({"kty": "OKP", "crv": "Ed25519", "x": "AA", "use": "enc"});
+    let keys = json!({"keys": [key.jwk(), other_use]});
+    provider.answer(KEYS_PATH, Answer::Json(keys));
+    let opaque = "canary-opaque-token";
+    let mut claims = provider.claims_for("canary-subject");
+    (claims["active"], claims["iss"]) = (json!(true), json!("asked"));
+    provider.introspects(opaque, claims);
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("secret"), "canary-secret").unwrap();
+    let path = directory.path().join("issuers.toml");
+    let (issuer, keys) = (provider.issuer(), provider.url(KEYS_PATH));
+    let common = "audience = 'chat'\nallow_http_on_loopback = true";
+    let introspection = provider.url(INTROSPECTION_PATH);
+    let issuers = format!(
+        "[[issuer]]\nname = '{issuer}'\nalgorithms = ['EdDSA']\njwks_url = '{keys}?key=canary-query'\n{common}\n\
+         [[issuer]]\nname = 'asked'\n{common}\n\
+         introspection = {{ url = '{introspection}', client_id = 'edge', client_secret_file = 'secret' }}\n"
+    );
+    std::fs::write(&path, issuers).unwrap();
+    let arguments = ["--auth-issuers-file", path.to_str().unwrap()];
+    let variables = [("LOG_FILTER", "trace"), ("AUTH_OPS_LISTEN", "127.0.0.1:0")];
+
+    let mut process = Process::start(&arguments, &variables);
+    let ops = process.address_of("ops").parse().unwrap();
+    let mut client = process.client().await;
+    let token = key.sign(&provider.claims_for("canary-subject"));
+    for token in [&token, opaque, opaque, "canary-made-up-token"] {
+        drop(authenticate(&mut client, token).await);
+    }
+    let ticket = process.ticket_for(opaque).await;
+    authenticate(&mut client, &ticket).await.unwrap();
+    let page = get(ops, "/metrics").await;
+    let (_, log) = process.terminate();
+
+    for line in [
+        &format!("sockeye_auth_key_fetches_total{{issuer=\"{issuer}\",outcome=\"fetched\"}} 1"),
+        &format!("sockeye_auth_keys{{issuer=\"{issuer}\"}} 1"),
+        "sockeye_auth_keys_skipped_total{reason=\"other_use\"} 1",
+        "sockeye_auth_introspections_total{issuer=\"asked\",outcome=\"answered\"} 2",
+        "sockeye_auth_introspections_remembered_total 2",
+        "sockeye_auth_tickets_issued_total 1",
+        "sockeye_auth_authentications_total{outcome=\"accepted\"} 4",
+        "sockeye_auth_authentications_total{outcome=\"inactive\"} 1",
+    ] {
+        assert!(page.contains(line), "{line} is not in {page}");
+    }
+    assert!(page.contains("sockeye_auth_keys_fetched_timestamp_seconds"), "{page}");
+    assert!(log.contains("a key of the issuer is skipped"), "the log is talkative indeed");
+    let authorization = provider.questions()[0].1.replace("Basic ", "");
+    let parts = token.split('.').skip(1).chain([&ticket["ticket:".len()..], &authorization]);
+    for canary in parts.chain(["canary"]) {
+        assert!(!log.contains(canary), "{canary} is in the log");
+        assert!(!page.contains(canary), "{canary} is in the metrics");
+    }
+}
+
 #[test]
 fn check_tells_what_is_wrong_with_the_issuers_and_starts_nothing() {
     let directory = tempfile::tempdir().unwrap();
@@ -262,6 +341,12 @@ fn check_tells_what_is_wrong_with_the_issuers_and_starts_nothing() {
     assert_eq!(check(good, &[]), (0, String::new()));
     let (code, text) = check(&good.replace("HS256", "none"), &[]);
     assert!(code == 78 && text.contains("none of HS256"), "{code}: {text}");
+    let remote = good.replace("HS256", "RS256").replace("hs256_secret_file = \"secret\"", "");
+    // Nobody is at that address, and nobody is asked.
+    let plain = format!("{remote}\nallow_http_on_loopback = true\njwks_url = 'http://127.0.0.1:1'");
+    assert_eq!(check(&plain, &[]), (0, String::new()));
+    let (code, text) = check(&format!("{remote}\njwks_url = 'http://id.example/keys'"), &[]);
+    assert!(code == 78 && text.contains("`jwks_url`: it is not https"), "{code}: {text}");
     let (code, text) = check(good, &[("AUTH_HS256_SECRET", SECRET)]);
     assert!(
         code == 78 && text.contains("are both set") && !text.contains(SECRET),

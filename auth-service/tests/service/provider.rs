@@ -17,12 +17,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 pub(crate) const KEYS_PATH: &str = "/keys";
 pub(crate) const INTROSPECTION_PATH: &str = "/introspect";
+pub(crate) const TOKEN_PATH: &str = "/token";
 pub(crate) const DISCOVERY_PATH: &str = "/.well-known/openid-configuration";
 
 /// A key that the provider signs tokens with.
@@ -68,19 +69,22 @@ pub(crate) enum Answer {
 /// A provider on a port of its own, which ends with the test.
 pub(crate) struct Provider {
     pub(crate) address: SocketAddr,
-    is_tls: bool,
+    issuer: String,
     state: Arc<Mutex<State>>,
     server: AbortHandle,
 }
 
 #[derive(Default)]
 struct State {
+    issuer: String,
     answers: HashMap<String, Answer>,
     request_counts: HashMap<String, usize>,
     /// What introspection says about tokens. Others are not active.
     tokens: HashMap<String, Value>,
     /// Bodies and `Authorization` of the questions.
     questions: Vec<(String, String)>,
+    /// What signs the tokens that the token endpoint gives.
+    signing_key: Option<SigningKey>,
 }
 
 impl Provider {
@@ -96,15 +100,16 @@ impl Provider {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let is_tls = acceptor.is_some();
-        let state = Arc::<Mutex<State>>::default();
+        let scheme = if is_tls { "https" } else { "http" };
+        let issuer = format!("{scheme}://{address}");
+        let state = Arc::new(Mutex::new(State { issuer: issuer.clone(), ..State::default() }));
         let server = tokio::spawn(accept(listener, acceptor, state.clone())).abort_handle();
-        Self { address, is_tls, state, server }
+        Self { address, issuer, state, server }
     }
 
     /// Returns the provider's name, which is its address.
     pub(crate) fn issuer(&self) -> String {
-        let scheme = if self.is_tls { "https" } else { "http" };
-        format!("{scheme}://{}", self.address)
+        self.issuer.clone()
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -132,6 +137,26 @@ impl Provider {
         self.answer(DISCOVERY_PATH, Answer::Json(document));
     }
 
+    /// Has the token endpoint give tokens that this key signs.
+    pub(crate) fn sign_with(&self, key: &SigningKey) {
+        self.state.lock().unwrap().signing_key = Some(key.clone());
+    }
+
+    /// Posts nothing to a path of the provider, as a client of its own would, and returns the answer.
+    pub(crate) async fn post(&self, path: &str) -> Value {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let host = self.address.to_string();
+        let request = Request::post(path).header(header::HOST, host).body(Full::<Bytes>::default());
+        let response = sender.send_request(request.unwrap()).await.unwrap();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        drop(sender);
+        connection.await.unwrap().unwrap();
+        serde_json::from_slice(&body).unwrap()
+    }
+
     /// Has introspection say this about a token.
     pub(crate) fn introspects(&self, token: &str, answer: Value) {
         self.state.lock().unwrap().tokens.insert(token.to_owned(), answer);
@@ -148,9 +173,13 @@ impl Provider {
 
     /// Returns good claims for `subject`.
     pub(crate) fn claims_for(&self, subject: &str) -> Value {
-        let in_2100 = 4_102_444_800_u64;
-        json!({"iss": self.issuer(), "aud": "chat", "sub": subject, "exp": in_2100})
+        claims_of(&self.issuer(), subject)
     }
+}
+
+fn claims_of(issuer: &str, subject: &str) -> Value {
+    let in_2100 = 4_102_444_800_u64;
+    json!({"iss": issuer, "aud": "chat", "sub": subject, "exp": in_2100})
 }
 
 impl Drop for Provider {
@@ -179,13 +208,15 @@ async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, state: Arc
 }
 
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, state: Arc<Mutex<State>>) {
-    let service = service_fn(move |request| respond(request, state.clone()));
+    let issuer = state.lock().unwrap().issuer.clone();
+    let service = service_fn(|request| respond(request, &issuer, state.clone()));
     // It fails when the client goes away in the middle, which is the client's affair.
     http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
 }
 
 async fn respond(
     request: Request<Incoming>,
+    issuer: &str,
     state: Arc<Mutex<State>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
@@ -203,6 +234,12 @@ async fn respond(
                 let body = String::from_utf8(body.to_vec()).unwrap();
                 state.questions.push((body, authorization));
                 let answer = answer.unwrap_or_else(|| json!({"active": false}));
+                Some(Answer::Bytes(answer.to_string().into()))
+            }
+            None if path == TOKEN_PATH && method == Method::POST => {
+                let key = state.signing_key.as_ref().unwrap();
+                let token = key.sign(&claims_of(issuer, "ada"));
+                let answer = json!({"access_token": token, "token_type": "Bearer"});
                 Some(Answer::Bytes(answer.to_string().into()))
             }
             answer => answer,

@@ -126,6 +126,11 @@ async fn decisions_are_counted_by_outcome() {
         "issuer",
         "audience",
         "missing_claim",
+        "revoked",
+        "inactive",
+        "scope",
+        "ticket",
+        "undecided",
     ] {
         count(&after, outcome);
     }
