@@ -79,7 +79,12 @@ pub(crate) enum Retain {
     /// One.
     Single,
     /// One for each value of a field, and at most so many.
-    ByField { field: Box<str>, count_max: NonZeroUsize },
+    ByField {
+        field: Box<str>,
+        count_max: NonZeroUsize,
+        /// An event in which this field is true leaves no value.
+        cleared_by: Option<Box<str>>,
+    },
     /// One for each user who is in the room.
     ByUser,
 }

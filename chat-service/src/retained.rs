@@ -82,7 +82,7 @@ impl Retained {
         }
     }
 
-    /// Keeps what an event carried, in place of what it carried before. `args` is a JSON array of one object.
+    /// Keeps what an event carried, in place of what it carried before, or nothing if it says so. `args` is a JSON array of one object.
     pub(crate) fn keep(
         &mut self,
         room: &RoomKey,
@@ -93,10 +93,15 @@ impl Retained {
         let Some(values) = self.rooms.get_mut(room) else { return };
         self.changes += 1;
         let (slot, object) = ((event.number, key), args.slice(1..args.len() - 1));
-        let event_name = Arc::clone(&event.name);
-        let value = Value { event: event_name, object, except_users: except_users.into(), slot };
         self.bytes -= values.bytes;
-        values.keep(self.changes, value, count_max(event));
+        if event.clears(&object) {
+            values.clear(&slot);
+        } else {
+            let event_name = Arc::clone(&event.name);
+            let except_users = except_users.into();
+            let value = Value { event: event_name, object, except_users, slot };
+            values.keep(self.changes, value, count_max(event));
+        }
         self.bytes += values.bytes;
         self.forget_quiet_rooms();
     }
@@ -179,6 +184,12 @@ impl Values {
         }
     }
 
+    fn clear(&mut self, slot: &(usize, ValueKey)) {
+        if let Some(change) = self.slots.remove(slot) {
+            self.remove(change);
+        }
+    }
+
     fn retain(&mut self, keep: impl Fn(&ValueKey) -> bool) {
         let gone = self.by_change.iter().filter(|(_, value)| !keep(&value.slot.1));
         for change in gone.map(|(change, _)| *change).collect::<Vec<_>>() {
@@ -224,7 +235,7 @@ mod tests {
     use crate::{declared_events::read_events, toml_file::TomlFile};
 
     const EVENT: &str =
-        "audience = 'room'\nschema = { required = ['k'], properties = { k = true } }";
+        "audience = 'room'\nschema = { required = ['k'], properties = { k = true, gone = true } }";
 
     fn event(retain: &str) -> Arc<DeclaredEvent> {
         let text = format!("[event.e]\n{EVENT}\nretain = {retain}");
@@ -303,6 +314,27 @@ mod tests {
 
         retained.keep(&lobby, (&event, field(9)), (&args(&"x".repeat(ROOM_BYTES_MAX)), &[]));
         assert_eq!(latest(&retained, &lobby).len(), 1);
+    }
+
+    #[test]
+    fn a_value_that_is_cleared_costs_nothing_any_more() {
+        let event = event("{ key = 'k', count_max = 2, cleared_by = 'gone' }");
+        let lobby = room("lobby");
+        let mut retained = Retained::new(usize::MAX);
+        retained.begin(&lobby);
+        let empty = retained.bytes;
+        let cleared = Bytes::from_static(b"[{\"v\":\"\",\"gone\":true}]");
+        for key in 0..1000 {
+            retained.keep(&lobby, (&event, field(key)), (&args("a"), &[]));
+            retained.keep(&lobby, (&event, field(key)), (&cleared, &[]));
+        }
+        assert_eq!((latest(&retained, &lobby), retained.bytes), (vec![], empty));
+        assert!(retained.rooms[&lobby].slots.is_empty());
+
+        let kept = Bytes::from_static(b"[{\"gone\":false}]");
+        retained.keep(&lobby, (&event, field(1)), (&kept, &[]));
+        retained.keep(&lobby, (&event, field(2)), (&cleared, &[]));
+        assert_eq!(latest(&retained, &lobby), [r#"{"gone":false}"#]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, value::RawValue};
 use thiserror::Error;
 
 use super::{
-    Audience, DeclaredEvent,
+    Audience, DeclaredEvent, Retain,
     instance::{DEPTH_MAX, RawFields, field_value},
     schema::Violation,
 };
@@ -112,6 +112,16 @@ impl DeclaredEvent {
         let (_, value) = fields.into_iter().find(|(name, _)| name == field)?;
         let values = Map::from_iter([(field.to_owned(), field_value(value).ok()?)]);
         key(field, &Value::Object(values)).ok()
+    }
+
+    /// Whether the value of its key is gone with what has been sent: a JSON object.
+    pub(crate) fn clears(&self, object: &[u8]) -> bool {
+        let Some(Retain::ByField { cleared_by: Some(cleared_by), .. }) = &self.retain else {
+            return false;
+        };
+        let is_set =
+            |(name, value): &(String, &RawValue)| *name == **cleared_by && value.get() == "true";
+        serde_json::from_slice(object).is_ok_and(|RawFields(fields)| fields.iter().any(is_set))
     }
 
     /// Where a field goes that is not for the receivers.

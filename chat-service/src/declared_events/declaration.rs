@@ -58,6 +58,7 @@ enum RetainEntry {
 struct KeyedEntry {
     key: String,
     count_max: Option<NonZeroUsize>,
+    cleared_by: Option<Box<str>>,
 }
 
 /// Why the schema of an event cannot be had.
@@ -259,7 +260,7 @@ impl Terms<'_> {
     ) -> Option<Retain> {
         let retain = retain?;
         let span = retain.span();
-        let KeyedEntry { key, count_max } = match retain.into_inner() {
+        let KeyedEntry { key, count_max, cleared_by } = match retain.into_inner() {
             RetainEntry::Flag(false) => return None,
             RetainEntry::Flag(true) => {
                 self.check_retain_audience(file, &span);
@@ -278,8 +279,8 @@ impl Terms<'_> {
                     "values are kept by user where clients send them and none is logged",
                 );
             }
-            if count_max.is_some() {
-                file.add(&span, "count_max is not for values kept by user");
+            if count_max.is_some() || cleared_by.is_some() {
+                file.add(&span, "count_max and cleared_by are not for values kept by user");
             }
             return Some(Retain::ByUser);
         }
@@ -289,8 +290,13 @@ impl Terms<'_> {
                 format_args!("key {key} must be public, and the schema must require it"),
             );
         }
+        if let Some(field) = cleared_by.as_deref()
+            && (field == key || !public.contains(field))
+        {
+            file.add(&span, format_args!("cleared_by {field} must be public, and not the key"));
+        }
         let count_max = count_max.unwrap_or(RETAINED_COUNT_MAX);
-        Some(Retain::ByField { field: key.into(), count_max })
+        Some(Retain::ByField { field: key.into(), count_max, cleared_by })
     }
 
     fn check_retain_audience(&self, file: &mut TomlFile<'_>, span: &Range<usize>) {

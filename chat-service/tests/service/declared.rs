@@ -30,8 +30,8 @@ schema = { required = ["insert"], properties = { insert = { type = "string" }, d
 audience = "room"
 from = "services"
 logged = true
-retain = { key = "symbol", count_max = 2 }
-schema = { required = ["symbol", "price"], properties = { symbol = { type = "string" }, price = { type = "number" } } }
+retain = { key = "symbol", count_max = 2, cleared_by = "delisted" }
+schema = { required = ["symbol", "price"], properties = { symbol = { type = "string" }, price = { type = "number" }, delisted = { type = "boolean" } } }
 
 [namespace."/chat".event.state]
 audience = "room"
@@ -60,10 +60,14 @@ schema = { properties = { text = { type = "string" } } }
 
 /// A service whose namespace `/chat` declares events, in a file that must outlive its restarts.
 async fn start() -> (Running, NamedTempFile) {
+    start_with(&[]).await
+}
+
+async fn start_with(flags: &[&str]) -> (Running, NamedTempFile) {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(EVENTS.as_bytes()).unwrap();
     let flag = format!("--chat-namespaces-file={}", file.path().to_str().unwrap());
-    (Running::start_with(&[&flag]).await, file)
+    (Running::start_with(&[&[flag.as_str()], flags].concat()).await, file)
 }
 
 async fn lobby(service: &Running, link: &str, user: &str) -> Edge {
@@ -188,6 +192,34 @@ async fn whoever_joins_is_given_the_latest_values_and_then_what_follows() {
     let again = ann.next().await;
     assert!(again.contains(r#""symbol":"A""#) && again.contains(r#""symbol":"C""#), "{again}");
     assert!(!again.contains(r#""symbol":"B""#), "two are kept: {again}");
+}
+
+#[tokio::test]
+async fn a_value_that_was_cleared_is_gone_and_stays_so_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = format!("--chat-data-dir={}", directory.path().display());
+    let (service, file) = start_with(&[&directory]).await;
+    let mut chat = service.chat().await;
+    for (symbol, is_delisted) in [("A", false), ("B", false), ("A", true)] {
+        let data = format!(r#"{{"symbol":"{symbol}","price":1,"delisted":{is_delisted}}}"#);
+        chat.publish(in_lobby("price", &data)).await.unwrap();
+    }
+    let latest = async |service: &Running| {
+        let mut ann = service.edge("one").await;
+        ann.open(1, "ann").await;
+        ann.ask(1, 1, "join", r#"["lobby"]"#).await;
+        let (joined, answer) = (ann.next().await, ann.next().await);
+        assert!(joined.starts_with("join "), "{joined}");
+        answer.split_once(r#""latest":"#).unwrap().1.to_owned()
+    };
+    let before = latest(&service).await;
+    assert!(before.contains(r#""symbol":"B""#) && !before.contains(r#""symbol":"A""#), "{before}");
+    service.stop().await;
+    drop(file);
+
+    let (service, _file) = start_with(&[&directory]).await;
+    let after = latest(&service).await;
+    assert!(after.contains(r#""symbol":"B""#) && !after.contains(r#""symbol":"A""#), "{after}");
 }
 
 #[tokio::test]

@@ -68,13 +68,18 @@ fn a_declaration_may_say_all() {
         audience = 'room'
         from = 'services'
         logged = true
-        retain = { key = 'symbol', count_max = 10 }
-        public = ['symbol', 'price']
-        schema = { required = ['symbol'], properties = { symbol = true, price = true, source = true } }",
+        retain = { key = 'symbol', count_max = 10, cleared_by = 'delisted' }
+        public = ['symbol', 'price', 'delisted']
+        schema = { required = ['symbol'], properties = { symbol = true, price = true, delisted = true, source = true } }",
     );
     assert_eq!((price.from, price.is_logged, price.echoes), (From::Services, true, true));
     let count_max = NonZeroUsize::new(10).unwrap();
-    assert_eq!(price.retain, Some(Retain::ByField { field: "symbol".into(), count_max }));
+    let (field, cleared_by) = ("symbol".into(), Some("delisted".into()));
+    assert_eq!(price.retain, Some(Retain::ByField { field, count_max, cleared_by }));
+    assert!(price.clears(br#"{"symbol":"A","delisted":true}"#));
+    for other in [r#"{"symbol":"A"}"#, r#"{"delisted":false}"#, r#"{"delisted":"true"}"#, "["] {
+        assert!(!price.clears(other.as_bytes()), "{other}");
+    }
     assert!(!price.is_public("source"));
 }
 
@@ -188,7 +193,22 @@ fn one_declaration_must_not_contradict_itself() {
             "key a must be public, and the schema must require it",
         ),
         ("retain = { key = 'a', count_max = 1001 }", "count_max must be at most 1000"),
-        ("retain = { key = 'user', count_max = 9 }", "count_max is not for values kept by user"),
+        (
+            "retain = { key = 'user', count_max = 9 }",
+            "count_max and cleared_by are not for values kept by user",
+        ),
+        (
+            "retain = { key = 'user', cleared_by = 'a' }",
+            "count_max and cleared_by are not for values kept by user",
+        ),
+        (
+            "retain = { key = 'a', cleared_by = 'a' }",
+            "cleared_by a must be public, and not the key",
+        ),
+        (
+            "public = ['a']\nretain = { key = 'a', cleared_by = 'c' }",
+            "cleared_by c must be public, and not the key",
+        ),
         (
             "retain = { key = 'user' }\nlogged = true",
             "values are kept by user where clients send them and none is logged",
@@ -204,7 +224,10 @@ fn one_declaration_must_not_contradict_itself() {
             "rate: unknown field `brust`, expected `per_second` or `burst`",
         ),
         ("public = 'a'", "public: invalid type: string \"a\", expected a sequence"),
-        ("retain = { kye = 'a' }", "retain: unknown field `kye`, expected `key` or `count_max`"),
+        (
+            "retain = { kye = 'a' }",
+            "retain: unknown field `kye`, expected one of `key`, `count_max`, `cleared_by`",
+        ),
         ("retain = 1", "retain: invalid type: integer `1`, expected a boolean"),
     ] {
         let problems = price(terms);
