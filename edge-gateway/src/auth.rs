@@ -29,12 +29,39 @@ const OUTAGE_PATIENCE: Duration = Duration::from_secs(3);
 /// How long to wait between two calls of one verification.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
+/// Shortest time between two reports of an outage. Where one issuer of several cannot be asked, calls fail and succeed in turn.
+const OUTAGE_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Verifies tokens by asking the auth service. Never lets anyone in that the service has not.
 #[derive(Debug, Clone)]
 pub(crate) struct TokenVerifier {
     client: AuthServiceClient<Channel>,
-    /// The last call failed. An outage is logged once, not for each client that it turns away.
-    is_down: Rc<Cell<bool>>,
+    outage_log: Rc<OutageLog>,
+}
+
+/// Logs an outage once, not for each client that it turns away.
+#[derive(Debug, Default)]
+struct OutageLog {
+    is_logged: Cell<bool>,
+    logged_at: Cell<Option<Instant>>,
+}
+
+impl OutageLog {
+    /// Whether to log that a call has failed.
+    fn begins(&self, now: Instant) -> bool {
+        let is_recent =
+            self.logged_at.get().is_some_and(|logged_at| now - logged_at < OUTAGE_LOG_INTERVAL);
+        if is_recent || self.is_logged.replace(true) {
+            return false;
+        }
+        self.logged_at.set(Some(now));
+        true
+    }
+
+    /// Whether to log that a call has succeeded.
+    fn ends(&self) -> bool {
+        self.is_logged.replace(false)
+    }
 }
 
 /// Why a token has not let anybody in.
@@ -59,7 +86,7 @@ impl TokenVerifier {
         let client = AuthServiceClient::new(dialer.channel(&endpoint))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Self { client, is_down: Rc::default() }
+        Self { client, outage_log: Rc::default() }
     }
 
     /// Answers within [`OUTAGE_PATIENCE`] and one call's timeout.
@@ -91,12 +118,12 @@ impl TokenVerifier {
             request.metadata_mut().insert("traceparent", value);
         }
         let response = self.client.clone().authenticate(request).await.map_err(|status| {
-            if !self.is_down.replace(true) {
+            if self.outage_log.begins(Instant::now()) {
                 tracing::warn!(code = ?status.code(), "auth service does not answer");
             }
             VerifyTokenError::Unavailable
         })?;
-        if self.is_down.replace(false) {
+        if self.outage_log.ends() {
             tracing::info!("auth service answers again");
         }
         match response.into_inner().outcome {
@@ -113,5 +140,29 @@ impl TokenVerifier {
                 Err(VerifyTokenError::Unavailable)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_logged_once_and_calls_that_fail_now_and_then_seldom() {
+        let start = Instant::now();
+        let log = OutageLog::default();
+        let after = |seconds| start + Duration::from_secs(seconds);
+
+        assert!(!log.ends(), "there was none");
+        assert!(log.begins(start));
+        assert!(!log.begins(after(60)), "the same one");
+        assert!(log.ends());
+        assert!(log.begins(after(61)));
+        for seconds in 62..71 {
+            assert_eq!(log.ends(), seconds == 62);
+            assert!(!log.begins(after(seconds)));
+        }
+        assert!(log.begins(after(71)));
+        assert!(log.ends());
     }
 }
