@@ -1,7 +1,7 @@
 //! Verifies opaque tokens by asking their issuer (RFC 7662).
 
 use std::error::Error;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -29,6 +29,9 @@ use answers::{Answers, Begun};
 /// Most tokens that are asked about at once.
 const QUESTION_COUNT_MAX: usize = 64;
 
+/// How long nothing more is asked after a question that had no answer, so that an issuer which comes back is not run over.
+const RESPITE: Duration = Duration::from_millis(250);
+
 /// Asks an issuer about its tokens, and remembers the answers for a while.
 #[derive(Debug)]
 pub(crate) struct Introspection {
@@ -39,8 +42,8 @@ pub(crate) struct Introspection {
     authorization: HeaderValue,
     answers: Answers,
     questions: Semaphore,
-    /// The last question had no answer. An outage is logged once, not for each token.
-    is_down: AtomicBool,
+    /// When a question had no answer, if that was so with the last one. An outage is logged once, not for each token.
+    failed_at: Mutex<Option<Instant>>,
 }
 
 /// Who we are to the issuer.
@@ -77,7 +80,7 @@ impl Introspection {
             authorization: credentials.authorization()?,
             answers: Answers::new(cache),
             questions: Semaphore::new(QUESTION_COUNT_MAX),
-            is_down: AtomicBool::new(false),
+            failed_at: Mutex::new(None),
         })
     }
 
@@ -128,6 +131,9 @@ impl Introspection {
         rules: &Rules,
         now_unix_ms: u64,
     ) -> Result<Identity, VerifyError> {
+        if self.failed_at().is_some_and(|failed_at| failed_at.elapsed() < RESPITE) {
+            return Err(Outage::Introspection.into());
+        }
         let _place = self.questions.try_acquire().map_err(|_| Outage::TooManyWaiting)?;
         let form = form_urlencoded::Serializer::new(String::new())
             .append_pair("token", token)
@@ -137,7 +143,7 @@ impl Introspection {
         let answer = answer.map_err(IntrospectError::Fetch).and_then(|answer| read(&answer));
         let claims = answer.map_err(|error| self.fail(&error))?;
         telemetry::record_introspection(&self.issuer, true);
-        if self.is_down.swap(false, Ordering::Relaxed) {
+        if self.failed_at().take().is_some() {
             tracing::info!(issuer = self.issuer, "the issuer answers about tokens again");
         }
         let mut claims = claims.ok_or(Refusal::Inactive)?;
@@ -148,7 +154,7 @@ impl Introspection {
 
     fn fail(&self, error: &IntrospectError) -> Outage {
         telemetry::record_introspection(&self.issuer, false);
-        if !self.is_down.swap(true, Ordering::Relaxed) {
+        if self.failed_at().replace(Instant::now()).is_none() {
             tracing::warn!(
                 issuer = self.issuer,
                 error = error as &dyn Error,
@@ -156,6 +162,10 @@ impl Introspection {
             );
         }
         Outage::Introspection
+    }
+
+    fn failed_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.failed_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

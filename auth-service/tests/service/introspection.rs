@@ -1,6 +1,7 @@
 //! Tokens that say nothing, and whose issuer is asked.
 
 use std::io::Write as _;
+use std::time::Instant;
 
 use http::StatusCode;
 use proto::auth::v1::RefusalReason;
@@ -143,13 +144,34 @@ async fn an_issuer_that_does_not_answer_decides_nothing() {
         Answer::Bytes(vec![b' '; 256 * 1024 + 1].into()),
         Answer::Never,
     ] {
+        let asked = provider.request_count(INTROSPECTION_PATH);
         provider.answer(INTROSPECTION_PATH, answer);
-        assert_eq!(decide(&mut client, "token").await, NOTHING_DECIDED);
+        eventually_decides(&mut client, "token", |decision| {
+            assert_eq!(*decision, NOTHING_DECIDED);
+            provider.request_count(INTROSPECTION_PATH) > asked
+        })
+        .await;
     }
     assert_eq!(elsewhere.request_count(INTROSPECTION_PATH), 0);
 
     provider.answers_itself(INTROSPECTION_PATH);
     eventually_decides(&mut client, "token", Decision::is_accepted).await;
+}
+
+#[tokio::test]
+async fn an_issuer_in_trouble_is_given_a_respite() {
+    let provider = Provider::start().await;
+    provider.answer(INTROSPECTION_PATH, Answer::Status(StatusCode::SERVICE_UNAVAILABLE));
+    let service = start(&provider, "").await;
+    let mut client = service.client().await;
+    let began_at = Instant::now();
+
+    for number in 0..200 {
+        assert_eq!(decide(&mut client, &format!("token-{number}")).await, NOTHING_DECIDED);
+    }
+
+    let asked = u128::try_from(provider.request_count(INTROSPECTION_PATH)).unwrap();
+    assert!(asked <= 1 + began_at.elapsed().as_millis() / 250, "{asked} questions");
 }
 
 #[tokio::test]
