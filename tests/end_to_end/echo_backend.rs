@@ -1,9 +1,12 @@
-//! A small business service, written from the public contract alone: it keeps no state that outlives its stream.
+//! A small business service, written from the public contract alone: all that outlives a stream is which sockets there are.
+
+mod ends;
 
 use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use futures_util::{StreamExt, future, stream, stream::BoxStream};
@@ -22,6 +25,8 @@ use tokio::{
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
+use self::ends::LinkStream;
+pub(crate) use self::ends::{EDGE_LOST, Ends, REASON_LOST};
 use crate::support::{eventually, own_host};
 
 pub(crate) const NAMESPACE: &str = "/echo";
@@ -35,11 +40,19 @@ pub(crate) const STALL: &str = "stall";
 
 const ASK_TIMEOUT_MS: u32 = 300;
 
+/// How long an edge has to come back.
+const LEASE: Duration = Duration::from_secs(10);
+
+/// By then the break of a silent network is noticed.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+const PING_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// The running service. It stops, as if killed, when dropped.
 #[derive(Debug)]
 pub(crate) struct EchoBackend {
     address: SocketAddr,
     seen: Seen,
+    ends: Ends,
     /// Of its own, so that its connections end with it.
     runtime: Option<Runtime>,
 }
@@ -53,22 +66,40 @@ impl EchoBackend {
 
     /// Starts another life of a backend that was at `address`.
     pub(crate) async fn start_at(address: SocketAddr) -> Self {
+        Self::start_with(address, Ends::new(LEASE)).await
+    }
+
+    /// Starts one that knows which sockets there were.
+    pub(crate) async fn start_with(address: SocketAddr, ends: Ends) -> Self {
         let bind = async || std::net::TcpListener::bind(address).ok();
         let listener = eventually("the address is free", bind).await;
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Seen::default();
-        let service = EdgeLinkServer::new(Echo { seen: Arc::clone(&seen) });
+        let service = EdgeLinkServer::new(Echo { seen: Arc::clone(&seen), ends: ends.clone() });
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let known = ends.clone();
         runtime.spawn(async move {
+            known.begin_leases();
             let incoming = TcpListenerStream::new(TcpListener::from_std(listener).unwrap());
-            Server::builder().add_service(service).serve_with_incoming(incoming).await.unwrap();
+            Server::builder()
+                .http2_keepalive_interval(Some(PING_INTERVAL))
+                .http2_keepalive_timeout(Some(PING_TIMEOUT))
+                .add_service(service)
+                .serve_with_incoming(incoming)
+                .await
+                .unwrap();
         });
-        Self { address, seen, runtime: Some(runtime) }
+        Self { address, seen, ends, runtime: Some(runtime) }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Which sockets have ended, for who asks and for the next life.
+    pub(crate) fn ends(&self) -> Ends {
+        self.ends.clone()
     }
 
     /// Returns what `pick` finds among the events so far, waiting for it.
@@ -88,6 +119,7 @@ impl Drop for EchoBackend {
 #[derive(Debug)]
 struct Echo {
     seen: Seen,
+    ends: Ends,
 }
 
 #[tonic::async_trait]
@@ -98,7 +130,7 @@ impl EdgeLink for Echo {
         &self,
         request: Request<Streaming<EdgeFrame>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        let attached = Attached { seen: Arc::clone(&self.seen), ..Attached::default() };
+        let attached = Attached::new(Arc::clone(&self.seen), self.ends.clone());
         let frames = stream::unfold(
             (request.into_inner(), attached),
             async |(mut incoming, mut attached)| {
@@ -115,9 +147,12 @@ impl EdgeLink for Echo {
 }
 
 /// One stream of one shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Attached {
     seen: Seen,
+    ends: Ends,
+    /// Since the hello.
+    link: Option<LinkStream>,
     received: u64,
     sent: u64,
     logged: u64,
@@ -126,10 +161,17 @@ struct Attached {
 }
 
 impl Attached {
+    fn new(seen: Seen, ends: Ends) -> Self {
+        let (received, sent, logged, next_tag) = (0, 0, 0, 0);
+        Self { seen, ends, link: None, received, sent, logged, next_tag, askers: HashMap::new() }
+    }
+
     fn answer(&mut self, frame: EdgeFrame) -> BackendFrame {
         self.received = self.received.max(frame.seq);
-        let welcome =
-            frame.hello.map(|_| Welcome { backend_id: "echo".to_owned(), ..Welcome::default() });
+        let welcome = frame.hello.map(|hello| {
+            self.link = Some(self.ends.attach(&hello.link_id));
+            Welcome { backend_id: "echo".to_owned(), ..Welcome::default() }
+        });
         let mut instructions = Vec::new();
         for event in frame.events {
             self.seen.lock().unwrap().push(event.clone());
@@ -152,11 +194,24 @@ impl Attached {
 
     fn instructions(&mut self, event: EdgeEvent) -> Vec<instruction::Kind> {
         let socket = event.socket;
+        let link = self.link.as_ref().expect("a hello comes first");
         match event.kind.expect("an event has a kind") {
-            edge_event::Kind::Opened(opened) => opened_instructions(socket, &opened),
-            edge_event::Kind::Closed(_)
-            | edge_event::Kind::CatchUp(_)
-            | edge_event::Kind::AllAnnounced(_)
+            edge_event::Kind::Opened(opened) => {
+                let instructions = opened_instructions(socket, &opened);
+                if !matches!(instructions.first(), Some(instruction::Kind::Refuse(_))) {
+                    link.opened(socket, &opened);
+                }
+                instructions
+            }
+            edge_event::Kind::Closed(closed) => {
+                link.closed(socket, &closed.reason);
+                Vec::new()
+            }
+            edge_event::Kind::AllAnnounced(_) => {
+                link.all_announced();
+                Vec::new()
+            }
+            edge_event::Kind::CatchUp(_)
             | edge_event::Kind::Delivered(_)
             | edge_event::Kind::Suspended(_)
             | edge_event::Kind::Resumed(_) => Vec::new(),

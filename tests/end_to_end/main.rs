@@ -5,6 +5,7 @@
 mod acks;
 mod auth;
 mod bad_input;
+mod concluded_ends;
 mod deliveries;
 mod echo_backend;
 mod handshake;
