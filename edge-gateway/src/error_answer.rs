@@ -38,6 +38,26 @@ impl ErrorAnswer {
         }
     }
 
+    /// Too many clients open a session.
+    pub(crate) fn overloaded(retry_after: Duration) -> Self {
+        Self {
+            code: "rate_limited",
+            message: "too many clients come at once; try again later",
+            retryable: true,
+            retry_after: Some(retry_after),
+        }
+    }
+
+    /// This edge lets nobody in any more.
+    pub(crate) fn shutting_down(retry_after: Duration) -> Self {
+        Self {
+            code: "unavailable",
+            message: "the edge is being stopped; try again",
+            retryable: true,
+            retry_after: Some(retry_after),
+        }
+    }
+
     /// The token was not accepted, or there was none.
     pub(crate) fn unauthorized() -> Self {
         Self {
@@ -71,6 +91,11 @@ impl ErrorAnswer {
     /// `[{"status":"error",…}]`: the arguments of an `exception`.
     pub(crate) fn exception_args(&self) -> String {
         format!("[{{\"status\":\"error\",{}}}]", self.fields())
+    }
+
+    /// `{"error":{…}}`: the body of an HTTP answer.
+    pub(crate) fn http_body(&self) -> String {
+        format!("{{\"error\":{{{}}}}}", self.fields())
     }
 
     // All texts are constants of this file, and hold nothing that JSON escapes.
@@ -127,12 +152,14 @@ mod tests {
         let all = [
             ErrorAnswer::unavailable(),
             ErrorAnswer::rate_limited(Duration::ZERO),
+            ErrorAnswer::overloaded(Duration::from_secs(1)),
+            ErrorAnswer::shutting_down(Duration::from_secs(1)),
             ErrorAnswer::unauthorized(),
             ErrorAnswer::bad_request(DecodeMessageError::MissingEvent),
             ErrorAnswer::refused(),
         ];
         for answer in all {
-            for text in [answer.ack_args(), answer.exception_args()] {
+            for text in [answer.ack_args(), answer.exception_args(), answer.http_body()] {
                 serde_json::from_str::<serde_json::Value>(&text).unwrap();
             }
         }

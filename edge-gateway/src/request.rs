@@ -1,14 +1,26 @@
 //! What a client's HTTP request asks of the edge, and what is wrong with it.
 
+use std::{borrow::Cow, time::Duration};
+
 use edge_protocol::websocket::Handshake;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header};
 
 use crate::{
     application::Application,
+    error_answer::ErrorAnswer,
     older_handshake::OlderHandshake,
-    server::client_bundle::{ClientBundle, ClientFile},
+    server::{
+        DELAY_MAX,
+        client_bundle::{ClientBundle, ClientFile},
+    },
     session_id::SessionId,
 };
+
+/// When a client may come again that would have had to wait for longer than anybody does.
+const OVERLOADED_FOR: Duration = DELAY_MAX;
+
+/// When one may come again that is to find another edge, or this one after its restart.
+const SHUTTING_DOWN_FOR: Duration = Duration::from_secs(1);
 
 /// Longest token, as with the auth service.
 pub(crate) const TOKEN_BYTES_MAX: usize = 8 * 1024;
@@ -59,6 +71,8 @@ pub(crate) enum Refusal {
     Version,
     /// Too many clients open a session.
     Overloaded,
+    /// The edge takes no new sessions: it is being stopped.
+    ShuttingDown,
 }
 
 /// The errors of the Engine.IO handshake.
@@ -102,18 +116,32 @@ impl Refusal {
         match self {
             Self::Host | Self::EngineIo(_) | Self::Upgrade(_) => StatusCode::BAD_REQUEST,
             Self::NotWebSocket | Self::Version => StatusCode::UPGRADE_REQUIRED,
-            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
-    pub(crate) const fn body(self) -> &'static str {
+    pub(crate) fn body(self) -> Cow<'static, str> {
         match self {
-            Self::Host => "exactly one host header is required\n",
-            Self::EngineIo(error) => error.body(),
-            Self::Upgrade(error) => error.message(),
-            Self::NotWebSocket => "this path takes websocket connections\n",
-            Self::Version => "websocket version 13 is required\n",
-            Self::Overloaded => "too many clients come at once\n",
+            Self::Host => "exactly one host header is required\n".into(),
+            Self::EngineIo(error) => error.body().into(),
+            Self::Upgrade(error) => error.message().into(),
+            Self::NotWebSocket => "this path takes websocket connections\n".into(),
+            Self::Version => "websocket version 13 is required\n".into(),
+            Self::Overloaded => ErrorAnswer::overloaded(OVERLOADED_FOR).http_body().into(),
+            Self::ShuttingDown => ErrorAnswer::shutting_down(SHUTTING_DOWN_FOR).http_body().into(),
+        }
+    }
+
+    /// When the same may do.
+    pub(crate) const fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::Overloaded => Some(OVERLOADED_FOR),
+            Self::ShuttingDown => Some(SHUTTING_DOWN_FOR),
+            Self::Host
+            | Self::EngineIo(_)
+            | Self::Upgrade(_)
+            | Self::NotWebSocket
+            | Self::Version => None,
         }
     }
 }

@@ -23,10 +23,13 @@ use service_kit::shutdown::Shutdown;
 use tokio::{net::TcpStream, task::JoinSet, time};
 use tower::ServiceExt;
 
-pub(crate) use self::{admission::Admission, clients::Clients};
 use self::{
     admission::Overloaded, client_bundle::ClientBundle, content_coding::ContentCoding,
     engine_io::CutOff, patient::Patient,
+};
+pub(crate) use self::{
+    admission::{Admission, DELAY_MAX},
+    clients::Clients,
 };
 use crate::{
     application::Application,
@@ -177,7 +180,8 @@ impl Server {
         Ok(response)
     }
 
-    /// Has a client wait that would open a session while too many do.
+    /// Has a client wait that would open a session while too many do. Once the edge is being stopped it opens none: the client
+    /// is to find another one, and not to be sent away from here as soon as it is in.
     async fn admitted<'a>(&self, asked: Result<Asked<'a>, Refusal>) -> Result<Asked<'a>, Refusal> {
         let opens = match &asked {
             Ok(Asked::OpenPolling { .. }) => true,
@@ -207,6 +211,9 @@ impl Server {
                 self.common.metrics.opens_refused.increment(1);
                 return Err(Refusal::Overloaded);
             }
+        }
+        if self.edge_shutdown.is_requested() {
+            return Err(Refusal::ShuttingDown);
         }
         asked
     }
@@ -322,18 +329,19 @@ fn switching_protocols(accept: &str, subprotocol: Option<HeaderValue>) -> Respon
 }
 
 fn refused(refusal: Refusal) -> Response<Body> {
-    let mut response = Response::new(Body::from(Bytes::from_static(refusal.body().as_bytes())));
+    let mut response = Response::new(Body::from(refusal.body()));
     *response.status_mut() = refusal.status();
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     let content_type = match refusal {
-        Refusal::EngineIo(_) => "application/json",
+        Refusal::EngineIo(_) | Refusal::Overloaded | Refusal::ShuttingDown => "application/json",
         Refusal::Upgrade(_) => "text/html",
-        Refusal::Host | Refusal::NotWebSocket | Refusal::Version | Refusal::Overloaded => {
-            "text/plain; charset=utf-8"
-        }
+        Refusal::Host | Refusal::NotWebSocket | Refusal::Version => "text/plain; charset=utf-8",
     };
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Some(after) = refusal.retry_after() {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs()));
+    }
     if matches!(refusal, Refusal::Version | Refusal::NotWebSocket) {
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));

@@ -8,7 +8,7 @@ use std::{cell::Cell, num::NonZeroU32, time::Duration};
 use tokio::time::Instant;
 
 /// How long a client may have to wait. Beyond, its request is refused.
-const DELAY_MAX: Duration = Duration::from_secs(10);
+pub(crate) const DELAY_MAX: Duration = Duration::from_secs(10);
 
 /// How much of the rate may come at once.
 const BURST: Duration = Duration::from_secs(1);

@@ -3,12 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use proto::edge::v1::{Accept, Close, Disconnect, Refuse, instruction::Kind};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
 
-use crate::support::{Edge, status_becomes, within};
+use crate::support::Edge;
 
 const CHAT_OK: &str = r#"40/chat,{"token":"ok:alice"}"#;
 
@@ -235,31 +231,4 @@ async fn a_backend_may_close_the_connection_of_whom_it_cannot_let_in() {
 
     assert_eq!(client.close_code().await, Some(4007));
     assert_eq!(stream.closed().await, (socket, "closed_by_backend".to_owned()));
-}
-
-#[tokio::test]
-async fn nobody_is_let_in_once_the_edge_is_being_stopped() {
-    let (edge, _stream) = Edge::attached(&[]).await;
-    let mut late = TcpStream::connect(edge.address).await.unwrap();
-    late.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-    let mut page = [0; 1024];
-    within("a page", late.read(&mut page)).await.unwrap();
-    status_becomes(edge.ops, "/readyz", 200).await;
-    edge.stop();
-    status_becomes(edge.ops, "/readyz", 503).await;
-
-    let handshake = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\
-        Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    late.write_all(handshake.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    within("the connection's end", late.read_to_end(&mut answer)).await.unwrap();
-
-    let shutting_down = [0x88, 2, 0x0f, 0xa0];
-    assert!(
-        answer.ends_with(&[&b"\r\n\r\n"[..], &shutting_down].concat()),
-        "{}",
-        answer.escape_ascii()
-    );
-    drop(late);
-    edge.stopped().await;
 }

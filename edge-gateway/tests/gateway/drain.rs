@@ -6,7 +6,36 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{echo::Echo, within};
+use crate::support::{Edge, echo::Echo, poller::Poller, status_becomes, within};
+
+const POLLING: &str = "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nhost: edge\r\n\r\n";
+
+/// The answer to whoever would open a session, without its date.
+fn told_to_come_again() -> String {
+    let body = r#"{"error":{"code":"unavailable","message":"the edge is being stopped; try again","retryable":true,"retry_after_ms":1000}}"#;
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-type: application/json\r\n\
+        retry-after: 1\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Sends a request on a connection that is there already; returns the answer, which is the last, without its date.
+async fn last_answer(mut client: TcpStream, request: &str) -> String {
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    within("the last answer", client.read_to_string(&mut answer)).await.unwrap();
+    let lines = answer.split_inclusive("\r\n").filter(|line| !line.starts_with("date: "));
+    lines.collect()
+}
+
+/// A connection on which a page was asked for.
+async fn connected(edge: &Edge) -> TcpStream {
+    let mut client = TcpStream::connect(edge.address).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: edge\r\n\r\n").await.unwrap();
+    within("a page", client.read(&mut [0; 1024])).await.unwrap();
+    client
+}
 
 #[tokio::test]
 async fn who_waits_to_be_accepted_when_the_edge_is_stopped_is_answered() {
@@ -14,7 +43,7 @@ async fn who_waits_to_be_accepted_when_the_edge_is_stopped_is_answered() {
     let mut waiting = Vec::new();
     for _ in 0..32 {
         let mut client = TcpStream::connect(edge.local_addr()).await.unwrap();
-        let request = "GET /engine.io/?EIO=4&transport=polling HTTP/1.1\r\nhost: edge\r\n\r\n";
+        let request = POLLING.replace("socket.io", "engine.io");
         client.write_all(request.as_bytes()).await.unwrap();
         waiting.push(client);
     }
@@ -23,10 +52,37 @@ async fn who_waits_to_be_accepted_when_the_edge_is_stopped_is_answered() {
     trigger.trigger();
     within("the edge's end", edge.run(shutdown)).await.unwrap();
 
-    for mut client in waiting {
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-        assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    for client in waiting {
+        let answer = last_answer(client, "").await;
+        assert_eq!(answer, told_to_come_again());
     }
+}
+
+#[tokio::test]
+async fn who_would_open_a_session_is_told_to_come_again_and_others_are_answered() {
+    let (edge, _stream) = Edge::attached(&[]).await;
+    let websocket = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let upgrade = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: edge\r\n{websocket}");
+    let requests =
+        [POLLING.to_owned(), upgrade("/socket.io/?EIO=4&transport=websocket"), upgrade("/ws")];
+    let mut late = Vec::new();
+    for _ in &requests {
+        late.push(connected(&edge).await);
+    }
+    let (page, poll) = (connected(&edge).await, connected(&edge).await);
+    let session = Poller::open(&edge).await;
+
+    edge.stop();
+    status_becomes(edge.ops, "/readyz", 503).await;
+
+    for (client, request) in late.into_iter().zip(&requests) {
+        assert_eq!(last_answer(client, request).await, told_to_come_again(), "{request}");
+    }
+    let answer = last_answer(page, "GET / HTTP/1.1\r\nhost: edge\r\nconnection: close\r\n\r\n");
+    assert!(answer.await.starts_with("HTTP/1.1 404"), "others are answered as ever");
+    let request = format!("GET {} HTTP/1.1\r\nhost: edge\r\n\r\n", session.path("polling"));
+    let answer = last_answer(poll, &request).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\n1"), "{answer}");
+    edge.stopped().await;
 }

@@ -377,6 +377,9 @@ async fn clients_that_would_wait_too_long_are_refused() {
     };
 
     assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    assert!(refused.contains("\r\nretry-after: 10\r\n"), "{refused}");
+    let body = r#"{"error":{"code":"rate_limited","message":"too many clients come at once; try again later","retryable":true,"retry_after_ms":10000}}"#;
+    assert!(refused.ends_with(body), "{refused}");
     edge.stop();
     edge.stopped().await;
 }
