@@ -164,6 +164,11 @@ impl Standings {
         self.pending().fsync |= durability == Durability::DiskFsync;
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_held_fast(&self) -> bool {
+        self.pending().fsync
+    }
+
     /// Rooms that are to be looked at by now.
     pub(crate) async fn due(&self, now_ms: u64) -> Vec<RoomKey> {
         let share = self.share;

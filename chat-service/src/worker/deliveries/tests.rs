@@ -199,6 +199,25 @@ async fn who_goes_on_behind_a_gap_is_not_taken_to_have_got_it_after_a_crash() {
 }
 
 #[tokio::test]
+async fn only_who_goes_on_behind_a_gap_waits_for_the_disk_and_only_where_messages_do() {
+    for (durability, waits) in [("disk+fsync", true), ("disk", false)] {
+        let terms = format!("{FOLLOWING}\ndurability = '{durability}'");
+        let mut scene = Scene::new(10).await.start_again(&terms).await;
+        let (lobby, ann) = (room("lobby"), Arc::clone(&scene.socket("ann").user));
+        let first = scene.say("lobby").await;
+        for coming in [Coming::From(first), Coming::From(first), Coming::Back(first)] {
+            scene.worker.follow(&lobby, &ann, coming, 0).await;
+            assert!(!scene.worker.log.standings().unwrap().is_held_fast(), "{coming:?}");
+            scene.worker.commit().await;
+        }
+        let second = scene.say("lobby").await;
+        scene.worker.follow(&lobby, &ann, Coming::From(second), 0).await;
+
+        assert_eq!(scene.worker.log.standings().unwrap().is_held_fast(), waits, "{durability}");
+    }
+}
+
+#[tokio::test]
 async fn a_quiet_room_costs_no_memory_and_is_found_again() {
     let mut scene = Scene::new(1000).await;
     let mut last = Vec::new();
