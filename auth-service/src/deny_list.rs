@@ -5,6 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
+use tokio::sync::watch;
+
 use crate::config::CLOCK_LEEWAY_MAX;
 use crate::identity::Identity;
 use crate::refusal::Refusal;
@@ -27,7 +29,20 @@ pub(crate) struct DenyList {
     /// Held for as long as a revocation is made, so that the file has them in the order of their positions. Absent where the
     /// service has no file.
     journal: Mutex<Option<Journal>>,
+    /// The last position, for those who wait for the next.
+    newest: watch::Sender<u64>,
+    /// Tells this list from one that began anew; empty where the service has no file, and so never anything in the list.
+    id: String,
     count_max: usize,
+}
+
+/// What follows a position.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Page {
+    pub(crate) revocations: Vec<Revocation>,
+    pub(crate) has_more: bool,
+    /// Everything up to here is known with this page.
+    pub(crate) position: u64,
 }
 
 #[derive(Debug, Default)]
@@ -40,23 +55,26 @@ struct Index {
 impl DenyList {
     /// Makes a list that nothing can be added to.
     pub(crate) fn empty() -> Self {
-        Self::new(Index::default(), None)
+        Self::new(Index::default(), None, String::new())
     }
 
     /// Reads the file, and makes it where there is none.
     pub(crate) fn open(path: PathBuf, now_unix_ms: u64) -> Result<Self, OpenDenyListError> {
-        let (mut journal, last_position, revocations) = Journal::open(path)?;
-        let mut index = Index { last_position, ..Index::default() };
-        for revocation in revocations {
+        let (mut journal, content) = Journal::open(path)?;
+        let mut index = Index { last_position: content.last_position, ..Index::default() };
+        for revocation in content.revocations {
             index.insert(revocation);
         }
         index.forget_expired(now_unix_ms);
         index.rewrite(&mut journal).map_err(|source| journal.unusable(source))?;
-        Ok(Self::new(index, Some(journal)))
+        let id = journal.list_id().to_owned();
+        Ok(Self::new(index, Some(journal), id))
     }
 
-    fn new(index: Index, journal: Option<Journal>) -> Self {
+    fn new(index: Index, journal: Option<Journal>, id: String) -> Self {
         Self {
+            newest: watch::Sender::new(index.last_position),
+            id,
             index: RwLock::new(index),
             journal: Mutex::new(journal),
             count_max: REVOCATION_COUNT_MAX,
@@ -67,19 +85,20 @@ impl DenyList {
         self.read(|index| index.by_target.len())
     }
 
-    /// Refuses a token that was taken back, by whatever names it.
-    pub(crate) fn check(&self, identity: &Identity) -> Result<(), Refusal> {
-        let is_revoked = self.read(|index| {
+    /// Refuses a token that was taken back, by whatever names it; of any other it returns the position of the last revocation
+    /// that it was held against.
+    pub(crate) fn check(&self, identity: &Identity) -> Result<u64, Refusal> {
+        self.read(|index| {
             // Nothing is copied to look a token up in a list that has nothing.
-            !index.by_target.is_empty()
+            let is_revoked = !index.by_target.is_empty()
                 && Target::all_of(identity).any(|target| {
                     let revocation = index.by_target.get(&target);
                     revocation.is_some_and(|revocation| {
                         revocation.concerns(identity.marks.issued_at_unix_ms)
                     })
-                })
-        });
-        if is_revoked { Err(Refusal::Revoked) } else { Ok(()) }
+                });
+            if is_revoked { Err(Refusal::Revoked) } else { Ok(index.last_position) }
+        })
     }
 
     /// Takes tokens back. It waits for the disk.
@@ -107,6 +126,7 @@ impl DenyList {
         };
         journal.append(&revocation).map_err(RevokeError::Write)?;
         self.write(|index| index.insert(revocation.clone()));
+        self.newest.send_replace(revocation.position);
         if journal.is_mostly_old(self.len()) {
             // The revocation is on disk already. When the file cannot be made smaller, it just grows.
             self.read(|index| index.rewrite(journal)).unwrap_or_else(|error| {
@@ -116,17 +136,36 @@ impl DenyList {
         Ok(revocation)
     }
 
-    /// Returns up to `limit` revocations after a position, and whether there are more.
-    pub(crate) fn list(&self, after_position: u64, limit: usize) -> (Vec<Revocation>, bool) {
+    /// Returns up to `limit` revocations after a position.
+    pub(crate) fn list(&self, after_position: u64, limit: usize) -> Page {
         self.read(|index| {
             let mut targets = index
                 .by_position
                 .range(after_position.saturating_add(1)..)
                 .map(|(_, target)| target);
             let page = targets.by_ref().take(limit);
-            let page = page.filter_map(|target| index.by_target.get(target).cloned()).collect();
-            (page, targets.next().is_some())
+            let page = page.filter_map(|target| index.by_target.get(target).cloned());
+            let revocations: Vec<_> = page.collect();
+            let has_more = targets.next().is_some();
+            let position = match revocations.last() {
+                Some(last) if has_more => last.position,
+                _ => index.last_position,
+            };
+            Page { revocations, has_more, position }
         })
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(crate) fn last_position(&self) -> u64 {
+        self.read(|index| index.last_position)
+    }
+
+    /// Tells the last position, and each that follows.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.newest.subscribe()
     }
 
     fn make_room(&self, now_unix_ms: u64) -> Result<(), RevokeError> {

@@ -7,13 +7,16 @@ use proto::auth::v1 as wire;
 use proto::auth::v1::auth_service_server::AuthService;
 use secrecy::{ExposeSecret, SecretString};
 use service_kit::clock;
+use service_kit::shutdown::Shutdown;
 use service_kit::trace::{TraceParent, Tracer};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::identity::Identity;
 use crate::issue::{IssueTokenError, ParseTokenRequestError, TokenIssuer, TokenRequest};
 use crate::outage::{Outage, VerifyError};
 use crate::refusal::Refusal;
+use crate::revocation_watch;
 use crate::telemetry;
 use crate::token_verifier::TokenVerifier;
 
@@ -24,6 +27,8 @@ pub(crate) struct Authenticator {
     /// Absent unless issuing is switched on.
     pub(crate) token_issuer: Option<TokenIssuer>,
     pub(crate) tracer: Tracer,
+    /// Ends the calls that would go on for ever.
+    pub(crate) shutdown: Shutdown,
 }
 
 #[tonic::async_trait]
@@ -40,15 +45,18 @@ impl AuthService for Authenticator {
         let error = verified.as_ref().err().copied();
         telemetry::record_outcome(span.as_mut(), error);
         let trace_id = parent.filter(|parent| parent.is_sampled()).map(TraceParent::trace_id);
-        let outcome = match verified {
-            Ok(identity) => wire::authenticate_response::Outcome::Identity(identity.into()),
+        let response = match verified {
+            Ok((identity, position)) => self.accepted(identity, position),
             Err(VerifyError::Refused(refusal)) => {
                 tracing::debug!(
                     outcome = refusal.label(),
                     trace.id = trace_id.map(tracing::field::display),
                     "token refused"
                 );
-                wire::authenticate_response::Outcome::Refusal(refusal.into())
+                wire::AuthenticateResponse {
+                    outcome: Some(wire::authenticate_response::Outcome::Refusal(refusal.into())),
+                    ..wire::AuthenticateResponse::default()
+                }
             }
             Err(VerifyError::Undecided(outage)) => {
                 tracing::debug!(
@@ -59,7 +67,19 @@ impl AuthService for Authenticator {
                 return Err(outage.into());
             }
         };
-        Ok(Response::new(wire::AuthenticateResponse { outcome: Some(outcome) }))
+        Ok(Response::new(response))
+    }
+
+    type WatchRevocationsStream = ReceiverStream<revocation_watch::Answer>;
+
+    async fn watch_revocations(
+        &self,
+        request: Request<wire::WatchRevocationsRequest>,
+    ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
+        let after = request.into_inner().after;
+        let answers =
+            revocation_watch::begin(self.verifier.deny_list.clone(), after, self.shutdown.clone());
+        Ok(Response::new(ReceiverStream::new(answers)))
     }
 
     async fn issue_token(
@@ -77,6 +97,24 @@ impl AuthService for Authenticator {
             token: issued.token.expose_secret().to_owned(),
             expires_at_unix_ms: issued.expires_at_unix_ms,
         }))
+    }
+}
+
+impl Authenticator {
+    fn accepted(&self, mut identity: Identity, position: u64) -> wire::AuthenticateResponse {
+        let marks = std::mem::take(&mut identity.marks);
+        wire::AuthenticateResponse {
+            outcome: Some(wire::authenticate_response::Outcome::Identity(identity.into())),
+            marks: Some(wire::TokenMarks {
+                token_id: marks.token_id.unwrap_or_default(),
+                session: marks.session.unwrap_or_default(),
+                issued_at_unix_ms: marks.issued_at_unix_ms,
+            }),
+            checked: Some(wire::RevocationPoint {
+                list_id: self.verifier.deny_list.id().to_owned(),
+                position,
+            }),
+        }
     }
 }
 

@@ -29,6 +29,7 @@ mod outage;
 mod published_keys;
 mod refusal;
 mod revocation_grpc;
+mod revocation_watch;
 mod rules;
 mod server;
 #[cfg(test)]
@@ -67,7 +68,9 @@ pub struct AuthService {
     listener: TcpListener,
     address: SocketAddr,
     ops: Option<OpsServer>,
-    services: Services,
+    verifier: Arc<TokenVerifier>,
+    token_issuer: Option<TokenIssuer>,
+    tracer: Tracer,
     fetchers: Vec<KeyFetcher>,
     serving: Condition,
 }
@@ -99,16 +102,9 @@ impl AuthService {
         telemetry::describe_metrics();
         announce(&issuers, token_issuer.is_some());
         telemetry::record_revocation_count(deny_list.len());
-        let names = issuers.iter().map(|issuer| issuer.rules.issuer.clone()).collect();
-        let revoker = Revoker { deny_list: deny_list.clone(), issuers: names };
         let fetchers = issuers.take_fetchers();
         let verifier = Arc::new(TokenVerifier { issuers, deny_list, tickets: Tickets::default() });
-        let services = Services {
-            authenticator: Authenticator { verifier: verifier.clone(), token_issuer, tracer },
-            ticket_issuer: TicketIssuer { verifier },
-            revoker,
-        };
-        Ok(Self { listener, address, ops, services, fetchers, serving })
+        Ok(Self { listener, address, ops, verifier, token_issuer, tracer, fetchers, serving })
     }
 
     /// Returns the address that serves gRPC.
@@ -122,16 +118,28 @@ impl AuthService {
     ///
     /// When serving fails by itself.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
+        let Self { listener, ops, verifier, token_issuer, tracer, fetchers, serving, .. } = self;
         let mut tasks = JoinSet::new();
-        if let Some(ops) = self.ops {
+        if let Some(ops) = ops {
             tasks.spawn(ops.run(shutdown.clone()));
         }
-        for fetcher in self.fetchers {
+        for fetcher in fetchers {
             tasks.spawn(fetcher.run(shutdown.clone()));
         }
-        self.serving.set(true);
-        let result = server::serve(self.listener, self.services, shutdown).await;
-        self.serving.set(false);
+        let issuers = verifier.issuers.iter().map(|issuer| issuer.rules.issuer.clone()).collect();
+        let services = Services {
+            ticket_issuer: TicketIssuer { verifier: verifier.clone() },
+            revoker: Revoker { deny_list: verifier.deny_list.clone(), issuers },
+            authenticator: Authenticator {
+                verifier,
+                token_issuer,
+                tracer,
+                shutdown: shutdown.clone(),
+            },
+        };
+        serving.set(true);
+        let result = server::serve(listener, services, shutdown).await;
+        serving.set(false);
         result
     }
 }

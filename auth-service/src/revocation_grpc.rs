@@ -11,12 +11,13 @@ use service_kit::clock;
 use tokio::task;
 use tonic::{Request, Response, Status};
 
-use crate::deny_list::{DenyList, Revocation, RevocationRequest, RevokeError, Target, Tokens};
+use crate::deny_list::{
+    DenyList, Page, Revocation, RevocationRequest, RevokeError, Target, Tokens,
+};
+use crate::revocation_watch::PAGE_LENGTH_MAX;
 use crate::telemetry;
 
 const TARGET_BYTES: RangeInclusive<usize> = 1..=512;
-/// With targets and an issuer of any length that is read, still within the size of an answer.
-const PAGE_LENGTH_MAX: u32 = 500;
 
 /// Answers the calls that take tokens back.
 #[derive(Debug)]
@@ -57,8 +58,8 @@ impl RevocationService for Revoker {
         request: Request<wire::ListRevocationsRequest>,
     ) -> Result<Response<wire::ListRevocationsResponse>, Status> {
         let wire::ListRevocationsRequest { after_position, limit } = request.into_inner();
-        let limit = if limit == 0 { PAGE_LENGTH_MAX } else { limit.min(PAGE_LENGTH_MAX) };
-        let (revocations, has_more) = self.deny_list.list(after_position, limit as usize);
+        let limit = if limit == 0 { PAGE_LENGTH_MAX } else { PAGE_LENGTH_MAX.min(limit as usize) };
+        let Page { revocations, has_more, .. } = self.deny_list.list(after_position, limit);
         let revocations = revocations.into_iter().map(wire::Revocation::from).collect();
         Ok(Response::new(wire::ListRevocationsResponse { revocations, has_more }))
     }

@@ -18,6 +18,7 @@ const KEYS_FETCHED_AT: &str = "sockeye_auth_keys_fetched_timestamp_seconds";
 const KEYS_SKIPPED: &str = "sockeye_auth_keys_skipped_total";
 const INTROSPECTIONS: &str = "sockeye_auth_introspections_total";
 const INTROSPECTIONS_REMEMBERED: &str = "sockeye_auth_introspections_remembered_total";
+const REVOCATION_WATCHERS: &str = "sockeye_auth_revocation_watchers";
 const ACCEPTED: &str = "accepted";
 const UNDECIDED: &str = "undecided";
 
@@ -87,6 +88,21 @@ pub(crate) fn record_remembered_introspection() {
     metrics::counter!(INTROSPECTIONS_REMEMBERED).increment(1);
 }
 
+/// Counts one reader of the revocations until it is dropped.
+#[derive(Debug)]
+pub(crate) struct CountedWatcher(());
+
+pub(crate) fn count_watcher() -> CountedWatcher {
+    metrics::gauge!(REVOCATION_WATCHERS).increment(1.0);
+    CountedWatcher(())
+}
+
+impl Drop for CountedWatcher {
+    fn drop(&mut self) {
+        metrics::gauge!(REVOCATION_WATCHERS).decrement(1.0);
+    }
+}
+
 /// Makes every counter known at zero, so that the first refusal of a kind shows as an increase.
 pub(crate) fn describe_metrics() {
     metrics::describe_counter!(AUTHENTICATIONS, "tokens looked at, by what was decided");
@@ -100,6 +116,8 @@ pub(crate) fn describe_metrics() {
     metrics::describe_counter!(INTROSPECTIONS, "questions to issuers about their tokens");
     metrics::describe_counter!(INTROSPECTIONS_REMEMBERED, "tokens that were asked about before");
     metrics::counter!(INTROSPECTIONS_REMEMBERED).increment(0);
+    metrics::describe_gauge!(REVOCATION_WATCHERS, "edges' shards that are told of revocations");
+    metrics::gauge!(REVOCATION_WATCHERS).set(0.0);
     metrics::counter!(TOKENS_ISSUED).increment(0);
     metrics::describe_counter!(TICKETS_ISSUED, "tickets given for tokens");
     metrics::counter!(TICKETS_ISSUED).increment(0);

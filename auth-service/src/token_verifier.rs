@@ -21,13 +21,14 @@ pub(crate) struct TokenVerifier {
 
 impl TokenVerifier {
     /// Verifies a token, or takes a ticket in its place. What was taken back since a ticket was given is refused too.
-    pub(crate) async fn verify(&self, token: &str) -> Result<Identity, VerifyError> {
+    /// Returns with it the position of the last revocation that it was held against.
+    pub(crate) async fn verify(&self, token: &str) -> Result<(Identity, u64), VerifyError> {
         if !is_ticket(token) {
             return self.verify_token(token).await;
         }
         let identity = self.tickets.redeem(token, Instant::now())?;
-        self.deny_list.check(&identity)?;
-        Ok(identity)
+        let position = self.deny_list.check(&identity)?;
+        Ok((identity, position))
     }
 
     /// Gives a ticket for a token. A ticket is none here: it would go on and on.
@@ -35,13 +36,13 @@ impl TokenVerifier {
         &self,
         token: &str,
     ) -> Result<Result<Ticket, IssueTicketError>, VerifyError> {
-        let identity = self.verify_token(token).await?;
+        let (identity, _) = self.verify_token(token).await?;
         Ok(self.tickets.issue(identity, Instant::now(), clock::unix_ms()))
     }
 
-    async fn verify_token(&self, token: &str) -> Result<Identity, VerifyError> {
+    async fn verify_token(&self, token: &str) -> Result<(Identity, u64), VerifyError> {
         let identity = self.issuers.verify(token, clock::unix_ms()).await?;
-        self.deny_list.check(&identity)?;
-        Ok(identity)
+        let position = self.deny_list.check(&identity)?;
+        Ok((identity, position))
     }
 }

@@ -5,6 +5,8 @@ use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use super::Revocation;
@@ -21,14 +23,24 @@ const OLD_LINES_MIN: usize = 1024;
 #[serde(deny_unknown_fields)]
 struct Header {
     format: String,
+    /// Made when the file was: positions of two files cannot be compared.
+    list_id: String,
     /// The last position that the file had when it was written anew, so that none is given out twice.
     last_position: u64,
+}
+
+/// What a file held when it was opened.
+#[derive(Debug, Default)]
+pub(super) struct Content {
+    pub(super) last_position: u64,
+    pub(super) revocations: Vec<Revocation>,
 }
 
 /// The open file. Nobody else has it open.
 #[derive(Debug)]
 pub(super) struct Journal {
     path: PathBuf,
+    list_id: String,
     /// Absent before the first [`rewrite`](Self::rewrite), and once a write failed: what is on disk is not known then, and
     /// another attempt could succeed without being kept.
     file: Option<File>,
@@ -38,7 +50,7 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Reads what the file holds. It is written only by [`rewrite`](Self::rewrite), with which the caller goes on.
-    pub(super) fn open(path: PathBuf) -> Result<(Self, u64, Vec<Revocation>), OpenDenyListError> {
+    pub(super) fn open(path: PathBuf) -> Result<(Self, Content), OpenDenyListError> {
         let lock = match lock(&path) {
             Ok(lock) => lock,
             Err(TryLockError::WouldBlock) => return Err(OpenDenyListError::InUse { path }),
@@ -46,13 +58,21 @@ impl Journal {
                 return Err(OpenDenyListError::Io { path, source });
             }
         };
-        let (last_position, revocations) = match read(&path) {
-            Ok(content) => content,
+        let (list_id, content) = match read(&path) {
+            Ok(Some(content)) => content,
+            Ok(None) => match new_list_id() {
+                Ok(list_id) => (list_id, Content::default()),
+                Err(source) => return Err(OpenDenyListError::Io { path, source }),
+            },
             Err(ReadError::Io(source)) => return Err(OpenDenyListError::Io { path, source }),
             Err(ReadError::Line(line)) => return Err(OpenDenyListError::Damaged { path, line }),
         };
-        let journal = Self { path, file: None, line_count: 0, _lock: lock };
-        Ok((journal, last_position, revocations))
+        let journal = Self { path, list_id, file: None, line_count: 0, _lock: lock };
+        Ok((journal, content))
+    }
+
+    pub(super) fn list_id(&self) -> &str {
+        &self.list_id
     }
 
     #[cfg(all(test, target_os = "linux"))]
@@ -95,7 +115,8 @@ impl Journal {
             .mode(FILE_MODE)
             .open(&new_path)?;
         let mut writer = BufWriter::new(file);
-        serde_json::to_writer(&mut writer, &Header { format: FORMAT.to_owned(), last_position })?;
+        let (format, list_id) = (FORMAT.to_owned(), self.list_id.clone());
+        serde_json::to_writer(&mut writer, &Header { format, list_id, last_position })?;
         writer.write_all(b"\n")?;
         let mut line_count = 0;
         for revocation in revocations {
@@ -120,10 +141,17 @@ enum ReadError {
     Line(usize),
 }
 
-fn read(path: &Path) -> Result<(u64, Vec<Revocation>), ReadError> {
+fn new_list_id() -> io::Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// The id of the list and what is in it, where there is a file.
+fn read(path: &Path) -> Result<Option<(String, Content)>, ReadError> {
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, Vec::new())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(ReadError::Io(error)),
     };
     let mut reader = BufReader::new(file);
@@ -133,7 +161,7 @@ fn read(path: &Path) -> Result<(u64, Vec<Revocation>), ReadError> {
     if header.format != FORMAT {
         return Err(ReadError::Line(1));
     }
-    let (mut last_position, mut revocations) = (header.last_position, Vec::<Revocation>::new());
+    let mut content = Content { last_position: header.last_position, revocations: Vec::new() };
     for number in 2.. {
         line.clear();
         reader.read_until(b'\n', &mut line).map_err(ReadError::Io)?;
@@ -143,10 +171,10 @@ fn read(path: &Path) -> Result<(u64, Vec<Revocation>), ReadError> {
         }
         let revocation: Revocation =
             serde_json::from_slice(&line).map_err(|_| ReadError::Line(number))?;
-        last_position = last_position.max(revocation.position);
-        revocations.push(revocation);
+        content.last_position = content.last_position.max(revocation.position);
+        content.revocations.push(revocation);
     }
-    Ok((last_position, revocations))
+    Ok(Some((header.list_id, content)))
 }
 
 /// Locks a file beside it: the file itself is replaced now and then, and its lock would go with it.

@@ -10,6 +10,7 @@ mod process;
 mod provider;
 mod published_keys;
 mod revocation;
+mod revocation_watch;
 mod rotation;
 mod running;
 mod span_collector;
