@@ -7,18 +7,24 @@ use http::Uri;
 use proto::{
     MESSAGE_BYTES_MAX,
     auth::v1::{
-        AuthenticateRequest, auth_service_client::AuthServiceClient, authenticate_response::Outcome,
+        AuthenticateRequest, AuthenticateResponse, RevocationPoint, WatchRevocationsRequest,
+        WatchRevocationsResponse, auth_service_client::AuthServiceClient,
+        authenticate_response::Outcome,
     },
 };
 use service_kit::trace::TraceParent;
 use tokio::time::{self, Instant};
 use tonic::{
-    Request,
+    Request, Status, Streaming,
     metadata::MetadataValue,
     transport::{Channel, Endpoint},
 };
 
-use crate::{dialer::Dialer, socket::Identity};
+use crate::{
+    dialer::Dialer,
+    revocations::{Point, TokenMarks},
+    socket::Identity,
+};
 
 /// How long one call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -106,6 +112,16 @@ impl TokenVerifier {
         }
     }
 
+    /// Listens for tokens that are taken back, from where the caller stands.
+    pub(crate) async fn watch_revocations(
+        &self,
+        after: Option<RevocationPoint>,
+    ) -> Result<Streaming<WatchRevocationsResponse>, Status> {
+        let request = WatchRevocationsRequest { after };
+        let response = self.client.clone().watch_revocations(request).await?;
+        Ok(response.into_inner())
+    }
+
     async fn call(
         &self,
         token: &str,
@@ -126,8 +142,11 @@ impl TokenVerifier {
         if self.outage_log.ends() {
             tracing::info!("auth service answers again");
         }
-        match response.into_inner().outcome {
+        let AuthenticateResponse { outcome, marks, checked } = response.into_inner();
+        match outcome {
             Some(Outcome::Identity(identity)) if !identity.subject.is_empty() => Ok(Identity {
+                marks: TokenMarks::of(&identity.issuer, &marks.unwrap_or_default()),
+                checked: Point::of(&checked.unwrap_or_default()),
                 subject: identity.subject.into(),
                 issuer: identity.issuer.into(),
                 // Copied: a slice of it would keep the whole buffer that the answer was read into.

@@ -17,6 +17,8 @@ pub enum CloseReason {
     ConnectTimeout,
     /// The token that let the client in has expired.
     TokenExpired,
+    /// The token that let the client in was taken back.
+    TokenRevoked,
     /// The client went on sending events while it was being refused for sending too many.
     RateLimited,
     /// A business service asked for it.
@@ -47,13 +49,14 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All of them, for documentation and its tests.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::ShuttingDown,
         Self::SlowConsumer,
         Self::PingTimeout,
         Self::Replaced,
         Self::ConnectTimeout,
         Self::TokenExpired,
+        Self::TokenRevoked,
         Self::RateLimited,
         Self::ClosedByBackend,
         Self::DisconnectedByBackend,
@@ -81,6 +84,7 @@ impl CloseReason {
             Self::Replaced => Some(4005),
             Self::RateLimited => Some(4006),
             Self::ClosedByBackend => Some(4007),
+            Self::TokenRevoked => Some(4008),
             Self::DisconnectedByBackend => Some(4503),
             Self::Unavailable => Some(1013),
             Self::ClosedByClient => Some(1000),
@@ -107,6 +111,7 @@ impl CloseReason {
             | Self::ClosedByClient
             | Self::TransportClosed => true,
             Self::ConnectTimeout
+            | Self::TokenRevoked
             | Self::RateLimited
             | Self::DisconnectedByBackend
             | Self::Unavailable
@@ -129,6 +134,7 @@ impl CloseReason {
             Self::PingTimeout => "ping_timeout",
             Self::ConnectTimeout => "connect_timeout",
             Self::TokenExpired => "token_expired",
+            Self::TokenRevoked => "token_revoked",
             Self::Replaced => "replaced",
             Self::RateLimited => "rate_limited",
             Self::ClosedByBackend => "closed_by_backend",

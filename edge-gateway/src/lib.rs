@@ -17,6 +17,8 @@ mod namespaces;
 mod older_handshake;
 mod peers;
 mod request;
+mod revocation_watch;
+mod revocations;
 mod server;
 mod session_id;
 mod shard;

@@ -12,10 +12,12 @@ mod fan_out;
 mod inbound;
 mod instructions;
 mod lag;
+mod limits;
 pub(crate) mod outbox;
 mod plain_json;
 mod rate;
 mod recovery;
+mod revoked;
 mod rooms;
 mod sessions;
 mod socket_io_2;
@@ -23,12 +25,7 @@ pub(crate) mod verifications;
 mod wheel;
 mod wire;
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Instant};
 
 use edge_protocol::{engine_io::Heartbeat, socket_io::Assembler};
 use foldhash::fast::FixedState;
@@ -46,6 +43,7 @@ use self::{
     wheel::{Tick, Wheel},
 };
 pub(crate) use self::{
+    limits::Limits,
     recovery::{
         Missed, Recoverable, Recovery, Wanted,
         claims::{self, Claim, Claimed, Found, Rest, Settled, Settlement},
@@ -61,6 +59,7 @@ use crate::{
     close_reason::CloseReason,
     connection::{Class, Common, Connection, Sent},
     namespaces::NamespaceSettings,
+    revocations::Revocations,
     session_id::SessionId,
     socket::Socket,
 };
@@ -131,26 +130,6 @@ impl Namespace {
     }
 }
 
-/// The settings a shard needs, parsed and checked.
-#[derive(Debug, Clone)]
-pub(crate) struct Limits {
-    pub(crate) ping_interval: Duration,
-    pub(crate) ping_timeout: Duration,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) event_timeout: Duration,
-    pub(crate) events_per_second: u32,
-    pub(crate) events_burst: u32,
-    pub(crate) drain_timeout: Duration,
-    pub(crate) confirm_interval: Duration,
-}
-
-impl Limits {
-    /// How long a client that pings by itself may be silent.
-    fn ping_patience(&self) -> Duration {
-        self.ping_interval.saturating_add(self.ping_timeout)
-    }
-}
-
 /// Whether a client that goes on answering pings has got what was sent to it before the last ping that it has answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hearing {
@@ -196,6 +175,7 @@ pub(crate) struct Shard {
     pub(crate) common: Rc<Common>,
     pub(crate) tracer: Tracer,
     pub(crate) verifications: Verifications,
+    pub(crate) revocations: Revocations,
     pub(crate) namespaces: Vec<Namespace>,
     pub(crate) ws_namespace: NamespaceKey,
     pub(crate) connections: Slab<Entry>,
@@ -254,6 +234,7 @@ impl Shard {
             common: parts.common,
             tracer: parts.tracer,
             verifications: parts.verifications,
+            revocations: Revocations::default(),
             namespaces: parts.namespaces,
             ws_namespace: parts.ws_namespace,
             connections: Slab::new(),

@@ -21,6 +21,7 @@ use crate::{
     cors::Cors,
     dialer::Dialer,
     namespaces::NamespaceSettings,
+    revocation_watch,
     server::{Admission, Clients, Open, Server, client_bundle::ClientBundle},
     session_id,
     shard::{
@@ -103,7 +104,7 @@ impl ShardThread {
                 limits: limits(&self.config),
                 common: Rc::clone(&common),
                 tracer: self.tracer,
-                verifications: Verifications::new(verifier, shard.clone()),
+                verifications: Verifications::new(verifier.clone(), shard.clone()),
                 recovery: Recovery::new(&namespaces, notice, claims),
                 namespaces,
                 ws_namespace,
@@ -112,7 +113,7 @@ impl ShardThread {
             RefCell::new(Shard::new(parts, Instant::now()))
         });
 
-        let mut background = background(&shard, urls, &self.dialer, self.chat_link);
+        let mut background = background(&shard, urls, &self.dialer, verifier, self.chat_link);
 
         let (drained, is_drained) = Shutdown::new();
         let mut mail = JoinSet::new();
@@ -161,9 +162,11 @@ fn background(
     shard: &SharedShard,
     urls: Vec<Uri>,
     dialer: &Dialer,
+    verifier: TokenVerifier,
     chat_link: Condition,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
+    tasks.spawn_local(revocation_watch::run(Rc::clone(shard), verifier));
     for (index, url) in urls.into_iter().enumerate() {
         tasks.spawn_local(driver::run(Rc::clone(shard), LinkKey(index), url, dialer.clone()));
     }

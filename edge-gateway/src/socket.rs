@@ -6,6 +6,7 @@ use bytes::Bytes;
 use service_kit::trace::Span;
 
 use crate::{
+    revocations::{Point, TokenMarks},
     session_id::SessionId,
     shard::{ConnectionKey, Found, NamespaceKey, Recoverable, Wanted},
 };
@@ -18,6 +19,10 @@ pub(crate) struct Identity {
     /// JSON text of an object: what other users may see.
     pub(crate) profile: Bytes,
     pub(crate) expires_at_unix_ms: u64,
+    /// What a revocation may name the token by.
+    pub(crate) marks: TokenMarks,
+    /// The revocations that the token was held against.
+    pub(crate) checked: Point,
 }
 
 /// An authenticated client in a namespace, or on its way into one.

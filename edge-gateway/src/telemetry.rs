@@ -38,6 +38,7 @@ const OPENS_DELAYED: &str = "sockeye_edge_delayed_opens_total";
 const OPENS_REFUSED: &str = "sockeye_edge_refused_opens_total";
 const ACCEPT_ERRORS: &str = "sockeye_edge_accept_errors_total";
 const FORWARDS: &str = "sockeye_edge_forwards_total";
+const REVOCATION_WATCHES: &str = "sockeye_edge_revocation_watches";
 const TUNNELS: &str = "sockeye_edge_tunnels";
 
 /// Handles of the metrics that a shard writes, made once.
@@ -62,6 +63,7 @@ pub(crate) struct Metrics {
     pub(crate) drops: Drops,
     pub(crate) forwards: Forwards,
     pub(crate) tunnels: Gauge,
+    pub(crate) revocation_watches: Gauge,
 }
 
 /// Requests for sessions of other edges, by what became of them.
@@ -149,6 +151,7 @@ impl Metrics {
                 misrouted: forward("misrouted"),
             },
             tunnels: gauge!(TUNNELS),
+            revocation_watches: gauge!(REVOCATION_WATCHES),
         }
     }
 
@@ -201,6 +204,7 @@ fn describe() {
     describe_counter!(OPENS_REFUSED, "Sessions that were refused because too many waited.");
     describe_counter!(ACCEPT_ERRORS, "Connections that could not be accepted.");
     describe_counter!(FORWARDS, "Requests for sessions of other edges, by outcome.");
+    describe_gauge!(REVOCATION_WATCHES, "Shards that the auth service tells of revocations.");
     describe_gauge!(TUNNELS, "WebSockets that are carried to other edges.");
 }
 

@@ -16,6 +16,7 @@ mod operations;
 mod readme;
 mod reflection;
 mod resume;
+mod revocation;
 mod rooms;
 mod slow_backend;
 mod slow_consumer;

@@ -1,6 +1,7 @@
 //! How a client enters a namespace: token, identity, the business service's answer.
 
 mod auth;
+mod turned_away;
 
 use std::{
     rc::Rc,
@@ -147,7 +148,8 @@ impl Shard {
     /// Goes on with a client of whom it is known who it is: with the socket that it had, or with a new one.
     pub(super) fn admitted(&mut self, entering: Entering, identity: Option<Identity>) {
         let waits = self.waits_for_claim(entering, identity);
-        let Some((mut entering, identity)) = waits else { return };
+        let stands = waits.and_then(|(entering, identity)| self.unless_revoked(entering, identity));
+        let Some((mut entering, identity)) = stands else { return };
         let place = (entering.connection, entering.namespace);
         if let Some(wanted) = entering.wanted.take() {
             match self.recover(place, identity.as_ref(), &wanted, entering.span.take()) {
@@ -339,63 +341,6 @@ impl Shard {
             }
             None => {}
         }
-    }
-
-    /// The token lets nobody in, now or later.
-    fn reject(&mut self, key: ConnectionKey, namespace: NamespaceKey, span: Option<Box<Span>>) {
-        finish(span, "rejected");
-        self.common.metrics.connected("rejected");
-        let path = self.path_of(namespace);
-        match self.entry(key).map(|entry| &entry.wire) {
-            Some(Wire::SocketIo(_) | Wire::SocketIo2(_)) => {
-                self.forget_namespace(key, &path);
-                let data = Some(&b"{\"code\":\"unauthorized\"}"[..]);
-                self.send_connect_error(key, &path, "Unauthorized", data);
-            }
-            Some(Wire::PlainJson(_)) => {
-                self.answer_auth(key, &ErrorAnswer::unauthorized());
-                self.close(key, CloseReason::TokenRejected);
-            }
-            None => {}
-        }
-    }
-
-    /// Nobody knows whether the token is good. An official client that is told `CONNECT_ERROR` gives up, so the transport
-    /// is closed, which it takes as a reason to try again; unless that would hurt sockets that are in.
-    fn cannot_verify(
-        &mut self,
-        key: ConnectionKey,
-        namespace: NamespaceKey,
-        span: Option<Box<Span>>,
-    ) {
-        finish(span, "unavailable");
-        self.common.metrics.connected("unavailable");
-        let path = self.path_of(namespace);
-        let session = self.entry(key).and_then(|entry| entry.wire.session_mut());
-        let has_sockets = session.is_some_and(|session| session.sockets().next().is_some());
-        match self.entry(key).map(|entry| &entry.wire) {
-            Some(Wire::SocketIo(_) | Wire::SocketIo2(_)) if has_sockets => {
-                self.forget_namespace(key, &path);
-                let data = Some(&b"{\"code\":\"unavailable\",\"retryable\":true}"[..]);
-                self.send_connect_error(key, &path, "Unavailable", data);
-            }
-            Some(Wire::SocketIo(_) | Wire::SocketIo2(_)) => {
-                self.close(key, CloseReason::Unavailable)
-            }
-            Some(Wire::PlainJson(_)) => {
-                self.answer_auth(key, &ErrorAnswer::unavailable());
-                self.close(key, CloseReason::Unavailable);
-            }
-            None => {}
-        }
-    }
-
-    fn answer_auth(&mut self, key: ConnectionKey, answer: &ErrorAnswer) {
-        let id = match self.entry(key).map(|entry| &mut entry.wire) {
-            Some(Wire::PlainJson(session)) => session.auth_id.take(),
-            Some(Wire::SocketIo(_) | Wire::SocketIo2(_)) | None => None,
-        };
-        self.answer_json(key, id.as_deref(), answer);
     }
 
     /// Takes a socket out of its namespace because its business service says so, and has its connection closed too if that

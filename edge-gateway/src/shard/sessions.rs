@@ -76,6 +76,7 @@ fn is_told(reason: CloseReason) -> bool {
         | CloseReason::SlowConsumer
         | CloseReason::ConnectTimeout
         | CloseReason::TokenExpired
+        | CloseReason::TokenRevoked
         | CloseReason::Replaced
         | CloseReason::RateLimited
         | CloseReason::ClosedByBackend

@@ -19,6 +19,7 @@ mod polling;
 mod recovery;
 mod reference_answers;
 mod repeats;
+mod revocation;
 mod slow_consumer;
 mod support;
 mod webtransport;

@@ -7,7 +7,7 @@ use edge_gateway::{BoxedStream, EdgeGateway, SimulatedNetwork};
 use http::Uri;
 use proto::auth::v1::{
     AuthenticateRequest, AuthenticateResponse, Identity, IssueTokenRequest, IssueTokenResponse,
-    Refusal,
+    Refusal, WatchRevocationsRequest, WatchRevocationsResponse,
     auth_service_server::{AuthService, AuthServiceServer},
     authenticate_response::Outcome,
 };
@@ -17,7 +17,7 @@ use tokio::{
     task::{self, JoinSet},
     time::timeout,
 };
-use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tokio_stream::{Pending, StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, transport::Server};
 use turmoil::net::TcpListener;
 
@@ -157,7 +157,20 @@ impl AuthService for TokensAreNames {
         } else {
             Outcome::Refusal(Refusal::default())
         };
-        Ok(Response::new(AuthenticateResponse { outcome: Some(outcome) }))
+        Ok(Response::new(AuthenticateResponse {
+            outcome: Some(outcome),
+            ..AuthenticateResponse::default()
+        }))
+    }
+
+    type WatchRevocationsStream = Pending<Result<WatchRevocationsResponse, Status>>;
+
+    /// Nothing is ever taken back.
+    async fn watch_revocations(
+        &self,
+        _: Request<WatchRevocationsRequest>,
+    ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
+        Ok(Response::new(tokio_stream::pending()))
     }
 
     async fn issue_token(

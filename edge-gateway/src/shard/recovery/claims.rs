@@ -274,7 +274,12 @@ impl Shard {
         let place = (entering.connection, entering.namespace);
         let awaited = self.recovery.claims.under_way.remove(&place);
         match awaited {
-            Some(Awaited::Socket) => return self.open(entering, identity, found),
+            Some(Awaited::Socket) => {
+                if let Some((entering, identity)) = self.unless_revoked(entering, identity) {
+                    self.open(entering, identity, found);
+                }
+                return;
+            }
             Some(Awaited::Next(next)) => self.admitted(next.0, next.1),
             Some(Awaited::Nothing) | None => {}
         }

@@ -7,21 +7,45 @@ use std::sync::{
 
 use proto::auth::v1::{
     AuthenticateRequest, AuthenticateResponse, Identity, IssueTokenRequest, IssueTokenResponse,
-    Refusal, RefusalReason, auth_service_server::AuthService, authenticate_response::Outcome,
+    Refusal, RefusalReason, Revocation, RevocationPoint, RevocationTarget, TokenMarks,
+    WatchRevocationsRequest, WatchRevocationsResponse, auth_service_server::AuthService,
+    authenticate_response::Outcome, revocation_target::Tokens,
 };
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::unix_ms;
 
-/// Accepts `ok:<subject>` and `short:<subject>`, which expires in two seconds; refuses all else, `held:` only once released;
-/// or fails when down.
+/// Accepts `ok:<subject>`, `short:<subject>`, which expires in two seconds, and `late:<subject>`, of which it tells only once
+/// released; refuses all else, `held:` only once released; or fails when down.
 #[derive(Clone, Default)]
 pub(crate) struct FakeAuth {
     pub(crate) down: Arc<AtomicBool>,
     /// How many calls were held so far.
     pub(crate) held: Arc<AtomicUsize>,
     pub(crate) release: watch::Sender<bool>,
+    pub(crate) revocations: watch::Sender<Vec<Revocation>>,
+    /// Ends every stream of revocations that there is.
+    pub(crate) cut: watch::Sender<u32>,
+}
+
+impl FakeAuth {
+    /// Takes the tokens of a subject back, whenever they were issued.
+    pub(crate) fn revoke(&self, subject: &str) {
+        let tokens = Some(Tokens::Subject(subject.to_owned()));
+        let target = Some(RevocationTarget { issuer: "test".to_owned(), tokens });
+        self.revocations.send_modify(|all| {
+            let position = all.len() as u64 + 1;
+            let revoked = Revocation { position, target, ..Revocation::default() };
+            all.push(Revocation { issued_before_unix_ms: u64::MAX, ..revoked });
+        });
+    }
+
+    fn point(&self) -> RevocationPoint {
+        let position = self.revocations.borrow().len() as u64;
+        RevocationPoint { list_id: "list".to_owned(), position }
+    }
 }
 
 #[tonic::async_trait]
@@ -34,14 +58,15 @@ impl AuthService for FakeAuth {
             return Err(Status::unavailable("down"));
         }
         let token = request.into_inner().token;
-        if token.starts_with("held:") {
+        let checked = Some(self.point());
+        if token.starts_with("held:") || token.starts_with("late:") {
             self.held.fetch_add(1, Ordering::Relaxed);
             let released = self.release.subscribe().wait_for(|released| *released).await.is_ok();
             assert!(released, "the sender is in self");
         }
         let lifetime = if token.starts_with("short:") { 2_000 } else { 3_600_000 };
         let outcome = match token.split_once(':') {
-            Some(("ok" | "short", subject)) => Outcome::Identity(Identity {
+            Some(("ok" | "short" | "late", subject)) => Outcome::Identity(Identity {
                 subject: subject.to_owned(),
                 issuer: "test".to_owned(),
                 profile: format!("{{\"id\":\"{subject}\"}}").into(),
@@ -49,7 +74,40 @@ impl AuthService for FakeAuth {
             }),
             _ => Outcome::Refusal(Refusal { reason: RefusalReason::Signature.into() }),
         };
-        Ok(Response::new(AuthenticateResponse { outcome: Some(outcome) }))
+        let marks = Some(TokenMarks::default());
+        Ok(Response::new(AuthenticateResponse { outcome: Some(outcome), marks, checked }))
+    }
+
+    type WatchRevocationsStream = ReceiverStream<Result<WatchRevocationsResponse, Status>>;
+
+    async fn watch_revocations(
+        &self,
+        request: Request<WatchRevocationsRequest>,
+    ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
+        if self.down.load(Ordering::Relaxed) {
+            return Err(Status::unavailable("down"));
+        }
+        let mut told = request.into_inner().after.map_or(0, |point| point.position);
+        let (answers, receiver) = mpsc::channel(1);
+        let (auth, mut revocations) = (self.clone(), self.revocations.subscribe());
+        let mut cut = self.cut.subscribe();
+        tokio::spawn(async move {
+            loop {
+                let point = auth.point();
+                let mut revoked = revocations.borrow_and_update().clone();
+                revoked.retain(|one| one.position > told && one.position <= point.position);
+                told = point.position;
+                let answer = WatchRevocationsResponse { revocations: revoked, told: Some(point) };
+                if answers.send(Ok(answer)).await.is_err() {
+                    return;
+                }
+                tokio::select! {
+                    changed = revocations.changed() => assert!(changed.is_ok(), "it is in self"),
+                    _ = cut.changed() => return,
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
     async fn issue_token(
