@@ -183,7 +183,7 @@ impl Checker<'_> {
             return self.violation("I1", client, &format!("{event} in {room} refused: {code}"));
         }
         self.tally.unavailable += 1;
-        if !self.faults.excuse_refusal(edge, self.now) {
+        if !self.faults.excuse_refusal(edge, event, self.now) {
             let text = format!("{event} in {room} refused by edge {edge}, which had its service");
             self.violation("acks", client, &text);
         }

@@ -4,7 +4,14 @@ use std::time::Duration;
 
 use turmoil::Sim;
 
-use crate::{client::EDGES, history::History, hosts::Skew, random::Random, storage::Durability};
+use crate::{
+    client::EDGES,
+    disk_errors::{self, DiskError},
+    history::History,
+    hosts::Skew,
+    random::Random,
+    storage::Durability,
+};
 
 /// How long a client's connection may still end because of a fault that is over: silence has to be noticed.
 const AFTERMATH: Duration = Duration::from_secs(10);
@@ -12,6 +19,9 @@ const AFTERMATH: Duration = Duration::from_secs(10);
 /// How long after a fault an edge may still be without its service: it pings a silent one after 2 s, gives it 3 s more, and
 /// is up to a second late with its next attempt. After that it may be told that the service was restarted.
 const LINK_AFTERMATH: Duration = Duration::from_secs(7);
+
+/// How much room a full disk has at most: a message takes some 200 bytes.
+const DISK_ROOM_BYTES_MAX: u64 = 500;
 
 /// How far wall clocks are moved at most.
 const SKEW_MS_MAX: u64 = 3_600_000;
@@ -23,6 +33,8 @@ pub(crate) enum Kind {
     Down { host: String },
     /// The chat service's machine loses its power: nobody hears of it, and the disk has what it has.
     PowerCut,
+    /// The chat service's disk fails, until the process is started again with one that does not.
+    DiskFails { how: DiskError },
     /// What is sent between two hosts is lost.
     Cut { a: String, b: String },
     /// What is sent one way is lost.
@@ -72,7 +84,9 @@ impl Faults {
             }
             let kind = draw(random);
             let length = match &kind {
-                Kind::Down { .. } | Kind::PowerCut => random.between(50, 6000),
+                Kind::Down { .. } | Kind::PowerCut | Kind::DiskFails { .. } => {
+                    random.between(50, 6000)
+                }
                 Kind::Cut { .. } | Kind::OneWay { .. } => random.between(100, 12_000),
                 Kind::Held { .. } | Kind::Slow { .. } => random.between(100, 5000),
                 Kind::Skewed { .. } => random.between(1000, 10_000),
@@ -147,11 +161,14 @@ impl Faults {
         })
     }
 
-    /// Whether an edge may have been without its service at this time, and so may refuse events.
-    pub(crate) fn excuse_refusal(&self, edge: usize, at: Duration) -> bool {
+    /// Whether an edge may have been without its service at this time, or the service without its disk, and so may have
+    /// refused an event. A service without its disk refuses messages only.
+    pub(crate) fn excuse_refusal(&self, edge: usize, event: &str, at: Duration) -> bool {
         let edge = format!("edge-{edge}");
         self.list.iter().any(|fault| {
-            let is_near = fault.from <= at && at <= fault.until + LINK_AFTERMATH;
+            let is_reading = matches!(fault.kind, Kind::DiskFails { .. }) && event != "message";
+            let from = if is_reading { fault.until } else { fault.from };
+            let is_near = from <= at && at <= fault.until + LINK_AFTERMATH;
             is_near && fault.kind.cuts_off(&edge)
         })
     }
@@ -159,12 +176,12 @@ impl Faults {
     /// When some of the logs was lost.
     pub(crate) fn losses(&self, durability: Durability) -> impl Iterator<Item = Duration> {
         let kill = Kind::Down { host: "chat".to_owned() };
-        let is_loss = move |kind: &Kind| match durability {
-            Durability::Memory => *kind == kill || *kind == Kind::PowerCut,
-            Durability::Disk => *kind == Kind::PowerCut,
-            Durability::DiskFsync => false,
-        };
-        self.list.iter().filter(move |fault| is_loss(&fault.kind)).map(|fault| fault.from)
+        let is_in_memory = durability == Durability::Memory;
+        self.list.iter().filter_map(move |fault| match &fault.kind {
+            Kind::PowerCut => (durability != Durability::DiskFsync).then_some(fault.from),
+            Kind::DiskFails { .. } => is_in_memory.then_some(fault.until),
+            kind => (is_in_memory && *kind == kill).then_some(fault.from),
+        })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -189,6 +206,7 @@ impl Kind {
                 sim.crash("chat");
                 others.iter().for_each(|edge| sim.repair("chat", edge.as_str()));
             }
+            Self::DiskFails { how } => disk_errors::set(Some(*how)),
             Self::Cut { a, b } => sim.partition(a.as_str(), b.as_str()),
             Self::OneWay { from, to } => sim.partition_oneway(from.as_str(), to.as_str()),
             Self::Held { a, b } => sim.hold(a.as_str(), b.as_str()),
@@ -204,6 +222,11 @@ impl Kind {
         match self {
             Self::Down { host } => sim.bounce(host.as_str()),
             Self::PowerCut => sim.bounce("chat"),
+            Self::DiskFails { .. } => {
+                disk_errors::set(None);
+                sim.crash("chat");
+                sim.bounce("chat");
+            }
             Self::Cut { a, b } => sim.repair(a.as_str(), b.as_str()),
             Self::OneWay { from, to } => sim.repair_oneway(from.as_str(), to.as_str()),
             Self::Held { a, b } => sim.release(a.as_str(), b.as_str()),
@@ -219,14 +242,16 @@ impl Kind {
         match self {
             Self::Cut { a, b } | Self::Held { a, b } | Self::Slow { a, b } => Some((a, b)),
             Self::OneWay { from, to } => Some((from, to)),
-            Self::Down { .. } | Self::PowerCut | Self::Skewed { .. } => None,
+            Self::Down { .. } | Self::PowerCut | Self::DiskFails { .. } | Self::Skewed { .. } => {
+                None
+            }
         }
     }
 
     fn breaks(&self, edge: &str, other: &str) -> bool {
         match self {
             Self::Down { host } => host == edge,
-            Self::PowerCut | Self::Skewed { .. } => false,
+            Self::PowerCut | Self::DiskFails { .. } | Self::Skewed { .. } => false,
             Self::Cut { .. } | Self::Held { .. } | Self::Slow { .. } | Self::OneWay { .. } => {
                 self.link().is_some_and(|(a, b)| [a, b].contains(&edge) && [a, b].contains(&other))
             }
@@ -237,7 +262,7 @@ impl Kind {
     fn cuts_off(&self, edge: &str) -> bool {
         match self {
             Self::Down { host } => host == "chat",
-            Self::PowerCut => true,
+            Self::PowerCut | Self::DiskFails { .. } => true,
             Self::Skewed { .. } => false,
             Self::Cut { .. } | Self::Held { .. } | Self::Slow { .. } | Self::OneWay { .. } => {
                 self.breaks(edge, "chat")
@@ -247,7 +272,7 @@ impl Kind {
 
     fn concerns_chat(&self) -> bool {
         match self {
-            Self::PowerCut => true,
+            Self::PowerCut | Self::DiskFails { .. } => true,
             Self::Down { host } => host == "chat",
             Self::Cut { .. }
             | Self::OneWay { .. }
@@ -262,6 +287,10 @@ impl Kind {
             // It takes the service down, and its links.
             (Self::PowerCut, _) => other.concerns_chat(),
             (_, Self::PowerCut) => self.concerns_chat(),
+            // Its end is a start of the process.
+            (Self::DiskFails { .. }, Self::DiskFails { .. }) => true,
+            (Self::DiskFails { .. }, Self::Down { host })
+            | (Self::Down { host }, Self::DiskFails { .. }) => host == "chat",
             (Self::Down { host }, Self::Down { host: other }) => host == other,
             (Self::Skewed { host, .. }, Self::Skewed { host: other, .. }) => host == other,
             _ => match (self.link(), other.link()) {
@@ -274,8 +303,9 @@ impl Kind {
 
 fn draw(random: &mut Random) -> Kind {
     let (a, b) = draw_link(random);
-    match random.below(16) {
+    match random.below(18) {
         14 | 15 => Kind::PowerCut,
+        16 | 17 => Kind::DiskFails { how: draw_disk_error(random) },
         0..3 => Kind::Down { host: "chat".to_owned() },
         3 | 4 => Kind::Down { host: format!("edge-{}", random.below(EDGES as u64)) },
         5 => Kind::Down { host: "auth".to_owned() },
@@ -290,6 +320,13 @@ fn draw(random: &mut Random) -> Kind {
             Kind::Skewed { host, skew_ms: if random.one_in(2) { skew_ms } else { -skew_ms } }
         }
     }
+}
+
+fn draw_disk_error(random: &mut Random) -> DiskError {
+    if random.one_in(2) {
+        return DiskError::Unsynced;
+    }
+    DiskError::Full { room_bytes: usize::try_from(random.below(DISK_ROOM_BYTES_MAX)).unwrap_or(0) }
 }
 
 fn links() -> Vec<(String, String)> {

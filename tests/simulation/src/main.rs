@@ -3,6 +3,7 @@
 mod checker;
 mod client;
 mod determinism;
+mod disk_errors;
 mod faults;
 mod history;
 mod hosts;

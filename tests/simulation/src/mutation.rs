@@ -16,6 +16,8 @@ pub(crate) enum Mutation {
     ForgetfulLog,
     /// The disk has not what it says that it has.
     LyingDisk,
+    /// The disk says that all is well where it fails.
+    SilentDisk,
     /// A message is sent twice.
     Doubled,
     /// A message is not sent.
@@ -85,6 +87,7 @@ impl Tampering {
             Mutation::ShortLog
             | Mutation::ForgetfulLog
             | Mutation::LyingDisk
+            | Mutation::SilentDisk
             | Mutation::Hangup
             | Mutation::Unhealed => return passed,
             Mutation::Doubled => {
@@ -128,6 +131,7 @@ impl Mutation {
             Self::ShortLog
             | Self::ForgetfulLog
             | Self::LyingDisk
+            | Self::SilentDisk
             | Self::Hangup
             | Self::Unhealed => false,
             Self::Doubled | Self::Swallowed | Self::Swapped | Self::Leaked => is_message,

@@ -8,7 +8,7 @@ use turmoil::Sim;
 use crate::{
     checker,
     client::Client,
-    determinism,
+    determinism, disk_errors,
     faults::{CLIENT_HOSTS, Faults, Kind, service_hosts},
     history::{History, Phase},
     hosts::{self, Skew},
@@ -54,6 +54,9 @@ pub(crate) fn run(seed: u64, mutation: Option<Mutation>, prints: bool) -> Outcom
     // Before the process gives out the same names each time.
     let storage =
         Storage::new(seed, mutation == Some(Mutation::LyingDisk)).expect("a directory can be made");
+    if mutation == Some(Mutation::SilentDisk) {
+        disk_errors::be_silent();
+    }
     determinism::begin(seed);
     let history = History::new(CLIENTS, prints);
     let mut faults = Faults::plan(&mut Random::new(seed, 1), CHAOS_FROM, CHAOS_UNTIL);

@@ -57,6 +57,7 @@ fn a_log_that_is_too_short_or_forgets_and_a_disk_that_lies_are_found_out() {
     assert_found_out("short-log", "I1");
     assert_found_out("forgetful-log", "I1");
     assert_found_out("lying-disk", "I1");
+    assert_found_out("silent-disk", "I1");
 }
 
 #[test]
