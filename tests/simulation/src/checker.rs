@@ -3,15 +3,19 @@
 mod rooms;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use self::rooms::{RoomView, Rooms};
+use self::{
+    rooms::{RoomView, Rooms},
+    tokens::Tokens,
+};
 use crate::{
-    client::ROOMS,
+    client::{EDGES, ROOMS},
     faults::{CLIENT_HOSTS, Faults},
     history::{Event, Joined, Message, Position, Seen},
     storage::Durability,
@@ -38,6 +42,9 @@ pub(crate) struct Verdict {
 /// their keepalive.
 const IN_FLIGHT_MAX: Duration = Duration::from_secs(20);
 
+/// The close code that says so.
+const TOKEN_EXPIRED: u16 = 4004;
+
 /// Whether those who are there are said to be there, and nobody else.
 pub(crate) fn is_settled(events: &[Event], faults: &Faults, durability: Durability) -> bool {
     !check(events, faults, durability)
@@ -57,12 +64,14 @@ pub(crate) fn check(events: &[Event], faults: &Faults, durability: Durability) -
         logs: BTreeMap::new(),
         present: BTreeMap::new(),
         fresh: BTreeMap::new(),
+        tokens: Tokens::default(),
         tally: Tally::default(),
         violations: Vec::new(),
         now: Duration::ZERO,
     };
     for event in events {
         checker.now = event.at;
+        checker.see_token(event.client, &event.seen);
         checker.see(event.client, &event.seen);
     }
     checker.conclude();
@@ -82,6 +91,7 @@ struct Checker<'a> {
     present: BTreeMap<(usize, String), BTreeSet<String>>,
     /// By client: the messages that it has thought of on its present connection, and sent once.
     fresh: BTreeMap<usize, BTreeSet<String>>,
+    tokens: Tokens,
     tally: Tally,
     violations: Vec<String>,
     now: Duration,
@@ -114,8 +124,10 @@ impl Checker<'_> {
 
     fn see(&mut self, client: usize, seen: &Seen) {
         match seen {
-            Seen::Connected => {
+            Seen::Connected { edge, expires } => {
                 self.tally.connections += 1;
+                let is_skewed = self.faults.is_skewed(*edge, self.now);
+                self.tokens.note_connected(client, *expires, is_skewed);
                 self.clients.insert(client, BTreeMap::new());
                 self.fresh.insert(client, BTreeSet::new());
             }
@@ -161,6 +173,14 @@ impl Checker<'_> {
         }
     }
 
+    /// An edge says nothing to a client whose token has ended, save what was on its way.
+    fn see_token(&mut self, client: usize, seen: &Seen) {
+        let is_late = (0..EDGES).any(|edge| self.faults.excuse(edge, host_of(client), self.now));
+        if seen.is_from_edge() && !is_late && self.tokens.has_outlived(client, self.now) {
+            self.violation("I9", client, "it is sent something by a token that has ended");
+        }
+    }
+
     fn see_closed(
         &mut self,
         client: usize,
@@ -170,7 +190,8 @@ impl Checker<'_> {
     ) {
         self.clients.remove(&client);
         let is_own = matches!(by_client, Some("by chance" | "unanswered"));
-        if !is_own && !self.faults.excuse(edge, host_of(client), self.now) {
+        let is_expiry = code == Some(TOKEN_EXPIRED) && self.tokens.may_expire(client, self.now);
+        if !is_own && !is_expiry && !self.faults.excuse(edge, host_of(client), self.now) {
             let text = format!("connection to edge {edge} lost: {by_client:?}, code {code:?}");
             self.violation("I8", client, &text);
         }

@@ -14,6 +14,7 @@ use tokio::time;
 
 use self::connection::Connection;
 use crate::{
+    determinism,
     history::{History, Phase, Position, Seen},
     mutation::Tampering,
     random::Random,
@@ -27,6 +28,9 @@ pub(crate) const ROOMS: [&str; 3] = ["attic", "cellar", "garden"];
 
 /// How long a client waits before it tries again.
 const PAUSE_MS: (u64, u64) = (20, 800);
+
+/// How long a token lasts.
+const LIFETIME_MS: (u64, u64) = (3000, 12_000);
 
 /// A message that has not been acknowledged.
 #[derive(Debug, Clone)]
@@ -92,8 +96,9 @@ impl Client {
     pub(crate) async fn run(mut self) {
         loop {
             let edge = self.edge;
-            if let Some(connection) = Connection::open(&self, edge).await {
-                self.history.note(self.number, Seen::Connected);
+            let expires = self.draw_expiry();
+            if let Some(connection) = Connection::open(&self, edge, expires).await {
+                self.history.note(self.number, Seen::Connected { edge, expires });
                 let closed = connection.run(&mut self).await;
                 self.history.note(self.number, closed);
             } else if self.random.one_in(2) {
@@ -106,6 +111,26 @@ impl Client {
             let pause = self.random.between(PAUSE_MS.0, PAUSE_MS.1);
             time::sleep(Duration::from_millis(pause)).await;
         }
+    }
+
+    /// Is connected for as long as the simulation runs, and does nothing that anybody hears of.
+    pub(crate) async fn stow_away(mut self) {
+        loop {
+            let expires = self.draw_expiry();
+            if let Some(connection) = Connection::open(&self, self.edge, expires).await {
+                connection.idle().await;
+            }
+            time::sleep(Duration::from_millis(PAUSE_MS.1)).await;
+        }
+    }
+
+    /// When its next token ends. Those of the end are worth their time.
+    fn draw_expiry(&mut self) -> Duration {
+        let lifetime_ms = match self.phase() {
+            Phase::Chaos => self.random.between(LIFETIME_MS.0, LIFETIME_MS.1),
+            Phase::Healed | Phase::LastWords | Phase::Questions => LIFETIME_MS.1 * 10,
+        };
+        determinism::elapsed() + Duration::from_millis(lifetime_ms)
     }
 
     fn phase(&self) -> Phase {

@@ -55,6 +55,11 @@ pub(crate) fn elapsed() -> Duration {
     CLOCKS.with(Clocks::elapsed)
 }
 
+/// Returns what a clock that is right shows at a time since the start, in milliseconds since 1970.
+pub(crate) fn unix_ms(elapsed: Duration) -> u64 {
+    u64::try_from((WALL_START + elapsed).as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Moves the wall clock of the runtime that this is called on; replaces what was said before.
 pub(crate) fn set_skew(skew_ms: i64) {
     let id = Handle::current().id();

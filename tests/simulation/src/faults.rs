@@ -161,6 +161,14 @@ impl Faults {
         })
     }
 
+    /// Whether an edge may have had the time wrong when it let a client in that hears of it now.
+    pub(crate) fn is_skewed(&self, edge: usize, at: Duration) -> bool {
+        self.list.iter().any(|fault| {
+            let is_near = fault.from <= at && at <= fault.until + AFTERMATH;
+            is_near && matches!(fault.kind, Kind::Skewed { host, .. } if host == edge)
+        })
+    }
+
     /// Whether an edge may have been without its service at this time, or the service without its disk, and so may have
     /// refused an event. A service without its disk refuses messages only.
     pub(crate) fn excuse_refusal(&self, edge: usize, event: &str, at: Duration) -> bool {
@@ -176,11 +184,17 @@ impl Faults {
     /// When some of the logs was lost.
     pub(crate) fn losses(&self, durability: Durability) -> impl Iterator<Item = Duration> {
         let kill = Kind::Down { host: "chat".to_owned() };
-        let is_in_memory = durability == Durability::Memory;
-        self.list.iter().filter_map(move |fault| match &fault.kind {
-            Kind::PowerCut => (durability != Durability::DiskFsync).then_some(fault.from),
-            Kind::DiskFails { .. } => is_in_memory.then_some(fault.until),
-            kind => (is_in_memory && *kind == kill).then_some(fault.from),
+        self.list.iter().filter_map(move |fault| {
+            let is_power_cut = fault.kind == Kind::PowerCut;
+            // Where the disk fails, the process goes on until then.
+            let has_failed_disk = matches!(fault.kind, Kind::DiskFails { .. });
+            let lost_at = if has_failed_disk { fault.until } else { fault.from };
+            let is_lost = match durability {
+                Durability::Memory => fault.kind == kill || has_failed_disk || is_power_cut,
+                Durability::Disk => is_power_cut,
+                Durability::DiskFsync => false,
+            };
+            is_lost.then_some(lost_at)
         })
     }
 

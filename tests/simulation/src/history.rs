@@ -24,8 +24,11 @@ pub(crate) struct Message {
 /// Something that a client saw or did.
 #[derive(Debug, Clone)]
 pub(crate) enum Seen {
-    /// It was let in by an edge.
-    Connected,
+    /// It was let in by an edge, with a token that ends at a time.
+    Connected {
+        edge: usize,
+        expires: Duration,
+    },
     /// The connection is gone. `by_client` says why, where the client gave it up itself.
     Closed {
         edge: usize,
@@ -92,6 +95,30 @@ pub(crate) enum Seen {
     Nonsense {
         text: String,
     },
+}
+
+impl Seen {
+    /// Whether an edge has sent it, and the client has made sense of it.
+    pub(crate) fn is_from_edge(&self) -> bool {
+        match self {
+            Self::Joined(_)
+            | Self::Left { .. }
+            | Self::Message(_)
+            | Self::Gap { .. }
+            | Self::Acked { .. }
+            | Self::Refused { .. }
+            | Self::Notice { .. }
+            | Self::Present { .. }
+            | Self::Log { .. } => true,
+            Self::Connected { .. }
+            | Self::Closed { .. }
+            | Self::Joining { .. }
+            | Self::Leaving { .. }
+            | Self::Sent { .. }
+            | Self::Unanswered { .. }
+            | Self::Nonsense { .. } => false,
+        }
+    }
 }
 
 /// The answer to a join.

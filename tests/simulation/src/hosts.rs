@@ -11,7 +11,7 @@ use proto::auth::v1::{
     auth_service_server::{AuthService, AuthServiceServer},
     authenticate_response::Outcome,
 };
-use service_kit::shutdown::Shutdown;
+use service_kit::{clock, shutdown::Shutdown};
 use tokio::{
     sync::mpsc,
     task::{self, JoinSet},
@@ -101,11 +101,13 @@ pub(crate) async fn edge(skew: Skew, mutation: Option<Mutation>) -> turmoil::Res
     Ok(())
 }
 
-/// Runs an auth service for which each token is the name of a user.
-pub(crate) async fn auth(skew: Skew) -> turmoil::Result {
+/// Runs an auth service for which each token is the name of a user and the end of the token.
+pub(crate) async fn auth(skew: Skew, mutation: Option<Mutation>) -> turmoil::Result {
     let _clock = follow(skew);
+    let never_expire = mutation == Some(Mutation::Immortal);
     let connections = accept(50051).await?.map(io::Result::Ok);
-    let server = Server::builder().add_service(AuthServiceServer::new(TokensAreNames));
+    let server =
+        Server::builder().add_service(AuthServiceServer::new(TokensAreNames { never_expire }));
     server.serve_with_incoming(connections).await?;
     Ok(())
 }
@@ -138,7 +140,9 @@ async fn accept(port: u16) -> io::Result<ReceiverStream<Wire>> {
 }
 
 #[derive(Debug)]
-struct TokensAreNames;
+struct TokensAreNames {
+    never_expire: bool,
+}
 
 #[tonic::async_trait]
 impl AuthService for TokensAreNames {
@@ -146,16 +150,17 @@ impl AuthService for TokensAreNames {
         &self,
         request: Request<AuthenticateRequest>,
     ) -> Result<Response<AuthenticateResponse>, Status> {
-        let name = request.into_inner().token;
-        let outcome = if name.starts_with("user-") {
-            Outcome::Identity(Identity {
+        let token = request.into_inner().token;
+        let parts = token.split_once('.');
+        let parts = parts.and_then(|(name, expires)| Some((name, expires.parse::<u64>().ok()?)));
+        let outcome = match parts.filter(|(_, expires_ms)| *expires_ms > clock::unix_ms()) {
+            Some((name, expires_ms)) => Outcome::Identity(Identity {
                 profile: format!(r#"{{"id":"{name}"}}"#).into_bytes().into(),
-                subject: name,
+                subject: name.to_owned(),
                 issuer: "simulation".to_owned(),
-                expires_at_unix_ms: u64::MAX / 2,
-            })
-        } else {
-            Outcome::Refusal(Refusal::default())
+                expires_at_unix_ms: if self.never_expire { u64::MAX / 2 } else { expires_ms },
+            }),
+            None => Outcome::Refusal(Refusal::default()),
         };
         Ok(Response::new(AuthenticateResponse {
             outcome: Some(outcome),

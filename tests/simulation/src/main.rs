@@ -1,10 +1,12 @@
 //! Runs the whole system in one thread on simulated time, with faults, and checks what it promises.
 
+mod bounds;
 mod checker;
 mod client;
 mod determinism;
 mod disk_errors;
 mod faults;
+mod gauges;
 mod history;
 mod hosts;
 mod mutation;

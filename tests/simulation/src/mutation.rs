@@ -40,6 +40,10 @@ pub(crate) enum Mutation {
     Unnoticed,
     /// Connections end although nothing is broken.
     Hangup,
+    /// Somebody stays connected whom nobody knows.
+    Stowaway,
+    /// Tokens do not end.
+    Immortal,
     /// In the end, when nothing is broken any more, something still is.
     Unhealed,
     /// In the end, clients are sent no more messages.
@@ -89,6 +93,8 @@ impl Tampering {
             | Mutation::LyingDisk
             | Mutation::SilentDisk
             | Mutation::Hangup
+            | Mutation::Stowaway
+            | Mutation::Immortal
             | Mutation::Unhealed => return passed,
             Mutation::Doubled => {
                 passed.extend(passed.first().cloned());
@@ -133,6 +139,8 @@ impl Mutation {
             | Self::LyingDisk
             | Self::SilentDisk
             | Self::Hangup
+            | Self::Stowaway
+            | Self::Immortal
             | Self::Unhealed => false,
             Self::Doubled | Self::Swallowed | Self::Swapped | Self::Leaked => is_message,
             Self::Forgotten => is_message && phase > Phase::Healed,

@@ -6,10 +6,11 @@ use tokio::task::JoinSet;
 use turmoil::Sim;
 
 use crate::{
-    checker,
+    bounds, checker,
     client::Client,
     determinism, disk_errors,
     faults::{CLIENT_HOSTS, Faults, Kind, service_hosts},
+    gauges::Gauges,
     history::{History, Phase},
     hosts::{self, Skew},
     mutation::{Mutation, Tampering},
@@ -70,12 +71,13 @@ pub(crate) fn run(seed: u64, mutation: Option<Mutation>, prints: bool) -> Outcom
         .tcp_capacity(512)
         .build();
     let skews: Vec<Skew> = service_hosts().iter().map(|_| Rc::new(Cell::new(0))).collect();
-    start_services(&mut sim, &skews, &storage, mutation);
+    let gauges = start_services(&mut sim, &skews, &storage, mutation);
     start_clients(&mut sim, seed, mutation, &history);
 
     let mut simulation = Simulation {
         sim,
         skews,
+        gauges,
         storage,
         mutation,
         random: Random::new(seed, 2),
@@ -101,21 +103,32 @@ fn start_services(
     skews: &[Skew],
     storage: &Storage,
     mutation: Option<Mutation>,
-) {
+) -> Vec<(String, Gauges)> {
+    let mut all_gauges = Vec::new();
     let history_count_max = if mutation == Some(Mutation::ShortLog) { 1 } else { 1000 };
     let mut args = storage.args();
     args.push(format!("--chat-history-count-max={history_count_max}"));
     for (host, skew) in service_hosts().into_iter().zip(skews) {
         let skew = Rc::clone(skew);
+        let gauges = Gauges::default();
+        all_gauges.push((host.clone(), gauges.clone()));
         match host.as_str() {
             "chat" => {
                 let args = args.clone();
-                sim.host(host, move || hosts::chat(args.clone(), Rc::clone(&skew)));
+                sim.host(host, move || {
+                    let (gauges, chat) =
+                        (gauges.clone(), hosts::chat(args.clone(), Rc::clone(&skew)));
+                    async move { gauges.record(chat).await }
+                });
             }
-            "auth" => sim.host(host, move || hosts::auth(Rc::clone(&skew))),
-            _ => sim.host(host, move || hosts::edge(Rc::clone(&skew), mutation)),
+            "auth" => sim.host(host, move || hosts::auth(Rc::clone(&skew), mutation)),
+            _ => sim.host(host, move || {
+                let (gauges, edge) = (gauges.clone(), hosts::edge(Rc::clone(&skew), mutation));
+                async move { gauges.record(edge).await }
+            }),
         }
     }
+    all_gauges
 }
 
 fn start_clients(sim: &mut Sim<'_>, seed: u64, mutation: Option<Mutation>, history: &Rc<History>) {
@@ -130,6 +143,13 @@ fn start_clients(sim: &mut Sim<'_>, seed: u64, mutation: Option<Mutation>, histo
                 let client = Client::new(number, user, Rc::clone(&history), tampering, random);
                 clients.spawn_local(client.run());
             }
+            if place == 0 && mutation == Some(Mutation::Stowaway) {
+                let (random, none) = (Random::new(seed, 3), Random::new(seed, 4));
+                let tampering = Tampering::new(None, none);
+                let user = "user-0".to_owned();
+                let client = Client::new(CLIENTS, user, Rc::clone(&history), tampering, random);
+                clients.spawn_local(client.stow_away());
+            }
             // They run for as long as the simulation does: one that ends has panicked.
             match clients.join_next().await {
                 Some(Err(error)) => Err(error.into()),
@@ -142,6 +162,8 @@ fn start_clients(sim: &mut Sim<'_>, seed: u64, mutation: Option<Mutation>, histo
 struct Simulation<'a> {
     sim: Sim<'a>,
     skews: Vec<Skew>,
+    /// By host.
+    gauges: Vec<(String, Gauges)>,
     storage: Storage,
     mutation: Option<Mutation>,
     /// For what a power cut leaves.
@@ -174,9 +196,13 @@ impl Simulation<'_> {
             }
         }
         // What goes away by itself may still be there, and is given its time.
-        while !self.is_settled(faults) {
-            if self.sim.elapsed() > deadline {
+        loop {
+            let left = bounds::left_over(&self.gauges);
+            if left.is_empty() && self.is_settled(faults) {
                 return None;
+            }
+            if self.sim.elapsed() > deadline {
+                return (!left.is_empty()).then(|| format!("I7: {}", left.join(", ")));
             }
             let pause_ends = self.sim.elapsed() + QUESTION_INTERVAL;
             while self.sim.elapsed() < pause_ends {
@@ -188,7 +214,6 @@ impl Simulation<'_> {
                 return Some(failure);
             }
         }
-        None
     }
 
     /// What the checker may take for granted.
@@ -218,6 +243,10 @@ impl Simulation<'_> {
 
     fn step(&mut self) -> Result<(), String> {
         determinism::set_elapsed(self.sim.elapsed());
+        let exceeded = bounds::exceeded(&self.gauges);
+        if !exceeded.is_empty() {
+            return Err(format!("I7: {}", exceeded.join(", ")));
+        }
         match self.sim.step() {
             Ok(false) => Ok(()),
             Ok(true) => Err("all clients have ended".to_owned()),

@@ -37,7 +37,7 @@ fn joined(since: Option<&str>, position: &str, messages: Vec<Message>) -> Seen {
 /// What client 1 has seen, and at which second, since it has sent its first message.
 fn history(seen: Vec<(u64, Seen)>) -> Vec<Event> {
     let sent = Seen::Sent { room: ROOM.to_owned(), id: "1-1".to_owned() };
-    let begin = [(1, Seen::Connected), (1, sent)];
+    let begin = [(1, Seen::Connected { edge: 0, expires: seconds(60) }), (1, sent)];
     let all = begin.into_iter().chain(seen);
     all.map(|(at, seen)| Event { at: seconds(at), client: 1, seen }).collect()
 }

@@ -15,6 +15,7 @@ use super::{
     asked::{Asked, Place},
 };
 use crate::{
+    determinism,
     history::{Phase, Seen},
     network::Wire,
 };
@@ -48,11 +49,12 @@ pub(super) struct GaveUp(pub(super) &'static str);
 
 impl Connection {
     /// Connects, and waits to be let in.
-    pub(super) async fn open(client: &Client, edge: usize) -> Option<Self> {
+    pub(super) async fn open(client: &Client, edge: usize, expires: Duration) -> Option<Self> {
         let opening = async {
             let stream = Wire::connect(&format!("edge-{edge}"), 3000).await.ok()?;
             let mut request = format!("ws://edge-{edge}:3000/ws").into_client_request().ok()?;
-            let token = HeaderValue::from_str(&format!("Bearer {}", client.user)).ok()?;
+            let token = format!("Bearer {}.{}", client.user, determinism::unix_ms(expires));
+            let token = HeaderValue::from_str(&token).ok()?;
             request.headers_mut().insert("authorization", token);
             let (mut socket, _) = client_async(request, stream).await.ok()?;
             loop {
@@ -68,6 +70,11 @@ impl Connection {
         let socket = time::timeout(OPEN_TIMEOUT, opening).await.ok()??;
         let (asked, places) = (BTreeMap::new(), BTreeMap::new());
         Some(Self { edge, socket, next_id: 1, asked, places })
+    }
+
+    /// Reads until the connection ends.
+    pub(super) async fn idle(mut self) {
+        while let Some(Ok(_)) = self.socket.next().await {}
     }
 
     /// Does what the client wants until the connection ends, and tells how it has.
