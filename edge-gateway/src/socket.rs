@@ -84,4 +84,8 @@ impl Identity {
     pub(crate) fn owner(&self) -> (&str, &str) {
         (&self.subject, &self.issuer)
     }
+
+    pub(crate) fn has_expired(&self, now_unix_ms: u64) -> bool {
+        self.expires_at_unix_ms <= now_unix_ms
+    }
 }

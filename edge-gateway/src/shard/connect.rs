@@ -250,13 +250,17 @@ impl Shard {
         }
     }
 
-    /// The business service lets a socket in.
+    /// The business service lets a socket in, unless it took longer for that than the token lasts.
     pub(crate) fn accepted(&mut self, handle: u64) {
         let Some(key) = self.socket_by_handle(handle) else { return };
         let Some(socket) = self.sockets.get_mut(key.index()) else { return };
         let Stage::Opening { span, found, comeback, .. } = &mut socket.stage else {
             return self.common.metrics.drops.bad_instruction.increment(1);
         };
+        if socket.identity.as_ref().is_some_and(|one| one.has_expired(clock::unix_ms())) {
+            let connection = socket.connection;
+            return self.close(connection, CloseReason::TokenExpired);
+        }
         let (span, found, id) = (span.take(), found.take(), comeback.take().map(|one| one.id));
         socket.stage = Stage::Live;
         let (connection, namespace) = (socket.connection, socket.namespace);

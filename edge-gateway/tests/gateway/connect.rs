@@ -140,6 +140,18 @@ async fn a_connection_ends_when_its_token_does() {
 }
 
 #[tokio::test]
+async fn nobody_is_let_in_whose_token_has_ended_meanwhile() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let mut client = edge.socket_io().await;
+    client.send(r#"40/chat,{"token":"over:alice"}"#).await;
+    let (socket, _) = stream.opened().await;
+    stream.instruct([Kind::Accept(Accept { socket })]).await;
+
+    assert_eq!(client.close_code().await, Some(4004));
+    assert_eq!(stream.closed().await, (socket, "token_expired".to_owned()));
+}
+
+#[tokio::test]
 async fn who_enters_no_namespace_in_time_is_closed() {
     let (edge, _stream) = Edge::attached(&["--edge-connect-timeout=200ms"]).await;
     let mut socket_io = edge.socket_io().await;

@@ -17,8 +17,8 @@ use tonic::{Request, Response, Status};
 
 use super::unix_ms;
 
-/// Accepts `ok:<subject>`, `short:<subject>`, which expires in two seconds, and `late:<subject>`, of which it tells only once
-/// released; refuses all else, `held:` only once released; or fails when down.
+/// Accepts `ok:<subject>`, `short:<subject>`, which expires in two seconds, `over:<subject>`, which does at once, and
+/// `late:<subject>`, of which it tells only once released; refuses all else, `held:` only once released; or fails when down.
 #[derive(Clone, Default)]
 pub(crate) struct FakeAuth {
     pub(crate) down: Arc<AtomicBool>,
@@ -64,9 +64,13 @@ impl AuthService for FakeAuth {
             let released = self.release.subscribe().wait_for(|released| *released).await.is_ok();
             assert!(released, "the sender is in self");
         }
-        let lifetime = if token.starts_with("short:") { 2_000 } else { 3_600_000 };
+        let lifetime = match token.split_once(':') {
+            Some(("over", _)) => 0,
+            Some(("short", _)) => 2_000,
+            _ => 3_600_000,
+        };
         let outcome = match token.split_once(':') {
-            Some(("ok" | "short" | "late", subject)) => Outcome::Identity(Identity {
+            Some(("ok" | "short" | "over" | "late", subject)) => Outcome::Identity(Identity {
                 subject: subject.to_owned(),
                 issuer: "test".to_owned(),
                 profile: format!("{{\"id\":\"{subject}\"}}").into(),
