@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    declared_events::{DeclaredEvent, RETAINED_COUNT_MAX, Retain},
+    declared_events::{DeclaredEvent, DeclaredEvents, RETAINED_COUNT_MAX, Retain},
     room_key::RoomKey,
     user::User,
 };
@@ -40,7 +40,7 @@ pub(crate) enum ValueKey {
     Single,
     /// That of a field's value, as JSON.
     Field(Box<str>),
-    /// That of a user, for as long as the user is in the room.
+    /// That of a user, for as long as the user is seen in the room.
     User(Arc<User>),
 }
 
@@ -106,13 +106,21 @@ impl Retained {
         self.forget_quiet_rooms();
     }
 
-    /// Forgets the values of users who are gone.
-    pub(crate) fn forget_users(&mut self, room: &RoomKey, is_gone: impl Fn(&User) -> bool) {
-        if let Some(values) = self.rooms.get_mut(room) {
-            self.bytes -= values.bytes;
-            values.retain(|key| !matches!(key, ValueKey::User(user) if is_gone(user)));
-            self.bytes += values.bytes;
+    /// Forgets what events of users have left of these, without a look at the room's other values.
+    pub(crate) fn forget_users(
+        &mut self,
+        room: &RoomKey,
+        events: &DeclaredEvents,
+        users: &[Arc<User>],
+    ) {
+        let Some(values) = self.rooms.get_mut(room) else { return };
+        self.bytes -= values.bytes;
+        for event in events.iter().filter(|event| event.retain == Some(Retain::ByUser)) {
+            for user in users {
+                values.clear(&(event.number, ValueKey::User(Arc::clone(user))));
+            }
         }
+        self.bytes += values.bytes;
     }
 
     /// The values of a room that are for a user, those that were replaced last at the end.
@@ -190,13 +198,6 @@ impl Values {
         }
     }
 
-    fn retain(&mut self, keep: impl Fn(&ValueKey) -> bool) {
-        let gone = self.by_change.iter().filter(|(_, value)| !keep(&value.slot.1));
-        for change in gone.map(|(change, _)| *change).collect::<Vec<_>>() {
-            self.forget(Some(change));
-        }
-    }
-
     fn forget(&mut self, change: Option<u64>) {
         if let Some(value) = change.and_then(|change| self.remove(change)) {
             self.slots.remove(&value.slot);
@@ -237,13 +238,17 @@ mod tests {
     const EVENT: &str =
         "audience = 'room'\nschema = { required = ['k'], properties = { k = true, gone = true } }";
 
-    fn event(retain: &str) -> Arc<DeclaredEvent> {
+    fn events(retain: &str) -> DeclaredEvents {
         let text = format!("[event.e]\n{EVENT}\nretain = {retain}");
         let mut file = TomlFile::new(Path::new("ns.toml"), &text);
         let mut fields = file.fields();
         let events = read_events(&mut file, &mut fields, &mut 0);
         file.finish().unwrap();
-        Arc::clone(events.get("e").unwrap())
+        events
+    }
+
+    fn event(retain: &str) -> Arc<DeclaredEvent> {
+        Arc::clone(events(retain).get("e").unwrap())
     }
 
     fn room(name: &str) -> RoomKey {
@@ -368,17 +373,18 @@ mod tests {
 
     #[test]
     fn what_is_forgotten_is_not_counted() {
-        let (event, lobby) = (event("{ key = 'k', count_max = 2 }"), room("lobby"));
-        let ann = Arc::new(user("ann"));
+        let (events, lobby) = (events("{ key = 'user' }"), room("lobby"));
+        let event = events.get("e").unwrap();
+        let users = ["ann", "bob", "cat"].map(|subject| Arc::new(user(subject)));
         let mut retained = Retained::new(usize::MAX);
         retained.begin(&lobby);
         let empty = retained.bytes;
-        for key in [field(1), field(2), ValueKey::User(ann)] {
-            retained.keep(&lobby, (&event, key), (&args("a"), &[]));
+        for user in &users {
+            let (key, text) = (ValueKey::User(Arc::clone(user)), args(user.subject()));
+            retained.keep(&lobby, (event, key), (&text, &[]));
         }
-        assert_eq!(retained.latest(&lobby, &user("bob")).count(), 2);
-        retained.forget_users(&lobby, |user| user.subject() == "ann");
-        assert_eq!(latest(&retained, &lobby).len(), 1);
+        retained.forget_users(&lobby, &events, &users[..2]);
+        assert_eq!(latest(&retained, &lobby), [r#"{"v":"cat"}"#]);
 
         let values = &retained.rooms[&lobby];
         assert_eq!((values.slots.len(), values.by_change.len()), (1, 1));

@@ -126,7 +126,6 @@ impl<L: RoomLog> Worker<L> {
             self.tell_joined(&key, &socket.user, Some(socket.key), cause);
         }
         let room = &self.rooms[&key];
-        self.retained.forget_users(&key, |user| !room.sees(user));
         event.answer(&self.metrics, || {
             let members = self.members(&key, room);
             let latest = has_latest.then(|| self.retained.latest(&key, &socket.user).collect());

@@ -147,7 +147,7 @@ impl<L: RoomLog> Worker<L> {
             let gone = partings.iter().filter_map(|(at, user)| room.handle_grace_over(user, *at));
             let gone: Vec<_> = gone.collect();
             if !gone.is_empty() {
-                turn.spend(self.tell_left(&key, &gone, &mut Cause::Other(String::new())));
+                turn.spend(self.handle_gone(&key, &gone, &mut Cause::Other(String::new())));
             }
             self.drop_if_empty(&key);
         }
@@ -213,10 +213,18 @@ impl<L: RoomLog> Worker<L> {
                 self.agenda.partings.push_back((until, key.clone(), user));
             }
             Left::User(user) => {
-                self.tell_left(key, &[user], cause);
+                self.handle_gone(key, &[user], cause);
             }
         }
         self.drop_if_empty(key);
+    }
+
+    /// Does what comes of users that are seen no more. Returns how many bytes were told.
+    fn handle_gone(&mut self, key: &RoomKey, users: &[Arc<User>], cause: &mut Cause<'_>) -> usize {
+        if let Some(events) = self.namespaces.events(key.namespace()) {
+            self.retained.forget_users(key, events, users);
+        }
+        self.tell_left(key, users, cause)
     }
 
     /// Who is in a room, for a socket that comes into it.

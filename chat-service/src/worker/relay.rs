@@ -38,8 +38,13 @@ impl<L: RoomLog> Worker<L> {
     ) {
         let socket = Arc::clone(&event.socket);
         let Data { fields, key } = data;
-        let latest_of = declared.value_key(key, Some(&socket.user));
-        let latest_of = latest_of.map(|key| (Arc::clone(&declared), key));
+        // A suspended socket may have sent this before its user left: nothing would ever take the value away.
+        let is_kept = |key: &ValueKey| match key {
+            ValueKey::User(user) => self.rooms.get(&room).is_some_and(|room| room.sees(user)),
+            ValueKey::Single | ValueKey::Field(_) => true,
+        };
+        let key = declared.value_key(key, Some(&socket.user)).filter(is_kept);
+        let latest_of = key.map(|key| (Arc::clone(&declared), key));
         self.metrics.count_declared(declared.number);
         if declared.is_logged {
             let trace = self.shown_trace(event);

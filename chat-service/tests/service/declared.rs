@@ -10,7 +10,7 @@ use tempfile::NamedTempFile;
 use tonic::Code;
 
 use crate::{
-    edge::{Edge, event, opened},
+    edge::{Edge, event, opened, repeated, suspended},
     running::Running,
 };
 
@@ -240,6 +240,36 @@ async fn the_latest_value_of_a_user_is_told_while_the_user_is_there() {
     while !bob.next().await.starts_with("ack 1/4") {}
     ann.ask(1, 5, "join", r#"["lobby"]"#).await;
     while !ann.next().await.contains(r#""latest":[]"#) {}
+}
+
+#[tokio::test]
+async fn the_latest_value_of_a_user_who_has_left_does_not_come_back_with_the_user() {
+    let (service, _file) = start_with(&["--chat-link-grace=50ms"]).await;
+    let mut ann = lobby(&service, "one", "ann").await;
+    for how in ["leaves", "is suspended", "is cut off"] {
+        let mut bob = lobby(&service, how, "bob").await;
+        bob.ask(1, 1, "cursor", r#"[{"room":"lobby","x":1}]"#).await;
+        bob.expect(&["ack 1/1 [{}]"]).await;
+
+        match how {
+            "leaves" => bob.tell(1, "leave", r#"["lobby"]"#).await,
+            // What it had sent before may come behind that.
+            "is suspended" => {
+                let late = event(1, Some(2), "cursor", r#"[{"room":"lobby","x":2}]"#);
+                bob.send(vec![suspended(1), repeated(late)]).await;
+                while !bob.next().await.starts_with("ack 1/2 ") {}
+            }
+            _ => bob.cut(),
+        }
+        while !ann.next().await.contains(r#""left":[{"id":"bob"}]"#) {}
+
+        let mut again = service.edge(&format!("again after he {how}")).await;
+        again.open(1, "bob").await;
+        again.ask(1, 1, "join", r#"["lobby"]"#).await;
+        while !again.next().await.contains(r#""latest":[]"#) {}
+        again.close(1).await;
+        while !ann.next().await.contains(r#""left":[{"id":"bob"}]"#) {}
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Clients that keep track of a room by what they are told, whatever happens to them, to links and to time.
 
+mod latest;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
@@ -67,6 +69,8 @@ enum Step {
     Close(usize, usize, Departure),
     Suspend(usize, usize),
     Resume(usize, usize),
+    /// Says something that is kept while its user is there. Of a suspended client that is what has come late.
+    Point(usize, usize),
     /// A link loses its life, and its edge announces its sockets. What was on its way is lost.
     Break(usize),
     /// An edge is gone with all its sockets.
@@ -84,7 +88,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => one.clone().prop_map(|(edge, client)| Step::Leave(edge, client)),
         2 => (one.clone(), departure).prop_map(|((edge, client), how)| Step::Close(edge, client, how)),
         2 => one.clone().prop_map(|(edge, client)| Step::Suspend(edge, client)),
-        2 => one.prop_map(|(edge, client)| Step::Resume(edge, client)),
+        2 => one.clone().prop_map(|(edge, client)| Step::Resume(edge, client)),
+        2 => one.prop_map(|(edge, client)| Step::Point(edge, client)),
         1 => edge.clone().prop_map(Step::Break),
         1 => edge.clone().prop_map(Step::Kill),
         1 => edge.prop_map(Step::EarlierLivesEnd),
@@ -103,7 +108,7 @@ impl World {
                 list_max: LIST_MAX,
                 settled_at: Instant::now() + LEASE,
             },
-            namespaces: keeping(COUNT_MAX),
+            namespaces: latest::namespaces(),
             retained_bytes_max: usize::MAX,
             followed_users_max: usize::MAX,
         };
@@ -155,6 +160,11 @@ impl World {
                     return;
                 };
                 self.suspend(edge, handle, false).await;
+            }
+            Step::Point(edge, client) => {
+                let Some(handle) = self.handle(edge, client, |_| true) else { return };
+                let action = self.pointing();
+                self.ask(edge, handle, action).await;
             }
             Step::Break(edge) => self.lose_life(edge).await,
             Step::Kill(edge) => {
@@ -285,6 +295,9 @@ impl World {
 
 impl Edge {
     fn emit(&mut self, emit: &WireEmit) {
+        if emit.event == latest::POINTER {
+            return;
+        }
         assert_eq!(emit.event, PRESENCE);
         let except = &emit.audience.as_ref().unwrap().except_sockets;
         for (handle, client) in &mut self.clients {
