@@ -174,6 +174,7 @@ impl<L: RoomLog> Worker<L> {
                 self.retained.forget_unconfirmed();
             }
         }
+        self.followed.drop_emptied();
     }
 
     async fn handle(&mut self, command: Command, now_ms: u64) {

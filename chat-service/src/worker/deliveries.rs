@@ -108,12 +108,17 @@ impl<L: RoomLog> Worker<L> {
         self.hold_followed(key, now_ms).await;
         let due_at_ms = self.due_at_ms(key, now_ms);
         let Some(held) = self.followed.rooms.get_mut(key) else { return };
-        self.followed.users -= usize::from(held.deliveries.forget(user));
+        let was_listed = held.deliveries.forget(user);
         if let Some(standings) = standings_of(&self.log, key) {
             held.save_user(standings, (key, user), due_at_ms);
+            if held.deliveries.is_empty() {
+                held.save_rest(standings, key);
+            }
         }
-        if held.deliveries.is_empty() {
-            self.followed.rooms.remove(key);
+        let is_empty = held.deliveries.is_empty();
+        self.followed.users = self.followed.users.saturating_sub(usize::from(was_listed));
+        if is_empty {
+            self.followed.note_emptied(key);
         }
     }
 

@@ -30,6 +30,8 @@ pub(in crate::worker) struct Followed {
     users_max: usize,
     /// Rooms with standings that are to be kept.
     unsaved: VecDeque<RoomKey>,
+    /// Rooms that nobody followed any more. What is on the disk speaks of their followers until the next commit.
+    emptied: Vec<RoomKey>,
     pub(in crate::worker) save_at: Option<Instant>,
 }
 
@@ -47,8 +49,8 @@ pub(super) struct FollowedRoom {
 impl Followed {
     /// With so many on disk.
     pub(in crate::worker) fn new(users: usize, users_max: usize) -> Self {
-        let (rooms, unsaved) = (HashMap::new(), VecDeque::new());
-        Self { rooms, users, users_max, unsaved, save_at: None }
+        let (rooms, unsaved, emptied) = (HashMap::new(), VecDeque::new(), Vec::new());
+        Self { rooms, users, users_max, unsaved, emptied, save_at: None }
     }
 
     /// How many more users can be followed.
@@ -71,6 +73,21 @@ impl Followed {
         let counted = usize::try_from(counted).unwrap_or(usize::MAX);
         self.users = (self.users + held.deliveries.len()).saturating_sub(counted);
         self.rooms.insert(key.clone(), held);
+    }
+
+    /// Nobody follows a room any more. It is held until the commit: whoever comes before that must not find in it those who
+    /// have left.
+    pub(super) fn note_emptied(&mut self, key: &RoomKey) {
+        self.emptied.push(key.clone());
+    }
+
+    /// What was to be kept is on the disk, and says of the rooms without followers that they have none.
+    pub(in crate::worker) fn drop_emptied(&mut self) {
+        for key in self.emptied.drain(..) {
+            if self.rooms.get(&key).is_some_and(|held| held.deliveries.is_empty()) {
+                self.rooms.remove(&key);
+            }
+        }
     }
 
     /// Has what has changed of a room kept before long.
@@ -165,8 +182,7 @@ impl FollowedRoom {
         (now_ms, due_at_ms): (u64, u64),
     ) -> bool {
         if self.deliveries.is_empty() {
-            self.save(standings, key, usize::MAX);
-            self.save_following(standings, key, due_at_ms);
+            self.save_rest(standings, key);
             return false;
         }
         let stays = is_in_use || self.is_used || self.deliveries.has_changes();
@@ -175,6 +191,11 @@ impl FollowedRoom {
             self.save_following(standings, key, due_at_ms);
         }
         stays
+    }
+
+    /// Of a room that nobody follows any more, forgets all with the next commit.
+    pub(super) fn save_rest(&mut self, standings: &Standings, key: &RoomKey) {
+        self.save(standings, key, usize::MAX);
     }
 
     fn save_following(&mut self, standings: &Standings, key: &RoomKey, due_at_ms: u64) {

@@ -97,6 +97,17 @@ impl Scene {
         self.worker.commit().await;
     }
 
+    /// One leaves and one comes, before anything is committed.
+    async fn leave_and_join(&mut self, leaves: &str, joins: &str) {
+        let ticket = self.outbox.extra_ticket();
+        let left = Command::SocketLeft(ticket, self.socket(leaves), room("lobby"));
+        self.worker.handle(left, 0).await;
+        let ticket = self.outbox.extra_ticket();
+        let moved = Command::SocketMoved(ticket, self.socket(joins), room("lobby"));
+        self.worker.handle(moved, 0).await;
+        self.worker.commit().await;
+    }
+
     async fn lose(&mut self, user: &str, now_ms: u64) {
         let (ticket, socket) = (self.outbox.extra_ticket(), self.socket(user).key);
         let closed = Command::SocketClosed(ticket, socket, Departure::Lost);
@@ -196,6 +207,59 @@ async fn who_goes_on_behind_a_gap_is_not_taken_to_have_got_it_after_a_crash() {
     assert_eq!(scene.behind("lobby", missed).await.0, ["ann"]);
     assert_eq!(scene.behind("lobby", first).await.0, [""; 0]);
     assert_eq!(scene.behind("lobby", next).await.0, [""; 0]);
+}
+
+#[tokio::test]
+async fn who_leaves_and_comes_again_at_once_is_followed() {
+    let mut scene = Scene::new(10).await;
+    scene.join("lobby", "ann").await;
+    scene.leave_and_join("ann", "ann").await;
+    assert_eq!(scene.held(), (1, 1));
+    let said = scene.say("lobby").await;
+    scene.lose("ann", 0).await;
+
+    let mut scene = scene.start_again(FOLLOWING).await;
+    assert_eq!(scene.held(), (0, 1));
+    assert_eq!(scene.behind("lobby", said).await, (vec!["ann".to_owned()], true));
+    scene.join("lobby", "ann").await;
+    scene.leave_and_join("ann", "ann").await;
+    scene.leave("lobby", "ann").await;
+    assert_eq!(scene.held(), (0, 0));
+    assert_eq!(scene.start_again(FOLLOWING).await.held(), (0, 0));
+}
+
+#[tokio::test]
+async fn who_comes_as_the_last_one_leaves_is_followed_alone() {
+    let mut scene = Scene::new(10).await;
+    scene.join("lobby", "ann").await;
+    scene.leave_and_join("ann", "bob").await;
+    let said = scene.say("lobby").await;
+    let expected = (vec!["bob".to_owned()], true);
+    assert_eq!(scene.behind("lobby", said).await, expected);
+    assert_eq!(scene.held(), (1, 1));
+
+    let mut scene = scene.start_again(FOLLOWING).await;
+    assert_eq!(scene.behind("lobby", said).await, expected);
+    for now_ms in [AGE_MS, AGE_MS, 2 * AGE_MS + 1] {
+        scene.expire(now_ms).await;
+    }
+    assert_eq!(scene.held(), (0, 0), "he is found when he has been away for too long");
+}
+
+#[tokio::test]
+async fn who_was_forgotten_before_the_last_one_left_does_not_come_back() {
+    let mut scene = Scene::new(10).await;
+    scene.join("lobby", "ann").await;
+    scene.join("lobby", "bob").await;
+    scene.lose("bob", 0).await;
+    scene.expire(0).await;
+    scene.worker.expire_deliveries(AGE_MS + 1).await;
+    scene.leave("lobby", "ann").await;
+    scene.join("lobby", "ann").await;
+
+    let mut scene = scene.start_again(FOLLOWING).await;
+    let said = scene.say("lobby").await;
+    assert_eq!(scene.behind("lobby", said).await, (vec!["ann".to_owned()], true));
 }
 
 #[tokio::test]
