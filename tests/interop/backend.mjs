@@ -1,6 +1,7 @@
 // A business service in JavaScript with one namespace.
 
 import { serveEdges } from "./edge-link.mjs";
+import { Ends } from "./ends.mjs";
 
 const NAMESPACE = "/game";
 /** No test waits for its end. */
@@ -47,12 +48,26 @@ const emitTo = (socket, event, { args, attachments }) => ({
   emit: { audience: { namespace: NAMESPACE, sockets: [socket] }, event, args, attachments },
 });
 
-/** Starts the service: where to route its namespace to, and how to stop it. */
-export async function startBackend() {
-  const service = await serveEdges((link, everyLink) => {
+/** Notes which sockets there are, for a stream of `Ends`. */
+function note(stream, { socket, opened, closed, all_announced: allAnnounced }, instructions) {
+  if (opened && !instructions.some(({ refuse }) => refuse)) stream.opened(socket, opened);
+  if (closed) stream.closed(socket, closed.reason);
+  if (allAnnounced) stream.allAnnounced();
+}
+
+/** Starts the service: where to route its namespace to, and how to stop it. `ends` are those of an earlier life, if there was one. */
+export async function startBackend({ address = "127.0.0.1:0", ends = new Ends() } = {}) {
+  ends.beginLeases();
+  const service = await serveEdges(address, (link, everyLink, linkId) => {
     const askers = new Map();
     const toAll = (instruction) => everyLink((one) => one.instruct(instruction));
-    return (event) => instructionsFor(event, askers, toAll).forEach((instruction) => link.instruct(instruction));
+    const stream = ends.attach(linkId);
+    const handle = (event) => {
+      const instructions = instructionsFor(event, askers, toAll);
+      note(stream, event, instructions);
+      instructions.forEach((instruction) => link.instruct(instruction));
+    };
+    return { handle, ended: stream.ended };
   });
-  return { namespace: NAMESPACE, ...service };
+  return { namespace: NAMESPACE, ends, ...service };
 }

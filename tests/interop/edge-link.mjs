@@ -1,4 +1,4 @@
-// Serves edges: the least that a business service must do, from the public contract. No state, no resume.
+// Serves edges: the least that a business service must do, from the public contract. No resume.
 
 import { loadPackageDefinition, Server, ServerCredentials } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
@@ -41,37 +41,44 @@ class Link {
   }
 }
 
+/** So that the break of a silent network is noticed. */
+const PINGS = { "grpc.keepalive_time_ms": 2000, "grpc.keepalive_timeout_ms": 3000 };
+
 /**
- * Starts a business service. Returns where it is, and how to stop it. `attach` is called with each link and returns what
- * handles its events; its second argument calls a function with every link there is, and sends what that leaves there.
+ * Starts a business service. Returns where it is, and how to stop it, as a kill would. `attach` is called with each link and,
+ * as the third argument, its id; it returns what handles the link's events, and its end. The second argument calls a function
+ * with every link there is, and sends what that leaves there.
  */
-export async function serveEdges(attach) {
+export async function serveEdges(address, attach) {
   const links = new Set();
   const attached = (stream) => {
     const link = new Link(stream);
-    const handle = attach(link, (use) => {
+    const everyLink = (use) => {
       for (const one of links) {
         use(one);
         // The one that is handling a frame sends at the end of it.
         if (one !== link) one.flush();
       }
-    });
+    };
+    let attachment;
     stream.on("data", (frame) => {
-      link.receive(frame, handle);
+      attachment ??= attach(link, everyLink, frame.hello.link_id);
+      link.receive(frame, attachment.handle);
       links.add(link);
     });
-    stream.on("error", () => links.delete(link));
-    stream.on("end", () => {
+    stream.on("end", () => stream.end());
+    // Comes in any case, and alone where a connection breaks.
+    stream.on("close", () => {
       links.delete(link);
-      stream.end();
+      attachment?.ended();
     });
   };
   const definition = loadSync("sockeye/edge/v1/edge.proto", { includeDirs: [CONTRACTS], arrays: true, keepCase: true, longs: String });
   const { sockeye } = loadPackageDefinition(definition);
-  const server = new Server();
+  const server = new Server(PINGS);
   server.addService(sockeye.edge.v1.EdgeLink.service, { Attach: attached });
   const port = await new Promise((resolve, reject) => {
-    server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) => (error ? reject(error) : resolve(bound)));
+    server.bindAsync(address, ServerCredentials.createInsecure(), (error, bound) => (error ? reject(error) : resolve(bound)));
   });
-  return { url: `http://127.0.0.1:${port}`, stop: () => server.forceShutdown() };
+  return { url: `http://${address.replace(/\d+$/, port)}`, stop: () => server.forceShutdown() };
 }

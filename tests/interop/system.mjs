@@ -29,7 +29,7 @@ function ownHost() {
 }
 
 /** A free address that others must know before their process is started. */
-async function ownAddress() {
+export async function ownAddress() {
   const host = ownHost();
   const server = createServer().listen(0, host);
   await once(server, "listening");
