@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 use secrecy::{ExposeSecret, SecretSlice};
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
@@ -23,14 +23,13 @@ use crate::telemetry;
 use crate::verify::TOKEN_BYTES_MAX;
 
 mod answers;
+mod trouble;
 
 use answers::{Answers, Begun};
+use trouble::Trouble;
 
 /// Most tokens that are asked about at once.
 const QUESTION_COUNT_MAX: usize = 64;
-
-/// How long nothing more is asked after a question that had no answer, so that an issuer which comes back is not run over.
-const RESPITE: Duration = Duration::from_millis(250);
 
 /// Asks an issuer about its tokens, and remembers the answers for a while.
 #[derive(Debug)]
@@ -42,8 +41,8 @@ pub(crate) struct Introspection {
     authorization: HeaderValue,
     answers: Answers,
     questions: Semaphore,
-    /// When a question had no answer, if that was so with the last one. An outage is logged once, not for each token.
-    failed_at: Mutex<Option<Instant>>,
+    /// Held for a few instructions.
+    trouble: Mutex<Trouble>,
 }
 
 /// Who we are to the issuer.
@@ -80,7 +79,7 @@ impl Introspection {
             authorization: credentials.authorization()?,
             answers: Answers::new(cache),
             questions: Semaphore::new(QUESTION_COUNT_MAX),
-            failed_at: Mutex::new(None),
+            trouble: Mutex::default(),
         })
     }
 
@@ -131,7 +130,7 @@ impl Introspection {
         rules: &Rules,
         now_unix_ms: u64,
     ) -> Result<Identity, VerifyError> {
-        if self.failed_at().is_some_and(|failed_at| failed_at.elapsed() < RESPITE) {
+        if self.trouble().is_in_respite(Instant::now()) {
             return Err(Outage::Introspection.into());
         }
         let _place = self.questions.try_acquire().map_err(|_| Outage::TooManyWaiting)?;
@@ -143,7 +142,7 @@ impl Introspection {
         let answer = answer.map_err(IntrospectError::Fetch).and_then(|answer| read(&answer));
         let claims = answer.map_err(|error| self.fail(&error))?;
         telemetry::record_introspection(&self.issuer, true);
-        if self.failed_at().take().is_some() {
+        if self.trouble().answered() {
             tracing::info!(issuer = self.issuer, "the issuer answers about tokens again");
         }
         let mut claims = claims.ok_or(Refusal::Inactive)?;
@@ -154,18 +153,21 @@ impl Introspection {
 
     fn fail(&self, error: &IntrospectError) -> Outage {
         telemetry::record_introspection(&self.issuer, false);
-        if self.failed_at().replace(Instant::now()).is_none() {
-            tracing::warn!(
-                issuer = self.issuer,
-                error = error as &dyn Error,
-                "the issuer does not answer about tokens"
-            );
+        let (issuer, now) = (&self.issuer, Instant::now());
+        let is_the_tokens_doing = error.may_be_the_tokens_doing();
+        let error: &dyn Error = error;
+        if is_the_tokens_doing {
+            if self.trouble().answered_oddly(now) {
+                tracing::warn!(issuer, error, "the issuer decides nothing about a token");
+            }
+        } else if self.trouble().failed(now) {
+            tracing::warn!(issuer, error, "the issuer does not answer about tokens");
         }
         Outage::Introspection
     }
 
-    fn failed_at(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.failed_at.lock().unwrap_or_else(PoisonError::into_inner)
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -206,6 +208,24 @@ enum IntrospectError {
     Timeout,
     #[error("the answer does not say whether the token is active")]
     Malformed,
+}
+
+impl IntrospectError {
+    /// Whether whoever sends the token may have brought it about, as with one that a firewall before the issuer does not like.
+    ///
+    /// Others must not wait for that. What is left says that the issuer is in trouble, or that we are with it.
+    fn may_be_the_tokens_doing(&self) -> bool {
+        match self {
+            Self::Fetch(FetchError::Status(status)) => {
+                let concerns_us =
+                    matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS);
+                !concerns_us && !status.is_server_error()
+            }
+            Self::Fetch(FetchError::TooLarge) | Self::Malformed => true,
+            Self::Fetch(FetchError::Request(_) | FetchError::Body(_) | FetchError::Timeout)
+            | Self::Timeout => false,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ struct State {
     answers: HashMap<String, Answer>,
     request_counts: HashMap<String, usize>,
     /// What introspection says about tokens. Others are not active.
-    tokens: HashMap<String, Value>,
+    tokens: HashMap<String, Answer>,
     /// Bodies and `Authorization` of the questions.
     questions: Vec<(String, String)>,
     /// What signs the tokens that the token endpoint gives.
@@ -159,6 +159,11 @@ impl Provider {
 
     /// Has introspection say this about a token.
     pub(crate) fn introspects(&self, token: &str, answer: Value) {
+        self.answer_about(token, Answer::Json(answer));
+    }
+
+    /// Answers so when it is asked about a token.
+    pub(crate) fn answer_about(&self, token: &str, answer: Answer) {
         self.state.lock().unwrap().tokens.insert(token.to_owned(), answer);
     }
 
@@ -233,8 +238,12 @@ async fn respond(
                 let answer = state.tokens.get(token.unwrap().1.as_ref()).cloned();
                 let body = String::from_utf8(body.to_vec()).unwrap();
                 state.questions.push((body, authorization));
-                let answer = answer.unwrap_or_else(|| json!({"active": false}));
-                Some(Answer::Bytes(answer.to_string().into()))
+                let answer = answer.unwrap_or_else(|| Answer::Json(json!({"active": false})));
+                if let Answer::Json(value) = &answer {
+                    Some(Answer::Bytes(value.to_string().into()))
+                } else {
+                    Some(answer)
+                }
             }
             None if path == TOKEN_PATH && method == Method::POST => {
                 let key = state.signing_key.as_ref().unwrap();
