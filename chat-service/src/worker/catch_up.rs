@@ -17,7 +17,7 @@ use crate::{
     request::PAGE_ENTRIES_MAX,
     room::{Joined, Left},
     room_key::RoomKey,
-    room_log::{Entry as LogEntry, Limit, Page, Position, Range, ReadError, RoomLog},
+    room_log::{Entry as LogEntry, Limit, Page, Position, Range, ReadError, RoomLog, Unreadable},
     socket::SocketKey,
 };
 
@@ -37,6 +37,8 @@ pub(super) struct Group {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     At(Position),
+    /// At an end of the log that could not be read: they have been given everything up to there.
+    AtEnd,
     /// Nobody can tell.
     Lost,
 }
@@ -89,7 +91,7 @@ impl<L: RoomLog> Worker<L> {
                 {
                     position
                 }
-                Standing::At(_) | Standing::Lost => end,
+                Standing::At(_) | Standing::AtEnd | Standing::Lost => end,
             };
             self.follow(&key, &socket.user, Coming::Back(at), now_ms).await;
         }
@@ -139,6 +141,7 @@ impl<L: RoomLog> Worker<L> {
             Standing::At(position) => {
                 self.log.read(key, Range::After(position), PAGE, now_ms).await
             }
+            Standing::AtEnd => Err(Unreadable.into()),
             Standing::Lost => Err(ReadError::Gap),
         };
         let link = ticket.outbox().link();
@@ -164,7 +167,10 @@ impl<L: RoomLog> Worker<L> {
                 !more && given == entries.len()
             }
             Err(error) => {
-                if !group.told_of_gap {
+                let end = self.log.end(key).await.ok();
+                // Since they stood at the end, something may have been logged.
+                let skips_unseen = group.standing == Standing::AtEnd && end.is_some();
+                if !group.told_of_gap || skips_unseen {
                     self.metrics.gaps.increment(group.handles.len() as u64);
                     let args = client_view::exception(
                         &ClientError::MISSED_EVENTS,
@@ -179,7 +185,6 @@ impl<L: RoomLog> Worker<L> {
                     };
                     ticket.instructions.emit(audience(), &emit);
                 }
-                let end = self.log.end(key).await.ok();
                 let is_at_end = match error {
                     ReadError::Gap => group.go_on_after_gap(end),
                     ReadError::Unreadable(_) => group.go_on_at(end),
@@ -229,8 +234,9 @@ impl Group {
 }
 
 impl Standing {
+    /// At the end of the log, as far as that can be read.
     fn of(position: Option<Position>) -> Self {
-        position.map_or(Self::Lost, Self::At)
+        position.map_or(Self::AtEnd, Self::At)
     }
 }
 

@@ -25,7 +25,8 @@ pub(super) struct FragileLog {
 enum Damage {
     Nothing,
     Entries,
-    /// Nor where the logs end.
+    /// Where the logs end.
+    Ends,
     All,
 }
 
@@ -71,12 +72,12 @@ impl RoomLog for FragileLog {
     }
 
     async fn end(&self, room: &RoomKey) -> Result<Position, Unreadable> {
-        self.need(Damage::All)?;
+        self.need(Damage::Ends)?;
         self.kept.end(room).await
     }
 
     async fn rooms(&self, namespace: &str) -> Result<Vec<(RoomKey, Position)>, Unreadable> {
-        self.need(Damage::All)?;
+        self.need(Damage::Ends)?;
         self.kept.rooms(namespace).await
     }
 

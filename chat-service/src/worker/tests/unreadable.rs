@@ -1,5 +1,7 @@
 //! What becomes of those in a room whose log is there and cannot be read.
 
+mod brought_back;
+
 use std::path::Path;
 
 use proto::edge::v1::instruction::Kind;
@@ -122,9 +124,13 @@ impl World {
 
     /// The edge announces the socket, which stands at a position; then it is led through the log.
     async fn restore(&mut self, position: Position) -> Vec<String> {
+        self.restore_socket(Arc::clone(&self.socket), position).await
+    }
+
+    async fn restore_socket(&mut self, socket: Arc<Socket>, position: Position) -> Vec<String> {
         let restore = Restore {
             ticket: self.outbox.extra_ticket(),
-            socket: Arc::clone(&self.socket),
+            socket,
             room: room(),
             position: Some(Ok(position)),
             earlier: None,
@@ -132,6 +138,13 @@ impl World {
             is_told: false,
         };
         self.tell(Command::Restore(Box::new(restore))).await
+    }
+
+    /// One of another user, on the same link.
+    fn other_socket(&self, handle: u64) -> Arc<Socket> {
+        let user = User::parse("bob", "test", br#"{"id":"bob"}"#).unwrap();
+        let key = SocketKey { link: self.outbox.link(), handle };
+        Arc::new(Socket::new(key, "bob-1".into(), "/chat".into(), user))
     }
 
     async fn catch_up(&mut self) -> Vec<String> {
@@ -254,78 +267,6 @@ async fn latest_values_stay_unknown_until_they_can_be_read() {
     let joined = world.join(None).await;
     let (_, latest) = joined.last().unwrap().split_once(r#""latest":"#).unwrap();
     assert!(latest.contains("tea") && latest.contains("calm"), "{latest}");
-}
-
-#[tokio::test]
-async fn a_socket_that_is_announced_is_told_once_that_it_missed_something_and_goes_on() {
-    for damage in [Damage::Entries, Damage::All] {
-        let mut world = World::new();
-        let seen = world.publish("seen").await.unwrap();
-        world.publish("missed").await.unwrap();
-        world.damage(damage);
-
-        let restored = world.restore(seen).await;
-        let led = world.catch_up().await;
-        let led_again = world.catch_up().await;
-
-        assert!(!restored.iter().any(|line| line.starts_with("exception")), "{restored:?}");
-        assert!(is_told_of_gap(&led), "{led:?}");
-        assert_eq!(led_again, [""; 0]);
-        assert!(world.is_member() && !world.is_catching_up());
-        world.damage(Damage::Nothing);
-        world.publish("next").await.unwrap();
-        let told = world.told();
-        assert!(told.len() == 1 && told[0].contains("next"), "{told:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_socket_that_is_announced_misses_nothing_of_a_log_that_can_be_read_again() {
-    let mut world = World::new();
-    let seen = world.publish("seen").await.unwrap();
-    world.publish("first").await.unwrap();
-    world.damage(Damage::All);
-    world.restore(seen).await;
-    world.damage(Damage::Nothing);
-    world.publish("second").await.unwrap();
-
-    let led = world.catch_up().await;
-
-    assert!(led.len() == 2 && led[0].contains("first") && led[1].contains("second"), "{led:?}");
-    assert!(!world.is_catching_up());
-}
-
-#[tokio::test]
-async fn a_socket_whose_position_is_gone_goes_on_at_the_end_though_nobody_knows_where_it_was() {
-    let mut world = World::new();
-    let seen = world.publish("seen").await.unwrap();
-    for _ in 0..=COUNT_MAX.get() {
-        world.publish("missed").await.unwrap();
-    }
-    world.damage(Damage::All);
-    world.restore(seen).await;
-    world.damage(Damage::Nothing);
-
-    let led = world.catch_up().await;
-
-    assert!(is_told_of_gap(&led), "{led:?}");
-    assert!(!world.is_catching_up());
-}
-
-#[tokio::test]
-async fn a_socket_that_moves_here_stays_in_its_rooms() {
-    let mut world = World::new();
-    world.damage(Damage::All);
-    let ticket = world.outbox.extra_ticket();
-    let moved = Command::SocketMoved(ticket, Arc::clone(&world.socket), room());
-
-    world.tell(moved).await;
-
-    assert!(world.is_member());
-    world.damage(Damage::Nothing);
-    world.publish("next").await.unwrap();
-    let told = world.told();
-    assert!(told.len() == 1 && told[0].contains("next"), "{told:?}");
 }
 
 #[tokio::test]
