@@ -2,7 +2,10 @@
 
 mod presence;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use tokio::time::Instant;
 
@@ -21,6 +24,8 @@ use crate::{
 pub(crate) struct Room {
     links: HashMap<LinkKey, HashMap<u64, Member>>,
     presence: Presence,
+    /// Those who have suspended sockets here, and how many.
+    suspended: BTreeMap<Arc<User>, usize>,
     socket_count: usize,
 }
 
@@ -65,7 +70,8 @@ pub(crate) enum Left {
 impl Room {
     /// A room that tells its members of up to so many users one by one.
     pub(crate) fn new(list_max: usize) -> Self {
-        Self { links: HashMap::new(), presence: Presence::new(list_max), socket_count: 0 }
+        let (links, suspended) = (HashMap::new(), BTreeMap::new());
+        Self { links, presence: Presence::new(list_max), suspended, socket_count: 0 }
     }
 
     pub(crate) fn handle_join(
@@ -82,7 +88,10 @@ impl Room {
         self.socket_count += 1;
         match arrival {
             Arrival::Present => self.presence.note_here(user),
-            Arrival::Suspended => Joined::Socket,
+            Arrival::Suspended => {
+                self.note_suspended(user);
+                Joined::Socket
+            }
         }
     }
 
@@ -92,6 +101,7 @@ impl Room {
         let Some(member) = self.member_mut(socket).filter(is_present) else { return Left::Never };
         member.arrival = Arrival::Suspended;
         let user = Arc::clone(&member.user);
+        self.note_suspended(&user);
         self.presence.note_gone(&user, parting)
     }
 
@@ -101,6 +111,7 @@ impl Room {
         let member = self.member_mut(socket).filter(is_suspended)?;
         member.arrival = Arrival::Present;
         let user = Arc::clone(&member.user);
+        self.forget_suspended(&user);
         Some((self.presence.note_here(&user), user))
     }
 
@@ -183,6 +194,11 @@ impl Room {
         self.presence.sees(user)
     }
 
+    /// Whether a user has a socket here whose client is away and may come back.
+    pub(crate) fn awaits(&self, user: &User) -> bool {
+        self.suspended.contains_key(user)
+    }
+
     /// With how many sockets a user is there.
     pub(crate) fn sockets_of(&self, user: &User) -> usize {
         self.presence.sockets_of(user)
@@ -222,7 +238,23 @@ impl Room {
         self.socket_count -= 1;
         match member.arrival {
             Arrival::Present => self.presence.note_gone(&member.user, parting),
-            Arrival::Suspended => Left::Socket,
+            Arrival::Suspended => {
+                self.forget_suspended(&member.user);
+                Left::Socket
+            }
+        }
+    }
+
+    fn note_suspended(&mut self, user: &Arc<User>) {
+        *self.suspended.entry(Arc::clone(user)).or_default() += 1;
+    }
+
+    fn forget_suspended(&mut self, user: &User) {
+        if let Some(sockets) = self.suspended.get_mut(user) {
+            *sockets -= 1;
+            if *sockets == 0 {
+                self.suspended.remove(user);
+            }
         }
     }
 

@@ -193,7 +193,9 @@ impl<L: RoomLog> Worker<L> {
             Command::SocketLeft(ticket, socket, room) => {
                 self.handle_left_elsewhere(ticket, &socket, &room, now_ms).await;
             }
-            Command::SocketResumed(ticket, socket) => self.handle_resumed(ticket, socket),
+            Command::SocketResumed(ticket, socket) => {
+                self.handle_resumed(ticket, socket, now_ms).await;
+            }
             Command::CatchUp(catch_up) => self.handle_catch_up(*catch_up, now_ms).await,
             Command::Refill(refill) => self.handle_refill(*refill, now_ms).await,
             Command::Delivered(delivered) => self.handle_delivered(*delivered, now_ms).await,

@@ -78,6 +78,7 @@ fn a_suspended_socket_is_in_the_room_and_its_user_is_not_seen() {
 
     assert_eq!(suspend(&mut room), Left::User(Arc::clone(&ann)));
     assert_eq!(suspend(&mut room), Left::Never);
+    assert!(room.awaits(&ann));
     assert_eq!((room.user_count(), room.socket_count()), (0, 1));
     assert!(room.contains(socket(1, 1)));
 
@@ -300,7 +301,12 @@ proptest! {
             let seen: BTreeSet<String> = room.users().map(|(user, _)| user.subject().to_owned()).collect();
             prop_assert_eq!(seen, model.seen().iter().map(ToString::to_string).collect::<BTreeSet<_>>());
             prop_assert_eq!(room.socket_count(), model.sockets.len());
+            prop_assert_eq!(room.suspended.values().sum::<usize>(), model.sockets.values().filter(|(_, is_here)| !is_here).count());
             prop_assert_eq!(room.is_empty(), model.sockets.is_empty() && model.seen().is_empty());
+            for number in model.sockets.values().map(|(number, _)| *number) {
+                let awaited = model.sockets.values().any(|socket| *socket == (number, false));
+                prop_assert_eq!(room.awaits(&user_of(number)), awaited);
+            }
             for (link, handle) in model.sockets.keys() {
                 prop_assert!(room.contains(socket(*link, *handle)));
             }

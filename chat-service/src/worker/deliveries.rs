@@ -98,11 +98,26 @@ impl<L: RoomLog> Worker<L> {
         }
     }
 
+    /// A client of a user is back whose socket has been in a room all along. The user may be forgotten there, as it was away
+    /// for too long.
+    pub(super) async fn follow_back(&mut self, key: &RoomKey, user: &Arc<User>, now_ms: u64) {
+        if self.namespaces.followed_users_max(key.namespace()).is_some()
+            && let Ok(end) = self.log.end(key).await
+        {
+            self.follow(key, user, Coming::Back(end), now_ms).await;
+        }
+    }
+
     /// A user has left a room by itself: unless it is still in it with another socket, it is owed nothing.
     pub(super) async fn unfollow(&mut self, key: &RoomKey, user: &Arc<User>, now_ms: u64) {
+        let room = self.rooms.get(key);
         if self.namespaces.followed_users_max(key.namespace()).is_none()
-            || self.rooms.get(key).is_some_and(|room| room.sees(user))
+            || room.is_some_and(|room| room.sees(user))
         {
+            return;
+        }
+        if room.is_some_and(|room| room.awaits(user)) {
+            self.note_lost(key, user, now_ms);
             return;
         }
         self.hold_followed(key, now_ms).await;

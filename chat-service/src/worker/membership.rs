@@ -50,10 +50,16 @@ impl<L: RoomLog> Worker<L> {
     }
 
     /// The socket is told that its own user is back, as it was told that it had gone.
-    pub(super) fn handle_resumed(&mut self, mut ticket: Ticket, socket: SocketKey) {
+    pub(super) async fn handle_resumed(
+        &mut self,
+        mut ticket: Ticket,
+        socket: SocketKey,
+        now_ms: u64,
+    ) {
         for key in self.rooms_of(socket) {
             let joined = self.rooms.get_mut(&key).and_then(|room| room.handle_resumed(socket));
             if let Some((Joined::User, user)) = joined {
+                self.follow_back(&key, &user, now_ms).await;
                 self.tell_joined(&key, &user, None, &mut Cause::Event(&mut ticket));
             }
         }

@@ -1,5 +1,7 @@
 //! What a worker knows of its rooms' followers, in memory and on disk.
 
+mod leaving;
+
 use std::{path::Path, time::Duration};
 
 use service_kit::trace::Tracer;
@@ -94,17 +96,6 @@ impl Scene {
         let ticket = self.outbox.extra_ticket();
         let left = Command::SocketLeft(ticket, self.socket(user), room(room_name));
         self.worker.handle(left, 0).await;
-        self.worker.commit().await;
-    }
-
-    /// One leaves and one comes, before anything is committed.
-    async fn leave_and_join(&mut self, leaves: &str, joins: &str) {
-        let ticket = self.outbox.extra_ticket();
-        let left = Command::SocketLeft(ticket, self.socket(leaves), room("lobby"));
-        self.worker.handle(left, 0).await;
-        let ticket = self.outbox.extra_ticket();
-        let moved = Command::SocketMoved(ticket, self.socket(joins), room("lobby"));
-        self.worker.handle(moved, 0).await;
         self.worker.commit().await;
     }
 
@@ -207,59 +198,6 @@ async fn who_goes_on_behind_a_gap_is_not_taken_to_have_got_it_after_a_crash() {
     assert_eq!(scene.behind("lobby", missed).await.0, ["ann"]);
     assert_eq!(scene.behind("lobby", first).await.0, [""; 0]);
     assert_eq!(scene.behind("lobby", next).await.0, [""; 0]);
-}
-
-#[tokio::test]
-async fn who_leaves_and_comes_again_at_once_is_followed() {
-    let mut scene = Scene::new(10).await;
-    scene.join("lobby", "ann").await;
-    scene.leave_and_join("ann", "ann").await;
-    assert_eq!(scene.held(), (1, 1));
-    let said = scene.say("lobby").await;
-    scene.lose("ann", 0).await;
-
-    let mut scene = scene.start_again(FOLLOWING).await;
-    assert_eq!(scene.held(), (0, 1));
-    assert_eq!(scene.behind("lobby", said).await, (vec!["ann".to_owned()], true));
-    scene.join("lobby", "ann").await;
-    scene.leave_and_join("ann", "ann").await;
-    scene.leave("lobby", "ann").await;
-    assert_eq!(scene.held(), (0, 0));
-    assert_eq!(scene.start_again(FOLLOWING).await.held(), (0, 0));
-}
-
-#[tokio::test]
-async fn who_comes_as_the_last_one_leaves_is_followed_alone() {
-    let mut scene = Scene::new(10).await;
-    scene.join("lobby", "ann").await;
-    scene.leave_and_join("ann", "bob").await;
-    let said = scene.say("lobby").await;
-    let expected = (vec!["bob".to_owned()], true);
-    assert_eq!(scene.behind("lobby", said).await, expected);
-    assert_eq!(scene.held(), (1, 1));
-
-    let mut scene = scene.start_again(FOLLOWING).await;
-    assert_eq!(scene.behind("lobby", said).await, expected);
-    for now_ms in [AGE_MS, AGE_MS, 2 * AGE_MS + 1] {
-        scene.expire(now_ms).await;
-    }
-    assert_eq!(scene.held(), (0, 0), "he is found when he has been away for too long");
-}
-
-#[tokio::test]
-async fn who_was_forgotten_before_the_last_one_left_does_not_come_back() {
-    let mut scene = Scene::new(10).await;
-    scene.join("lobby", "ann").await;
-    scene.join("lobby", "bob").await;
-    scene.lose("bob", 0).await;
-    scene.expire(0).await;
-    scene.worker.expire_deliveries(AGE_MS + 1).await;
-    scene.leave("lobby", "ann").await;
-    scene.join("lobby", "ann").await;
-
-    let mut scene = scene.start_again(FOLLOWING).await;
-    let said = scene.say("lobby").await;
-    assert_eq!(scene.behind("lobby", said).await, (vec!["ann".to_owned()], true));
 }
 
 #[tokio::test]
@@ -383,24 +321,6 @@ async fn the_bound_counts_who_is_on_disk_only_and_what_it_left_out_outlives_a_cr
     scene.join("two", "carol").await;
     assert_eq!(scene.behind("two", said).await.0, [""; 0]);
     assert_eq!(scene.held(), (1, 1));
-}
-
-#[tokio::test]
-async fn who_is_lost_while_not_listed_is_missing_and_who_leaves_is_not() {
-    for is_lost in [true, false] {
-        let mut scene = Scene::new(1).await;
-        scene.join("lobby", "ann").await;
-        scene.join("lobby", "bob").await;
-        match is_lost {
-            true => scene.lose("bob", 1000).await,
-            false => scene.leave("lobby", "bob").await,
-        }
-        let said = scene.say("lobby").await;
-        assert_eq!(scene.behind("lobby", said).await, (vec!["ann".to_owned()], !is_lost));
-
-        scene.expire(1001 + AGE_MS).await;
-        assert_eq!(scene.behind("lobby", said).await, (vec!["ann".to_owned()], true));
-    }
 }
 
 #[tokio::test]
