@@ -237,12 +237,16 @@ impl Deliveries {
         self.users.get(user).map(|standing| standing.to_kept(user, self.epoch))
     }
 
-    /// Where the log has begun another life, nobody has got any of it. What is kept need not say so: it names the life.
+    /// Where the log has begun another life, nobody has got any of it; whoever is here is given it from its start. What is
+    /// kept need not say so: it names the life.
     pub(crate) fn live_in(&mut self, epoch: u64) {
         if self.epoch != epoch {
             self.epoch = epoch;
             for standing in self.users.values_mut() {
                 *standing = Standing::with_nothing(standing.away_since_ms);
+                if standing.away_since_ms.is_none() {
+                    standing.begin(Position::start(epoch));
+                }
             }
         }
     }

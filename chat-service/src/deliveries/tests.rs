@@ -103,6 +103,33 @@ fn of_another_life_of_the_log_nobody_has_got_anything() {
 }
 
 #[test]
+fn who_is_here_when_the_log_begins_anew_gets_it_from_its_start() {
+    let (mut deliveries, ann) = ann_at_8();
+    let at = |offset| Position { epoch: 8, offset, tag: 0 };
+    let bob = user("bob");
+    deliveries.note_here(&bob, Position::start(7), 10).unwrap();
+    deliveries.expire(0, DAY, |user| *user == *bob);
+
+    deliveries.note_delivered(&ann, at(2), 2000);
+    deliveries.note_delivered(&bob, at(2), 2000);
+
+    assert_eq!(delivered(&deliveries, &bob), Some((0, 2, 2000)));
+    assert_eq!(behind(&deliveries, &bob)[..1], [3]);
+    assert_eq!(behind(&deliveries, &ann)[..3], [1, 2, 3], "she was away");
+}
+
+#[test]
+fn who_comes_back_to_a_log_that_has_begun_anew_has_not_got_its_start() {
+    let (mut deliveries, ann) = ann_at_8();
+    let at = |offset| Position { epoch: 8, offset, tag: 0 };
+    deliveries.live_in(8);
+    deliveries.note_gap(&ann, at(3), 10).unwrap();
+    deliveries.note_delivered(&ann, at(4), 2000);
+
+    assert_eq!(behind(&deliveries, &ann)[..4], [1, 2, 3, 5]);
+}
+
+#[test]
 fn no_more_users_are_followed_than_may_be_and_that_is_not_hidden() {
     let (mut deliveries, ann) = ann_at_8();
 

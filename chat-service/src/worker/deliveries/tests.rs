@@ -201,6 +201,20 @@ async fn who_goes_on_behind_a_gap_is_not_taken_to_have_got_it_after_a_crash() {
 }
 
 #[tokio::test]
+async fn the_first_entry_of_a_log_arrives_although_logs_were_given_up_since_the_user_came() {
+    let mut scene = Scene::new(10).await;
+    scene.say("other").await;
+    scene.join("lobby", "ann").await;
+    scene.worker.log.expire(AGE_MS * 3, |_| false).await;
+    scene.worker.commit().await;
+
+    let said = scene.say("lobby").await;
+    assert_eq!(scene.behind("lobby", said).await, (vec!["ann".to_owned()], true));
+    scene.deliver("lobby", "ann", said).await;
+    assert_eq!(scene.behind("lobby", said).await, (vec![], true));
+}
+
+#[tokio::test]
 async fn only_who_goes_on_behind_a_gap_waits_for_the_disk_and_only_where_messages_do() {
     for (durability, waits) in [("disk+fsync", true), ("disk", false)] {
         let terms = format!("{FOLLOWING}\ndurability = '{durability}'");
