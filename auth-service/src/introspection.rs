@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, StatusCode};
 use secrecy::{ExposeSecret, SecretSlice};
 use serde_json::{Map, Value};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{self, Instant};
 
 use crate::claims::validate_claims;
@@ -28,8 +28,9 @@ mod trouble;
 use answers::{Answers, Begun};
 use trouble::Trouble;
 
-/// Most tokens that are asked about at once.
-const QUESTION_COUNT_MAX: usize = 64;
+/// Most callers that wait for the issuer at once, for a question of their own or of another one. Those beyond are answered at once,
+/// so that an issuer that hangs does not use up the calls of a connection.
+const WAITING_COUNT_MAX: usize = 64;
 
 /// Asks an issuer about its tokens, and remembers the answers for a while.
 #[derive(Debug)]
@@ -40,7 +41,7 @@ pub(crate) struct Introspection {
     /// Marked as sensitive, so that it shows in no debug text.
     authorization: HeaderValue,
     answers: Answers,
-    questions: Semaphore,
+    waiting: Semaphore,
     /// Held for a few instructions.
     trouble: Mutex<Trouble>,
 }
@@ -78,7 +79,7 @@ impl Introspection {
             client,
             authorization: credentials.authorization()?,
             answers: Answers::new(cache),
-            questions: Semaphore::new(QUESTION_COUNT_MAX),
+            waiting: Semaphore::new(WAITING_COUNT_MAX),
             trouble: Mutex::default(),
         })
     }
@@ -101,6 +102,7 @@ impl Introspection {
                     return still_good(outcome, rules, now_unix_ms);
                 }
                 Begun::UnderWay(mut others) => {
+                    let _place = self.place()?;
                     let answered = others.wait_for(Option::is_some);
                     match time::timeout_at(deadline, answered).await {
                         Ok(Ok(outcome)) => {
@@ -133,7 +135,7 @@ impl Introspection {
         if self.trouble().is_in_respite(Instant::now()) {
             return Err(Outage::Introspection.into());
         }
-        let _place = self.questions.try_acquire().map_err(|_| Outage::TooManyWaiting)?;
+        let _place = self.place()?;
         let form = form_urlencoded::Serializer::new(String::new())
             .append_pair("token", token)
             .append_pair("token_type_hint", "access_token")
@@ -149,6 +151,10 @@ impl Introspection {
         // It may leave out its name, since we know whom we have asked.
         claims.entry("iss").or_insert_with(|| Value::from(rules.issuer.as_str()));
         Ok(validate_claims(claims, rules, now_unix_ms)?)
+    }
+
+    fn place(&self) -> Result<SemaphorePermit<'_>, Outage> {
+        self.waiting.try_acquire().map_err(|_| Outage::TooManyWaiting)
     }
 
     fn fail(&self, error: &IntrospectError) -> Outage {
@@ -230,7 +236,60 @@ impl IntrospectError {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+    use std::sync::Arc;
+
+    use tokio::task::JoinSet;
+
     use super::*;
+    use crate::rules::{ClaimNames, TokenTypes};
+
+    fn rules() -> Rules {
+        Rules {
+            issuer: "https://id.example".to_owned(),
+            audience: "chat".to_owned(),
+            clock_leeway: Duration::ZERO,
+            types: TokenTypes::default(),
+            scopes: Vec::new(),
+            claims: ClaimNames::default(),
+        }
+    }
+
+    /// Who takes connections, and never answers.
+    fn hanging_issuer() -> (TcpListener, Introspection) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/introspect", listener.local_addr().unwrap());
+        let url = EndpointUrl::parse(&url, true).unwrap();
+        let client = HttpsClient::without_roots().unwrap();
+        let secret = SecretSlice::from(b"secret".to_vec());
+        let credentials = ClientCredentials { id: "edge".to_owned(), secret };
+        let issuer = rules().issuer;
+        let issuer = Introspection::new(issuer, url, client, &credentials, Duration::ZERO);
+        (listener, issuer.unwrap())
+    }
+
+    #[tokio::test]
+    async fn no_more_wait_for_an_issuer_that_hangs_than_may() {
+        for token_count in [1, 3, 200] {
+            let (_listener, issuer) = hanging_issuer();
+            let issuer = Arc::new(issuer);
+            let mut calls = JoinSet::new();
+            for number in 0..200 {
+                let issuer = issuer.clone();
+                let token = format!("token-{}", number % token_count);
+                calls.spawn(async move { issuer.verify(&token, &rules(), 0).await });
+            }
+
+            let outcomes = calls.join_all().await;
+
+            let count_of = |outage: Outage| {
+                outcomes.iter().filter(|outcome| **outcome == Err(outage.into())).count()
+            };
+            let counts = (count_of(Outage::Introspection), count_of(Outage::TooManyWaiting));
+            assert_eq!(counts, (64, 136), "of {token_count} tokens");
+            assert_eq!(issuer.waiting.available_permits(), WAITING_COUNT_MAX);
+        }
+    }
 
     #[test]
     fn a_bearer_token_has_the_characters_of_one() {
