@@ -50,13 +50,12 @@ pub(crate) fn validate_claims(
     if !has_scopes(claims.get("scope"), &rules.scopes)? {
         return Err(Refusal::Scope);
     }
-    let leeway_ms = rules.clock_leeway_ms();
-    if expires_at_unix_ms.saturating_add(leeway_ms) <= now_unix_ms {
+    if expires_at_unix_ms.saturating_add(rules.clock_leeway_ms()) <= now_unix_ms {
         return Err(Refusal::Expired);
     }
     // A token from the future would also be newer than every revocation.
-    let latest_start = not_before_unix_ms.max(marks.issued_at_unix_ms.unwrap_or(0));
-    if latest_start > now_unix_ms.saturating_add(leeway_ms) {
+    let start_unix_ms = not_before_unix_ms.max(marks.issued_at_unix_ms.unwrap_or(0));
+    if start_unix_ms > rules.latest_start_unix_ms(now_unix_ms) {
         return Err(Refusal::NotYetValid);
     }
     Ok(Identity { subject, issuer, name, expires_at_unix_ms, marks })

@@ -126,10 +126,10 @@ impl AuthService {
         for fetcher in fetchers {
             tasks.spawn(fetcher.run(shutdown.clone()));
         }
-        let issuers = verifier.issuers.iter().map(|issuer| issuer.rules.issuer.clone()).collect();
+        let rules = verifier.issuers.iter().map(|issuer| issuer.rules.clone()).collect();
         let services = Services {
             ticket_issuer: TicketIssuer { verifier: verifier.clone() },
-            revoker: Revoker { deny_list: verifier.deny_list.clone(), issuers },
+            revoker: Revoker { deny_list: verifier.deny_list.clone(), rules },
             authenticator: Authenticator {
                 verifier,
                 token_issuer,

@@ -15,6 +15,7 @@ use crate::deny_list::{
     DenyList, Page, Revocation, RevocationRequest, RevokeError, Target, Tokens,
 };
 use crate::revocation_watch::PAGE_LENGTH_MAX;
+use crate::rules::Rules;
 use crate::telemetry;
 
 const TARGET_BYTES: RangeInclusive<usize> = 1..=512;
@@ -23,8 +24,8 @@ const TARGET_BYTES: RangeInclusive<usize> = 1..=512;
 #[derive(Debug)]
 pub(crate) struct Revoker {
     pub(crate) deny_list: Arc<DenyList>,
-    /// The issuers whose tokens are accepted.
-    pub(crate) issuers: Vec<String>,
+    /// Those of the issuers whose tokens are accepted.
+    pub(crate) rules: Vec<Rules>,
 }
 
 #[tonic::async_trait]
@@ -34,7 +35,7 @@ impl RevocationService for Revoker {
         request: Request<wire::RevokeRequest>,
     ) -> Result<Response<wire::RevokeResponse>, Status> {
         let now_unix_ms = clock::unix_ms();
-        let request = parse_request(request.into_inner(), &self.issuers, now_unix_ms)?;
+        let request = parse_request(request.into_inner(), &self.rules, now_unix_ms)?;
         let deny_list = self.deny_list.clone();
         // Whoever asked may give up; what was begun is done.
         let revoked = task::spawn_blocking(move || {
@@ -67,7 +68,7 @@ impl RevocationService for Revoker {
 
 fn parse_request(
     request: wire::RevokeRequest,
-    known_issuers: &[String],
+    rules: &[Rules],
     now_unix_ms: u64,
 ) -> Result<RevocationRequest, ParseRevocationError> {
     let wire::RevokeRequest { target, issued_before_unix_ms, expires_at_unix_ms } = request;
@@ -88,11 +89,11 @@ fn parse_request(
         Tokens::All => {}
     }
     // A revocation of an issuer that is written wrong would be kept, and take nothing back.
-    if !known_issuers.contains(&issuer) {
-        return Err(ParseRevocationError::Issuer);
-    }
+    let rules = rules.iter().find(|rules| rules.issuer == issuer);
+    let rules = rules.ok_or(ParseRevocationError::Issuer)?;
     let issued_before_unix_ms = match (tokens.go_by_time(), issued_before_unix_ms) {
-        (true, 0) => now_unix_ms,
+        // Just past the latest that is accepted already: the issuer's clock may be ahead of ours.
+        (true, 0) => rules.latest_start_unix_ms(now_unix_ms).saturating_add(1),
         (false, 1..) => return Err(ParseRevocationError::IssuedBefore),
         (true, 1..) | (false, 0) => issued_before_unix_ms,
     };
@@ -150,5 +151,46 @@ impl From<RevokeError> for Status {
                 Self::unavailable(error.to_string())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::rules::{ClaimNames, TokenTypes};
+
+    const NOW: u64 = 1_800_000_000_000;
+
+    fn rules(issuer: &str, clock_leeway: Duration) -> Rules {
+        Rules {
+            issuer: issuer.to_owned(),
+            audience: "chat".to_owned(),
+            clock_leeway,
+            types: TokenTypes::default(),
+            scopes: Vec::new(),
+            claims: ClaimNames::default(),
+        }
+    }
+
+    fn issued_before(issuer: &str, tokens: WireTokens, issued_before_unix_ms: u64) -> u64 {
+        let rules =
+            [rules("exact", Duration::ZERO), rules("https://id.example", Duration::from_secs(30))];
+        let target =
+            Some(wire::RevocationTarget { issuer: issuer.to_owned(), tokens: Some(tokens) });
+        let request = wire::RevokeRequest { target, issued_before_unix_ms, expires_at_unix_ms: 0 };
+        parse_request(request, &rules, NOW).unwrap().issued_before_unix_ms
+    }
+
+    #[test]
+    fn now_is_as_late_as_the_issuers_clock_may_be() {
+        let subject = || WireTokens::Subject("ada".to_owned());
+
+        assert_eq!(issued_before("exact", subject(), 0), NOW + 1);
+        assert_eq!(issued_before("https://id.example", subject(), 0), NOW + 30_001);
+        assert_eq!(issued_before("https://id.example", WireTokens::All(true), 0), NOW + 30_001);
+        assert_eq!(issued_before("https://id.example", subject(), NOW - 7), NOW - 7);
+        assert_eq!(issued_before("exact", WireTokens::TokenId("t".to_owned()), 0), 0);
     }
 }

@@ -21,6 +21,11 @@ impl Rules {
     pub(crate) fn clock_leeway_ms(&self) -> u64 {
         u64::try_from(self.clock_leeway.as_millis()).unwrap_or(u64::MAX)
     }
+
+    /// Returns the latest `iat` and `nbf` of tokens that are accepted now.
+    pub(crate) fn latest_start_unix_ms(&self, now_unix_ms: u64) -> u64 {
+        now_unix_ms.saturating_add(self.clock_leeway_ms())
+    }
 }
 
 /// What `typ` may be. Other kinds of tokens (logout, proof of possession) are signed by the same issuers with the same keys, and

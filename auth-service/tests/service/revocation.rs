@@ -5,6 +5,7 @@ use proto::auth::v1::revocation_target::Tokens;
 use proto::auth::v1::{
     ListRevocationsRequest, RefusalReason, Revocation, RevocationTarget, RevokeRequest,
 };
+use service_kit::clock;
 use tempfile::TempDir;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -93,6 +94,25 @@ async fn a_subject_is_revoked_up_to_a_time_and_others_are_not() {
     ] {
         let outcome = authenticate(&mut client, &token).await.map(|identity| identity.subject);
         assert_eq!(outcome, expected.map(str::to_owned));
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_an_issuer_whose_clock_is_ahead_is_taken_back_too() {
+    for tokens in [Tokens::Subject("ada".to_owned()), Tokens::All(true)] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("revocations");
+        let arguments =
+            ["--auth-clock-leeway=5m", "--auth-revocations-file", path.to_str().unwrap()];
+        let service = Running::start(&arguments).await;
+        let (mut client, mut operator) = (service.client().await, Operator::of(&service).await);
+        let now_s = clock::unix_ms() / 1000;
+        let token = marked_token_for("ada", now_s + 250);
+        authenticate(&mut client, &token).await.unwrap();
+
+        operator.revoke(Some(tokens), 0).await.unwrap();
+
+        assert_eq!(authenticate(&mut client, &token).await, Err(RefusalReason::Revoked));
     }
 }
 
