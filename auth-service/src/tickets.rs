@@ -1,6 +1,6 @@
 //! Gives tickets that stand for a token, each once and for a short while.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const PREFIX: &str = "ticket:";
 
 const LIFETIME: Duration = Duration::from_secs(30);
 
-/// Most tickets that are given in one lifetime: 28 MB of memory where none of them is used.
+/// Most tickets that are given and not used: 28 MB of memory.
 const COUNT_MAX: usize = 50_000;
 
 /// Most tickets of one user that are given and not used, so that one user does not use up those of all.
@@ -39,8 +39,8 @@ pub(crate) struct Tickets(Mutex<Given>);
 #[derive(Debug, Default)]
 struct Given {
     unused: HashMap<TicketHash, (Identity, Instant)>,
-    /// All that were given lately, used or not, in the order in which they were.
-    by_time: VecDeque<(Instant, TicketHash)>,
+    /// The same, by when they end.
+    by_end: BTreeSet<(Instant, TicketHash)>,
     counts: HashMap<Subject, u32>,
 }
 
@@ -73,7 +73,7 @@ impl Tickets {
 
         let mut given = self.given();
         given.forget_before(now);
-        if given.by_time.len() >= COUNT_MAX {
+        if given.unused.len() >= COUNT_MAX {
             return Err(IssueTicketError::Full);
         }
         let count = given.counts.entry(subject_of(&identity)).or_default();
@@ -82,8 +82,9 @@ impl Tickets {
         }
         *count += 1;
         let hash = hash_of(&ticket);
-        given.unused.insert(hash, (identity, now + lifetime));
-        given.by_time.push_back((now + LIFETIME, hash));
+        let until = now + lifetime;
+        given.unused.insert(hash, (identity, until));
+        given.by_end.insert((until, hash));
         Ok(Ticket { ticket: ticket.into(), expires_at_unix_ms: now_unix_ms + lifetime_ms })
     }
 
@@ -101,6 +102,7 @@ impl Tickets {
 impl Given {
     fn take(&mut self, hash: &TicketHash) -> Option<(Identity, Instant)> {
         let (identity, until) = self.unused.remove(hash)?;
+        self.by_end.remove(&(until, *hash));
         let subject = subject_of(&identity);
         if let Some(count) = self.counts.get_mut(&subject) {
             *count -= 1;
@@ -112,11 +114,10 @@ impl Given {
     }
 
     fn forget_before(&mut self, now: Instant) {
-        while let Some((until, hash)) = self.by_time.front().copied() {
+        while let Some((until, hash)) = self.by_end.first().copied() {
             if now < until {
                 return;
             }
-            self.by_time.pop_front();
             self.take(&hash);
         }
     }
@@ -218,22 +219,40 @@ mod tests {
     }
 
     #[test]
-    fn no_more_are_kept_than_may_be_used_or_not() {
+    fn no_more_are_out_than_may_be() {
         let (tickets, start) = (Tickets::default(), Instant::now());
-        for number in 0..COUNT_MAX {
-            let ticket = issue(&tickets, identity(&format!("user-{number}")), start);
-            if number % 2 == 0 {
-                tickets.redeem(&ticket, start).unwrap();
-            }
+        let short = Identity { expires_at_unix_ms: NOW_MS + 1000, ..identity("short") };
+        issue(&tickets, short, start);
+        for number in 1..COUNT_MAX {
+            issue(&tickets, identity(&format!("user-{number}")), start);
         }
 
-        let almost = start + LIFETIME - SECOND;
-        let refused = tickets.issue(identity("ada"), almost, NOW_MS).unwrap_err();
+        let refused = tickets.issue(identity("ada"), start, NOW_MS).unwrap_err();
         assert_eq!(refused, IssueTicketError::Full);
+        let ticket = issue(&tickets, identity("ada"), start + SECOND);
+        let almost = start + LIFETIME - SECOND;
+        let refused = tickets.issue(identity("bob"), almost, NOW_MS).unwrap_err();
+        assert_eq!(refused, IssueTicketError::Full);
+        tickets.redeem(&ticket, almost).unwrap();
+        issue(&tickets, identity("bob"), almost);
         issue(&tickets, identity("ada"), start + LIFETIME);
 
         let given = tickets.given();
-        assert_eq!((given.unused.len(), given.by_time.len(), given.counts.len()), (1, 1, 1));
+        assert_eq!((given.unused.len(), given.by_end.len(), given.counts.len()), (2, 2, 2));
+    }
+
+    #[test]
+    fn tickets_that_were_used_keep_nobody_from_having_some() {
+        let (tickets, now) = (Tickets::default(), Instant::now());
+        for _ in 0..=COUNT_MAX {
+            let ticket = issue(&tickets, identity("ada"), now);
+            tickets.redeem(&ticket, now).unwrap();
+        }
+
+        issue(&tickets, identity("bob"), now);
+
+        let given = tickets.given();
+        assert_eq!((given.unused.len(), given.by_end.len(), given.counts.len()), (1, 1, 1));
     }
 
     #[test]
