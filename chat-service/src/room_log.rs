@@ -17,7 +17,7 @@ use thiserror::Error;
 pub use self::disk::OpenStoreError;
 pub(crate) use self::{
     by_durability::{Bounds, ServiceRoomLog},
-    disk::{KeptFollowing, KeptRoom, KeptStanding, KeptStretch, Standings, Threads},
+    disk::{DueRooms, KeptFollowing, KeptRoom, KeptStanding, KeptStretch, Standings, Threads},
     memory::MemoryRoomLog,
     position::{ParsePositionError, Position},
 };

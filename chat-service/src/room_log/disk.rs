@@ -36,7 +36,7 @@ use self::{
     store::{ReadStoreError, Store},
 };
 pub(crate) use self::{
-    standings::{KeptFollowing, KeptRoom, KeptStanding, KeptStretch, Standings},
+    standings::{DueRooms, KeptFollowing, KeptRoom, KeptStanding, KeptStretch, Standings},
     store::Threads,
 };
 use super::{

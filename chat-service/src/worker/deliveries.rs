@@ -7,15 +7,15 @@ use std::{collections::BTreeSet, sync::Arc};
 use tokio::time::Instant;
 
 pub(super) use self::followed::Followed;
-use self::followed::FollowedRoom;
+use self::followed::{FollowedRoom, SAVED_MAX};
 use super::{Delivered, DeliveredPage, DeliveredTo, DeliveredUser, Worker};
 use crate::{
     deliveries::{Standing, TooMany},
     room::Room,
     room_key::RoomKey,
     room_log::{
-        Durability, Entry, KeptRoom, Limit, Position, Range, ReadError, RoomLog, Standings,
-        Unreadable,
+        DueRooms, Durability, Entry, KeptRoom, Limit, Position, Range, ReadError, RoomLog,
+        Standings, Unreadable,
     },
     user::User,
 };
@@ -33,6 +33,15 @@ pub(super) enum Coming {
     Since(Position),
     /// It is given what comes from here on.
     From(Position),
+}
+
+/// Why a room's followers are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Visit {
+    /// They are in memory, and may stay there.
+    Stay,
+    /// They were read because some may have been away for too long.
+    Look,
 }
 
 impl<L: RoomLog> Worker<L> {
@@ -222,33 +231,70 @@ impl<L: RoomLog> Worker<L> {
 
     /// Forgets who has been away for as long as the rooms' history is kept, and lets go of rooms that are quiet.
     pub(super) async fn expire_deliveries(&mut self, now_ms: u64) {
-        self.hold_due(now_ms).await;
         let is_incomplete = |held: &FollowedRoom| held.deliveries.is_incomplete();
         let rooms = self.followed.rooms.iter().filter(|(_, held)| is_incomplete(held));
         for key in rooms.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
             self.list_unlisted(&key).await;
         }
-
-        let (rooms, namespaces, log) = (&self.rooms, &self.namespaces, &self.log);
-        let mut gone = 0;
-        self.followed.rooms.retain(|key, held| {
-            let room = rooms.get(key);
-            let age_max = namespaces.get(key.namespace()).retention.age_max;
-            let count = held.deliveries.len();
-            held.deliveries
-                .expire(now_ms, age_max, |user| room.is_some_and(|room| room.sees(user)));
-            gone += count - held.deliveries.len();
-            let Some(standings) = standings_of(log, key) else {
-                return !held.deliveries.is_empty();
-            };
-            let due_at_ms = held.deliveries.due_at_ms(now_ms, age_max);
-            held.tidy(standings, (key, room.is_some()), (now_ms, due_at_ms))
-        });
-        self.followed.users = self.followed.users.saturating_sub(gone);
         let now = Instant::now();
         for key in self.followed.rooms.keys().cloned().collect::<Vec<_>>() {
+            self.forget_gone(&key, Visit::Stay, now_ms);
             self.followed.note_unsaved(&key, now);
         }
+        self.expire_due(now_ms).await;
+    }
+
+    /// The same for rooms that nobody has asked for. All that are due are looked at, some at a time: whoever makes many
+    /// must not keep the others from being found.
+    async fn expire_due(&mut self, now_ms: u64) {
+        let (mut from, mut saved) = (None, 0);
+        loop {
+            let Some(standings) = self.log.standings() else { return };
+            let DueRooms { rooms, next, .. } = standings.due(from, now_ms).await;
+            for key in rooms {
+                let is_followed = self.namespaces.followed_users_max(key.namespace()).is_some();
+                if !is_followed || standings_of(&self.log, &key).is_none() {
+                    self.forget_kept(&key).await;
+                } else if !self.followed.rooms.contains_key(&key) {
+                    self.hold_followed(&key, now_ms).await;
+                    saved += self.forget_gone(&key, Visit::Look, now_ms);
+                }
+                if saved >= SAVED_MAX {
+                    self.commit().await;
+                    saved = 0;
+                }
+            }
+            self.commit().await;
+            let Some(next) = next else { return };
+            from = Some(next);
+        }
+    }
+
+    /// Forgets who has been away for too long from a room that is in memory, and lets go of it if it is quiet. Returns how many
+    /// standings go with the next commit.
+    fn forget_gone(&mut self, key: &RoomKey, visit: Visit, now_ms: u64) -> usize {
+        let Some(held) = self.followed.rooms.get_mut(key) else { return 0 };
+        let room = self.rooms.get(key);
+        let age_max = self.namespaces.get(key.namespace()).retention.age_max;
+        let count = held.deliveries.len();
+        held.deliveries.expire(now_ms, age_max, |user| room.is_some_and(|room| room.sees(user)));
+        let gone = count - held.deliveries.len();
+        let mut saved = 0;
+        let stays = match standings_of(&self.log, key) {
+            Some(standings) => {
+                if visit == Visit::Look {
+                    saved = held.release(standings, key);
+                }
+                let due_at_ms = held.deliveries.due_at_ms(now_ms, age_max);
+                held.tidy(standings, (key, room.is_some()), (now_ms, due_at_ms))
+            }
+            None => !held.deliveries.is_empty(),
+        };
+        if !stays {
+            self.followed.rooms.remove(key);
+        }
+        self.followed.users = self.followed.users.saturating_sub(gone);
+        saved
     }
 
     /// Keeps what has arrived, if it has waited for long enough.
@@ -272,19 +318,6 @@ impl<L: RoomLog> Worker<L> {
         // Where the log cannot be read, nobody is known to have got any of it.
         let end = self.log.end(key).await.unwrap_or(Position::start(0));
         self.followed.hold(key, &kept, (end, now_ms));
-    }
-
-    /// Looks for rooms that nobody has asked for in which users were away for too long.
-    async fn hold_due(&mut self, now_ms: u64) {
-        let Some(standings) = self.log.standings() else { return };
-        for key in standings.due(now_ms).await {
-            let is_followed = self.namespaces.followed_users_max(key.namespace()).is_some();
-            if is_followed && standings_of(&self.log, &key).is_some() {
-                self.hold_followed(&key, now_ms).await;
-            } else {
-                self.forget_kept(&key).await;
-            }
-        }
     }
 
     /// Forgets what is kept of a room in a namespace that does not keep it any more.

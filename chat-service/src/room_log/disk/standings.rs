@@ -38,7 +38,7 @@ const FOLLOWING_DUE: u8 = b'w';
 const USER_BYTES_MAX: usize = 512;
 
 /// How many rooms are looked at together when users who were away for too long are searched for.
-pub(super) const DUE_MAX: usize = 256;
+const DUE_MAX: usize = 256;
 
 /// See the module. One belongs to each worker's log.
 #[derive(Debug)]
@@ -169,14 +169,14 @@ impl Standings {
         self.pending().fsync
     }
 
-    /// Rooms that are to be looked at by now.
-    pub(crate) async fn due(&self, now_ms: u64) -> Vec<RoomKey> {
+    /// Rooms that are to be looked at by now, from where the page before has ended.
+    pub(crate) async fn due(&self, from: Option<Vec<u8>>, now_ms: u64) -> DueRooms {
         let share = self.share;
         // It was counted; what cannot be read stays.
-        let found = self.shared.ask(move |store| due(store, share, now_ms)).await;
-        let DueRooms { rooms, stale } = found.unwrap_or_default();
-        self.pending().changes.extend(stale.into_iter().map(|key| (key, None)));
-        rooms
+        let found = self.shared.ask(move |store| due(store, share, from, now_ms)).await;
+        let mut due = found.unwrap_or_default();
+        self.pending().changes.extend(due.stale.drain(..).map(|key| (key, None)));
+        due
     }
 
     /// Hands over what is to be committed.
@@ -234,20 +234,29 @@ fn read_room(store: &Store, room: &RoomKey) -> Result<Option<KeptRoom>, ReadStor
 
 /// What was found in the order of its time.
 #[derive(Debug, Default)]
-struct DueRooms {
-    rooms: Vec<RoomKey>,
+pub(crate) struct DueRooms {
+    pub(crate) rooms: Vec<RoomKey>,
+    /// Where the next page begins, if there is one.
+    pub(crate) next: Option<Vec<u8>>,
     /// Keys that mean nothing any more: another stands for the room.
     stale: Vec<Vec<u8>>,
 }
 
-fn due(store: &Store, share: Share, now_ms: u64) -> Result<DueRooms, ReadStoreError> {
+fn due(
+    store: &Store,
+    share: Share,
+    from: Option<Vec<u8>>,
+    now_ms: u64,
+) -> Result<DueRooms, ReadStoreError> {
     let mut due = DueRooms::default();
+    let from = from.unwrap_or_else(|| vec![FOLLOWING_DUE]);
     let end = [&[FOLLOWING_DUE][..], &now_ms.saturating_add(1).to_be_bytes()].concat();
-    for item in store.scan(vec![FOLLOWING_DUE]..end) {
-        if due.rooms.len() == DUE_MAX {
+    for item in store.scan(from..end) {
+        let Some((key, _)) = undamaged(store, item.map(Some))? else { continue };
+        if due.rooms.len() + due.stale.len() == DUE_MAX {
+            due.next = Some(key.to_vec());
             break;
         }
-        let Some((key, _)) = undamaged(store, item.map(Some))? else { continue };
         let name = key.get(1 + size_of::<u64>()..).ok_or(Damaged);
         let Some(room) =
             undamaged(store, name.and_then(record::named).map(Some).map_err(Into::into))?
@@ -260,7 +269,7 @@ fn due(store: &Store, share: Share, now_ms: u64) -> Result<DueRooms, ReadStoreEr
         let following = store.get(&following_key(&room));
         let following = following.and_then(|value| Ok(value.map(decode_following).transpose()?));
         match undamaged(store, following)? {
-            Some(following) if due_key(following.due_at_ms, &room) == *key => due.rooms.push(room),
+            Some(one) if due_key(one.due_at_ms, &room) == *key => due.rooms.push(room),
             Some(_) | None => due.stale.push(key.to_vec()),
         }
     }

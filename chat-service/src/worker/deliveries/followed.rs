@@ -18,7 +18,7 @@ use crate::{
 const SAVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Most standings that are kept at once, and how long the others wait: messages are to come between.
-const SAVED_MAX: usize = 4096;
+pub(super) const SAVED_MAX: usize = 4096;
 const SAVE_PAUSE: Duration = Duration::from_millis(100);
 
 /// See the module.
@@ -196,6 +196,12 @@ impl FollowedRoom {
     /// Of a room that nobody follows any more, forgets all with the next commit.
     pub(super) fn save_rest(&mut self, standings: &Standings, key: &RoomKey) {
         self.save(standings, key, usize::MAX);
+    }
+
+    /// Keeps all that has changed, as nobody has asked for the room; returns of how many users.
+    pub(super) fn release(&mut self, standings: &Standings, key: &RoomKey) -> usize {
+        self.is_used = false;
+        self.save(standings, key, usize::MAX)
     }
 
     fn save_following(&mut self, standings: &Standings, key: &RoomKey, due_at_ms: u64) {

@@ -283,12 +283,28 @@ async fn whom_a_crash_left_behind_is_forgotten_in_the_end() {
     let mut scene = scene.start_again(FOLLOWING).await;
 
     scene.expire(AGE_MS).await;
-    assert_eq!(scene.held(), (1, 1), "from here on she is away, as far as anybody knows");
+    assert_eq!(scene.held(), (0, 1), "from here on she is away, as far as anybody knows");
     scene.expire(2 * AGE_MS).await;
-    assert_eq!(scene.held(), (1, 1));
+    assert_eq!(scene.held(), (0, 1));
     scene.expire(2 * AGE_MS + 1).await;
 
     assert_eq!(scene.held(), (0, 0));
+}
+
+#[tokio::test]
+async fn however_many_rooms_are_due_all_are_looked_at_together() {
+    let mut scene = Scene::new(1000).await;
+    for number in 0..300 {
+        scene.join(&format!("room-{number}"), "ann").await;
+    }
+    let mut scene = scene.start_again(FOLLOWING).await;
+
+    scene.expire(AGE_MS).await;
+    assert_eq!(scene.held(), (0, 300));
+    scene.expire(2 * AGE_MS + 1).await;
+
+    assert_eq!(scene.held(), (0, 0));
+    assert!(scene.worker.log.standings().unwrap().due(None, u64::MAX).await.rooms.is_empty());
 }
 
 #[tokio::test]
