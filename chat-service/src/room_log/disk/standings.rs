@@ -268,9 +268,15 @@ fn due(
         }
         let following = store.get(&following_key(&room));
         let following = following.and_then(|value| Ok(value.map(decode_following).transpose()?));
-        match undamaged(store, following)? {
-            Some(one) if due_key(one.due_at_ms, &room) == *key => due.rooms.push(room),
-            Some(_) | None => due.stale.push(key.to_vec()),
+        match following {
+            Ok(Some(one)) if due_key(one.due_at_ms, &room) == *key => due.rooms.push(room),
+            Ok(_) => due.stale.push(key.to_vec()),
+            // Whoever looks at the room finds the damage, and keeps it anew.
+            Err(ReadStoreError::Damaged(damaged)) => {
+                store.health().count_damaged(&damaged);
+                due.rooms.push(room);
+            }
+            Err(error) => return Err(error),
         }
     }
     Ok(due)

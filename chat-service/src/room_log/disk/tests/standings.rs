@@ -167,6 +167,26 @@ async fn a_time_that_another_stands_for_is_forgotten() {
 }
 
 #[tokio::test]
+async fn a_room_of_which_too_little_can_be_read_is_looked_at_and_kept_anew() {
+    let directory = new_directory();
+    let log = open_in(directory.path()).await.unwrap();
+    keep_ann_and_bob(&log.standings, &log).await;
+    let mut batch = Batch::default();
+    let key = all_keys(&log.shared.store).into_iter().find(|key| key.starts_with(b"f"));
+    batch.put(&key.unwrap(), b"\xff");
+    log.shared.store.commit(batch).await.unwrap();
+
+    for _ in 0..2 {
+        assert_eq!(due(&log, 50).await, [room()]);
+        log.commit().await.unwrap();
+    }
+    log.standings.keep_following(&room(), (None, following(2, 70)));
+    log.commit().await.unwrap();
+    assert_eq!(due(&log, 60).await, []);
+    assert_eq!(due(&log, 70).await, [room()]);
+}
+
+#[tokio::test]
 async fn each_worker_counts_and_finds_its_own() {
     let directory = new_directory();
     let rooms: Vec<RoomKey> =
