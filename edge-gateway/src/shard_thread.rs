@@ -145,9 +145,10 @@ impl ShardThread {
             _ = mail.join_next() => return Err(io::Error::other("a task of the shard has failed")),
         };
         drain::run(&shard).await;
-        drained.trigger();
         let last_writes = async {
+            // Those with polls of sessions that were closed are told so, for which mail must be read.
             while connections.join_next().await.is_some() {}
+            drained.trigger();
             while mail.join_next().await.is_some() {}
         };
         if time::timeout(LAST_WRITES, last_writes).await.is_err() {

@@ -225,6 +225,8 @@ async fn miss_much((edge, stream): (&Edge, &mut Stream), client: &mut Rememberin
     assert_eq!(client.poller.post("1").await, ok());
     assert!(matches!(stream.next().await.kind, Some(edge_event::Kind::Suspended(_))));
     stream.instruct((0..20).map(|_| log.say())).await;
+    let sent = stream.sent;
+    stream.read_until(|stream| stream.acknowledged >= sent).await;
     client.come_back(edge, &last).await;
     assert!(matches!(stream.next().await.kind, Some(edge_event::Kind::Resumed(_))));
 }
