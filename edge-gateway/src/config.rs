@@ -141,6 +141,11 @@ pub struct Config {
     #[arg(value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
     pub confirm_interval: Duration,
 
+    /// How long before its token expires a client is told; 0s tells nobody.
+    #[arg(id = "edge-expiry-warning", long = "edge-expiry-warning", env = "EDGE_EXPIRY_WARNING")]
+    #[arg(value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub expiry_warning: Duration,
+
     /// Largest message a client may send; at most 3 MiB.
     #[arg(id = "edge-payload-bytes-max", long = "edge-payload-bytes-max")]
     #[arg(env = "EDGE_PAYLOAD_BYTES_MAX", value_name = "BYTES", default_value = "1000000")]

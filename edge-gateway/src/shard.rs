@@ -17,6 +17,7 @@ pub(crate) mod outbox;
 mod plain_json;
 mod rate;
 mod recovery;
+mod refresh;
 mod revoked;
 mod rooms;
 mod sessions;
@@ -160,6 +161,8 @@ pub(crate) struct Entry {
     pub(crate) connect_by: Option<Instant>,
     /// When the first of its tokens expires.
     pub(crate) expires_at: Option<Instant>,
+    /// Its client knows that the time has almost come.
+    is_warned: bool,
     /// When the wheel should name it next.
     next_visit: Tick,
     pub(crate) rate: Rate,
@@ -279,6 +282,7 @@ impl Shard {
             hearing: Hearing::Certain,
             connect_by: Some(connect_by),
             expires_at: None,
+            is_warned: false,
             next_visit: self.wheel.tick_at(connect_by),
             rate: Rate::new(now),
             namespace_rates: None,

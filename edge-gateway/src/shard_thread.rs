@@ -247,6 +247,7 @@ fn limits(config: &Config) -> Limits {
         events_burst: config.events_burst.get(),
         drain_timeout: config.drain_timeout.min(LONGEST),
         confirm_interval: config.confirm_interval.min(LONGEST),
+        expiry_warning: config.expiry_warning.min(LONGEST),
     }
 }
 

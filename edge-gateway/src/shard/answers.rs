@@ -56,20 +56,20 @@ impl Shard {
             }
             return;
         }
+        self.tell_socket(handle, "exception", answer.exception_args().as_bytes());
+    }
+
+    /// Sends a client an event of the edge's own.
+    pub(super) fn tell_socket(&mut self, handle: u64, event: &str, args: &[u8]) {
         let Some((connection, namespace)) = self.live_socket(handle) else { return };
-        let args = answer.exception_args();
         match self.entry(connection).map(|entry| &entry.wire) {
-            Some(Wire::PlainJson(_)) => {
-                self.send_json_event(connection, "exception", args.as_bytes())
-            }
+            Some(Wire::PlainJson(_)) => self.send_json_event(connection, event, args),
             Some(Wire::SocketIo(_) | Wire::SocketIo2(_)) => {
                 let Some(path) = self.namespaces.get(namespace).map(|one| &one.settings.path)
                 else {
                     return;
                 };
-                if let Ok(frame) =
-                    socket_io::encode_event_frame(path, "exception", args.as_bytes(), None)
-                {
+                if let Ok(frame) = socket_io::encode_event_frame(path, event, args, None) {
                     self.send(connection, frame);
                 }
             }

@@ -17,7 +17,7 @@ use service_kit::{
     trace::{Span, SpanKind, traceparent_of},
 };
 
-use self::auth::Auth;
+pub(super) use self::auth::Auth;
 pub(crate) use self::auth::Entering;
 use super::{
     ConnectionKey, Flow, Found, JsonStage, NamespaceKey, Shard, SocketKey, Wire,

@@ -1,13 +1,13 @@
 //! Sees to everything whose time has come: pings, time limits, expiring tokens.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use edge_protocol::{
     engine_io::{Beat, PING_TEXT_FRAME},
     websocket::PING_FRAME,
 };
 
-use super::{ConnectionKey, Hearing, Shard, TICK, Wire, wheel::Tick};
+use super::{ConnectionKey, Entry, Hearing, Shard, TICK, Wire, wheel::Tick};
 use crate::close_reason::CloseReason;
 
 impl Shard {
@@ -46,6 +46,7 @@ impl Shard {
     pub(crate) fn expire_at(&mut self, key: ConnectionKey, at: Instant) {
         if let Some(entry) = self.entry(key) {
             entry.expires_at = Some(entry.expires_at.map_or(at, |earlier| earlier.min(at)));
+            entry.is_warned = false;
             self.schedule(key);
         }
     }
@@ -76,6 +77,7 @@ impl Shard {
 
     fn visit(&mut self, key: ConnectionKey, now: Instant) {
         let (interval, timeout) = (self.limits.ping_interval, self.limits.ping_timeout);
+        let warning = self.limits.expiry_warning;
         let Some(entry) = self.entry(key) else { return };
         if entry.connect_by.is_some_and(|at| at <= now) {
             return self.close(key, CloseReason::ConnectTimeout);
@@ -83,9 +85,14 @@ impl Shard {
         if entry.expires_at.is_some_and(|at| at <= now) {
             return self.close(key, CloseReason::TokenExpired);
         }
+        let warns_at = entry.warns_at(warning);
         if entry.assembling_since.is_some_and(|at| now.duration_since(at) >= timeout) {
             return self.attachments_overdue(key);
         }
+        if warns_at.is_some_and(|at| at <= now) {
+            self.warn_of_expiry(key);
+        }
+        let Some(entry) = self.entry(key) else { return };
         // Heartbeats are early by up to a tick rather than late: a client counts on the interval and the timeout too.
         let soon = now + TICK;
         if entry.paused && entry.heartbeat.due_at() <= soon {
@@ -129,13 +136,22 @@ impl Shard {
     }
 
     fn first_deadline(&mut self, key: ConnectionKey) -> Option<Tick> {
-        let timeout = self.limits.ping_timeout;
+        let (timeout, warning) = (self.limits.ping_timeout, self.limits.expiry_warning);
         let entry = self.entry(key)?;
         let assemble_by = entry.assembling_since.and_then(|at| at.checked_add(timeout));
         let beat_at = entry.heartbeat.due_at();
         let beat_at = beat_at.checked_sub(TICK).unwrap_or(beat_at);
-        let deadlines = [entry.connect_by, entry.expires_at, assemble_by];
+        let deadlines = [entry.connect_by, entry.warns_at(warning), entry.expires_at, assemble_by];
         let first = deadlines.into_iter().flatten().fold(beat_at, Instant::min);
         Some(self.wheel.tick_at(first))
+    }
+}
+
+impl Entry {
+    /// When the client is to be told that a token expires; none once it is, and where nobody is.
+    fn warns_at(&self, warning: Duration) -> Option<Instant> {
+        let expires_at = self.expires_at.filter(|_| !self.is_warned && !warning.is_zero())?;
+        // What lies before the clock's beginning is over.
+        Some(expires_at.checked_sub(warning).unwrap_or_else(Instant::now))
     }
 }

@@ -229,6 +229,9 @@ impl Shard {
             }
             Allowance::Exhausted => return self.closed(key, CloseReason::RateLimited),
         }
+        if self.is_refresh(event) {
+            return self.refresh_requested(key, event);
+        }
         let Some(socket) = self.sockets.get(event.socket.index()) else { return Flow::Continue };
         let (handle, namespace) = (socket.handle, socket.namespace);
         let reception = self.link_of(namespace).map(|link| link.receive(event.name));
@@ -256,11 +259,7 @@ impl Shard {
 
         self.common.metrics.events_received.increment(1);
         let timeout = self.limits.event_timeout;
-        if let Some(ack_id) = event.ack_id {
-            let json_id = event.json_id.map(|id| id.as_bytes().into());
-            let ack = ClientAck { asked_at: now, json_id };
-            self.client_acks.insert((handle, ack_id), ack, now + timeout);
-        }
+        self.wait_for_answer(handle, event, now);
         let client_event = ClientEvent {
             name: event.name.to_owned(),
             args: json_list(event.args),
@@ -271,6 +270,15 @@ impl Shard {
         let Some(link) = self.link_of(namespace) else { return Flow::Continue };
         link.client_event(handle, traceparent_of(span.as_ref()), client_event, (now, timeout));
         self.wait_for_room(key, namespace)
+    }
+
+    /// Has the client of an event wait for an answer, if it wants one.
+    pub(super) fn wait_for_answer(&mut self, handle: u64, event: &Event<'_>, now: Instant) {
+        if let Some(ack_id) = event.ack_id {
+            let json_id = event.json_id.map(|id| id.as_bytes().into());
+            let ack = ClientAck { asked_at: now, json_id };
+            self.client_acks.insert((handle, ack_id), ack, now + self.limits.event_timeout);
+        }
     }
 
     /// Whether a connection that has just sent something to a namespace's business service must wait for room there.
@@ -284,7 +292,12 @@ impl Shard {
         }
     }
 
-    fn refuse(&mut self, key: ConnectionKey, event: &Event<'_>, answer: &ErrorAnswer) -> Flow {
+    pub(super) fn refuse(
+        &mut self,
+        key: ConnectionKey,
+        event: &Event<'_>,
+        answer: &ErrorAnswer,
+    ) -> Flow {
         let Some(handle) = self.sockets.get(event.socket.index()).map(|socket| socket.handle)
         else {
             return Flow::Continue;

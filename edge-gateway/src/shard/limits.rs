@@ -13,6 +13,8 @@ pub(crate) struct Limits {
     pub(crate) events_burst: u32,
     pub(crate) drain_timeout: Duration,
     pub(crate) confirm_interval: Duration,
+    /// How long before its token expires a client is told; zero where it is not.
+    pub(crate) expiry_warning: Duration,
 }
 
 impl Limits {

@@ -1,11 +1,16 @@
 //! The tokens that are being verified, and who waits for the verdicts.
 
-use std::{cell::RefCell, collections::HashMap, rc::Weak, time::Instant};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    rc::Weak,
+    time::Instant,
+};
 
 use foldhash::fast::FixedState;
 use tokio::task::JoinSet;
 
-use super::{ConnectionKey, NamespaceKey, Shard, connect::Entering};
+use super::{ConnectionKey, NamespaceKey, Shard, connect::Entering, refresh::Refresh};
 use crate::auth::TokenVerifier;
 
 /// A client that wants to enter a namespace, on its way to the auth service.
@@ -24,6 +29,8 @@ pub(crate) struct Verifications {
     shard: Weak<RefCell<Shard>>,
     tasks: JoinSet<()>,
     under_way: HashMap<(ConnectionKey, NamespaceKey), Awaited, FixedState>,
+    /// The sockets whose new tokens are being verified, by handle.
+    refreshing: HashSet<u64, FixedState>,
 }
 
 /// Who waits for the end of a verification.
@@ -39,7 +46,13 @@ enum Awaited {
 
 impl Verifications {
     pub(crate) fn new(verifier: TokenVerifier, shard: Weak<RefCell<Shard>>) -> Self {
-        Self { verifier, shard, tasks: JoinSet::new(), under_way: HashMap::default() }
+        Self {
+            verifier,
+            shard,
+            tasks: JoinSet::new(),
+            under_way: HashMap::default(),
+            refreshing: HashSet::default(),
+        }
     }
 
     pub(super) fn start(&mut self, connect: Connect) {
@@ -69,6 +82,24 @@ impl Verifications {
             }
             Some(Awaited::Nothing) | None => false,
         }
+    }
+
+    pub(super) fn may_refresh(&self, refresh: Refresh) -> bool {
+        !self.refreshing.contains(&refresh.socket)
+    }
+
+    pub(super) fn refresh(&mut self, refresh: Refresh, token: String) {
+        self.refreshing.insert(refresh.socket);
+        let (verifier, shard) = (self.verifier.clone(), self.shard.clone());
+        self.tasks.spawn_local(async move {
+            let asked_at = Instant::now();
+            let outcome = verifier.verify(&token, None).await;
+            let Some(shard) = shard.upgrade() else { return };
+            let mut shard = shard.borrow_mut();
+            shard.common.metrics.auth_seconds.record(asked_at.elapsed());
+            shard.verifications.refreshing.remove(&refresh.socket);
+            shard.refreshed(refresh, outcome);
+        });
     }
 
     pub(crate) fn forget_finished(&mut self) {

@@ -358,6 +358,7 @@ mod tests {
                     events_burst: 1,
                     drain_timeout: long,
                     confirm_interval: long,
+                    expiry_warning: long,
                 },
                 common,
                 tracer: Tracer::disabled(),

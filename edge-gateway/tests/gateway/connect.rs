@@ -134,6 +134,7 @@ async fn a_connection_ends_when_its_token_does() {
     let (socket, _) = stream.opened().await;
     stream.instruct([Kind::Accept(Accept { socket })]).await;
     client.text().await;
+    assert!(client.text().await.starts_with(r#"42/chat,["auth:expiring""#));
 
     assert_eq!(client.close_code().await, Some(4004));
     assert_eq!(stream.closed().await, (socket, "token_expired".to_owned()));

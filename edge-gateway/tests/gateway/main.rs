@@ -18,6 +18,7 @@ mod plain_json;
 mod polling;
 mod recovery;
 mod reference_answers;
+mod refresh;
 mod repeats;
 mod revocation;
 mod slow_consumer;

@@ -15,13 +15,13 @@ use crate::{
 
 /// What the edge reads of a client's `auth`; all else in it is the client's affair.
 #[derive(Deserialize)]
-pub(super) struct Auth {
+pub(in crate::shard) struct Auth {
     token: Option<String>,
 }
 
 impl Auth {
     /// The token in the JSON text of an `auth`, if the auth service would look at it.
-    pub(super) fn token(auth: &str) -> Option<String> {
+    pub(in crate::shard) fn token(auth: &str) -> Option<String> {
         let token = serde_json::from_str::<Self>(auth).ok()?.token;
         token.filter(|token| token.len() <= TOKEN_BYTES_MAX)
     }
