@@ -5,6 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::sync::watch;
 
 use crate::config::CLOCK_LEEWAY_MAX;
@@ -31,7 +33,8 @@ pub(crate) struct DenyList {
     journal: Mutex<Option<Journal>>,
     /// The last position, for those who wait for the next.
     newest: watch::Sender<u64>,
-    /// Tells this list from one that began anew; empty where the service has no file, and so never anything in the list.
+    /// Made at each start: the file may be another, or an older copy of it. Empty where there is none, and so never anything in
+    /// the list.
     id: String,
     count_max: usize,
 }
@@ -67,7 +70,7 @@ impl DenyList {
         }
         index.forget_expired(now_unix_ms);
         index.rewrite(&mut journal).map_err(|source| journal.unusable(source))?;
-        let id = journal.list_id().to_owned();
+        let id = random_id().map_err(|source| journal.unusable(source))?;
         Ok(Self::new(index, Some(journal), id))
     }
 
@@ -159,10 +162,6 @@ impl DenyList {
         &self.id
     }
 
-    pub(crate) fn last_position(&self) -> u64 {
-        self.read(|index| index.last_position)
-    }
-
     /// Tells the last position, and each that follows.
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {
         self.newest.subscribe()
@@ -187,6 +186,12 @@ impl DenyList {
     fn write<T>(&self, change: impl FnOnce(&mut Index) -> T) -> T {
         change(&mut self.index.write().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+fn random_id() -> io::Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
 impl Index {

@@ -38,11 +38,9 @@ pub(crate) fn begin(
     receiver
 }
 
-/// From the start, if the edge knows another list, or of this one more than there is: an older copy was put back.
+/// From the start, if the edge knows another list.
 fn resume_after(deny_list: &DenyList, after: Option<wire::RevocationPoint>) -> u64 {
-    let known = after.filter(|point| {
-        point.list_id == deny_list.id() && point.position <= deny_list.last_position()
-    });
+    let known = after.filter(|point| point.list_id == deny_list.id());
     known.map_or(0, |point| point.position)
 }
 

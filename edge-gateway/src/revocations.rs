@@ -10,6 +10,9 @@ use proto::auth::v1 as wire;
 
 use crate::socket::Identity;
 
+/// How many lists that are no more are remembered, for the same verdicts.
+const FORMER_MAX: usize = 8;
+
 /// How many revocations are remembered for verdicts that were under way when they came.
 const RECENT_MAX: usize = 1024;
 
@@ -39,7 +42,7 @@ pub(crate) struct Point {
 pub(crate) enum Standing {
     Good,
     Revoked,
-    /// It was held against a list that cannot be compared with what is known here.
+    /// It was held against a list that is no more, or so long ago that it cannot be told.
     Unknown,
 }
 
@@ -49,6 +52,8 @@ pub(crate) struct Revocations {
     /// As the auth service names it. None before the first answer.
     told: Option<wire::RevocationPoint>,
     point: Point,
+    /// The lists before this one.
+    former: VecDeque<u64>,
     recent: VecDeque<(u64, Revocation)>,
     /// The last position that `recent` has no more.
     forgotten: u64,
@@ -75,9 +80,11 @@ impl Revocations {
     pub(crate) fn tell(&mut self, answer: wire::WatchRevocationsResponse) -> Batch {
         let told = answer.told.unwrap_or_default();
         let point = Point::of(&told);
-        if self.point.list != point.list {
+        if self.told.is_some() && self.point.list != point.list {
             self.recent.clear();
             self.forgotten = 0;
+            self.former.truncate(FORMER_MAX - 1);
+            self.former.push_front(self.point.list);
         }
         let mut batch = Batch(HashMap::with_capacity_and_hasher(
             answer.revocations.len(),
@@ -101,11 +108,12 @@ impl Revocations {
     /// Holds a token against what came after its verdict.
     pub(crate) fn standing(&self, identity: &Identity) -> Standing {
         let Point { list, position } = identity.checked;
-        if self.told.is_none() {
-            // What comes first is everything.
-            return Standing::Good;
+        if self.told.is_none() || list != self.point.list {
+            // All of a list that is new here is yet to be told.
+            let is_former = self.former.contains(&list);
+            return if is_former { Standing::Unknown } else { Standing::Good };
         }
-        if list != self.point.list || position < self.forgotten {
+        if position < self.forgotten {
             return Standing::Unknown;
         }
         let later = self.recent.iter().rev().take_while(|(at, _)| *at > position);
@@ -291,15 +299,16 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_of_another_list_says_nothing_of_this_one() {
+    fn a_verdict_of_a_list_that_is_over_counts_for_nothing() {
         let mut revocations = Revocations::default();
         assert_eq!(revocations.standing(&ada(0)), Standing::Good, "everything is told yet");
 
         revocations.tell(answer("b", vec![]));
-        assert_eq!(revocations.standing(&ada(7)), Standing::Unknown);
+        assert_eq!(revocations.standing(&ada(7)), Standing::Good, "all of `a` is told yet");
 
         revocations.tell(answer("a", vec![]));
-        assert_eq!(revocations.standing(&ada(0)), Standing::Good);
+        revocations.tell(answer("c", vec![]));
+        assert_eq!(revocations.standing(&ada(7)), Standing::Unknown, "`a` is over");
     }
 
     #[test]

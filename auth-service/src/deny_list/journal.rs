@@ -5,8 +5,6 @@ use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use super::Revocation;
@@ -23,8 +21,6 @@ const OLD_LINES_MIN: usize = 1024;
 #[serde(deny_unknown_fields)]
 struct Header {
     format: String,
-    /// Made when the file was: positions of two files cannot be compared.
-    list_id: String,
     /// The last position that the file had when it was written anew, so that none is given out twice.
     last_position: u64,
 }
@@ -40,7 +36,6 @@ pub(super) struct Content {
 #[derive(Debug)]
 pub(super) struct Journal {
     path: PathBuf,
-    list_id: String,
     /// Absent before the first [`rewrite`](Self::rewrite), and once a write failed: what is on disk is not known then, and
     /// another attempt could succeed without being kept.
     file: Option<File>,
@@ -58,21 +53,13 @@ impl Journal {
                 return Err(OpenDenyListError::Io { path, source });
             }
         };
-        let (list_id, content) = match read(&path) {
-            Ok(Some(content)) => content,
-            Ok(None) => match new_list_id() {
-                Ok(list_id) => (list_id, Content::default()),
-                Err(source) => return Err(OpenDenyListError::Io { path, source }),
-            },
+        let content = match read(&path) {
+            Ok(content) => content,
             Err(ReadError::Io(source)) => return Err(OpenDenyListError::Io { path, source }),
             Err(ReadError::Line(line)) => return Err(OpenDenyListError::Damaged { path, line }),
         };
-        let journal = Self { path, list_id, file: None, line_count: 0, _lock: lock };
+        let journal = Self { path, file: None, line_count: 0, _lock: lock };
         Ok((journal, content))
-    }
-
-    pub(super) fn list_id(&self) -> &str {
-        &self.list_id
     }
 
     #[cfg(all(test, target_os = "linux"))]
@@ -115,8 +102,7 @@ impl Journal {
             .mode(FILE_MODE)
             .open(&new_path)?;
         let mut writer = BufWriter::new(file);
-        let (format, list_id) = (FORMAT.to_owned(), self.list_id.clone());
-        serde_json::to_writer(&mut writer, &Header { format, list_id, last_position })?;
+        serde_json::to_writer(&mut writer, &Header { format: FORMAT.to_owned(), last_position })?;
         writer.write_all(b"\n")?;
         let mut line_count = 0;
         for revocation in revocations {
@@ -141,17 +127,10 @@ enum ReadError {
     Line(usize),
 }
 
-fn new_list_id() -> io::Result<String> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
-}
-
-/// The id of the list and what is in it, where there is a file.
-fn read(path: &Path) -> Result<Option<(String, Content)>, ReadError> {
+fn read(path: &Path) -> Result<Content, ReadError> {
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::default()),
         Err(error) => return Err(ReadError::Io(error)),
     };
     let mut reader = BufReader::new(file);
@@ -174,7 +153,7 @@ fn read(path: &Path) -> Result<Option<(String, Content)>, ReadError> {
         content.last_position = content.last_position.max(revocation.position);
         content.revocations.push(revocation);
     }
-    Ok(Some((header.list_id, content)))
+    Ok(content)
 }
 
 /// Locks a file beside it: the file itself is replaced now and then, and its lock would go with it.

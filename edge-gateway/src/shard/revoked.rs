@@ -36,6 +36,8 @@ impl Shard {
                 continue;
             }
             match socket.stage {
+                // Its client has it elsewhere, where the token that it came with counts.
+                Stage::Suspended { .. } if self.is_settling(handle) => {}
                 Stage::Suspended { .. } => {
                     self.remove_socket(key, CloseReason::TokenRevoked.label());
                 }

@@ -371,8 +371,13 @@ impl Shard {
             close_connection,
             forget_at,
         });
+        self.is_settling(handle)
+    }
+
+    /// Whether a socket has ended here, as far as its business service is told.
+    pub(in crate::shard) fn is_settling(&self, handle: u64) -> bool {
         let is_it = |one: &Waiting| one.handle == handle && matches!(one.then, Then::Settle { .. });
-        claims.waiting.iter().any(is_it)
+        self.recovery.claims.waiting.iter().any(is_it)
     }
 
     pub(super) fn wait_for_acknowledgement(

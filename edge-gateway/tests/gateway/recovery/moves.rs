@@ -330,3 +330,48 @@ async fn who_brings_more_than_there_is_room_for_is_a_new_socket() {
     let (_client, opened) = opened_again(&other, &mut elsewhere, &sockets[FIT + 1]).await;
     assert!(opened.recovered);
 }
+
+#[tokio::test]
+async fn a_former_token_that_is_taken_back_does_not_end_a_socket_that_has_moved() {
+    let (edge, mut streams) = two_shards().await;
+    let (client, home, socket, names) = in_a_room(&edge, &mut streams).await;
+    drop(client);
+    suspended(&mut streams[home]).await;
+    streams[home].instruct([Kind::Emit(to_room("a", "missed"))]).await;
+    let mut former = "ok:alice".to_owned();
+    let mut number = 0;
+    // Until it comes to the other shard.
+    let (mut client, here) = loop {
+        number += 1;
+        let mut client = edge.socket_io().await;
+        let subject = format!("alice#{number}");
+        come_back(&mut client, &subject, &names, None).await;
+        let (at, event) = within("an event", next_of_either(&mut streams)).await;
+        if matches!(event.kind, Some(edge_event::Kind::Opened(_))) && at != home {
+            break (client, event.socket);
+        }
+        former = format!("ok:{subject}");
+        drop(client);
+        suspended(&mut streams[home]).await;
+    };
+    let other = 1 - home;
+    streams[home].acknowledges = false;
+    streams[other].instruct([Kind::Accept(Accept { socket: here })]).await;
+    assert_eq!(streams[home].closed().await, (socket, "moved".to_owned()));
+
+    edge.auth.revoke_token(&former);
+    // Both shards have heard of it once they have heard of the next.
+    for subject in ["bob", "carol", "dave", "eve", "frank", "grace"] {
+        let mut witness = edge.socket_io().await;
+        witness.send(&format!(r#"40/chat,{{"token":"ok:{subject}"}}"#)).await;
+        within("an event", next_of_either(&mut streams)).await;
+        edge.auth.revoke(subject);
+        assert_eq!(witness.close_code().await, Some(4008));
+        within("its end", next_of_either(&mut streams)).await;
+    }
+    streams[home].acknowledges = true;
+    streams[home].instruct([]).await;
+
+    let packets = [client.packet().await, client.packet().await];
+    assert!(packets.iter().any(|packet| packet.contains("missed")), "{packets:?}");
+}

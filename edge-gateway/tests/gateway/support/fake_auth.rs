@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 
 use super::unix_ms;
 
-/// Accepts `ok:<subject>`, `short:<subject>`, which expires in two seconds, `over:<subject>`, which does at once, and
+/// Accepts `ok:<subject>` (a user's tokens are told apart by `#` and whatever follows), `short:<subject>`, which expires in two seconds, `over:<subject>`, which does at once, and
 /// `late:<subject>`, of which it tells only once released; refuses all else, `held:` only once released; or fails when down.
 #[derive(Clone, Default)]
 pub(crate) struct FakeAuth {
@@ -33,8 +33,16 @@ pub(crate) struct FakeAuth {
 impl FakeAuth {
     /// Takes the tokens of a subject back, whenever they were issued.
     pub(crate) fn revoke(&self, subject: &str) {
-        let tokens = Some(Tokens::Subject(subject.to_owned()));
-        let target = Some(RevocationTarget { issuer: "test".to_owned(), tokens });
+        self.revoke_all_of(Tokens::Subject(subject.to_owned()));
+    }
+
+    /// Takes one token back, which is its own id.
+    pub(crate) fn revoke_token(&self, token: &str) {
+        self.revoke_all_of(Tokens::TokenId(token.to_owned()));
+    }
+
+    fn revoke_all_of(&self, tokens: Tokens) {
+        let target = Some(RevocationTarget { issuer: "test".to_owned(), tokens: Some(tokens) });
         self.revocations.send_modify(|all| {
             let position = all.len() as u64 + 1;
             let revoked = Revocation { position, target, ..Revocation::default() };
@@ -71,14 +79,14 @@ impl AuthService for FakeAuth {
         };
         let outcome = match token.split_once(':') {
             Some(("ok" | "short" | "over" | "late", subject)) => Outcome::Identity(Identity {
-                subject: subject.to_owned(),
+                subject: subject.split('#').next().unwrap().to_owned(),
                 issuer: "test".to_owned(),
                 profile: format!("{{\"id\":\"{subject}\"}}").into(),
                 expires_at_unix_ms: unix_ms() + lifetime,
             }),
             _ => Outcome::Refusal(Refusal { reason: RefusalReason::Signature.into() }),
         };
-        let marks = Some(TokenMarks::default());
+        let marks = Some(TokenMarks { token_id: token.clone(), ..TokenMarks::default() });
         Ok(Response::new(AuthenticateResponse { outcome: Some(outcome), marks, checked }))
     }
 
