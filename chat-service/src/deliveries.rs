@@ -115,6 +115,29 @@ impl Deliveries {
         Ok(())
     }
 
+    /// As [`note_gap`](Self::note_gap), where nobody can tell.
+    pub(crate) fn note_gap_somewhere(&mut self, user: &Arc<User>) {
+        self.change(user, Standing::cut_somewhere);
+    }
+
+    /// Whether a user goes on where nobody could tell: until that is known, it is not known to get anything.
+    pub(crate) fn is_cut(&self, user: &User) -> bool {
+        self.users.get(user).is_some_and(Standing::is_cut)
+    }
+
+    /// If so, a user is given what comes after here.
+    pub(crate) fn note_gap_ends(&mut self, user: &Arc<User>, at: Position) {
+        self.live_in(at.epoch);
+        if self.is_cut(user) {
+            self.change(user, |standing| standing.cut(at));
+        }
+    }
+
+    /// Nobody can tell whether what is kept is of this life of the log.
+    pub(crate) fn doubt_all(&mut self) {
+        self.users.values_mut().for_each(Standing::cut_somewhere);
+    }
+
     /// A user has got everything up to `end` that it was given.
     pub(crate) fn note_delivered(&mut self, user: &Arc<User>, end: Position, now_ms: u64) {
         self.live_in(end.epoch);
@@ -243,7 +266,7 @@ impl Deliveries {
         if self.epoch != epoch {
             self.epoch = epoch;
             for standing in self.users.values_mut() {
-                *standing = Standing::with_nothing(standing.away_since_ms);
+                standing.lose_all();
                 if standing.away_since_ms.is_none() {
                     standing.begin(Position::start(epoch));
                 }

@@ -36,7 +36,7 @@ impl Standing {
     }
 
     /// Of one that has got nothing, and was to get everything.
-    pub(super) fn with_nothing(away_since_ms: Option<u64>) -> Self {
+    fn with_nothing(away_since_ms: Option<u64>) -> Self {
         Self { known_since: 0, earlier: None, stretch: None, delivered_at_ms: 0, away_since_ms }
     }
 
@@ -54,15 +54,25 @@ impl Standing {
 
     /// Whether it goes on behind something that it has not got, and did not before.
     pub(crate) fn skips_since(&self, before: &Self) -> bool {
-        self.earlier != before.earlier
+        self.earlier != before.earlier || (self.is_cut() && !before.is_cut())
+    }
+
+    /// Whether it goes on where nobody could tell: there is no stretch to add to until it is cut where that is known.
+    pub(super) fn is_cut(&self) -> bool {
+        self.stretch.is_none() && self.earlier.is_some()
     }
 
     /// Where nothing else is known, it begins here.
     pub(super) fn begin(&mut self, at: Position) {
-        self.stretch.get_or_insert(Stretch { after: at, end: at });
+        if !self.is_cut() {
+            self.stretch.get_or_insert(Stretch { after: at, end: at });
+        }
     }
 
     pub(super) fn extend(&mut self, end: Position, now_ms: u64) {
+        if self.is_cut() {
+            return;
+        }
         let stretch = self.stretch.get_or_insert(Stretch { after: end, end });
         if end.offset > stretch.end.offset {
             stretch.end = end;
@@ -82,6 +92,23 @@ impl Standing {
             self.earlier = Some((stretch.after.offset, stretch.end.offset));
             *stretch = Stretch { after: position, end: position };
             self.delivered_at_ms = 0;
+        }
+    }
+
+    /// As [`cut`](Self::cut), where nobody can tell.
+    pub(super) fn cut_somewhere(&mut self) {
+        let stretch = self.stretch.take();
+        let before = stretch.map(|stretch| (stretch.after.offset, stretch.end.offset));
+        self.earlier = before.or(self.earlier).or(Some((0, 0)));
+        self.delivered_at_ms = 0;
+    }
+
+    /// It is of another life of the log.
+    pub(super) fn lose_all(&mut self) {
+        let was_cut = self.is_cut();
+        *self = Self::with_nothing(self.away_since_ms);
+        if was_cut {
+            self.cut_somewhere();
         }
     }
 
@@ -121,18 +148,19 @@ impl Standing {
         let is_of_this_log = |last: Position| {
             last.offset < end.offset || (last.offset == end.offset && last.tag == end.tag)
         };
-        if kept.epoch != end.epoch
-            || kept.known_since > end.offset
-            || stretch.is_some_and(|stretch| !is_of_this_log(stretch.end))
-        {
-            return Self::with_nothing(kept.away_since_ms);
-        }
-        Self {
+        let mut standing = Self {
             known_since: kept.known_since,
             earlier: kept.earlier.map(|one| (one.after_offset, one.end_offset)),
             stretch,
             delivered_at_ms: kept.delivered_at_ms,
             away_since_ms: kept.away_since_ms,
+        };
+        if kept.epoch != end.epoch
+            || kept.known_since > end.offset
+            || stretch.is_some_and(|stretch| !is_of_this_log(stretch.end))
+        {
+            standing.lose_all();
         }
+        standing
     }
 }

@@ -71,6 +71,46 @@ fn who_comes_back_without_what_it_missed_is_behind_in_that_for_good() {
 }
 
 #[test]
+fn who_goes_on_where_nobody_can_tell_gets_nothing_until_that_is_known() {
+    let (mut deliveries, ann) = ann_at_8();
+    let before = standing(&deliveries, &ann);
+
+    deliveries.note_gap_somewhere(&ann);
+    deliveries.note_delivered(&ann, at(10), 2000);
+    deliveries.note_here(&ann, at(10), 10).unwrap();
+    deliveries.note_delivered(&ann, at(11), 2000);
+
+    let cut = standing(&deliveries, &ann);
+    assert!(cut.skips_since(&before) && deliveries.is_cut(&ann));
+    assert_eq!(delivered(&deliveries, &ann), None);
+    assert_eq!(behind(&deliveries, &ann), [9, 10, 11, 12]);
+    let kept = cut.to_kept(&ann, 7);
+    assert_eq!(Standing::from_kept(&kept, at(11)), cut);
+    let in_another_life = Standing::from_kept(&kept, Position { epoch: 8, ..at(11) });
+    assert!(in_another_life.is_cut() && in_another_life.is_behind(6));
+
+    deliveries.note_gap_ends(&ann, at(11));
+    deliveries.note_delivered(&ann, at(12), 3000);
+    assert_eq!(delivered(&deliveries, &ann), Some((11, 12, 3000)));
+    assert_eq!(behind(&deliveries, &ann), [9, 10, 11]);
+    deliveries.note_gap_ends(&ann, at(20));
+    assert_eq!(delivered(&deliveries, &ann), Some((11, 12, 3000)));
+}
+
+#[test]
+fn who_had_got_nothing_and_goes_on_where_nobody_can_tell_waits_for_the_disk() {
+    let (mut deliveries, ann) = (Deliveries::new(7), user("ann"));
+    deliveries.note_gap(&ann, Position::start(7), 10).unwrap();
+    deliveries.note_gap_somewhere(&ann);
+    deliveries.note_gap_ends(&ann, Position::start(7));
+    let before = standing(&deliveries, &ann);
+
+    deliveries.note_gap_somewhere(&ann);
+
+    assert!(standing(&deliveries, &ann).skips_since(&before));
+}
+
+#[test]
 fn who_comes_back_with_what_it_missed_goes_on() {
     let (mut deliveries, ann) = ann_at_8();
 

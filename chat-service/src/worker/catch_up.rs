@@ -189,12 +189,10 @@ impl<L: RoomLog> Worker<L> {
                     ReadError::Gap => group.go_on_after_gap(end),
                     ReadError::Unreadable(_) => group.go_on_at(end),
                 };
-                if let Standing::At(position) = group.standing {
-                    let room = self.rooms.get(key);
-                    let users = room.map(|room| room.users_of(link, &group.handles));
-                    let users = users.into_iter().flatten().cloned().collect();
-                    self.note_gap(key, users, position, now_ms).await;
-                }
+                let room = self.rooms.get(key);
+                let users = room.map(|room| room.users_of(link, &group.handles));
+                let users = users.into_iter().flatten().cloned().collect();
+                self.note_gap(key, users, group.standing.position(), now_ms).await;
                 is_at_end
             }
         }
@@ -237,6 +235,13 @@ impl Standing {
     /// At the end of the log, as far as that can be read.
     fn of(position: Option<Position>) -> Self {
         position.map_or(Self::AtEnd, Self::At)
+    }
+
+    fn position(self) -> Option<Position> {
+        match self {
+            Self::At(position) => Some(position),
+            Self::AtEnd | Self::Lost => None,
+        }
     }
 }
 

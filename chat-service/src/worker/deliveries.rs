@@ -94,16 +94,37 @@ impl<L: RoomLog> Worker<L> {
         }
     }
 
-    /// The users of some sockets of a link go on in a room at `at`, and are not given what came before.
+    /// The users of some sockets of a link go on in a room at `at`, if anybody can tell, and are not given what came before.
     pub(super) async fn note_gap(
         &mut self,
         key: &RoomKey,
         users: Vec<Arc<User>>,
-        at: Position,
+        at: Option<Position>,
         now_ms: u64,
     ) {
         for user in users {
-            self.follow(key, &user, Coming::From(at), now_ms).await;
+            match at {
+                Some(at) => self.follow(key, &user, Coming::From(at), now_ms).await,
+                None => self.note_gap_somewhere(key, &user, now_ms).await,
+            }
+        }
+    }
+
+    async fn note_gap_somewhere(&mut self, key: &RoomKey, user: &Arc<User>, now_ms: u64) {
+        if self.namespaces.followed_users_max(key.namespace()).is_none() {
+            return;
+        }
+        self.hold_followed(key, now_ms).await;
+        let due_at_ms = self.due_at_ms(key, now_ms);
+        let Some(held) = self.followed.rooms.get_mut(key) else { return };
+        let before = held.deliveries.standing(user);
+        held.deliveries.note_gap_somewhere(user);
+        if let Some(standings) = standings_of(&self.log, key) {
+            let now = held.deliveries.standing(user);
+            if before.zip(now).is_some_and(|(before, now)| now.skips_since(&before)) {
+                standings.hold_fast(key);
+            }
+            held.save_user(standings, (key, user), due_at_ms);
         }
     }
 
@@ -164,8 +185,15 @@ impl<L: RoomLog> Worker<L> {
             && self.log.read(&key, Range::After(end), ONE_ENTRY, now_ms).await.is_ok()
         {
             self.hold_followed(&key, now_ms).await;
+            let held = self.followed.rooms.get(&key).map(|held| &held.deliveries);
+            let is_cut = held.is_some_and(|held| users.iter().any(|user| held.is_cut(user)));
+            // What is reported may have arrived before a gap. What is logged from now on comes behind it for certain.
+            let now_at = if is_cut { self.log.end(&key).await.ok() } else { None };
             if let Some(held) = self.followed.rooms.get_mut(&key) {
                 for user in users {
+                    if let Some(now_at) = now_at {
+                        held.deliveries.note_gap_ends(&user, now_at);
+                    }
                     held.deliveries.note_delivered(&user, end, now_ms);
                 }
                 self.followed.note_unsaved(&key, Instant::now());
@@ -316,8 +344,13 @@ impl<L: RoomLog> Worker<L> {
             Err(Unreadable) => KeptRoom { is_damaged: true, ..KeptRoom::default() },
         };
         // Where the log cannot be read, nobody is known to have got any of it.
-        let end = self.log.end(key).await.unwrap_or(Position::start(0));
-        self.followed.hold(key, &kept, (end, now_ms));
+        let end = self.log.end(key).await;
+        self.followed.hold(key, &kept, (end.unwrap_or(Position::start(0)), now_ms));
+        if end.is_err()
+            && let Some(held) = self.followed.rooms.get_mut(key)
+        {
+            held.deliveries.doubt_all();
+        }
     }
 
     /// Forgets what is kept of a room in a namespace that does not keep it any more.

@@ -58,7 +58,7 @@ impl<L: RoomLog> Worker<L> {
             Some(last) if more => Some(last.position),
             Some(_) | None => self.log.end(&key).await.ok(),
         };
-        if let Some(stands_at) = stands_at.filter(|_| misses) {
+        if misses {
             let users = vec![Arc::clone(&socket.user)];
             self.note_gap(&key, users, stands_at, now_ms).await;
         }

@@ -1,6 +1,7 @@
 //! What becomes of those in a room whose log is there and cannot be read.
 
 mod brought_back;
+mod delivered;
 
 use std::path::Path;
 
@@ -44,10 +45,14 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with(EVENTS, Durability::DiskFsync)
+    }
+
+    fn with(terms: &str, durability: Durability) -> Self {
         let retention = Retention { count_max: COUNT_MAX, age_max: AGE_MAX };
-        let settings = NamespaceSettings { retention, durability: Durability::DiskFsync };
+        let settings = NamespaceSettings { retention, durability };
         let namespaces =
-            Arc::new(Namespaces::parse(Path::new("ns.toml"), EVENTS, settings).unwrap());
+            Arc::new(Namespaces::parse(Path::new("ns.toml"), terms, settings).unwrap());
         let outbox = Outbox::new(LinkKey(1));
         let user = User::parse("ann", "test", br#"{"id":"ann"}"#).unwrap();
         let key = SocketKey { link: outbox.link(), handle: 1 };
