@@ -17,7 +17,7 @@ pub(crate) const SUBJECT_BYTES_MAX: usize = 256;
 pub(crate) const OWN_INBOX: &str = "@me";
 
 /// The name of an inbox is this and its user's subject. No other room has a name that begins with it.
-const INBOX_MARK: char = '@';
+pub(crate) const INBOX_MARK: char = '@';
 
 /// Separates the namespace from the room's name. Neither may contain it.
 const SEPARATOR: char = '\0';

@@ -73,7 +73,8 @@ pub(crate) trait RoomLog: Send + Sync + 'static {
     /// appended from now on, if the log still has all of it.
     fn end(&self, room: &RoomKey) -> impl Future<Output = Result<Position, Unreadable>> + Send;
 
-    /// The rooms of a namespace that have a log, with its end: all of them, or none if one cannot be read.
+    /// The rooms of a namespace that have a log, with its end: all of them, or none if one cannot be read. Inboxes are not
+    /// among them, nor looked at.
     fn rooms(
         &self,
         namespace: &str,

@@ -37,6 +37,7 @@ macro_rules! room_log_contract {
             numbers_the_entries_of_a_room_without_holes,
             shows_an_entry_as_it_was_appended,
             keeps_rooms_and_namespaces_apart,
+            lists_rooms_and_no_inboxes,
             pages_forwards_from_a_position,
             pages_backwards_from_the_end,
             reads_nothing_beyond_either_end,
@@ -154,6 +155,19 @@ pub(crate) async fn keeps_rooms_and_namespaces_apart(log: impl RoomLog) {
     assert!(matches!(here, Appended::New(entry) if entry.position.offset == 1));
     assert_eq!(log.rooms("/chat").await.unwrap(), [(room(), log.end(&room()).await.unwrap())]);
     assert_eq!(log.rooms("/nowhere").await.unwrap(), []);
+}
+
+pub(crate) async fn lists_rooms_and_no_inboxes(log: impl RoomLog) {
+    let names = ["!", "?", "A", "lobby"];
+    for name in names.into_iter().chain(["@ann", "@\u{10ffff}"]) {
+        let room = RoomKey::parse("/chat", name).unwrap();
+        log.append(&room, publication("x"), 0).await.unwrap();
+    }
+
+    let mut rooms = log.rooms("/chat").await.unwrap();
+
+    rooms.sort_unstable_by(|(a, _), (b, _)| a.name().cmp(b.name()));
+    assert_eq!(rooms.iter().map(|(room, _)| room.name()).collect::<Vec<_>>(), names);
 }
 
 pub(crate) async fn pages_forwards_from_a_position(log: impl RoomLog) {

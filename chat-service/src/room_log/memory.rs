@@ -110,7 +110,8 @@ impl RoomLog for MemoryRoomLog {
 
     async fn rooms(&self, namespace: &str) -> Result<Vec<(RoomKey, Position)>, Unreadable> {
         let state = self.state();
-        let rooms = state.rooms.iter().filter(|(room, _)| room.namespace() == namespace);
+        let is_listed = |room: &RoomKey| room.namespace() == namespace && !room.is_inbox();
+        let rooms = state.rooms.iter().filter(|(room, _)| is_listed(room));
         Ok(rooms.map(|(key, room)| (key.clone(), room.history.end())).collect())
     }
 

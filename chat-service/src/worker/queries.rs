@@ -82,7 +82,7 @@ impl<L: RoomLog> Worker<L> {
                 ends.insert(room.clone(), self.log.end(room).await?);
             }
         }
-        ends.retain(|room, _| !room.is_inbox() && room.name() > rooms.after.as_str());
+        ends.retain(|room, _| room.name() > rooms.after.as_str());
         let mut found: Vec<_> = ends.into_iter().collect();
         found.sort_unstable_by(|(a, _), (b, _)| a.name().cmp(b.name()));
         found.truncate(rooms.limit);

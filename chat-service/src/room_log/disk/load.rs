@@ -88,13 +88,16 @@ pub(super) fn end(store: &Store, key: &RoomKey) -> Result<Option<Position>, Read
     Ok(stored_room(store, key)?.map(|stored| stored.end()))
 }
 
-/// The rooms of a namespace, as far as they fall to a worker.
+/// The rooms of a namespace, as far as they fall to a worker. Inboxes are passed over: there may be many more of them.
 pub(super) fn rooms(
     store: &Store,
     namespace: &str,
     share: Share,
 ) -> Result<Vec<(RoomKey, Position)>, ReadStoreError> {
-    let found = store.scan(keys_with(&record::namespace_prefix(namespace))).map(|item| {
+    let all = keys_with(&record::namespace_prefix(namespace));
+    let inboxes = keys_with(&record::inboxes_prefix(namespace));
+    let items = store.scan(all.start..inboxes.start).chain(store.scan(inboxes.end..all.end));
+    let found = items.map(|item| {
         let (key, value) = item?;
         let room = record::room_of(&key)?;
         if !share.has(&room) {

@@ -7,7 +7,7 @@ use prost::Message;
 
 use super::batch::{Batch, Damaged};
 use crate::{
-    room_key::RoomKey,
+    room_key::{INBOX_MARK, RoomKey},
     room_log::{Author, Entry, Position, Publication, PublicationId},
     user::User,
 };
@@ -177,6 +177,12 @@ pub(super) fn rooms_prefix() -> Vec<u8> {
 /// What the keys of a namespace's rooms begin with.
 pub(super) fn namespace_prefix(namespace: &str) -> Vec<u8> {
     key(ROOM, &[namespace.as_bytes(), b"\0"])
+}
+
+/// What the keys of a namespace's inboxes begin with.
+pub(super) fn inboxes_prefix(namespace: &str) -> Vec<u8> {
+    let mut mark = [0; 4];
+    [&*namespace_prefix(namespace), INBOX_MARK.encode_utf8(&mut mark).as_bytes()].concat()
 }
 
 /// The room that a key of a room names.

@@ -90,12 +90,13 @@ impl Rooms {
         self.held.get(key).map(|room| room.history.end())
     }
 
-    /// Those that are held of a namespace.
+    /// Those that are held of a namespace, without inboxes.
     pub(super) fn ends<'a>(
         &'a self,
         namespace: &'a str,
     ) -> impl Iterator<Item = (RoomKey, Position)> + 'a {
-        let rooms = self.held.iter().filter(move |(key, _)| key.namespace() == namespace);
+        let is_listed = move |key: &RoomKey| key.namespace() == namespace && !key.is_inbox();
+        let rooms = self.held.iter().filter(move |(key, _)| is_listed(key));
         rooms.map(|(key, room)| (key.clone(), room.history.end()))
     }
 

@@ -103,6 +103,29 @@ async fn a_room_that_cannot_be_found_is_not_taken_for_one_that_nothing_was_said_
 }
 
 #[tokio::test]
+async fn a_damaged_inbox_does_not_keep_the_rooms_from_being_listed() {
+    let directory = new_directory();
+    let log = open_in(directory.path()).await.unwrap();
+    for name in ["?", "@ann", "A"] {
+        let room = RoomKey::parse("/chat", name).unwrap();
+        log.append(&room, publication("x"), 5).await.unwrap();
+    }
+    log.commit().await.unwrap();
+    log.state().forget_all();
+    let inbox = RoomKey::inbox("/chat", "ann").unwrap();
+    let mut damage = Batch::default();
+    damage.put(&record::room_key(&inbox), b"\xff");
+    log.shared.store.commit(damage).await.unwrap();
+
+    let rooms = log.rooms("/chat").await.unwrap();
+
+    assert_eq!(log.end(&inbox).await, Err(Unreadable));
+    let mut names: Vec<_> = rooms.iter().map(|(room, _)| room.name()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["?", "A"]);
+}
+
+#[tokio::test]
 async fn a_damaged_room_does_not_keep_others_from_being_given_up() {
     let directory = new_directory();
     let log = open_in(directory.path()).await.unwrap();
