@@ -215,6 +215,11 @@ impl Connection {
         self.outbox.borrow().as_ref().map_or(0, |outbox| outbox.data_bytes())
     }
 
+    /// How many bytes wait of what the client missed, and of what waited before.
+    pub(crate) fn unread_missed(&self) -> usize {
+        self.outbox.borrow().as_ref().map_or(0, |outbox| outbox.free_bytes())
+    }
+
     /// How much data the client has taken since some waits.
     pub(crate) fn taken_bytes(&self) -> u64 {
         self.outbox.borrow().as_ref().map_or(0, |outbox| outbox.taken_bytes())

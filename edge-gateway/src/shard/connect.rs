@@ -151,7 +151,7 @@ impl Shard {
         let stands = waits.and_then(|(entering, identity)| self.unless_revoked(entering, identity));
         let Some((mut entering, identity)) = stands else { return };
         let place = (entering.connection, entering.namespace);
-        if let Some(wanted) = entering.wanted.take() {
+        if let Some(wanted) = self.wanted_by_reader(place.0, entering.wanted.take()) {
             match self.recover(place, identity.as_ref(), &wanted, entering.span.take()) {
                 Ok(()) => return,
                 Err(span) => entering.span = span,

@@ -81,8 +81,13 @@ impl Outbox {
 
     /// How many of them take up room.
     pub(crate) fn counted_bytes(&self) -> usize {
+        self.data_bytes - self.free_bytes()
+    }
+
+    /// How many of them take up none.
+    pub(crate) fn free_bytes(&self) -> usize {
         let free = self.free_until.saturating_sub(self.taken_bytes);
-        self.data_bytes.saturating_sub(usize::try_from(free).unwrap_or(usize::MAX))
+        usize::try_from(free).unwrap_or(usize::MAX).min(self.data_bytes)
     }
 
     /// Has all that waits now take up no room: it has a bound of its own.
@@ -192,7 +197,7 @@ mod tests {
         outbox.free_room();
 
         assert_eq!(outbox.push_data(Bytes::from_static(b"abcde"), 5), Ok(()));
-        assert_eq!((outbox.data_bytes(), outbox.counted_bytes()), (14, 5));
+        assert_eq!((outbox.data_bytes(), outbox.counted_bytes(), outbox.free_bytes()), (14, 5, 9));
         assert_eq!(outbox.push_data(Bytes::from_static(b"f"), 5), Err(Full));
         outbox.advance(9);
         assert_eq!(outbox.push_data(Bytes::from_static(b"f"), 5), Err(Full));

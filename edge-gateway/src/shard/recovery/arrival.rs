@@ -90,12 +90,12 @@ impl Shard {
         let Some(key) = self.socket_by_handle(handle) else { return };
         let Some(socket) = self.sockets.get_mut(key.index()) else { return };
         let connection = socket.connection;
-        let Some(settled) = settled else {
+        let Some(mut settled) = settled else {
             return self.close(connection, CloseReason::Replaced);
         };
         let Stage::Arriving { found } = &mut socket.stage else { return };
-        if let (Some(found), Settled::Moved(rest)) = (&mut *found, &settled)
-            && found.share.add(&rest.missed, found.place) == Err(NoRoom)
+        if let (Some(found), Settled::Moved(rest)) = (&mut *found, &mut settled)
+            && found.share.add(&mut rest.missed, found.place) == Err(NoRoom)
         {
             self.common.metrics.recovered("no_room");
             return self.close(connection, CloseReason::Replaced);
