@@ -43,8 +43,8 @@ pub(crate) struct TooMany;
 
 impl Deliveries {
     /// Of a log in this life of its.
-    pub(crate) fn new(epoch: u64) -> Self {
-        Self { epoch, users: BTreeMap::new(), unlisted: Unlisted::default(), changed: None }
+    pub(crate) fn new(epoch: u64, unlisted: Unlisted) -> Self {
+        Self { epoch, users: BTreeMap::new(), unlisted, changed: None }
     }
 
     /// Those that are kept, of a log that ends here.

@@ -102,7 +102,8 @@ impl<L: RoomLog> Worker<L> {
         let (namespaces, retained) =
             (settings.namespaces, Retained::new(settings.retained_bytes_max));
         let kept = log.standings().map_or(0, Standings::count);
-        let followed = Followed::new(kept, settings.followed_users_max);
+        let unlisted = deliveries::unlisted_at_start(log.standings(), clock::unix_ms());
+        let followed = Followed::new(kept, settings.followed_users_max, unlisted);
         Self {
             log,
             rooms,

@@ -14,7 +14,7 @@ fn user(subject: &str) -> Arc<User> {
 
 /// Ann, who came at 5 and has got what came up to 8.
 fn ann_at_8() -> (Deliveries, Arc<User>) {
-    let (mut deliveries, ann) = (Deliveries::new(7), user("ann"));
+    let (mut deliveries, ann) = (Deliveries::new(7, Unlisted::default()), user("ann"));
     deliveries.note_gap(&ann, at(5), 10).unwrap();
     deliveries.note_delivered(&ann, at(8), 1000);
     (deliveries, ann)
@@ -37,7 +37,7 @@ fn behind(deliveries: &Deliveries, user: &User) -> Vec<u64> {
 
 #[test]
 fn who_comes_has_missed_nothing_and_got_nothing() {
-    let (mut deliveries, ann) = (Deliveries::new(7), user("ann"));
+    let (mut deliveries, ann) = (Deliveries::new(7, Unlisted::default()), user("ann"));
     deliveries.note_gap(&ann, at(5), 10).unwrap();
 
     assert_eq!(delivered(&deliveries, &ann), None);
@@ -99,7 +99,7 @@ fn who_goes_on_where_nobody_can_tell_gets_nothing_until_that_is_known() {
 
 #[test]
 fn who_had_got_nothing_and_goes_on_where_nobody_can_tell_waits_for_the_disk() {
-    let (mut deliveries, ann) = (Deliveries::new(7), user("ann"));
+    let (mut deliveries, ann) = (Deliveries::new(7, Unlisted::default()), user("ann"));
     deliveries.note_gap(&ann, Position::start(7), 10).unwrap();
     deliveries.note_gap_somewhere(&ann);
     deliveries.note_gap_ends(&ann, Position::start(7));

@@ -151,7 +151,7 @@ impl DiskRoomLog {
                 shared: Arc::clone(&shared),
                 share,
                 state: Mutex::new(Rooms::new(worker, bytes, census.given_up_to_ms)),
-                standings: Standings::new(Arc::clone(&shared), share, standings),
+                standings: Standings::new(Arc::clone(&shared), share, (standings, census.unlisted)),
             }
         };
         Ok(census.bytes.into_iter().zip(census.standings).enumerate().map(log).collect())

@@ -1,16 +1,17 @@
 //! Follows how far the rooms' logs reach their users, in the namespaces that want to know.
 
 mod followed;
+mod unlisted;
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::time::Instant;
 
-pub(super) use self::followed::Followed;
 use self::followed::{FollowedRoom, SAVED_MAX};
+pub(super) use self::{followed::Followed, unlisted::unlisted_at_start};
 use super::{Delivered, DeliveredPage, DeliveredTo, DeliveredUser, Worker};
 use crate::{
-    deliveries::{Standing, TooMany},
+    deliveries::{Standing, TooMany, Unlisted},
     room::Room,
     room_key::RoomKey,
     room_log::{
@@ -59,13 +60,17 @@ impl<L: RoomLog> Worker<L> {
         let (Coming::Along(at) | Coming::Back(at) | Coming::Since(at) | Coming::From(at)) = coming;
         let is_seen = self.rooms.get(key).is_some_and(|room| room.sees(user));
         let due_at_ms = self.due_at_ms(key, now_ms);
+        if !self.make_place(key, at) {
+            self.metrics.unfollowed.increment(1);
+            return self.note_turned_away(is_seen, now_ms);
+        }
         let standings = standings_of(&self.log, key);
         let free = self.followed.free();
-        let held = self.followed.rooms.entry(key.clone());
-        let held = held.or_insert_with(|| FollowedRoom::new(at, standings.is_some()));
+        let Some(held) = self.followed.rooms.get_mut(key) else { return };
+        let weight = held.weight();
         let deliveries = &mut held.deliveries;
-        let (count, before) = (deliveries.len(), deliveries.standing(user));
-        let room_max = users_max.min(count.saturating_add(free));
+        let before = deliveries.standing(user);
+        let room_max = users_max.min(weight.saturating_add(free));
         let noted = match coming {
             Coming::Along(_) | Coming::Since(_) => deliveries.note_here(user, at, room_max),
             Coming::Back(_) => deliveries.note_back(user, at, room_max),
@@ -84,14 +89,15 @@ impl<L: RoomLog> Worker<L> {
                 }
             }
         }
-        self.followed.users += deliveries.len() - count;
+        let now_weighs = held.weight();
         if let Some(standings) = standings {
-            let now = deliveries.standing(user);
+            let now = held.deliveries.standing(user);
             if before.zip(now).is_some_and(|(before, now)| now.skips_since(&before)) {
                 standings.hold_fast(key);
             }
             held.save_user(standings, (key, user), due_at_ms);
         }
+        self.followed.recount(weight, now_weighs);
     }
 
     /// The users of some sockets of a link go on in a room at `at`, if anybody can tell, and are not given what came before.
@@ -153,15 +159,16 @@ impl<L: RoomLog> Worker<L> {
         self.hold_followed(key, now_ms).await;
         let due_at_ms = self.due_at_ms(key, now_ms);
         let Some(held) = self.followed.rooms.get_mut(key) else { return };
-        let was_listed = held.deliveries.forget(user);
+        let weight = held.weight();
+        held.deliveries.forget(user);
         if let Some(standings) = standings_of(&self.log, key) {
             held.save_user(standings, (key, user), due_at_ms);
             if held.deliveries.is_empty() {
                 held.save_rest(standings, key);
             }
         }
-        let is_empty = held.deliveries.is_empty();
-        self.followed.users = self.followed.users.saturating_sub(usize::from(was_listed));
+        let (is_empty, now_weighs) = (held.deliveries.is_empty(), held.weight());
+        self.followed.recount(weight, now_weighs);
         if is_empty {
             self.followed.note_emptied(key);
         }
@@ -172,6 +179,10 @@ impl<L: RoomLog> Worker<L> {
         if let Some(held) = self.followed.rooms.get_mut(key) {
             held.deliveries.note_gone(user, now_ms);
             self.followed.note_unsaved(key, Instant::now());
+        } else if self.namespaces.followed_users_max(key.namespace()).is_some()
+            && self.followed.unlisted != Unlisted::default()
+        {
+            self.note_turned_away(false, now_ms);
         }
     }
 
@@ -215,9 +226,10 @@ impl<L: RoomLog> Worker<L> {
         self.hold_followed(&key, now_ms).await;
         self.list_unlisted(&key).await;
         let end = self.log.end(&key).await?;
+        let incomplete = self.may_miss_some(&key, now_ms);
         let room = self.rooms.get(&key);
         let held = self.followed.rooms.get_mut(&key);
-        let mut page = DeliveredPage::default();
+        let mut page = DeliveredPage { incomplete, ..DeliveredPage::default() };
         let mut unknown: BTreeSet<&str> = named.iter().map(String::as_str).collect();
         unknown.retain(|subject| *subject > &*after);
         let is_named =
@@ -259,6 +271,7 @@ impl<L: RoomLog> Worker<L> {
 
     /// Forgets who has been away for as long as the rooms' history is kept, and lets go of rooms that are quiet.
     pub(super) async fn expire_deliveries(&mut self, now_ms: u64) {
+        self.list_turned_away(now_ms).await;
         let is_incomplete = |held: &FollowedRoom| held.deliveries.is_incomplete();
         let rooms = self.followed.rooms.iter().filter(|(_, held)| is_incomplete(held));
         for key in rooms.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
@@ -304,9 +317,9 @@ impl<L: RoomLog> Worker<L> {
         let Some(held) = self.followed.rooms.get_mut(key) else { return 0 };
         let room = self.rooms.get(key);
         let age_max = self.namespaces.get(key.namespace()).retention.age_max;
-        let count = held.deliveries.len();
+        let weight = held.weight();
         held.deliveries.expire(now_ms, age_max, |user| room.is_some_and(|room| room.sees(user)));
-        let gone = count - held.deliveries.len();
+        let now_weighs = held.weight();
         let mut saved = 0;
         let stays = match standings_of(&self.log, key) {
             Some(standings) => {
@@ -321,7 +334,7 @@ impl<L: RoomLog> Worker<L> {
         if !stays {
             self.followed.rooms.remove(key);
         }
-        self.followed.users = self.followed.users.saturating_sub(gone);
+        self.followed.recount(weight, now_weighs);
         saved
     }
 
@@ -363,24 +376,7 @@ impl<L: RoomLog> Worker<L> {
             }
         }
         standings.keep_following(key, (kept.following, None));
-        self.followed.users = self.followed.users.saturating_sub(kept.standings.len());
-    }
-
-    /// Follows those in a room who were too many, as far as they are not now.
-    async fn list_unlisted(&mut self, key: &RoomKey) {
-        let Some(users_max) = self.namespaces.followed_users_max(key.namespace()) else { return };
-        if !self.followed.rooms.get(key).is_some_and(|held| held.deliveries.is_incomplete()) {
-            return;
-        }
-        let Ok(at) = self.log.end(key).await else { return };
-        let free = self.followed.free();
-        let Some(held) = self.followed.rooms.get_mut(key) else { return };
-        let count = held.deliveries.len();
-        let users_max = users_max.min(count.saturating_add(free));
-        let here = self.rooms.get(key).into_iter().flat_map(Room::seen);
-        held.deliveries.list_unlisted(here, at, users_max);
-        self.followed.users += held.deliveries.len() - count;
-        self.followed.note_unsaved(key, Instant::now());
+        self.followed.recount(kept.standings.len().max(1), 0);
     }
 
     /// When a room is to be looked at for users who were away for too long, if they all go now.

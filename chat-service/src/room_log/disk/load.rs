@@ -5,7 +5,7 @@ use super::{
     batch::{Damaged, keys_with},
     record::{self, StoredRoom},
     rooms::HeldRoom,
-    standings,
+    standings::{self, KeptFollowing},
     store::{ReadStoreError, Store},
 };
 use crate::{
@@ -30,6 +30,8 @@ pub(super) struct Census {
     pub(super) bytes: Vec<u64>,
     /// How many there are of the rooms of each worker.
     pub(super) standings: Vec<usize>,
+    /// Who was missing in rooms of which nothing is kept.
+    pub(super) unlisted: Option<KeptFollowing>,
 }
 
 /// Rooms whose last entry may be too old.
@@ -58,8 +60,10 @@ pub(super) fn census(store: &Store, workers: usize) -> Result<Census, ReadStoreE
     }
     for item in standings::counts(store) {
         let (room, count) = item?;
-        census.standings[worker_of(&room, workers)] += usize::try_from(count).unwrap_or(usize::MAX);
+        let count = usize::try_from(count).unwrap_or(usize::MAX).max(1);
+        census.standings[worker_of(&room, workers)] += count;
     }
+    census.unlisted = standings::unlisted(store)?;
     Ok(census)
 }
 

@@ -25,6 +25,7 @@ use crate::{
     room_key::RoomKey,
     room_log::{Durability, Unreadable},
     user::User,
+    workers::WORKERS_MAX,
 };
 
 /// Of the standings, by room and user.
@@ -33,6 +34,8 @@ const STANDING: u8 = b's';
 const FOLLOWING: u8 = b'f';
 /// Of the same, by when they are to be looked at.
 const FOLLOWING_DUE: u8 = b'w';
+/// Of the rooms of a worker of which nothing is kept, by the worker's number.
+const UNLISTED: u8 = b'u';
 
 /// Longest name of a user in a key. What is longer is cut, with its hash in place of the rest.
 const USER_BYTES_MAX: usize = 512;
@@ -47,6 +50,8 @@ pub(crate) struct Standings {
     share: Share,
     /// How many there were at the start.
     count: usize,
+    /// Who was missing then in rooms of which nothing is kept.
+    unlisted: Option<KeptFollowing>,
     pending: Mutex<Pending>,
 }
 
@@ -119,13 +124,32 @@ pub(crate) struct KeptRoom {
 }
 
 impl Standings {
-    pub(super) fn new(shared: Arc<Shared>, share: Share, count: usize) -> Self {
-        Self { shared, share, count, pending: Mutex::default() }
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        share: Share,
+        (count, unlisted): (usize, Option<KeptFollowing>),
+    ) -> Self {
+        Self { shared, share, count, unlisted, pending: Mutex::default() }
     }
 
     /// How many were kept when the log was opened.
     pub(crate) fn count(&self) -> usize {
         self.count
+    }
+
+    /// Who was missing when the log was opened in rooms of which nothing is kept, of any worker.
+    pub(crate) fn unlisted(&self) -> Option<KeptFollowing> {
+        self.unlisted
+    }
+
+    /// Keeps who is missing in this worker's rooms of which nothing is kept otherwise. There may have been more workers before.
+    pub(crate) fn keep_unlisted(&self, unlisted: Option<KeptFollowing>) {
+        let Share { worker, workers } = self.share;
+        let mut pending = self.pending();
+        for number in (worker..WORKERS_MAX).step_by(workers) {
+            let value = unlisted.filter(|_| number == worker).map(|one| one.encode_to_vec());
+            pending.changes.insert(unlisted_key(number), value);
+        }
     }
 
     /// What was committed of a room's followers, if anything is kept.
@@ -208,6 +232,20 @@ pub(super) fn counts(
     found.filter_map(|found| undamaged(store, found).transpose())
 }
 
+/// Who was missing in rooms of which nothing is kept. What cannot be read may be anybody.
+pub(super) fn unlisted(store: &Store) -> Result<Option<KeptFollowing>, ReadStoreError> {
+    let mut all: Option<KeptFollowing> = None;
+    for item in store.scan(keys_with(&[UNLISTED])) {
+        let one = undamaged(store, item.and_then(|(_, value)| Ok(Some(decode_following(value)?))))?;
+        let one =
+            one.unwrap_or(KeptFollowing { unlisted_are_here: true, ..KeptFollowing::default() });
+        let missing = all.get_or_insert_default();
+        missing.unlisted_are_here |= one.unlisted_are_here;
+        missing.unlisted_gone_at_ms = missing.unlisted_gone_at_ms.max(one.unlisted_gone_at_ms);
+    }
+    Ok(all)
+}
+
 fn read_room(store: &Store, room: &RoomKey) -> Result<Option<KeptRoom>, ReadStoreError> {
     let mut kept = KeptRoom::default();
     let following = store.get(&following_key(room));
@@ -288,6 +326,10 @@ fn decode_following(value: Bytes) -> Result<KeptFollowing, Damaged> {
 
 fn following_key(room: &RoomKey) -> Vec<u8> {
     [&[FOLLOWING], room.as_str().as_bytes()].concat()
+}
+
+fn unlisted_key(worker: usize) -> Vec<u8> {
+    [&[UNLISTED][..], &(worker as u64).to_be_bytes()].concat()
 }
 
 fn due_key(due_at_ms: u64, room: &RoomKey) -> Vec<u8> {

@@ -28,6 +28,8 @@ pub(in crate::worker) struct Followed {
     /// Of all rooms, those that are on disk only included. One in two rooms counts twice.
     pub(super) users: usize,
     users_max: usize,
+    /// Users of rooms of which nothing is known, as there was no place for them.
+    pub(super) unlisted: Unlisted,
     /// Rooms with standings that are to be kept.
     unsaved: VecDeque<RoomKey>,
     /// Rooms that nobody followed any more. What is on the disk speaks of their followers until the next commit.
@@ -47,15 +49,20 @@ pub(super) struct FollowedRoom {
 }
 
 impl Followed {
-    /// With so many on disk.
-    pub(in crate::worker) fn new(users: usize, users_max: usize) -> Self {
+    /// With so many on disk, and those who were missing there.
+    pub(in crate::worker) fn new(users: usize, users_max: usize, unlisted: Unlisted) -> Self {
         let (rooms, unsaved, emptied) = (HashMap::new(), VecDeque::new(), Vec::new());
-        Self { rooms, users, users_max, unsaved, emptied, save_at: None }
+        Self { rooms, users, users_max, unlisted, unsaved, emptied, save_at: None }
     }
 
     /// How many more users can be followed.
     pub(super) fn free(&self) -> usize {
         self.users_max.saturating_sub(self.users)
+    }
+
+    /// A room counts for so many, and has counted for so many before.
+    pub(super) fn recount(&mut self, before: usize, now: usize) {
+        self.users = self.users.saturating_add(now).saturating_sub(before);
     }
 
     pub(super) fn note_used(&mut self, key: &RoomKey) -> bool {
@@ -71,7 +78,8 @@ impl Followed {
         let held = FollowedRoom::kept(kept, end, now_ms);
         let counted = kept.following.map_or(0, |following| following.count);
         let counted = usize::try_from(counted).unwrap_or(usize::MAX);
-        self.users = (self.users + held.deliveries.len()).saturating_sub(counted);
+        let counted = counted.max(usize::from(kept.following.is_some()));
+        self.recount(counted, held.weight());
         self.rooms.insert(key.clone(), held);
     }
 
@@ -126,10 +134,10 @@ impl Followed {
 
 impl FollowedRoom {
     /// One of which nothing is known, on disk or not.
-    pub(super) fn new(at: Position, is_kept: bool) -> Self {
+    pub(super) fn new(at: Position, is_kept: bool, unlisted: Unlisted) -> Self {
         let deliveries = match is_kept {
-            true => Deliveries::kept(at, &[], Unlisted::default()),
-            false => Deliveries::new(at.epoch),
+            true => Deliveries::kept(at, &[], unlisted),
+            false => Deliveries::new(at.epoch, unlisted),
         };
         Self { deliveries, kept: None, is_unsaved: false, is_used: true }
     }
@@ -142,6 +150,11 @@ impl FollowedRoom {
         let unlisted = Unlisted { are_here: false, gone_at_ms };
         let deliveries = Deliveries::kept(end, &kept.standings, unlisted);
         Self { deliveries, kept: kept.following, is_unsaved: false, is_used: true }
+    }
+
+    /// How many users it counts for: one of which anything is known takes place itself.
+    pub(super) fn weight(&self) -> usize {
+        self.deliveries.len().max(usize::from(!self.deliveries.is_empty()))
     }
 
     /// Keeps what has changed of a user with the next commit.
