@@ -54,10 +54,8 @@ impl<L: RoomLog> Worker<L> {
             ticket.instructions.emit(audience, &emit);
             Page { entries: Vec::new(), more: false }
         });
-        let stands_at = match entries.last() {
-            Some(last) if more => Some(last.position),
-            Some(_) | None => self.log.end(&key).await.ok(),
-        };
+        let given = entries.last().map(|last| last.position);
+        let stands_at = if more { given } else { self.log.end(&key).await.ok().or(given) };
         if misses {
             let users = vec![Arc::clone(&socket.user)];
             self.note_gap(&key, users, stands_at, now_ms).await;

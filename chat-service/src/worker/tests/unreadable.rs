@@ -298,6 +298,26 @@ async fn a_socket_that_did_not_keep_up_is_told_and_asks_no_more() {
 }
 
 #[tokio::test]
+async fn a_socket_that_was_given_the_rest_stands_behind_it_where_the_end_cannot_be_read() {
+    let mut world = World::new();
+    let seen = world.publish("seen").await.unwrap();
+    let given = world.publish("missed").await.unwrap();
+    world.join(None).await;
+    world.damage(Damage::Ends);
+    let refill = Refill {
+        ticket: world.outbox.extra_ticket(),
+        socket: Arc::clone(&world.socket),
+        room: room(),
+        after: seen.to_string(),
+        bytes_max: 1000,
+    };
+
+    let told = world.tell(Command::Refill(Box::new(refill))).await;
+
+    assert_eq!(told, [format!("refill after {seen} to {given}, more: false")]);
+}
+
+#[tokio::test]
 async fn a_list_of_rooms_is_whole_or_refused() {
     let mut world = World::new();
     world.publish("first").await.unwrap();
