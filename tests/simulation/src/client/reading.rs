@@ -60,6 +60,8 @@ impl Connection {
                 left: users(&data["left"]),
                 users: data["users"].is_array().then(|| users(&data["users"])),
             }),
+            // It lets the token end, as most clients do.
+            "auth:expiring" if data["expires_at"].is_u64() => {}
             // Nobody waits for an answer to this one, and so its errors come as events.
             "typing" | "exception" if data["code"] != "invalid_payload" => {}
             _ => client.note(Seen::Nonsense { text: format!("{event} {data}") }),
