@@ -88,7 +88,7 @@ function handshakeOf({ auth, query, headers, address } = {}) {
  * `event(socket, name, args, answer)`; `answer` is undefined where the client asks for none.
  */
 export function startService(namespaces) {
-  return serveEdges((link, everyLink) => {
+  return serveEdges("127.0.0.1:0", (link, everyLink) => {
     const sockets = new Map();
     const answers = new Map();
     let asked = 0;
@@ -118,7 +118,7 @@ export function startService(namespaces) {
         sockets.delete(handle);
       },
     };
-    return ({ socket, ...event }) => {
+    const handle = ({ socket, ...event }) => {
       try {
         for (const [kind, handle] of Object.entries(kinds)) if (event[kind]) handle(socket, event[kind]);
       } catch (error) {
@@ -126,5 +126,6 @@ export function startService(namespaces) {
         console.error("event dropped:", error.message);
       }
     };
+    return { handle, ended: () => sockets.clear() };
   });
 }
