@@ -51,8 +51,7 @@ pub(crate) enum Standing {
 pub(crate) struct Revocations {
     /// As the auth service names it. None before the first answer.
     told: Option<wire::RevocationPoint>,
-    point: Point,
-    /// The lists before this one.
+    /// The lists before that one.
     former: VecDeque<u64>,
     recent: VecDeque<(u64, Revocation)>,
     /// The last position that `recent` has no more.
@@ -79,12 +78,13 @@ impl Revocations {
     /// Takes note of an answer, and returns the revocations in it.
     pub(crate) fn tell(&mut self, answer: wire::WatchRevocationsResponse) -> Batch {
         let told = answer.told.unwrap_or_default();
-        let point = Point::of(&told);
-        if self.told.is_some() && self.point.list != point.list {
+        if let Some(before) = self.told.replace(told.clone())
+            && before.list_id != told.list_id
+        {
             self.recent.clear();
             self.forgotten = 0;
             self.former.truncate(FORMER_MAX - 1);
-            self.former.push_front(self.point.list);
+            self.former.push_front(Point::of(&before).list);
         }
         let mut batch = Batch(HashMap::with_capacity_and_hasher(
             answer.revocations.len(),
@@ -101,14 +101,13 @@ impl Revocations {
         {
             self.forgotten = position;
         }
-        (self.told, self.point) = (Some(told), point);
         batch
     }
 
     /// Holds a token against what came after its verdict.
     pub(crate) fn standing(&self, identity: &Identity) -> Standing {
         let Point { list, position } = identity.checked;
-        if self.told.is_none() || list != self.point.list {
+        if self.told.as_ref().is_none_or(|told| Point::of(told).list != list) {
             // All of a list that is new here is yet to be told.
             let is_former = self.former.contains(&list);
             return if is_former { Standing::Unknown } else { Standing::Good };

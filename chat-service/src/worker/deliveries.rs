@@ -91,11 +91,7 @@ impl<L: RoomLog> Worker<L> {
         }
         let now_weighs = held.weight();
         if let Some(standings) = standings {
-            let now = held.deliveries.standing(user);
-            if before.zip(now).is_some_and(|(before, now)| now.skips_since(&before)) {
-                standings.hold_fast(key);
-            }
-            held.save_user(standings, (key, user), due_at_ms);
+            held.save_user(standings, (key, user), before, due_at_ms);
         }
         self.followed.recount(weight, now_weighs);
     }
@@ -126,11 +122,7 @@ impl<L: RoomLog> Worker<L> {
         let before = held.deliveries.standing(user);
         held.deliveries.note_gap_somewhere(user);
         if let Some(standings) = standings_of(&self.log, key) {
-            let now = held.deliveries.standing(user);
-            if before.zip(now).is_some_and(|(before, now)| now.skips_since(&before)) {
-                standings.hold_fast(key);
-            }
-            held.save_user(standings, (key, user), due_at_ms);
+            held.save_user(standings, (key, user), before, due_at_ms);
         }
     }
 
@@ -162,7 +154,7 @@ impl<L: RoomLog> Worker<L> {
         let weight = held.weight();
         held.deliveries.forget(user);
         if let Some(standings) = standings_of(&self.log, key) {
-            held.save_user(standings, (key, user), due_at_ms);
+            held.save_user(standings, (key, user), None, due_at_ms);
             if held.deliveries.is_empty() {
                 held.save_rest(standings, key);
             }

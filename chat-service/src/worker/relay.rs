@@ -220,16 +220,12 @@ fn latest_of(events: &DeclaredEvents, entry: &Entry) -> Option<LatestOf> {
 mod tests {
     use std::{num::NonZeroUsize, path::Path, time::Duration};
 
-    use service_kit::trace::Tracer;
-    use tokio::time::Instant;
-
     use super::*;
     use crate::{
         namespaces::{NamespaceSettings, Namespaces},
         room_log::{MemoryRoomLog, Retention},
-        telemetry::Metrics,
         user::User,
-        worker::{PresenceTerms, WorkerSettings},
+        worker::tests::settings,
     };
 
     const EVENTS: &str = r#"
@@ -242,20 +238,8 @@ mod tests {
 
     fn worker(namespaces: Namespaces) -> Worker<MemoryRoomLog> {
         let namespaces = Arc::new(namespaces);
-        let settings = WorkerSettings {
-            tracer: Tracer::disabled(),
-            metrics: Metrics::new(),
-            expose_trace_ids: false,
-            presence: PresenceTerms {
-                grace: Duration::ZERO,
-                list_max: 100,
-                settled_at: Instant::now(),
-            },
-            namespaces: Arc::clone(&namespaces),
-            retained_bytes_max: usize::MAX,
-            followed_users_max: usize::MAX,
-        };
-        Worker::new(MemoryRoomLog::new(1, namespaces, usize::MAX), settings)
+        let log = MemoryRoomLog::new(1, Arc::clone(&namespaces), usize::MAX);
+        Worker::new(log, settings(namespaces))
     }
 
     fn namespaces() -> Namespaces {

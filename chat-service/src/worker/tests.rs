@@ -1,4 +1,4 @@
-//! Tests of a worker whose log fails it.
+//! What tests of a worker begin with, and those of one whose log fails it.
 
 mod unreadable;
 
@@ -90,16 +90,22 @@ impl RoomLog for FragileLog {
 pub(super) fn fragile_worker(namespaces: &Arc<Namespaces>) -> Worker<FragileLog> {
     let kept = MemoryRoomLog::new(1, Arc::clone(namespaces), usize::MAX);
     let (fails, damage) = (AtomicBool::new(false), Mutex::new(Damage::Nothing));
-    let presence =
-        PresenceTerms { grace: Duration::ZERO, list_max: 100, settled_at: Instant::now() };
-    let settings = WorkerSettings {
+    Worker::new(FragileLog { kept, fails, damage }, settings(Arc::clone(namespaces)))
+}
+
+/// Those of a worker that nothing bounds, and who is gone is gone at once.
+pub(super) fn settings(namespaces: Arc<Namespaces>) -> WorkerSettings {
+    WorkerSettings {
         tracer: Tracer::disabled(),
         metrics: Metrics::new(),
         expose_trace_ids: false,
-        presence,
-        namespaces: Arc::clone(namespaces),
+        presence: PresenceTerms {
+            grace: Duration::ZERO,
+            list_max: 100,
+            settled_at: Instant::now(),
+        },
+        namespaces,
         retained_bytes_max: usize::MAX,
         followed_users_max: usize::MAX,
-    };
-    Worker::new(FragileLog { kept, fails, damage }, settings)
+    }
 }

@@ -61,7 +61,7 @@ impl Shard {
         outcome: Result<Identity, VerifyTokenError>,
     ) {
         let Some(key) = self.socket_by_handle(handle) else { return };
-        let Some(socket) = self.sockets.get_mut(key.index()) else { return };
+        let Some(socket) = self.sockets.get(key.index()) else { return };
         let connection = socket.connection;
         let owner = socket.identity.as_deref().map(Identity::owner);
         let is_same = |identity: &Identity| owner == Some(identity.owner());

@@ -2,7 +2,7 @@
 
 use proto::auth::v1::WatchRevocationsResponse;
 
-use super::{Namespace, Shard, SocketKey, connect::Entering};
+use super::{Namespace, Shard, connect::Entering};
 use crate::{
     close_reason::CloseReason,
     namespaces::Authentication,
@@ -26,15 +26,11 @@ impl Shard {
         let concerned = self.sockets.iter().filter(|(_, socket)| {
             socket.identity.as_deref().is_some_and(|identity| batch.concerns(identity))
         });
-        let concerned: Vec<(u64, SocketKey)> = concerned
-            .filter_map(|(_, socket)| Some((socket.handle, self.socket_by_handle(socket.handle)?)))
-            .collect();
-        for (handle, key) in concerned {
+        let concerned: Vec<u64> = concerned.map(|(_, socket)| socket.handle).collect();
+        for handle in concerned {
             // The end of one socket may have been the end of another.
+            let Some(key) = self.socket_by_handle(handle) else { continue };
             let Some(socket) = self.sockets.get(key.index()) else { continue };
-            if socket.handle != handle {
-                continue;
-            }
             match socket.stage {
                 // Its client has it elsewhere, where the token that it came with counts.
                 Stage::Suspended { .. } if self.is_settling(handle) => {}

@@ -8,7 +8,7 @@ use std::{
 use tokio::time::{Duration, Instant};
 
 use crate::{
-    deliveries::{Deliveries, Unlisted},
+    deliveries::{Deliveries, Standing, Unlisted},
     room_key::RoomKey,
     room_log::{KeptFollowing, KeptRoom, Position, Standings},
     user::User,
@@ -157,13 +157,19 @@ impl FollowedRoom {
         self.deliveries.len().max(usize::from(!self.deliveries.is_empty()))
     }
 
-    /// Keeps what has changed of a user with the next commit.
+    /// Keeps what has changed of a user with the next commit, which waits for the disk where the user goes on behind something
+    /// that it has not got.
     pub(super) fn save_user(
         &mut self,
         standings: &Standings,
         (key, user): (&RoomKey, &Arc<User>),
+        before: Option<Standing>,
         due_at_ms: u64,
     ) {
+        let now = self.deliveries.standing(user);
+        if before.zip(now).is_some_and(|(before, now)| now.skips_since(&before)) {
+            standings.hold_fast(key);
+        }
         if let Some(standing) = self.deliveries.take_change(user) {
             standings.keep(key, user, standing.as_ref());
         }

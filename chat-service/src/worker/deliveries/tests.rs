@@ -3,9 +3,8 @@
 mod leaving;
 mod unlisted;
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
-use service_kit::trace::Tracer;
 use tempfile::TempDir;
 
 use super::*;
@@ -17,8 +16,7 @@ use crate::{
         contract::{AGE_MAX, COUNT_MAX, keeping, publication},
     },
     socket::{LinkKey, Socket, SocketKey},
-    telemetry::Metrics,
-    worker::{Command, Departure, PresenceTerms, WorkerSettings},
+    worker::{Command, Departure, WorkerSettings, tests::settings},
 };
 
 const AGE_MS: u64 = AGE_MAX.as_millis() as u64;
@@ -42,19 +40,7 @@ async fn open(directory: &Path, terms: &str, users_max: usize) -> Worker<Service
         threads: Threads::None,
     };
     let logs = ServiceRoomLog::open(Some(directory), 7, &namespaces, bounds, 1).await.unwrap();
-    let settings = WorkerSettings {
-        tracer: Tracer::disabled(),
-        metrics: Metrics::new(),
-        expose_trace_ids: false,
-        presence: PresenceTerms {
-            grace: Duration::ZERO,
-            list_max: 100,
-            settled_at: Instant::now(),
-        },
-        namespaces,
-        retained_bytes_max: usize::MAX,
-        followed_users_max: users_max,
-    };
+    let settings = WorkerSettings { followed_users_max: users_max, ..settings(namespaces) };
     Worker::new(logs.into_iter().next().unwrap(), settings)
 }
 
@@ -137,6 +123,14 @@ impl Scene {
         self.save().await;
     }
 
+    /// Something is said in the lobby, and reaches Ann alone.
+    async fn assert_ann_is_owed_until_it_arrives(&mut self) {
+        let said = self.say("lobby").await;
+        assert_eq!(self.behind("lobby", said).await, (vec!["ann".to_owned()], true));
+        self.deliver("lobby", "ann", said).await;
+        assert_eq!(self.behind("lobby", said).await, (vec![], true));
+    }
+
     /// Who is behind, and whether nobody is missing from the list.
     async fn behind(&mut self, room_name: &str, position: Position) -> (Vec<String>, bool) {
         let asked = DeliveredTo {
@@ -209,10 +203,7 @@ async fn the_first_entry_of_a_log_arrives_although_logs_were_given_up_since_the_
     scene.worker.log.expire(AGE_MS * 3, |_| false).await;
     scene.worker.commit().await;
 
-    let said = scene.say("lobby").await;
-    assert_eq!(scene.behind("lobby", said).await, (vec!["ann".to_owned()], true));
-    scene.deliver("lobby", "ann", said).await;
-    assert_eq!(scene.behind("lobby", said).await, (vec![], true));
+    scene.assert_ann_is_owed_until_it_arrives().await;
 }
 
 #[tokio::test]

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use proto::edge::v1::{Emit as WireEmit, instruction::Kind};
-use service_kit::trace::Tracer;
 use tokio::{runtime::Builder, time};
 
 use super::*;
@@ -20,8 +19,7 @@ use crate::{
         contract::{COUNT_MAX, keeping, room},
     },
     socket::{LinkKey, Socket},
-    telemetry::Metrics,
-    worker::{Command, Departure, Restore, WorkerSettings},
+    worker::{Command, Departure, Restore, WorkerSettings, tests::settings},
 };
 
 const GRACE: Duration = Duration::from_secs(3);
@@ -99,19 +97,9 @@ fn step() -> impl Strategy<Value = Step> {
 
 impl World {
     fn new() -> Self {
-        let settings = WorkerSettings {
-            tracer: Tracer::disabled(),
-            metrics: Metrics::new(),
-            expose_trace_ids: false,
-            presence: PresenceTerms {
-                grace: GRACE,
-                list_max: LIST_MAX,
-                settled_at: Instant::now() + LEASE,
-            },
-            namespaces: latest::namespaces(),
-            retained_bytes_max: usize::MAX,
-            followed_users_max: usize::MAX,
-        };
+        let presence =
+            PresenceTerms { grace: GRACE, list_max: LIST_MAX, settled_at: Instant::now() + LEASE };
+        let settings = WorkerSettings { presence, ..settings(latest::namespaces()) };
         let worker = Worker::new(MemoryRoomLog::new(1, keeping(COUNT_MAX), usize::MAX), settings);
         let mut world = Self { worker, edges: Vec::new(), next_handle: 1, next_link: 1 };
         for _ in 0..2 {

@@ -157,6 +157,18 @@ impl World {
         self.tell(Command::CatchUp(Box::new(catch_up))).await
     }
 
+    /// Asks for what came after a position.
+    async fn refill(&mut self, after: Position) -> Vec<String> {
+        let refill = Refill {
+            ticket: self.outbox.extra_ticket(),
+            socket: Arc::clone(&self.socket),
+            room: room(),
+            after: after.to_string(),
+            bytes_max: 1000,
+        };
+        self.tell(Command::Refill(Box::new(refill))).await
+    }
+
     fn is_catching_up(&self) -> bool {
         self.worker.links.values().any(|link| !link.catching_up.is_empty())
     }
@@ -282,15 +294,8 @@ async fn a_socket_that_did_not_keep_up_is_told_and_asks_no_more() {
     world.join(None).await;
     for (damage, stands_at) in [(Damage::Entries, end), (Damage::All, seen)] {
         world.damage(damage);
-        let refill = Refill {
-            ticket: world.outbox.extra_ticket(),
-            socket: Arc::clone(&world.socket),
-            room: room(),
-            after: seen.to_string(),
-            bytes_max: 1000,
-        };
 
-        let told = world.tell(Command::Refill(Box::new(refill))).await;
+        let told = world.refill(seen).await;
 
         assert!(is_told_of_gap(&told[..1]), "{told:?}");
         assert_eq!(told[1..], [format!("refill after {seen} to {stands_at}, more: false")]);
@@ -304,15 +309,8 @@ async fn a_socket_that_was_given_the_rest_stands_behind_it_where_the_end_cannot_
     let given = world.publish("missed").await.unwrap();
     world.join(None).await;
     world.damage(Damage::Ends);
-    let refill = Refill {
-        ticket: world.outbox.extra_ticket(),
-        socket: Arc::clone(&world.socket),
-        room: room(),
-        after: seen.to_string(),
-        bytes_max: 1000,
-    };
 
-    let told = world.tell(Command::Refill(Box::new(refill))).await;
+    let told = world.refill(seen).await;
 
     assert_eq!(told, [format!("refill after {seen} to {given}, more: false")]);
 }

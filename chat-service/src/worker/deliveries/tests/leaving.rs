@@ -126,10 +126,7 @@ async fn whose_device_resumes_is_followed_even_if_it_was_forgotten_meanwhile() {
     scene.worker.handle(resumed, 0).await;
     scene.worker.commit().await;
 
-    let said = scene.say("lobby").await;
-    assert_eq!(scene.behind("lobby", said).await, (vec!["ann".to_owned()], true));
-    scene.deliver("lobby", "ann", said).await;
-    assert_eq!(scene.behind("lobby", said).await, (vec![], true));
+    scene.assert_ann_is_owed_until_it_arrives().await;
 }
 
 #[tokio::test]
