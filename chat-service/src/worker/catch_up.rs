@@ -246,7 +246,9 @@ impl Standing {
 }
 
 fn add(groups: &mut Vec<Group>, standing: Standing, end: Option<Position>, handle: u64) {
-    match groups.iter_mut().find(|group| group.standing == standing) {
+    // Those who were told of a gap are not told of another.
+    let is_alike = |group: &&mut Group| group.standing == standing && !group.told_of_gap;
+    match groups.iter_mut().find(is_alike) {
         Some(group) => group.handles.push(handle),
         None => groups.push(Group::new(standing, end, vec![handle])),
     }

@@ -93,6 +93,22 @@ async fn who_has_been_given_everything_is_not_given_it_again_when_another_comes_
 }
 
 #[tokio::test]
+async fn who_comes_to_stand_where_others_were_told_of_a_gap_is_told_of_the_next() {
+    let mut world = World::new();
+    let first = world.publish("first").await.unwrap();
+    world.restore(Position { epoch: first.epoch + 1, ..first }).await;
+    assert!(is_told_of_gap(&world.catch_up().await) && world.is_catching_up());
+    world.restore_socket(world.other_socket(2), Position::start(first.epoch)).await;
+    for _ in 0..=COUNT_MAX.get() {
+        world.publish("more").await.unwrap();
+    }
+
+    let led = world.catch_up().await;
+
+    assert!(led.iter().any(|line| is_told_of_gap(std::slice::from_ref(line))), "{led:?}");
+}
+
+#[tokio::test]
 async fn who_goes_on_at_an_end_that_cannot_be_read_is_told_again_of_what_it_misses_until_it_can() {
     let mut world = World::new();
     let seen = world.publish("seen").await.unwrap();
