@@ -20,6 +20,9 @@ const AFTERMATH: Duration = Duration::from_secs(10);
 /// is up to a second late with its next attempt. After that it may be told that the service was restarted.
 const LINK_AFTERMATH: Duration = Duration::from_secs(7);
 
+/// How long a chat service has to start before its disk may fail: one that finds such a disk does not start at all.
+const START_TIME: Duration = Duration::from_millis(100);
+
 /// How much room a full disk has at most: a message takes some 200 bytes.
 const DISK_ROOM_BYTES_MAX: u64 = 500;
 
@@ -100,8 +103,10 @@ impl Faults {
         list.sort_by_key(|fault| fault.from);
         let mut kept: Vec<Fault> = Vec::new();
         for fault in list {
+            let needs_start = matches!(fault.kind, Kind::DiskFails { .. });
+            let pause = if needs_start { START_TIME } else { Duration::ZERO };
             let is_apart = |other: &Fault| {
-                other.until < fault.from || !other.kind.concerns_the_same(&fault.kind)
+                other.until + pause < fault.from || !other.kind.concerns_the_same(&fault.kind)
             };
             if kept.iter().all(is_apart) {
                 kept.push(fault);
