@@ -64,7 +64,7 @@ impl Policy {
     }
 
     /// Keeps what matters of a request.
-    pub(crate) fn keep(&self, uri: &Uri, headers: &HeaderMap, peer: IpAddr) -> ClientHandshake {
+    pub(crate) fn keep(&self, uri: &Uri, headers: &HeaderMap, client: IpAddr) -> ClientHandshake {
         let HandshakeFields { query, address, headers: names } = &self.fields;
         let kept = *query || *address || !names.is_empty();
         ClientHandshake {
@@ -74,8 +74,7 @@ impl Policy {
                 Box::new(Kept {
                     query: if *query { query_fields(uri) } else { Vec::new() },
                     headers: header_fields(headers, names),
-                    // A listener for both families sees IPv4 inside IPv6.
-                    address: address.then_some(peer.to_canonical()),
+                    address: address.then_some(client),
                 })
             }),
         }
@@ -210,8 +209,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let request = request.body(()).unwrap();
-        let peer = Ipv4Addr::LOCALHOST.to_ipv6_mapped().into();
-        policy.keep(request.uri(), request.headers(), peer)
+        policy.keep(request.uri(), request.headers(), Ipv4Addr::LOCALHOST.into())
     }
 
     fn field(name: &str, value: &str) -> Field {

@@ -1,5 +1,7 @@
 //! Settings of the edge gateway.
 
+mod client_addresses;
+
 use std::{
     io,
     net::SocketAddr,
@@ -12,6 +14,9 @@ use std::{
 use http::Uri;
 use proto::MESSAGE_BYTES_MAX;
 
+#[cfg(test)]
+pub(crate) use self::client_addresses::parse_network;
+pub use self::client_addresses::{ClientAddressConfig, ForwardedHeader};
 use crate::{
     cors::AllowedOrigin,
     namespaces::{EventRate, NamespaceSettings, NamespacesFile, ReadNamespacesError},
@@ -90,6 +95,10 @@ pub struct Config {
     #[arg(id = "edge-cors-origin", long = "edge-cors-origin", env = "EDGE_CORS_ORIGINS")]
     #[arg(value_delimiter = ',', value_name = "ORIGIN")]
     pub cors_origins: Vec<AllowedOrigin>,
+
+    /// Whose word counts on where a client is.
+    #[command(flatten)]
+    pub client_addresses: ClientAddressConfig,
 
     /// Lets in clients of Socket.IO 2, which speak Engine.IO 3 and bring their token in the URL.
     #[arg(id = "edge-allow-eio3", long = "edge-allow-eio3", env = "EDGE_ALLOW_EIO3")]
@@ -287,6 +296,11 @@ pub enum ConfigError {
         "EDGE_PEERS names other edges, but EDGE_PEER_LISTEN, where they would reach this one, is not set"
     )]
     NoPeerListener,
+    /// Nobody could connect.
+    #[error(
+        "EDGE_PROXY_PROTOCOL is on, but EDGE_TRUSTED_PROXIES, who may connect then, is not set"
+    )]
+    NoTrustedProxy,
     /// A file of the client's bundle cannot be read.
     #[error("EDGE_CLIENT_BUNDLE needs {}, which cannot be read: {kind}", file.display())]
     ClientBundle {
@@ -346,6 +360,10 @@ impl Config {
     }
 
     fn validate_limits(&self) -> Result<(), ConfigError> {
+        let ClientAddressConfig { proxy_protocol, trusted_proxies, .. } = &self.client_addresses;
+        if *proxy_protocol && trusted_proxies.is_empty() {
+            return Err(ConfigError::NoTrustedProxy);
+        }
         if self.payload_bytes_max.get() > PAYLOAD_BYTES_MAX {
             return Err(ConfigError::PayloadTooLarge { max: PAYLOAD_BYTES_MAX });
         }

@@ -6,6 +6,7 @@
 mod application;
 mod auth;
 mod backend_link;
+mod client_address;
 mod client_handshake;
 mod close_reason;
 mod config;
@@ -46,7 +47,10 @@ use crate::{
 };
 pub use crate::{
     close_reason::CloseReason,
-    config::{Config, ConfigError, DEFAULT_AUTH_URL, ParseRouteError, Route},
+    config::{
+        ClientAddressConfig, Config, ConfigError, DEFAULT_AUTH_URL, ForwardedHeader,
+        ParseRouteError, Route,
+    },
     cors::{AllowedOrigin, ParseOriginError},
     namespaces::ReadNamespacesError,
     peers::{ParsePeerError, PeerAddress},

@@ -1,6 +1,7 @@
 //! One shard's client listener: HTTP until a connection is upgraded, then the shard's.
 
 mod admission;
+mod announced;
 pub(crate) mod client_bundle;
 mod clients;
 mod content_coding;
@@ -24,8 +25,12 @@ use tokio::{net::TcpStream, task::JoinSet, time};
 use tower::ServiceExt;
 
 use self::{
-    admission::Overloaded, client_bundle::ClientBundle, content_coding::ContentCoding,
-    engine_io::CutOff, patient::Patient,
+    admission::Overloaded,
+    announced::{ReadProxyHeaderError, read_proxy_header},
+    client_bundle::ClientBundle,
+    content_coding::ContentCoding,
+    engine_io::CutOff,
+    patient::Patient,
 };
 pub(crate) use self::{
     admission::{Admission, DELAY_MAX},
@@ -33,6 +38,7 @@ pub(crate) use self::{
 };
 use crate::{
     application::Application,
+    client_address::ClientAddresses,
     client_handshake::{ClientHandshake, Policy},
     config::Config,
     connection::{self, Common, Connection},
@@ -65,6 +71,7 @@ pub(crate) struct Server {
     pub(crate) open: Open,
     pub(crate) client_bundle: Option<Arc<ClientBundle>>,
     pub(crate) cors: Rc<Cors>,
+    pub(crate) addresses: Arc<ClientAddresses>,
     pub(crate) policy: Rc<Policy>,
     pub(crate) admission: Rc<Admission>,
     pub(crate) mailboxes: Mailboxes,
@@ -111,12 +118,35 @@ impl Server {
     }
 
     /// Serves one TCP connection to its end.
-    async fn serve(self, stream: TcpStream, peer: IpAddr) {
+    async fn serve(self, mut stream: TcpStream, peer: IpAddr) {
+        let peer = match Box::pin(self.announced(&mut stream, peer)).await {
+            Ok(peer) => peer,
+            Err(error) => {
+                self.common.metrics.proxy_headers_refused.increment(1);
+                tracing::debug!(%error, "connection without a proxy's header");
+                return;
+            }
+        };
         // Boxed: needed for a moment, and far larger than what a connection needs for the rest of its life.
         if let Some(adopted) = Box::pin(self.serve_http(stream, peer)).await {
             let Adopted { connection, shard, key, early, flow } = adopted;
             connection::run(connection, shard, key, early, flow).await;
         }
+    }
+
+    /// Where a connection is from, which a proxy says first if that is how clients come.
+    async fn announced(
+        &self,
+        stream: &mut TcpStream,
+        peer: IpAddr,
+    ) -> Result<IpAddr, ReadProxyHeaderError> {
+        if !self.addresses.are_announced {
+            return Ok(peer);
+        }
+        if !self.addresses.trusts(peer.to_canonical()) {
+            return Err(ReadProxyHeaderError::Stranger);
+        }
+        Ok(read_proxy_header(stream).await?.unwrap_or(peer))
     }
 
     /// Serves HTTP until the connection ends or is the shard's.
@@ -163,7 +193,8 @@ impl Server {
                 {
                     return Ok(refused(Refusal::Upgrade(error)));
                 }
-                let handshake = self.policy.keep(request.uri(), request.headers(), peer);
+                let client_address = self.addresses.client(peer, request.headers());
+                let handshake = self.policy.keep(request.uri(), request.headers(), client_address);
                 let subprotocol = request::first_subprotocol(request.headers());
                 let on_upgrade = hyper::upgrade::on(&mut request);
                 *slot.borrow_mut() = Some(Upgrade { on_upgrade, client, handshake });

@@ -37,6 +37,7 @@ const RECOVERIES: &str = "sockeye_edge_recoveries_total";
 const OPENS_DELAYED: &str = "sockeye_edge_delayed_opens_total";
 const OPENS_REFUSED: &str = "sockeye_edge_refused_opens_total";
 const ACCEPT_ERRORS: &str = "sockeye_edge_accept_errors_total";
+const PROXY_HEADERS_REFUSED: &str = "sockeye_edge_refused_proxy_headers_total";
 const FORWARDS: &str = "sockeye_edge_forwards_total";
 const REVOCATION_WATCHES: &str = "sockeye_edge_revocation_watches";
 const TUNNELS: &str = "sockeye_edge_tunnels";
@@ -59,6 +60,7 @@ pub(crate) struct Metrics {
     pub(crate) opens_delayed: Counter,
     pub(crate) opens_refused: Counter,
     pub(crate) accept_errors: Counter,
+    pub(crate) proxy_headers_refused: Counter,
     pub(crate) lag: Lag,
     pub(crate) drops: Drops,
     pub(crate) forwards: Forwards,
@@ -130,6 +132,7 @@ impl Metrics {
             opens_delayed: counter!(OPENS_DELAYED),
             opens_refused: counter!(OPENS_REFUSED),
             accept_errors: counter!(ACCEPT_ERRORS),
+            proxy_headers_refused: counter!(PROXY_HEADERS_REFUSED),
             lag: Lag {
                 collapsed: counter!(COLLAPSED),
                 refills: counter!(REFILLS),
@@ -203,6 +206,10 @@ fn describe() {
     describe_counter!(OPENS_DELAYED, "Sessions that had to wait because too many were opened.");
     describe_counter!(OPENS_REFUSED, "Sessions that were refused because too many waited.");
     describe_counter!(ACCEPT_ERRORS, "Connections that could not be accepted.");
+    describe_counter!(
+        PROXY_HEADERS_REFUSED,
+        "Connections closed for want of a trusted proxy's header."
+    );
     describe_counter!(FORWARDS, "Requests for sessions of other edges, by outcome.");
     describe_gauge!(REVOCATION_WATCHES, "Shards that the auth service tells of revocations.");
     describe_gauge!(TUNNELS, "WebSockets that are carried to other edges.");

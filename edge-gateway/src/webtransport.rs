@@ -33,6 +33,7 @@ use self::{
 use crate::{
     BindError,
     application::Application,
+    client_address::ClientAddresses,
     client_handshake::{ClientHandshake, Policy},
     config::{Config, ConfigError},
     namespaces::NamespaceSettings,
@@ -63,6 +64,7 @@ pub(crate) struct WebTransport {
 /// What every client needs that comes in.
 struct Door {
     application: Application,
+    addresses: ClientAddresses,
     policy: Policy,
     open: Open,
     mailboxes: Mailboxes,
@@ -99,6 +101,7 @@ impl WebTransport {
         tracing::info!(service = "edge-gateway", listener = "webtransport", address = %local_addr, "listening");
         let door = Door {
             application,
+            addresses: ClientAddresses::of(&config.client_addresses),
             policy: Policy::of(namespaces),
             open: Open::of(config),
             mailboxes,
@@ -187,7 +190,8 @@ impl Door {
             requested.refuse(StatusCode::BAD_REQUEST).await;
             return Err(OpenError::Refused);
         }
-        let handshake = self.policy.keep(&uri, requested.headers(), peer);
+        let client = self.addresses.client(peer, requested.headers());
+        let handshake = self.policy.keep(&uri, requested.headers(), client);
         let mut session = requested.accept_stream().await?;
         match self.bring(&mut session, handshake).await {
             Ok(shard) => Ok(Bridge { session, shard }),

@@ -50,6 +50,8 @@ fn wrong_settings_end_the_process_with_the_code_that_says_so() {
             78,
             "EDGE_PEER_LISTEN, where they would reach this one, is not set",
         ),
+        (&["--edge-trusted-proxy=10.0.0.0/33"], 64, "a network is an address"),
+        (&["--edge-proxy-protocol"], 78, "EDGE_TRUSTED_PROXIES, who may connect then, is not set"),
         (&["--edge-client-bundle=src"], 78, "EDGE_CLIENT_BUNDLE needs src/socket.io.js"),
         (&["--edge-ping-interval=0s"], 78, "EDGE_PING_INTERVAL must not be zero"),
     ];

@@ -39,5 +39,6 @@ mod text_frame;
 
 pub mod engine_io;
 pub mod plain_json;
+pub mod proxy_protocol;
 pub mod socket_io;
 pub mod websocket;

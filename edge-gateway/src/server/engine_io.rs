@@ -49,7 +49,8 @@ impl Server {
         let session = SessionId::random(self.edge_number, self.shard_number);
         let form = if older.is_some() { PayloadForm::V3 } else { PayloadForm::V4 };
         let connection = Connection::polling(self.common.clone(), form).into();
-        let handshake = self.policy.keep(request.uri(), request.headers(), peer);
+        let client = self.addresses.client(peer, request.headers());
+        let handshake = self.policy.keep(request.uri(), request.headers(), client);
         let upgrades = if older.is_some() { &["websocket"] } else { self.open.upgrades() };
         {
             let mut shard = self.shard.borrow_mut();

@@ -4,6 +4,7 @@
 //! files of the corpus, so the two cannot drift apart.
 
 mod engine_io_v3;
+mod proxy_protocol;
 mod webtransport;
 
 use base64::Engine as _;
@@ -20,6 +21,7 @@ use edge_protocol::websocket::{
 use serde_json::value::RawValue;
 
 pub use engine_io_v3::engine_io_v3_payload;
+pub use proxy_protocol::proxy_protocol;
 pub use webtransport::webtransport_stream;
 
 const PAYLOAD_BYTES_MAX: usize = 4096;

@@ -56,3 +56,8 @@ fn the_corpus_of_plain_json_messages_holds() {
 fn the_corpus_of_webtransport_streams_holds() {
     replay("webtransport_stream", fuzz::webtransport_stream);
 }
+
+#[test]
+fn the_corpus_of_proxy_headers_holds() {
+    replay("proxy_protocol", fuzz::proxy_protocol);
+}

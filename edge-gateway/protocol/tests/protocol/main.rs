@@ -8,6 +8,7 @@ mod fuzz_corpus;
 mod plain_json;
 mod plain_json_binary;
 mod polling;
+mod proxy_protocol;
 mod socket_io_binary;
 mod socket_io_binary_streams;
 mod socket_io_frames;
