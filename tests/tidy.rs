@@ -25,6 +25,7 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
     ("edge-gateway", &["edge-protocol", "proto", "service-kit"]),
     ("chat-service", &["proto", "service-kit"]),
     ("auth-service", &["proto", "service-kit"]),
+    ("bench-kit", &[]),
     ("room-log-stores", &[]),
     ("rooms-bench", &[]),
     ("sockeye", &["edge-gateway", "chat-service", "auth-service", "proto", "service-kit"]),

@@ -1,0 +1,12 @@
+//! Drives many clients from one thread, cheaply enough that the servers are what is measured.
+
+mod dialect;
+mod stage;
+mod swarm;
+mod wire;
+
+pub(crate) use self::{
+    dialect::Dialect,
+    swarm::{ClientError, Login, News, Swarm, Target},
+    wire::{PING, client_frame},
+};

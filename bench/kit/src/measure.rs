@@ -1,0 +1,204 @@
+//! What is measured, and how large.
+
+mod churn;
+mod deliveries;
+mod echo;
+mod fan_out;
+mod idle;
+mod mixed;
+
+use std::{ops::Range, time::Duration};
+
+use anyhow::Context;
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use self::fan_out::{Crowd, Span};
+use crate::{
+    client::Login,
+    meter::Values,
+    server::{Kind, Server, Start},
+    token::token,
+};
+
+/// How long all clients of a run may take to get into their rooms.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// One thing that is measured of each server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Measure {
+    Fanout1,
+    Fanout16,
+    Fanout64,
+    Fanout256,
+    Paced,
+    Rooms,
+    Echo,
+    Hop,
+    Idle,
+    Burst,
+    Waves,
+    Churn,
+    Storm,
+    Mixed,
+    Small,
+    Large,
+}
+
+/// How much of everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Scale {
+    /// What the figures are published for.
+    Full,
+    /// To see within minutes where things are going.
+    Quick,
+    /// To see that the kit works.
+    Smoke,
+}
+
+impl Scale {
+    /// One of three, by size.
+    const fn of<T: Copy>(self, full: T, quick: T, smoke: T) -> T {
+        match self {
+            Self::Full => full,
+            Self::Quick => quick,
+            Self::Smoke => smoke,
+        }
+    }
+
+    const fn span(self) -> Span {
+        Span {
+            settle: Duration::from_millis(self.of(1500, 1500, 100)),
+            warm_up: Duration::from_millis(self.of(2000, 500, 50)),
+            measured: Duration::from_millis(self.of(8000, 2000, 200)),
+        }
+    }
+
+    /// After which a server has put away what it needed for what went before.
+    const fn rest(self) -> Duration {
+        Duration::from_millis(self.of(4000, 4000, 200))
+    }
+
+    const fn one_room(self) -> Crowd {
+        Crowd { rooms: 1, members: self.of(1000, 1000, 20) }
+    }
+
+    const fn many_rooms(self) -> Crowd {
+        Crowd { rooms: self.of(1000, 300, 4), members: self.of(10, 10, 5) }
+    }
+}
+
+impl Measure {
+    /// What happens, for the report.
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::Fanout1 => "Fan-out to one room of 1,000, 1 message in flight",
+            Self::Fanout16 => "Fan-out to one room of 1,000, 16 in flight",
+            Self::Fanout64 => "Fan-out to one room of 1,000, 64 in flight",
+            Self::Fanout256 => "Fan-out to one room of 1,000, 256 in flight",
+            Self::Paced => "Messages to rooms of 10 at an equal pace",
+            Self::Rooms => "1,000 rooms of 10, one message in flight in each",
+            Self::Echo => "Questions that are answered, 100 clients",
+            Self::Hop => "One question at a time: the server alone, and through it",
+            Self::Idle => "Idle connections in rooms of 10",
+            Self::Burst => "Memory kept after broadcasts of 30 KB",
+            Self::Waves => "Memory kept after three waves of clients",
+            Self::Churn => "Connect, authenticate, join, leave",
+            Self::Storm => "All come back after a restart",
+            Self::Mixed => "A day of a chat",
+            Self::Small => "Rooms of 10, 100 messages in flight, 1,000 connections",
+            Self::Large => "Rooms of 10, 100 messages in flight, 15,000 connections",
+        }
+    }
+
+    /// What `cpu_us` is the price of.
+    pub(crate) const fn unit(self) -> &'static str {
+        match self {
+            Self::Fanout1
+            | Self::Fanout16
+            | Self::Fanout64
+            | Self::Fanout256
+            | Self::Paced
+            | Self::Rooms
+            | Self::Small
+            | Self::Large => "delivery",
+            Self::Echo | Self::Hop => "round trip",
+            Self::Idle => "connection and second",
+            Self::Burst | Self::Waves => "connection",
+            Self::Churn => "client that came and went",
+            Self::Storm => "client that came back",
+            Self::Mixed => "second",
+        }
+    }
+
+    /// Whether it says anything about this kind of server.
+    pub(crate) fn is_for(self, kind: Kind) -> bool {
+        match kind {
+            // It knows one room and nothing else.
+            Kind::SendLoop => {
+                matches!(self, Self::Fanout1 | Self::Fanout16 | Self::Fanout64 | Self::Fanout256)
+            }
+            // What a span costs is seen where the least else is done.
+            Kind::SockeyeUntraced => matches!(self, Self::Fanout1 | Self::Rooms | Self::Echo),
+            Kind::Sockeye
+            | Kind::SockeyeJson
+            | Kind::Socketioxide
+            | Kind::SocketIo
+            | Kind::Nestjs
+            | Kind::Tungstenite => true,
+        }
+    }
+
+    /// Starts a server of this kind, and measures it.
+    pub(crate) fn run(self, kind: Kind, scale: Scale, start: &Start<'_>) -> anyhow::Result<Values> {
+        let mut server = Server::start(kind, start)?;
+        let span = scale.span();
+        let server = &mut server;
+        match self {
+            Self::Fanout1 => fan_out::closed_loop(server, scale.one_room(), 1, span),
+            Self::Fanout16 => fan_out::closed_loop(server, scale.one_room(), 16, span),
+            Self::Fanout64 => fan_out::closed_loop(server, scale.one_room(), 64, span),
+            Self::Fanout256 => fan_out::closed_loop(server, scale.one_room(), 256, span),
+            Self::Paced => {
+                fan_out::paced(server, scale.many_rooms(), scale.of(1000.0, 500.0, 50.0), span)
+            }
+            Self::Rooms => {
+                let crowd = scale.many_rooms();
+                fan_out::closed_loop(server, crowd, crowd.rooms, span)
+            }
+            Self::Echo => echo::round_trips(server, scale.of(100, 100, 5), span),
+            Self::Hop => echo::hop(server, span),
+            Self::Idle => {
+                let sizes = scale.of([5000, 15_000], [1000, 5000], [10, 50]);
+                let hold = scale.of(50_000, 10_000, 500);
+                idle::connections(server, sizes, Duration::from_millis(hold), scale.rest())
+            }
+            Self::Burst => idle::after_burst(server, scale.of(2000, 1000, 10), scale.rest()),
+            Self::Waves => idle::after_waves(server, scale.of(10_000, 2000, 20), scale.rest()),
+            Self::Churn => churn::come_and_go(server, scale.of(10_000, 2000, 40)),
+            Self::Storm => churn::storm(server, scale.of(5000, 1000, 20), span.settle),
+            Self::Mixed => {
+                mixed::day(server, scale.many_rooms(), scale.of(2000.0, 1000.0, 100.0), span)
+            }
+            Self::Small | Self::Large => {
+                let rooms = if self == Self::Small { 100 } else { scale.of(1500, 500, 100) };
+                let crowd = Crowd { rooms, members: scale.of(10, 10, 2) };
+                fan_out::closed_loop(server, crowd, 100, span)
+            }
+        }
+        .with_context(|| format!("{} of {}", self.title(), kind.name()))
+    }
+}
+
+/// Who these clients are, so many to a room.
+fn logins(clients: Range<usize>, members: usize) -> anyhow::Result<impl Iterator<Item = Login>> {
+    let logins: Result<Vec<_>, _> = clients.map(|client| login(client, members)).collect();
+    Ok(logins?.into_iter())
+}
+
+fn login(client: usize, members: usize) -> anyhow::Result<Login> {
+    let room = client / members;
+    Ok(Login { token: token(&format!("user-{client}"))?, room: format!("room-{room}") })
+}

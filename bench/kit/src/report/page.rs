@@ -1,0 +1,106 @@
+//! The page itself, in Markdown.
+
+use std::fmt::{Error, Write};
+
+use super::{chart, goals::GOALS};
+use crate::{measure::Measure, results::Results, server::Kind};
+
+/// Columns that are shown where a measure has them.
+const COLUMNS: [(&str, &str); 14] = [
+    ("cpu_us", "CPU µs"),
+    ("user_us", "of it user µs"),
+    ("cpu_us.edge", "edge µs"),
+    ("cpu_us.chat", "chat µs"),
+    ("cpu_us.auth", "auth µs"),
+    ("resident_bytes", "resident B"),
+    ("proportional_bytes", "proportional B"),
+    ("resident_bytes.edge", "edge B"),
+    ("resident_bytes.chat", "chat B"),
+    ("added_p50_us", "added µs"),
+    ("per_second", "per second"),
+    ("p50_us", "p50 µs"),
+    ("p99_us", "p99 µs"),
+    ("p999_us", "p999 µs"),
+];
+
+pub(crate) fn text(results: &Results) -> Result<String, Error> {
+    let mut page = String::new();
+    head(&mut page, results)?;
+    goals(&mut page, results)?;
+    for measure in results.measures() {
+        section(&mut page, results, measure)?;
+    }
+    failures(&mut page, results)?;
+    Ok(page)
+}
+
+fn head(page: &mut String, results: &Results) -> Result<(), Error> {
+    let machine = &results.machine;
+    writeln!(page, "# Sockeye beside its peers\n")?;
+    writeln!(
+        page,
+        "{} rounds at scale `{:?}`, begun {} with commit `{}`. {}, {} cores, {:.0} GiB, Linux {}, {}, Node {}; load {} at the \
+         beginning. Medians, with the least and the most of the rounds behind them. {} spans were exported.\n",
+        results.rounds,
+        results.scale,
+        machine.began_at,
+        machine.commit,
+        machine.processor,
+        machine.cores,
+        machine.memory_gib,
+        machine.kernel,
+        machine.rustc,
+        machine.node,
+        machine.load,
+        results.spans,
+    )
+}
+
+fn goals(page: &mut String, results: &Results) -> Result<(), Error> {
+    writeln!(page, "## Ratios\n\n| measure | result | floor | goal | |\n|---|---:|---:|---:|---|")?;
+    for goal in &GOALS {
+        let result = goal.result(results);
+        let (shown, verdict) = (goal.show(result), goal.verdict(result).text());
+        let (floor, aim) = (goal.show(goal.floor), goal.show(goal.goal));
+        writeln!(page, "| {} | {shown} | {floor} | {aim} | {verdict} |", goal.what)?;
+    }
+    writeln!(page)
+}
+
+fn section(page: &mut String, results: &Results, measure: Measure) -> Result<(), Error> {
+    let title = measure.title();
+    writeln!(page, "## {title}\n\nCPU is per {}.\n", measure.unit())?;
+    let (value, _) = chart::subject(measure);
+    let servers = results.servers(measure);
+    if servers.iter().any(|server| results.value(measure, *server, value).is_some()) {
+        writeln!(page, "![{title}]({})\n", chart::file(measure))?;
+    }
+    let has =
+        |name: &str| servers.iter().any(|server| results.value(measure, *server, name).is_some());
+    let columns: Vec<_> = COLUMNS.iter().filter(|(name, _)| has(name)).collect();
+    let heads: Vec<_> = columns.iter().map(|(_, head)| *head).collect();
+    writeln!(page, "| | {} |\n|---|{}", heads.join(" | "), "---:|".repeat(heads.len()))?;
+    for server in &servers {
+        let cells: Vec<_> =
+            columns.iter().map(|(name, _)| cell(results, measure, *server, name)).collect();
+        writeln!(page, "| {} | {} |", server.name(), cells.join(" | "))?;
+    }
+    writeln!(page)
+}
+
+fn cell(results: &Results, measure: Measure, server: Kind, name: &str) -> String {
+    let Some(spread) = results.value(measure, server, name) else { return String::new() };
+    let [least, median, most] = [spread.least, spread.median, spread.most].map(chart::figure);
+    if least == most { median } else { format!("{median} ({least}–{most})") }
+}
+
+fn failures(page: &mut String, results: &Results) -> Result<(), Error> {
+    if results.failures.is_empty() {
+        return Ok(());
+    }
+    writeln!(page, "## What could not be measured\n")?;
+    for failure in &results.failures {
+        writeln!(page, "- round {}: {}", failure.round, failure.error)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! Goes through all that is to be measured, in rounds: each round measures everything once of each server in turn.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use clap::Args;
+
+use crate::{
+    machine::Machine,
+    measure::{Measure, Scale},
+    otlp_sink::OtlpSink,
+    report,
+    results::{Failure, Results, Sample},
+    server::{Kind, Programs, Start},
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// How much of everything.
+    #[arg(long, value_enum, default_value = "quick")]
+    scale: Scale,
+    /// How often everything is measured.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// What is measured.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = ALL_MEASURES)]
+    measures: Vec<Measure>,
+    /// Of which servers.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = ALL_SERVERS)]
+    servers: Vec<Kind>,
+    /// How often idle clients are pinged, in milliseconds; as each server has it (25 s) if nothing is said.
+    #[arg(long, value_name = "MS")]
+    ping_interval: Option<u64>,
+    /// Where the results are written.
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+    #[command(flatten)]
+    programs: Programs,
+}
+
+const ALL_MEASURES: &str = "fanout1,fanout16,fanout64,fanout256,paced,rooms,echo,hop,idle,burst,waves,churn,storm,mixed,small,large";
+const ALL_SERVERS: &str =
+    "sockeye,sockeye-untraced,sockeye-json,socketioxide,socket-io,nestjs,tungstenite,send-loop";
+
+impl Run {
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
+        let spans = OtlpSink::start()?;
+        let otlp_endpoint = spans.endpoint();
+        let start = Start {
+            programs: &self.programs,
+            otlp_endpoint: &otlp_endpoint,
+            ping_interval: self.ping_interval.map(Duration::from_millis),
+        };
+        let mut results = Results::new(Machine::describe()?, self.scale, self.rounds);
+        for round in 1..=self.rounds {
+            for measure in &self.measures {
+                for kind in self.servers.iter().filter(|kind| measure.is_for(**kind)) {
+                    self::measure((round, *measure, *kind), &start, &mut results)?;
+                }
+            }
+            // What there is so far is there, although a later round be stopped.
+            results.spans = spans.spans();
+            results.write(&self.out)?;
+            report::write(&results, &self.out)?;
+        }
+        ensure!(results.failures.is_empty(), "{} measures have failed", results.failures.len());
+        Ok(())
+    }
+}
+
+/// Does one run, and keeps what came of it.
+fn measure(
+    (round, measure, kind): (usize, Measure, Kind),
+    start: &Start<'_>,
+    results: &mut Results,
+) -> anyhow::Result<()> {
+    let mut out = io::stdout();
+    match measure.run(kind, results.scale, start) {
+        Ok(values) => {
+            let cpu = values.get("cpu_us").map(|cpu| format!("{cpu:.2} us/{}", measure.unit()));
+            let memory =
+                values.get("resident_bytes").map(|bytes| format!("{bytes:.0} B/connection"));
+            let added = values.get("added_p50_us").map(|added| format!("{added:.1} us added"));
+            let figures: Vec<_> = [cpu, memory, added].into_iter().flatten().collect();
+            let (title, name) = (measure.title(), kind.name());
+            writeln!(out, "{round}  {title}: {name}: {}", figures.join(", "))?;
+            results.samples.push(Sample { round, measure, server: kind, values });
+        }
+        Err(error) => {
+            let error = format!("{error:#}");
+            writeln!(out, "{round}  FAILED: {error}")?;
+            results.failures.push(Failure { round, measure, server: kind, error });
+        }
+    }
+    out.flush().context("standard output")
+}

@@ -1,0 +1,162 @@
+//! The servers that are measured: how each is started, which processes it is, and where clients find it.
+
+mod peer;
+mod send_loop;
+mod sockeye;
+
+use std::{collections::BTreeMap, io::Write, net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::Context;
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+
+pub(crate) use self::send_loop::relay;
+use crate::{
+    client::{Dialect, Target},
+    process::Process,
+    token::SECRET,
+    usage::{Cpu, Memory},
+};
+
+/// A server and what its clients speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Kind {
+    /// Sockeye with everything on, as three processes.
+    Sockeye,
+    /// The same, without spans.
+    SockeyeUntraced,
+    /// The same as the first, with clients that speak plain JSON.
+    SockeyeJson,
+    /// socketioxide on axum.
+    Socketioxide,
+    /// Socket.IO on Node.
+    SocketIo,
+    /// A NestJS gateway.
+    Nestjs,
+    /// Rooms on bare tokio-tungstenite, with clients that speak plain JSON.
+    Tungstenite,
+    /// No server: the same bytes by a bare loop of `send`.
+    SendLoop,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Sockeye => "Sockeye",
+            Self::SockeyeUntraced => "Sockeye, tracing off",
+            Self::SockeyeJson => "Sockeye, plain JSON",
+            Self::Socketioxide => "socketioxide",
+            Self::SocketIo => "Socket.IO (Node)",
+            Self::Nestjs => "NestJS",
+            Self::Tungstenite => "tokio-tungstenite, plain JSON",
+            Self::SendLoop => "bare send loop",
+        }
+    }
+
+    /// Whether this is Sockeye, however it is started or spoken to.
+    pub(crate) const fn is_ours(self) -> bool {
+        matches!(self, Self::Sockeye | Self::SockeyeUntraced | Self::SockeyeJson)
+    }
+
+    const fn dialect(self) -> Dialect {
+        match self {
+            Self::SockeyeJson | Self::Tungstenite => Dialect::Json,
+            Self::SendLoop => Dialect::Bare,
+            Self::Sockeye
+            | Self::SockeyeUntraced
+            | Self::Socketioxide
+            | Self::SocketIo
+            | Self::Nestjs => Dialect::SocketIo,
+        }
+    }
+}
+
+/// Where the programs are.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Programs {
+    /// Folder of Sockeye's three services.
+    #[arg(long, default_value = "target/release")]
+    pub(crate) sockeye: PathBuf,
+    /// Folder of the peers in Rust.
+    #[arg(long, default_value = "bench/peers/rust/target/release")]
+    pub(crate) rust_peers: PathBuf,
+    /// Folder of the peers in TypeScript, compiled.
+    #[arg(long, default_value = "bench/peers/node/dist")]
+    pub(crate) node_peers: PathBuf,
+}
+
+/// How a server is to be started.
+#[derive(Debug, Clone)]
+pub(crate) struct Start<'a> {
+    pub(crate) programs: &'a Programs,
+    /// Where spans go.
+    pub(crate) otlp_endpoint: &'a str,
+    /// How often idle clients are pinged; as each server has it, if nothing is said.
+    pub(crate) ping_interval: Option<Duration>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// Clients are connected to the last one.
+    processes: Vec<Process>,
+    target: Target,
+    /// Kept for as long as the processes may read it.
+    _files: Vec<NamedTempFile>,
+}
+
+impl Server {
+    pub(crate) fn start(kind: Kind, start: &Start<'_>) -> anyhow::Result<Self> {
+        let started = match kind {
+            Kind::Sockeye | Kind::SockeyeJson => sockeye::start(start, true),
+            Kind::SockeyeUntraced => sockeye::start(start, false),
+            Kind::Socketioxide | Kind::Tungstenite | Kind::SocketIo | Kind::Nestjs => {
+                peer::start(kind, start)
+            }
+            Kind::SendLoop => send_loop::start(),
+        };
+        let Started { processes, files } =
+            started.with_context(|| format!("{} does not start", kind.name()))?;
+        let address = processes.last().context("a server is a process")?.address;
+        let target = Target { address, dialect: kind.dialect() };
+        Ok(Self { processes, target, _files: files })
+    }
+
+    pub(crate) const fn target(&self) -> Target {
+        self.target
+    }
+
+    /// Time of each process, by its name.
+    pub(crate) fn cpu(&self) -> anyhow::Result<BTreeMap<&'static str, Cpu>> {
+        self.processes.iter().map(|process| Ok((process.name(), process.cpu()?))).collect()
+    }
+
+    /// Memory of each process, by its name.
+    pub(crate) fn memory(&self) -> anyhow::Result<BTreeMap<&'static str, Memory>> {
+        self.processes.iter().map(|process| Ok((process.name(), process.memory()?))).collect()
+    }
+
+    /// Kills the process that clients are connected to, and starts it again at the same address.
+    pub(crate) fn restart_front(&mut self) -> anyhow::Result<()> {
+        self.processes.last_mut().context("a server is a process")?.restart()
+    }
+}
+
+/// What starting a server has led to.
+#[derive(Debug)]
+struct Started {
+    processes: Vec<Process>,
+    files: Vec<NamedTempFile>,
+}
+
+fn secret_file() -> anyhow::Result<NamedTempFile> {
+    let mut file = NamedTempFile::new()?;
+    file.write_all(SECRET.as_bytes())?;
+    Ok(file)
+}
+
+/// Reads `listening 127.0.0.1:1234`, as the peers write it.
+fn listening(line: &str) -> Option<SocketAddr> {
+    line.strip_prefix("listening ")?.parse().ok()
+}
