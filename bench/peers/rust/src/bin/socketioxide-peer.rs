@@ -43,7 +43,7 @@ async fn main() -> anyhow::Result<()> {
         builder = builder.ping_interval(Duration::from_millis(interval));
     }
     let (layer, io) = builder.build_layer();
-    io.ns("/chat", connected.with(authenticated));
+    io.ns("/chat", (async || {}).with(authenticated));
     let listener = TcpListener::bind(address()?).await?;
     announce(listener.local_addr()?)?;
     Ok(axum::serve(listener, axum::Router::new().layer(layer)).await?)
@@ -56,10 +56,7 @@ async fn authenticated(
 ) -> Result<(), &'static str> {
     let user = chat.verifier.user(&auth.token).ok_or("Unauthorized")?;
     socket.extensions.insert(Arc::new(user));
-    Ok(())
-}
-
-async fn connected(socket: SocketRef) {
+    // Not once it is connected: it is told so before the handler of that runs, and what a quick client sends meanwhile would be lost.
     socket.on("join", join);
     socket.on("leave", leave);
     socket.on("message", message);
@@ -67,6 +64,7 @@ async fn connected(socket: SocketRef) {
     socket.on("blob", blob);
     socket.on("echo", async |Data(_): Data<Echo>, ack: AckSender| answer(ack, &Done {}));
     socket.on_disconnect(disconnected);
+    Ok(())
 }
 
 async fn join(
