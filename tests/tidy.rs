@@ -27,7 +27,7 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
     ("auth-service", &["proto", "service-kit"]),
     ("bench-kit", &[]),
     ("room-log-stores", &[]),
-    ("rooms-bench", &[]),
+    ("rooms-bench", &["bench-kit"]),
     ("sockeye", &["edge-gateway", "chat-service", "auth-service", "proto", "service-kit"]),
     ("simulation", &["edge-gateway", "chat-service", "proto", "service-kit"]),
 ];

@@ -10,9 +10,6 @@ mod report;
 mod results;
 mod run;
 mod server;
-mod times;
-mod token;
-mod usage;
 
 use std::path::PathBuf;
 

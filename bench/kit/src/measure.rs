@@ -10,6 +10,7 @@ mod mixed;
 use std::{ops::Range, time::Duration};
 
 use anyhow::Context;
+use bench_kit::token::token;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +19,6 @@ use crate::{
     client::Login,
     meter::Values,
     server::{Kind, Server, Start},
-    token::token,
 };
 
 /// How long all clients of a run may take to get into their rooms.

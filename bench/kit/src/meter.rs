@@ -2,10 +2,19 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use crate::{server::Server, usage::Cpu};
+use bench_kit::{times::Times, usage::Cpu};
+
+use crate::server::Server;
 
 /// Named numbers of one run of a measure.
 pub(crate) type Values = BTreeMap<String, f64>;
+
+/// Adds the usual percentiles of times, in microseconds.
+pub(crate) fn tell_times(times: &mut Times, values: &mut Values) {
+    for (name, permille) in [("p50_us", 500), ("p99_us", 990), ("p999_us", 999)] {
+        values.insert(name.to_owned(), times.permille(permille) * 1000.0);
+    }
+}
 
 /// Running since [`Meter::start`].
 #[derive(Debug)]

@@ -10,8 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-
-use crate::usage::{Cpu, Memory};
+use bench_kit::usage::{Cpu, Memory};
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Lines of output that may wait to be read for an address.

@@ -7,6 +7,10 @@ mod sockeye;
 use std::{collections::BTreeMap, io::Write, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context;
+use bench_kit::{
+    token::SECRET,
+    usage::{Cpu, Memory},
+};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
@@ -15,8 +19,6 @@ pub(crate) use self::send_loop::relay;
 use crate::{
     client::{Dialect, Target},
     process::Process,
-    token::SECRET,
-    usage::{Cpu, Memory},
 };
 
 /// A server and what its clients speak.

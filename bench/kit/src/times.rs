@@ -2,34 +2,33 @@
 
 use std::time::Duration;
 
-use crate::meter::Values;
-
 #[derive(Debug, Default)]
-pub(crate) struct Times {
+pub struct Times {
     times: Vec<Duration>,
 }
 
 impl Times {
-    pub(crate) fn add(&mut self, time: Duration) {
+    pub fn add(&mut self, time: Duration) {
         self.times.push(time);
     }
 
-    pub(crate) const fn len(&self) -> usize {
+    pub fn extend(&mut self, other: Self) {
+        self.times.extend(other.times);
+    }
+
+    pub const fn len(&self) -> usize {
         self.times.len()
     }
 
-    /// Adds the usual percentiles, in microseconds.
-    pub(crate) fn tell(&mut self, values: &mut Values) {
-        self.times.sort_unstable();
-        for (name, permille) in [("p50_us", 500), ("p99_us", 990), ("p999_us", 999)] {
-            values.insert(name.to_owned(), self.microseconds_below(permille));
-        }
+    pub const fn is_empty(&self) -> bool {
+        self.times.is_empty()
     }
 
-    /// The time that so many of a thousand do not exceed; the times are in order.
-    fn microseconds_below(&self, permille: usize) -> f64 {
+    /// Milliseconds that so many of a thousand do not exceed; not a number if there are no times.
+    pub fn permille(&mut self, permille: usize) -> f64 {
+        self.times.sort_unstable();
         let place = (self.times.len() * permille).div_ceil(1000).max(1) - 1;
-        self.times.get(place).map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
+        self.times.get(place).map_or(f64::NAN, |time| time.as_secs_f64() * 1000.0)
     }
 }
 
@@ -40,12 +39,11 @@ mod tests {
     #[test]
     fn percentiles_are_times_that_were_measured() {
         let mut times = Times::default();
-        (1..=1000).rev().for_each(|number| times.add(Duration::from_micros(number)));
-        let mut values = Values::new();
+        (1..=1000).rev().for_each(|number| times.add(Duration::from_millis(number)));
 
-        times.tell(&mut values);
+        let found = [1, 500, 990, 999, 1000].map(|permille| times.permille(permille).round());
 
-        let names: Vec<_> = values.iter().map(|(name, value)| (&**name, value.round())).collect();
-        assert_eq!(names, [("p50_us", 500.0), ("p999_us", 999.0), ("p99_us", 990.0)]);
+        assert_eq!(found, [1.0, 500.0, 990.0, 999.0, 1000.0]);
+        assert!(Times::default().permille(500).is_nan());
     }
 }

@@ -6,12 +6,16 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde_json::json;
 
 /// The HS256 secret of every server that is measured.
-pub(crate) const SECRET: &str = "a secret of this benchmark and of nothing else";
+pub const SECRET: &str = "a secret of this benchmark and of nothing else";
 
 const LIFE_SECONDS: u64 = 24 * 3600;
 
 /// Returns a token for a user of this name.
-pub(crate) fn token(subject: &str) -> anyhow::Result<String> {
+///
+/// # Errors
+///
+/// When the clock is before 1970.
+pub fn token(subject: &str) -> anyhow::Result<String> {
     let claims = json!({
         "sub": subject,
         "name": subject,

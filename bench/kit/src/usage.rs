@@ -6,23 +6,23 @@ use anyhow::Context;
 
 /// Time on the processors since a process started.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Cpu {
+pub struct Cpu {
     /// All of it, to the nanosecond.
-    pub(crate) seconds: f64,
+    pub seconds: f64,
     /// As the clock's ticks have found it: good for the share, and for little else.
-    pub(crate) user_ticks: f64,
-    pub(crate) system_ticks: f64,
+    pub user_ticks: f64,
+    pub system_ticks: f64,
 }
 
 impl Cpu {
-    pub(crate) fn of(process: u32) -> anyhow::Result<Self> {
+    pub fn of(process: u32) -> anyhow::Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
         let (user_ticks, system_ticks) = ticks(&stat).context("stat of a process")?;
         Ok(Self { seconds: run_seconds(process)?, user_ticks, system_ticks })
     }
 
     /// The part of the seconds that was not spent in the kernel.
-    pub(crate) fn user_seconds(&self) -> f64 {
+    pub fn user_seconds(&self) -> f64 {
         let ticks = self.user_ticks + self.system_ticks;
         if ticks > 0.0 { self.seconds * self.user_ticks / ticks } else { 0.0 }
     }
@@ -65,14 +65,14 @@ fn ran(schedstat: &str) -> Option<u64> {
 
 /// Memory of a process, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Memory {
-    pub(crate) resident: f64,
+pub struct Memory {
+    pub resident: f64,
     /// Pages shared with others count by the share.
-    pub(crate) proportional: f64,
+    pub proportional: f64,
 }
 
 impl Memory {
-    pub(crate) fn of(process: u32) -> anyhow::Result<Self> {
+    pub fn of(process: u32) -> anyhow::Result<Self> {
         let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
         Self::read(&rollup).context("smaps_rollup of a process")
     }

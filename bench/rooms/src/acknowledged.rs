@@ -5,11 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bench_kit::times::Times;
 use clap::Args;
 use serde_json::json;
 use tokio::{task::JoinSet, time};
 
-use crate::{client::Client, report::Times, system::System};
+use crate::{client::Client, system::System};
 
 /// How long nothing may come before the run is given up.
 const SILENCE_MAX: Duration = Duration::from_secs(20);

@@ -1,6 +1,7 @@
 //! A plain JSON client.
 
 use anyhow::{Context, bail};
+use bench_kit::token::token;
 use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
@@ -10,7 +11,7 @@ use tokio_tungstenite::{
     tungstenite::{Message, client::IntoClientRequest},
 };
 
-use crate::system::{System, token};
+use crate::system::System;
 
 #[derive(Debug)]
 pub(crate) struct Client {

@@ -5,7 +5,6 @@ mod acknowledged;
 mod client;
 mod idle;
 mod replay;
-mod report;
 mod system;
 
 use std::{io::Write, path::PathBuf};

@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use bench_kit::times::Times;
 use clap::Args;
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use tokio::{task::JoinSet, time};
 
-use crate::{client::Client, report::Times, system::System};
+use crate::{client::Client, system::System};
 
 /// How long one client may take.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(120);

@@ -4,12 +4,15 @@ use std::{
     fmt, fs,
     path::{Path, PathBuf},
     process::Stdio,
-    time::{Duration, UNIX_EPOCH},
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
-use jsonwebtoken::{EncodingKey, Header};
-use serde_json::{Value, json};
+use bench_kit::{
+    token::SECRET,
+    usage::{Cpu, Memory},
+};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -17,7 +20,6 @@ use tokio::{
     time,
 };
 
-const SECRET: &str = "a secret of this benchmark and of nothing else";
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What an acknowledged message survives.
@@ -87,21 +89,16 @@ impl System {
 
     /// The process's own time on the processors so far, in seconds.
     pub(crate) fn cpu_seconds(&self) -> anyhow::Result<f64> {
-        const TICKS_PER_SECOND: f64 = 100.0;
-        let id = self.process.id().context("the process has ended")?;
-        let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
-        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-        let times: Vec<f64> = fields.skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
-        Ok(times.iter().sum::<f64>() / TICKS_PER_SECOND)
+        Ok(Cpu::of(self.id()?)?.seconds)
     }
 
     /// Memory of the process that is resident, in bytes.
     pub(crate) fn resident_bytes(&self) -> anyhow::Result<f64> {
-        let id = self.process.id().context("the process has ended")?;
-        let status = fs::read_to_string(format!("/proc/{id}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()).context("no VmRSS")?;
-        Ok(kib.parse::<f64>()? * 1024.0)
+        Ok(Memory::of(self.id()?)?.resident)
+    }
+
+    fn id(&self) -> anyhow::Result<u32> {
+        self.process.id().context("the process has ended")
     }
 
     /// What the files of its data take, in bytes.
@@ -164,18 +161,4 @@ async fn address(log: ChildStderr) -> anyhow::Result<String> {
         }
     }
     bail!("the process ended before it listened")
-}
-
-/// A token for a user of this name.
-pub(crate) fn token(subject: &str) -> anyhow::Result<String> {
-    let expires = UNIX_EPOCH.elapsed()? + Duration::from_secs(3600);
-    let claims = json!({
-        "sub": subject,
-        "name": subject,
-        "iss": "sockeye",
-        "aud": "sockeye",
-        "exp": expires.as_secs(),
-    });
-    let key = EncodingKey::from_secret(SECRET.as_bytes());
-    Ok(jsonwebtoken::encode(&Header::default(), &claims, &key)?)
 }

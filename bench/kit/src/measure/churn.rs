@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
+use bench_kit::times::Times;
 
 use super::login;
 use crate::{
     client::{ClientError, Login, News, Swarm},
-    meter::{Meter, Values},
+    meter::{Meter, Values, tell_times},
     server::Server,
-    times::Times,
 };
 
 const STALL: Duration = Duration::from_secs(30);
@@ -26,7 +26,7 @@ pub(crate) fn come_and_go(server: &Server, clients: usize) -> anyhow::Result<Val
     let meter = Meter::start(server)?;
     coming.run(clients)?;
     let mut values = meter.stop(server, clients as f64)?;
-    coming.joining.tell(&mut values);
+    tell_times(&mut coming.joining, &mut values);
     Ok(values)
 }
 
@@ -116,7 +116,7 @@ pub(crate) fn storm(
     let meter = Meter::start(server)?;
     let mut back = come_back(&mut swarm, &logins)?;
     let mut values = meter.stop(server, clients as f64)?;
-    back.tell(&mut values);
+    tell_times(&mut back, &mut values);
     Ok(values)
 }
 

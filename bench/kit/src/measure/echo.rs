@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
+use bench_kit::times::Times;
 
 use super::{fan_out::Span, logins};
 use crate::{
     client::{ClientError, News, PING, Swarm, client_frame},
-    meter::{Meter, Values},
+    meter::{Meter, Values, tell_times},
     server::Server,
-    times::Times,
 };
 
 const STALL: Duration = Duration::from_secs(20);
@@ -22,7 +22,7 @@ pub(crate) fn round_trips(server: &Server, clients: usize, span: Span) -> anyhow
     let meter = Meter::start(server)?;
     asking.run(span.measured)?;
     let mut values = meter.stop(server, asking.times.len() as f64)?;
-    asking.times.tell(&mut values);
+    tell_times(&mut asking.times, &mut values);
     Ok(values)
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn hop(server: &Server, span: Span) -> anyhow::Result<Values> {
         asking.times = Times::default();
         asking.run(span.measured)?;
         let mut times = Values::new();
-        asking.times.tell(&mut times);
+        tell_times(&mut asking.times, &mut times);
         values.extend(times.into_iter().map(|(time, value)| (format!("{name}.{time}"), value)));
     }
     let added = values["echo.p50_us"] - values["ping.p50_us"];

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use bench_kit::times::Times;
 
 use super::{
     deliveries::{Complete, Deliveries, numbered},
@@ -10,9 +11,8 @@ use super::{
 };
 use crate::{
     client::{News, Swarm},
-    meter::{Meter, Values},
+    meter::{Meter, Values, tell_times},
     server::Server,
-    times::Times,
 };
 
 /// How long nothing may happen before a run has failed.
@@ -61,7 +61,7 @@ pub(crate) fn closed_loop(
     run.keep(in_flight, span.measured)?;
     let messages = run.deliveries.messages() - before;
     let mut values = meter.stop(server, (messages * crowd.members) as f64)?;
-    run.completion.tell(&mut values);
+    tell_times(&mut run.completion, &mut values);
     run.check()?;
     Ok(values)
 }
@@ -79,7 +79,7 @@ pub(crate) fn paced(
     let meter = Meter::start(server)?;
     run.pace(per_second, span.measured)?;
     let mut values = meter.stop(server, run.delivery.len() as f64)?;
-    run.delivery.tell(&mut values);
+    tell_times(&mut run.delivery, &mut values);
     run.check()?;
     Ok(values)
 }

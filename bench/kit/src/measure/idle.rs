@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::ensure;
+use bench_kit::usage::Memory;
 
 use super::{
     JOIN_TIMEOUT,
@@ -16,7 +17,6 @@ use crate::{
     client::{News, Swarm},
     meter::{Meter, Values},
     server::Server,
-    usage::Memory,
 };
 
 /// Members of a room.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use bench_kit::times::Times;
 
 use super::{
     deliveries::{Deliveries, numbered},
@@ -11,9 +12,8 @@ use super::{
 };
 use crate::{
     client::{News, Swarm},
-    meter::{Meter, Values},
+    meter::{Meter, Values, tell_times},
     server::Server,
-    times::Times,
 };
 
 const STALL: Duration = Duration::from_secs(20);
@@ -46,7 +46,7 @@ pub(crate) fn day(
     day.go_on(per_second, span.measured)?;
     let mut values = meter.stop(server, span.measured.as_secs_f64())?;
     values.insert("deliveries".to_owned(), day.times.len() as f64);
-    day.times.tell(&mut values);
+    tell_times(&mut day.times, &mut values);
     Ok(values)
 }
 
