@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use self::{results::Results, run::Run};
+use self::{measure::Hold, results::Results, run::Run};
 
 #[derive(Debug, Parser)]
 #[command(about)]
@@ -28,6 +28,9 @@ enum Cli {
         /// The folder of the run.
         folder: PathBuf,
     },
+    /// Keeps clients connected until its input ends.
+    #[command(hide = true)]
+    Hold(Hold),
     /// Sends whatever arrives to all who are connected.
     #[command(hide = true)]
     Relay,
@@ -37,6 +40,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse() {
         Cli::Run(run) => run.run(),
         Cli::Report { folder } => report::write(&Results::read(&folder)?, &folder),
+        Cli::Hold(hold) => hold.run(),
         Cli::Relay => server::relay(),
     }
 }

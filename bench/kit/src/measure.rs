@@ -3,6 +3,7 @@
 mod churn;
 mod deliveries;
 mod echo;
+mod edges;
 mod fan_out;
 mod idle;
 mod mixed;
@@ -14,6 +15,7 @@ use bench_kit::token::token;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::edges::Hold;
 use self::fan_out::{Crowd, Span};
 use crate::{
     client::Login,
@@ -44,6 +46,9 @@ pub(crate) enum Measure {
     Mixed,
     Small,
     Large,
+    Link,
+    Edges,
+    Million,
 }
 
 /// How much of everything.
@@ -81,6 +86,11 @@ impl Scale {
         Duration::from_millis(self.of(4000, 4000, 200))
     }
 
+    /// How long idle connections are looked at: two rounds of pings, if it is long enough to be published.
+    const fn hold(self) -> Duration {
+        Duration::from_millis(self.of(50_000, 10_000, 500))
+    }
+
     const fn one_room(self) -> Crowd {
         Crowd { rooms: 1, members: self.of(1000, 1000, 20) }
     }
@@ -110,6 +120,9 @@ impl Measure {
             Self::Mixed => "A day of a chat",
             Self::Small => "Rooms of 10, 100 messages in flight, 1,000 connections",
             Self::Large => "Rooms of 10, 100 messages in flight, 15,000 connections",
+            Self::Link => "Questions that are answered, 4,000 clients",
+            Self::Edges => "Idle connections at four edges, 15,000 each",
+            Self::Million => "A million idle connections at 53 edges",
         }
     }
 
@@ -124,8 +137,8 @@ impl Measure {
             | Self::Rooms
             | Self::Small
             | Self::Large => "delivery",
-            Self::Echo | Self::Hop => "round trip",
-            Self::Idle => "connection and second",
+            Self::Echo | Self::Hop | Self::Link => "round trip",
+            Self::Idle | Self::Edges | Self::Million => "connection and second",
             Self::Burst | Self::Waves => "connection",
             Self::Churn => "client that came and went",
             Self::Storm => "client that came back",
@@ -135,6 +148,9 @@ impl Measure {
 
     /// Whether it says anything about this kind of server.
     pub(crate) fn is_for(self, kind: Kind) -> bool {
+        if matches!(self, Self::Edges | Self::Million) {
+            return kind == Kind::Sockeye;
+        }
         match kind {
             // It knows one room and nothing else.
             Kind::SendLoop => {
@@ -153,7 +169,13 @@ impl Measure {
 
     /// Starts a server of this kind, and measures it.
     pub(crate) fn run(self, kind: Kind, scale: Scale, start: &Start<'_>) -> anyhow::Result<Values> {
-        let mut server = Server::start(kind, start)?;
+        let mut server = if self == Self::Edges {
+            Server::start_edges(scale.of(4, 2, 2), start)?
+        } else if self == Self::Million {
+            Server::start_edges(scale.of(53, 8, 2), start)?
+        } else {
+            Server::start(kind, start)?
+        };
         let span = scale.span();
         let server = &mut server;
         match self {
@@ -172,8 +194,7 @@ impl Measure {
             Self::Hop => echo::hop(server, span),
             Self::Idle => {
                 let sizes = scale.of([5000, 15_000], [1000, 5000], [10, 50]);
-                let hold = scale.of(50_000, 10_000, 500);
-                idle::connections(server, sizes, Duration::from_millis(hold), scale.rest())
+                idle::connections(server, sizes, scale.hold(), scale.rest())
             }
             Self::Burst => idle::after_burst(server, scale.of(2000, 1000, 10), scale.rest()),
             Self::Waves => idle::after_waves(server, scale.of(10_000, 2000, 20), scale.rest()),
@@ -181,6 +202,16 @@ impl Measure {
             Self::Storm => churn::storm(server, scale.of(5000, 1000, 20), span.settle),
             Self::Mixed => {
                 mixed::day(server, scale.many_rooms(), scale.of(2000.0, 1000.0, 100.0), span)
+            }
+            Self::Link => echo::round_trips(server, scale.of(4000, 2000, 10), span),
+            Self::Edges | Self::Million => {
+                // A process may have 20,000 descriptors, and some are not connections.
+                let clients = if self == Self::Edges {
+                    scale.of(15_000, 2000, 10)
+                } else {
+                    scale.of(18_900, 5000, 10)
+                };
+                edges::hold(server, clients, scale.hold(), scale.rest())
             }
             Self::Small | Self::Large => {
                 let rooms = if self == Self::Small { 100 } else { scale.of(1500, 500, 100) };

@@ -42,7 +42,7 @@ pub(crate) struct Run {
     programs: Programs,
 }
 
-const ALL_MEASURES: &str = "fanout1,fanout16,fanout64,fanout256,paced,rooms,echo,hop,idle,burst,waves,churn,storm,mixed,small,large";
+const ALL_MEASURES: &str = "fanout1,fanout16,fanout64,fanout256,paced,rooms,echo,hop,idle,burst,waves,churn,storm,mixed,small,large,link,edges";
 const ALL_SERVERS: &str =
     "sockeye,sockeye-untraced,sockeye-json,socketioxide,socket-io,nestjs,tungstenite,send-loop";
 

@@ -111,8 +111,8 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start(kind: Kind, start: &Start<'_>) -> anyhow::Result<Self> {
         let started = match kind {
-            Kind::Sockeye | Kind::SockeyeJson => sockeye::start(start, true),
-            Kind::SockeyeUntraced => sockeye::start(start, false),
+            Kind::Sockeye | Kind::SockeyeJson => sockeye::start(start, true, 1),
+            Kind::SockeyeUntraced => sockeye::start(start, false, 1),
             Kind::Socketioxide | Kind::Tungstenite | Kind::SocketIo | Kind::Nestjs => {
                 peer::start(kind, start)
             }
@@ -125,18 +125,40 @@ impl Server {
         Ok(Self { processes, target, _files: files })
     }
 
+    /// Starts Sockeye with so many edges.
+    pub(crate) fn start_edges(edges: u16, start: &Start<'_>) -> anyhow::Result<Self> {
+        let Started { processes, files } = sockeye::start(start, true, edges)?;
+        let address = processes.last().context("a server is a process")?.address;
+        let target = Target { address, dialect: Kind::Sockeye.dialect() };
+        Ok(Self { processes, target, _files: files })
+    }
+
+    /// Where the clients of each edge connect to.
+    pub(crate) fn edges(&self) -> impl Iterator<Item = SocketAddr> {
+        let edges = self.processes.iter().filter(|process| process.name() == "edge");
+        edges.map(|process| process.address)
+    }
+
     pub(crate) const fn target(&self) -> Target {
         self.target
     }
 
-    /// Time of each process, by its name.
+    /// Time of the processes, by their names.
     pub(crate) fn cpu(&self) -> anyhow::Result<BTreeMap<&'static str, Cpu>> {
-        self.processes.iter().map(|process| Ok((process.name(), process.cpu()?))).collect()
+        let mut by_name = BTreeMap::<_, Cpu>::new();
+        for process in &self.processes {
+            *by_name.entry(process.name()).or_default() += process.cpu()?;
+        }
+        Ok(by_name)
     }
 
-    /// Memory of each process, by its name.
+    /// Memory of the processes, by their names.
     pub(crate) fn memory(&self) -> anyhow::Result<BTreeMap<&'static str, Memory>> {
-        self.processes.iter().map(|process| Ok((process.name(), process.memory()?))).collect()
+        let mut by_name = BTreeMap::<_, Memory>::new();
+        for process in &self.processes {
+            *by_name.entry(process.name()).or_default() += process.memory()?;
+        }
+        Ok(by_name)
     }
 
     /// Kills the process that clients are connected to, and starts it again at the same address.

@@ -1,6 +1,10 @@
 //! What a process has used of the processors, and what it holds of the memory.
 
-use std::{collections::BTreeMap, fs, io, ops::Sub};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    ops::{AddAssign, Sub},
+};
 
 use anyhow::Context;
 
@@ -25,6 +29,14 @@ impl Cpu {
     pub fn user_seconds(&self) -> f64 {
         let ticks = self.user_ticks + self.system_ticks;
         if ticks > 0.0 { self.seconds * self.user_ticks / ticks } else { 0.0 }
+    }
+}
+
+impl AddAssign for Cpu {
+    fn add_assign(&mut self, other: Self) {
+        self.seconds += other.seconds;
+        self.user_ticks += other.user_ticks;
+        self.system_ticks += other.system_ticks;
     }
 }
 
@@ -69,6 +81,13 @@ pub struct Memory {
     pub resident: f64,
     /// Pages shared with others count by the share.
     pub proportional: f64,
+}
+
+impl AddAssign for Memory {
+    fn add_assign(&mut self, other: Self) {
+        self.resident += other.resident;
+        self.proportional += other.proportional;
+    }
 }
 
 impl Memory {

@@ -111,7 +111,7 @@ pub(crate) fn after_waves(
     Ok(values)
 }
 
-fn per_connection(before: &Memories, after: &Memories, connections: usize) -> Values {
+pub(super) fn per_connection(before: &Memories, after: &Memories, connections: usize) -> Values {
     let mut values = Values::new();
     let (mut resident, mut proportional) = (0.0, 0.0);
     for (name, after) in after {

@@ -86,7 +86,7 @@ impl Goal {
     }
 }
 
-pub(crate) const GOALS: [Goal; 17] = [
+pub(crate) const GOALS: [Goal; 19] = [
     Goal::ratio(
         "fan-out, 1 in flight: CPU per delivery, beside socketioxide",
         Measure::Fanout1,
@@ -192,6 +192,20 @@ pub(crate) const GOALS: [Goal; 17] = [
         (Measure::Echo, Kind::SockeyeUntraced),
         Some(1.03),
         Some(1.01),
+    ),
+    Goal::plain(
+        "link: what the chat service spends on an event, handling it included",
+        (Measure::Link, "cpu_us.chat"),
+        " µs",
+        Some(1.0),
+        Some(0.4),
+    ),
+    Goal::plain(
+        "memory per idle connection at several edges: all processes",
+        (Measure::Edges, "resident_bytes"),
+        " B",
+        Some(4096.0),
+        Some(1639.0),
     ),
     Goal::ratio(
         "growth: CPU per delivery at 15,000 connections beside 1,000",

@@ -30,7 +30,8 @@ const NO_LIMITS: [&str; 3] = [
     "--edge-opens-per-second=1000000",
 ];
 
-pub(super) fn start(start: &Start<'_>, is_traced: bool) -> anyhow::Result<Started> {
+/// Starts so many edges, and one each of the other services.
+pub(super) fn start(start: &Start<'_>, is_traced: bool, edges: u16) -> anyhow::Result<Started> {
     let secret = secret_file()?;
     let mut namespaces = NamedTempFile::new()?;
     namespaces.write_all(NAMESPACES.as_bytes())?;
@@ -54,22 +55,36 @@ pub(super) fn start(start: &Start<'_>, is_traced: bool) -> anyhow::Result<Starte
         find_address: |line| listening(line, "chat-service", "grpc"),
     })?;
 
-    let mut command = self::command(start, "edge-gateway", is_traced);
+    let services = [auth.address, chat.address];
+    let mut processes = vec![auth, chat];
+    for number in 0..edges {
+        let mut command = edge(start, is_traced, services);
+        command.arg(format!("--edge-number={number}"));
+        if edges > 1 {
+            // Together they have more threads than there are cores.
+            command.arg("--edge-shards=1");
+        }
+        processes.push(Process::start(Program {
+            name: "edge",
+            command,
+            listen: "EDGE_LISTEN",
+            find_address: |line| listening(line, "edge-gateway", "clients"),
+        })?);
+    }
+    Ok(Started { processes, files: vec![secret, namespaces] })
+}
+
+fn edge(start: &Start<'_>, is_traced: bool, [auth, chat]: [SocketAddr; 2]) -> Command {
+    let mut command = command(start, "edge-gateway", is_traced);
     command
         .args(NO_LIMITS)
         .arg("--edge-ops-listen=127.0.0.1:0")
-        .arg(format!("--edge-auth-url=http://{}", auth.address))
-        .arg(format!("--edge-route=/chat=http://{}", chat.address));
+        .arg(format!("--edge-auth-url=http://{auth}"))
+        .arg(format!("--edge-route=/chat=http://{chat}"));
     if let Some(interval) = start.ping_interval {
         command.arg(format!("--edge-ping-interval={}ms", interval.as_millis()));
     }
-    let edge = Process::start(Program {
-        name: "edge",
-        command,
-        listen: "EDGE_LISTEN",
-        find_address: |line| listening(line, "edge-gateway", "clients"),
-    })?;
-    Ok(Started { processes: vec![auth, chat, edge], files: vec![secret, namespaces] })
+    command
 }
 
 fn command(start: &Start<'_>, name: &str, is_traced: bool) -> Command {
