@@ -1,6 +1,8 @@
 //! Drives many clients from one thread, cheaply enough that the servers are what is measured.
 
+mod connection;
 mod dialect;
+mod polling;
 mod stage;
 mod swarm;
 mod wire;

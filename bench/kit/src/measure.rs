@@ -86,6 +86,12 @@ impl Scale {
         Duration::from_millis(self.of(4000, 4000, 200))
     }
 
+    /// How often idle clients are pinged, where it is not as each server has it.
+    pub(crate) fn ping_interval(self) -> Option<Duration> {
+        let interval = Duration::from_secs(5);
+        self.of(None, Some(interval), Some(interval))
+    }
+
     /// How long idle connections are looked at: two rounds of pings, if it is long enough to be published.
     const fn hold(self) -> Duration {
         Duration::from_millis(self.of(50_000, 10_000, 500))
@@ -155,6 +161,10 @@ impl Measure {
             // It knows one room and nothing else.
             Kind::SendLoop => {
                 matches!(self, Self::Fanout1 | Self::Fanout16 | Self::Fanout64 | Self::Fanout256)
+            }
+            // Each client has two connections, for which a process lacks the descriptors in the larger runs.
+            Kind::SockeyePolling | Kind::SocketioxidePolling | Kind::SocketIoPolling => {
+                matches!(self, Self::Fanout1 | Self::Fanout16 | Self::Echo | Self::Churn)
             }
             // What a span costs is seen where the least else is done.
             Kind::SockeyeUntraced => matches!(self, Self::Fanout1 | Self::Rooms | Self::Echo),

@@ -18,6 +18,8 @@ pub(crate) struct Results {
     pub(crate) machine: Machine,
     pub(crate) scale: Scale,
     pub(crate) rounds: usize,
+    /// How often idle clients were pinged; 25 s, if nothing stands here.
+    pub(crate) ping_interval_ms: Option<u64>,
     /// How many spans the services have exported.
     pub(crate) spans: u64,
     pub(crate) samples: Vec<Sample>,
@@ -52,7 +54,15 @@ pub(crate) struct Spread {
 
 impl Results {
     pub(crate) const fn new(machine: Machine, scale: Scale, rounds: usize) -> Self {
-        Self { machine, scale, rounds, spans: 0, samples: Vec::new(), failures: Vec::new() }
+        Self {
+            machine,
+            scale,
+            rounds,
+            ping_interval_ms: None,
+            spans: 0,
+            samples: Vec::new(),
+            failures: Vec::new(),
+        }
     }
 
     pub(crate) fn read(folder: &Path) -> anyhow::Result<Self> {

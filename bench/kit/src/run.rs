@@ -32,7 +32,8 @@ pub(crate) struct Run {
     /// Of which servers.
     #[arg(long, value_enum, value_delimiter = ',', default_value = ALL_SERVERS)]
     servers: Vec<Kind>,
-    /// How often idle clients are pinged, in milliseconds; as each server has it (25 s) if nothing is said.
+    /// How often idle clients are pinged, in milliseconds; 25 s with `--scale full` and else
+    /// 5 s if nothing is said.
     #[arg(long, value_name = "MS")]
     ping_interval: Option<u64>,
     /// Where the results are written.
@@ -43,19 +44,18 @@ pub(crate) struct Run {
 }
 
 const ALL_MEASURES: &str = "fanout1,fanout16,fanout64,fanout256,paced,rooms,echo,hop,idle,burst,waves,churn,storm,mixed,small,large,link,edges";
-const ALL_SERVERS: &str =
-    "sockeye,sockeye-untraced,sockeye-json,socketioxide,socket-io,nestjs,tungstenite,send-loop";
+const ALL_SERVERS: &str = "sockeye,sockeye-untraced,sockeye-json,sockeye-polling,socketioxide,socketioxide-polling,socket-io,socket-io-polling,nestjs,tungstenite,send-loop";
 
 impl Run {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         let spans = OtlpSink::start()?;
         let otlp_endpoint = spans.endpoint();
-        let start = Start {
-            programs: &self.programs,
-            otlp_endpoint: &otlp_endpoint,
-            ping_interval: self.ping_interval.map(Duration::from_millis),
-        };
+        let ping_interval =
+            self.ping_interval.map(Duration::from_millis).or(self.scale.ping_interval());
+        let start =
+            Start { programs: &self.programs, otlp_endpoint: &otlp_endpoint, ping_interval };
         let mut results = Results::new(Machine::describe()?, self.scale, self.rounds);
+        results.ping_interval_ms = ping_interval.map(|interval| interval.as_millis() as u64);
         for round in 1..=self.rounds {
             for measure in &self.measures {
                 for kind in self.servers.iter().filter(|kind| measure.is_for(**kind)) {

@@ -31,10 +31,16 @@ pub(crate) enum Kind {
     SockeyeUntraced,
     /// The same as the first, with clients that speak plain JSON.
     SockeyeJson,
+    /// The same as the first, with clients that poll.
+    SockeyePolling,
     /// socketioxide on axum.
     Socketioxide,
+    /// The same with clients that poll.
+    SocketioxidePolling,
     /// Socket.IO on Node.
     SocketIo,
+    /// The same with clients that poll.
+    SocketIoPolling,
     /// A NestJS gateway.
     Nestjs,
     /// Rooms on bare tokio-tungstenite, with clients that speak plain JSON.
@@ -49,8 +55,11 @@ impl Kind {
             Self::Sockeye => "Sockeye",
             Self::SockeyeUntraced => "Sockeye, tracing off",
             Self::SockeyeJson => "Sockeye, plain JSON",
+            Self::SockeyePolling => "Sockeye, long-polling",
             Self::Socketioxide => "socketioxide",
+            Self::SocketioxidePolling => "socketioxide, long-polling",
             Self::SocketIo => "Socket.IO (Node)",
+            Self::SocketIoPolling => "Socket.IO (Node), long-polling",
             Self::Nestjs => "NestJS",
             Self::Tungstenite => "tokio-tungstenite, plain JSON",
             Self::SendLoop => "bare send loop",
@@ -59,12 +68,18 @@ impl Kind {
 
     /// Whether this is Sockeye, however it is started or spoken to.
     pub(crate) const fn is_ours(self) -> bool {
-        matches!(self, Self::Sockeye | Self::SockeyeUntraced | Self::SockeyeJson)
+        matches!(
+            self,
+            Self::Sockeye | Self::SockeyeUntraced | Self::SockeyeJson | Self::SockeyePolling
+        )
     }
 
     const fn dialect(self) -> Dialect {
         match self {
             Self::SockeyeJson | Self::Tungstenite => Dialect::Json,
+            Self::SockeyePolling | Self::SocketioxidePolling | Self::SocketIoPolling => {
+                Dialect::Polling
+            }
             Self::SendLoop => Dialect::Bare,
             Self::Sockeye
             | Self::SockeyeUntraced
@@ -111,11 +126,16 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start(kind: Kind, start: &Start<'_>) -> anyhow::Result<Self> {
         let started = match kind {
-            Kind::Sockeye | Kind::SockeyeJson => sockeye::start(start, true, 1),
-            Kind::SockeyeUntraced => sockeye::start(start, false, 1),
-            Kind::Socketioxide | Kind::Tungstenite | Kind::SocketIo | Kind::Nestjs => {
-                peer::start(kind, start)
+            Kind::Sockeye | Kind::SockeyeJson | Kind::SockeyePolling => {
+                sockeye::start(start, true, 1)
             }
+            Kind::SockeyeUntraced => sockeye::start(start, false, 1),
+            Kind::Socketioxide | Kind::SocketioxidePolling => {
+                peer::rust("socketioxide-peer", start)
+            }
+            Kind::Tungstenite => peer::rust("tungstenite-peer", start),
+            Kind::SocketIo | Kind::SocketIoPolling => peer::node("socket-io.js", start),
+            Kind::Nestjs => peer::node("nest.js", start),
             Kind::SendLoop => send_loop::start(),
         };
         let Started { processes, files } =

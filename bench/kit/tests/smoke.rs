@@ -19,7 +19,7 @@ fn sockeye_is_measured_and_reported_on() {
 
     let output = Command::new(env!("CARGO_BIN_EXE_bench-kit"))
         .args(["run", "--scale=smoke", "--rounds=1", "--ping-interval=200"])
-        .args(["--servers=sockeye,sockeye-json,send-loop"])
+        .args(["--servers=sockeye,sockeye-json,sockeye-polling,send-loop"])
         .args(["--measures=fanout16,rooms,paced,echo,hop,idle,burst,churn,storm,mixed,edges"])
         .arg("--sockeye")
         .arg(built())
@@ -33,7 +33,7 @@ fn sockeye_is_measured_and_reported_on() {
     let results = fs::read_to_string(out.path().join("results.json")).unwrap();
     let results: Value = serde_json::from_str(&results).unwrap();
     let samples = results["samples"].as_array().unwrap();
-    assert_eq!(samples.len(), 22, "{said}");
+    assert_eq!(samples.len(), 25, "{said}");
     for sample in samples {
         let values = sample["values"].as_object().unwrap();
         assert!(values.values().all(|value| value.as_f64().is_some()), "{sample}");

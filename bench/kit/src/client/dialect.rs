@@ -10,6 +10,8 @@ const NAMESPACE: &str = "/chat";
 pub(crate) enum Dialect {
     /// Socket.IO 5 over WebSocket.
     SocketIo,
+    /// The same over long-polling.
+    Polling,
     /// JSON messages over WebSocket.
     Json,
     /// WebSocket frames of a server, without a handshake: whatever one sends, all get.
@@ -37,7 +39,7 @@ impl Dialect {
     /// Path of the WebSocket.
     pub(crate) const fn path(self) -> &'static str {
         match self {
-            Self::SocketIo => "/socket.io/?EIO=4&transport=websocket",
+            Self::SocketIo | Self::Polling => "/socket.io/?EIO=4&transport=websocket",
             Self::Json | Self::Bare => "/ws",
         }
     }
@@ -45,9 +47,11 @@ impl Dialect {
     /// Asks to be let in, for which the answer is [`Incoming::Entered`].
     pub(crate) fn enter(self, token: &str) -> Vec<u8> {
         match self {
-            Self::SocketIo => text_frame(&format!(r#"40{NAMESPACE},{{"token":"{token}"}}"#)),
+            Self::SocketIo | Self::Polling => {
+                self.frame(&format!(r#"40{NAMESPACE},{{"token":"{token}"}}"#))
+            }
             Self::Json => {
-                text_frame(&format!(r#"{{"event":"auth","data":{{"token":"{token}"}}}}"#))
+                self.frame(&format!(r#"{{"event":"auth","data":{{"token":"{token}"}}}}"#))
             }
             Self::Bare => Vec::new(),
         }
@@ -55,23 +59,35 @@ impl Dialect {
 
     /// Sends an event, with `data` as JSON; with an id, if it is to be answered.
     pub(crate) fn event(self, name: &str, data: &str, id: Option<u64>) -> Vec<u8> {
-        match (self, id) {
-            (Self::SocketIo, None) => text_frame(&format!(r#"42{NAMESPACE},["{name}",{data}]"#)),
-            (Self::SocketIo, Some(id)) => {
-                text_frame(&format!(r#"42{NAMESPACE},{id}["{name}",{data}]"#))
+        let id = id.map(|id| id.to_string());
+        let text = match (self, id) {
+            (Self::SocketIo | Self::Polling, id) => {
+                format!(r#"42{NAMESPACE},{}["{name}",{data}]"#, id.unwrap_or_default())
             }
-            (Self::Json, None) => text_frame(&format!(r#"{{"event":"{name}","data":{data}}}"#)),
-            (Self::Json, Some(id)) => {
-                text_frame(&format!(r#"{{"event":"{name}","data":{data},"id":{id}}}"#))
-            }
-            (Self::Bare, _) => server_text_frame(&format!(r#"{{"event":"{name}","data":{data}}}"#)),
+            (Self::Json, Some(id)) => format!(r#"{{"event":"{name}","data":{data},"id":{id}}}"#),
+            (Self::Json | Self::Bare, _) => format!(r#"{{"event":"{name}","data":{data}}}"#),
+        };
+        self.frame(&text)
+    }
+
+    /// The answer to Engine.IO's ping.
+    pub(crate) fn pong(self) -> Vec<u8> {
+        self.frame("3")
+    }
+
+    /// A text as it is sent.
+    fn frame(self, text: &str) -> Vec<u8> {
+        match self {
+            Self::SocketIo | Self::Json => text_frame(text),
+            Self::Polling => text.as_bytes().to_vec(),
+            Self::Bare => server_text_frame(text),
         }
     }
 
     /// Reads what a text frame says.
     pub(crate) fn read(self, text: &[u8]) -> Incoming<'_> {
         let read = match self {
-            Self::SocketIo => socket_io(text),
+            Self::SocketIo | Self::Polling => socket_io(text),
             Self::Json | Self::Bare => json(text),
         };
         read.unwrap_or(Incoming::Trouble(text))
@@ -193,5 +209,6 @@ mod tests {
             text(Dialect::Bare.event("message", "{}", None), 2),
             r#"{"event":"message","data":{}}"#
         );
+        assert_eq!(text(Dialect::Polling.event("echo", "{}", None), 0), r#"42/chat,["echo",{}]"#);
     }
 }

@@ -2,10 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{
-    dialect::{Dialect, Incoming},
-    wire::text_frame,
-};
+use super::dialect::{Dialect, Incoming};
 
 /// The id under which the answer to `join` comes.
 const JOIN_ID: u64 = 0;
@@ -54,6 +51,10 @@ impl Stage {
             *self = Self::Joined;
             return &[];
         }
+        if dialect == Dialect::Polling {
+            *self = Self::Opening;
+            return &[];
+        }
         *self = Self::Upgrading;
         &opening.upgrade
     }
@@ -93,11 +94,6 @@ pub(crate) fn accepted(bytes: &[u8]) -> Result<Option<usize>, ()> {
         return Err(());
     }
     Ok(bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|end| end + 4))
-}
-
-/// The answer to Engine.IO's ping.
-pub(crate) fn pong() -> Vec<u8> {
-    text_frame("3")
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ fn head(page: &mut String, results: &Results) -> Result<(), Error> {
     writeln!(
         page,
         "{} rounds at scale `{:?}`, begun {} with commit `{}`. {}, {} cores, {:.0} GiB, Linux {}, {}, Node {}; load {} at the \
-         beginning. Medians, with the least and the most of the rounds behind them. {} spans were exported.\n",
+         beginning. Medians, with the least and the most of the rounds behind them. Idle clients are pinged every {} s. {} spans were exported.\n",
         results.rounds,
         results.scale,
         machine.began_at,
@@ -52,6 +52,7 @@ fn head(page: &mut String, results: &Results) -> Result<(), Error> {
         machine.rustc,
         machine.node,
         machine.load,
+        results.ping_interval_ms.unwrap_or(25_000) as f64 / 1000.0,
         results.spans,
     )
 }

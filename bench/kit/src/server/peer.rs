@@ -2,25 +2,21 @@
 
 use std::process::Command;
 
-use super::{Kind, Start, Started, listening, secret_file};
+use super::{Start, Started, listening, secret_file};
 use crate::process::{Process, Program};
 
-pub(super) fn start(kind: Kind, start: &Start<'_>) -> anyhow::Result<Started> {
+pub(super) fn rust(program: &str, start: &Start<'_>) -> anyhow::Result<Started> {
+    launch(Command::new(start.programs.rust_peers.join(program)), start)
+}
+
+pub(super) fn node(script: &str, start: &Start<'_>) -> anyhow::Result<Started> {
+    let mut command = Command::new("node");
+    command.arg(start.programs.node_peers.join(script)).env("NODE_ENV", "production");
+    launch(command, start)
+}
+
+fn launch(mut command: Command, start: &Start<'_>) -> anyhow::Result<Started> {
     let secret = secret_file()?;
-    let mut command = match kind {
-        Kind::Tungstenite => Command::new(start.programs.rust_peers.join("tungstenite-peer")),
-        Kind::Nestjs | Kind::SocketIo => {
-            let script = if kind == Kind::Nestjs { "nest.js" } else { "socket-io.js" };
-            let mut node = Command::new("node");
-            node.arg(start.programs.node_peers.join(script)).env("NODE_ENV", "production");
-            node
-        }
-        Kind::Socketioxide
-        | Kind::Sockeye
-        | Kind::SockeyeUntraced
-        | Kind::SockeyeJson
-        | Kind::SendLoop => Command::new(start.programs.rust_peers.join("socketioxide-peer")),
-    };
     command.env("BENCH_SECRET_FILE", secret.path());
     if let Some(interval) = start.ping_interval {
         command.env("BENCH_PING_INTERVAL_MS", interval.as_millis().to_string());
