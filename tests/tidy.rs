@@ -26,6 +26,7 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
     ("chat-service", &["proto", "service-kit"]),
     ("auth-service", &["proto", "service-kit"]),
     ("bench-kit", &[]),
+    ("codec-instructions", &["edge-protocol"]),
     ("room-log-stores", &[]),
     ("rooms-bench", &["bench-kit"]),
     ("sockeye", &["edge-gateway", "chat-service", "auth-service", "proto", "service-kit"]),

@@ -1,0 +1,131 @@
+//! What the codecs do for each event.
+
+use edge_protocol::{
+    engine_io::{self, Received, payload::Payload},
+    plain_json, socket_io,
+    websocket::{Decoded, Decoder, Message},
+};
+
+const BYTES_MAX: usize = 1_000_000;
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+const DATA: &str = r#"{"room":"lobby","text":"0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"}"#;
+
+/// Something that is done again and again. It returns a number that depends on all of it.
+pub(crate) type Work = Box<dyn FnMut() -> usize>;
+
+/// A piece of work, made ready under its name.
+type Named = (&'static str, fn() -> Work);
+
+/// Everything that is counted.
+pub(crate) fn all() -> [Named; 7] {
+    [
+        ("decode-event", || decode_socket_io(DATA)),
+        ("decode-event-16k", || {
+            decode_socket_io(&format!(r#"{{"room":"lobby","text":"{}"}}"#, "é".repeat(8000)))
+        }),
+        ("decode-plain-json", decode_plain_json),
+        ("encode-event", encode_socket_io),
+        ("encode-ack", encode_ack),
+        ("encode-plain-json", encode_plain_json),
+        ("body-of-a-poll", body_of_a_poll),
+    ]
+}
+
+/// A frame as a client sends it.
+fn client_frame(text: &str) -> Vec<u8> {
+    let mut frame = vec![0x81];
+    match u8::try_from(text.len()) {
+        Ok(len) if len < 126 => frame.push(0x80 | len),
+        _ => {
+            frame.push(0x80 | 126);
+            frame.extend((text.len() as u16).to_be_bytes());
+        }
+    }
+    frame.extend(MASK);
+    frame.extend(text.bytes().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+/// From the bytes of a frame to its text, which is handed on. Reading unmasks in place, so each time begins with a copy.
+fn decode(text: &str, mut read: impl FnMut(&str) -> usize + 'static) -> Work {
+    let frame = client_frame(text);
+    let mut input = frame.clone();
+    let mut decoder = Decoder::default();
+    Box::new(move || {
+        input.copy_from_slice(&frame);
+        match decoder.decode(&mut input, BYTES_MAX) {
+            Ok(Decoded::Frame { message: Some(Message::Text(text)), .. }) => read(text),
+            _ => 0,
+        }
+    })
+}
+
+fn decode_socket_io(data: &str) -> Work {
+    let text = format!(r#"42/chat,7["message",{data}]"#);
+    decode(&text, |text| {
+        let Ok(Received::Message(message)) = engine_io::receive(text) else { return 0 };
+        match socket_io::Assembler::default().text(message, BYTES_MAX) {
+            Ok(socket_io::Packet::Event { args, .. }) => args.len(),
+            _ => 0,
+        }
+    })
+}
+
+fn decode_plain_json() -> Work {
+    let text = format!(r#"{{"event":"message","data":{DATA},"id":7}}"#);
+    decode(&text, |text| {
+        usize::from(plain_json::Assembler::default().text(text, BYTES_MAX).is_ok())
+    })
+}
+
+fn encode_socket_io() -> Work {
+    let args = format!("[{DATA}]").into_bytes();
+    Box::new(move || {
+        socket_io::encode_event_frame("/chat", "message", &args, None)
+            .map_or(0, |frame| frame.len())
+    })
+}
+
+fn encode_ack() -> Work {
+    let args = format!("[{DATA}]").into_bytes();
+    Box::new(move || socket_io::encode_ack_frame("/chat", 12, &args).map_or(0, |frame| frame.len()))
+}
+
+fn encode_plain_json() -> Work {
+    let args = format!("[{DATA}]").into_bytes();
+    Box::new(move || {
+        plain_json::encode_event_frames("message", &args, None, &[])
+            .map_or(0, |frames| frames.len())
+    })
+}
+
+/// Ten events that have waited for a poll.
+fn body_of_a_poll() -> Work {
+    let args = format!("[{DATA}]").into_bytes();
+    let frames = socket_io::encode_event_frame("/chat", "message", &args, None).unwrap_or_default();
+    Box::new(move || {
+        let mut payload = Payload::new();
+        let pushed = (0..10).filter(|_| payload.push(&frames).is_ok()).count();
+        pushed + payload.into_body().len()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_work_does_what_it_says() {
+        let done: Vec<_> = all().into_iter().map(|(_, work)| work()()).collect();
+
+        let args = DATA.len();
+        let event = r#"xx42/chat,["message",]"#.len() + 2 + args;
+        assert_eq!(done[0], args);
+        assert!(done[1] > 16_000, "{done:?}");
+        assert_eq!(done[2], 1);
+        assert_eq!(done[3], event);
+        assert!(done[4..].iter().all(|done| *done > args), "{done:?}");
+        let body = 10 * (event - 4) + 9;
+        assert_eq!(done[6], 10 + body);
+    }
+}
