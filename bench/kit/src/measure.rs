@@ -10,7 +10,7 @@ mod mixed;
 
 use std::{ops::Range, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bench_kit::token::token;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -104,19 +104,39 @@ impl Scale {
     const fn many_rooms(self) -> Crowd {
         Crowd { rooms: self.of(1000, 300, 4), members: self.of(10, 10, 5) }
     }
+
+    const fn few_connections(self) -> Crowd {
+        Crowd { rooms: 100, members: self.of(10, 10, 2) }
+    }
+
+    const fn many_connections(self) -> Crowd {
+        Crowd { rooms: self.of(1500, 500, 110), members: self.of(10, 10, 2) }
+    }
+
+    /// How many edges there are where there are several, and how many clients each has. A process may have 20,000 descriptors, and
+    /// some are not connections.
+    const fn edges(self, measure: Measure) -> Option<(u16, usize)> {
+        if matches!(measure, Measure::Edges) {
+            Some(self.of((4, 15_000), (2, 2000), (2, 10)))
+        } else if matches!(measure, Measure::Million) {
+            Some(self.of((53, 18_900), (8, 5000), (2, 10)))
+        } else {
+            None
+        }
+    }
 }
 
 impl Measure {
     /// What happens, for the report.
     pub(crate) const fn title(self) -> &'static str {
         match self {
-            Self::Fanout1 => "Fan-out to one room of 1,000, 1 message in flight",
-            Self::Fanout16 => "Fan-out to one room of 1,000, 16 in flight",
-            Self::Fanout64 => "Fan-out to one room of 1,000, 64 in flight",
-            Self::Fanout256 => "Fan-out to one room of 1,000, 256 in flight",
+            Self::Fanout1 => "Fan-out to one large room, 1 message in flight",
+            Self::Fanout16 => "Fan-out to one large room, 16 in flight",
+            Self::Fanout64 => "Fan-out to one large room, 64 in flight",
+            Self::Fanout256 => "Fan-out to one large room, 256 in flight",
             Self::Paced => "Messages to rooms of 10 at an equal pace",
-            Self::Rooms => "1,000 rooms of 10, one message in flight in each",
-            Self::Echo => "Questions that are answered, 100 clients",
+            Self::Rooms => "Rooms of 10, one message in flight in each",
+            Self::Echo => "Questions that are answered",
             Self::Hop => "One question at a time: the server alone, and through it",
             Self::Idle => "Idle connections in rooms of 10",
             Self::Burst => "Memory kept after broadcasts of 30 KB",
@@ -124,11 +144,11 @@ impl Measure {
             Self::Churn => "Connect, authenticate, join, leave",
             Self::Storm => "All come back after a restart",
             Self::Mixed => "A day of a chat",
-            Self::Small => "Rooms of 10, 100 messages in flight, 1,000 connections",
-            Self::Large => "Rooms of 10, 100 messages in flight, 15,000 connections",
-            Self::Link => "Questions that are answered, 4,000 clients",
-            Self::Edges => "Idle connections at four edges, 15,000 each",
-            Self::Million => "A million idle connections at 53 edges",
+            Self::Small => "Rooms of 10, 100 messages in flight, few connections",
+            Self::Large => "Rooms of 10, 100 messages in flight, many connections",
+            Self::Link => "Questions of so many that there is always one to take",
+            Self::Edges => "Idle connections at several edges",
+            Self::Million => "As many idle connections as there may be",
         }
     }
 
@@ -150,6 +170,11 @@ impl Measure {
             Self::Storm => "client that came back",
             Self::Mixed => "second",
         }
+    }
+
+    /// Whether it matters how many there were per second: where the pace is not given.
+    pub(crate) fn has_rate(self) -> bool {
+        !matches!(self, Self::Paced | Self::Idle | Self::Mixed | Self::Edges | Self::Million)
     }
 
     /// Whether it says anything about this kind of server.
@@ -179,15 +204,41 @@ impl Measure {
 
     /// Starts a server of this kind, and measures it.
     pub(crate) fn run(self, kind: Kind, scale: Scale, start: &Start<'_>) -> anyhow::Result<Values> {
-        let mut server = if self == Self::Edges {
-            Server::start_edges(scale.of(4, 2, 2), start)?
-        } else if self == Self::Million {
-            Server::start_edges(scale.of(53, 8, 2), start)?
-        } else {
-            Server::start(kind, start)?
+        let values = match scale.edges(self) {
+            Some((edges, clients)) => Server::start_edges(edges, start)
+                .and_then(|server| edges::hold(&server, clients, scale.hold(), scale.rest())),
+            None => Server::start(kind, start).and_then(|mut server| self.of(&mut server, scale)),
         };
-        let span = scale.span();
-        let server = &mut server;
+        let mut values = values.with_context(|| format!("{} of {}", self.title(), kind.name()))?;
+        values.insert("clients".to_owned(), self.clients(scale) as f64);
+        Ok(values)
+    }
+
+    /// How many clients there are, or come and go.
+    fn clients(self, scale: Scale) -> usize {
+        match self {
+            Self::Fanout1 | Self::Fanout16 | Self::Fanout64 | Self::Fanout256 => {
+                scale.one_room().clients()
+            }
+            Self::Paced | Self::Rooms | Self::Mixed => scale.many_rooms().clients(),
+            Self::Small => scale.few_connections().clients(),
+            Self::Large => scale.many_connections().clients(),
+            Self::Echo => scale.of(100, 100, 5),
+            Self::Link => scale.of(4000, 2000, 10),
+            Self::Hop => 1,
+            Self::Idle => scale.of(15_000, 5000, 50),
+            Self::Burst => scale.of(2000, 1000, 10),
+            Self::Waves => scale.of(10_000, 2000, 20),
+            Self::Churn => scale.of(10_000, 2000, 40),
+            Self::Storm => scale.of(5000, 1000, 20),
+            Self::Edges | Self::Million => {
+                scale.edges(self).map_or(0, |(edges, clients)| usize::from(edges) * clients)
+            }
+        }
+    }
+
+    fn of(self, server: &mut Server, scale: Scale) -> anyhow::Result<Values> {
+        let (span, rest, clients) = (scale.span(), scale.rest(), self.clients(scale));
         match self {
             Self::Fanout1 => fan_out::closed_loop(server, scale.one_room(), 1, span),
             Self::Fanout16 => fan_out::closed_loop(server, scale.one_room(), 16, span),
@@ -200,36 +251,20 @@ impl Measure {
                 let crowd = scale.many_rooms();
                 fan_out::closed_loop(server, crowd, crowd.rooms, span)
             }
-            Self::Echo => echo::round_trips(server, scale.of(100, 100, 5), span),
+            Self::Small => fan_out::closed_loop(server, scale.few_connections(), 100, span),
+            Self::Large => fan_out::closed_loop(server, scale.many_connections(), 100, span),
+            Self::Echo | Self::Link => echo::round_trips(server, clients, span),
             Self::Hop => echo::hop(server, span),
-            Self::Idle => {
-                let sizes = scale.of([5000, 15_000], [1000, 5000], [10, 50]);
-                idle::connections(server, sizes, scale.hold(), scale.rest())
-            }
-            Self::Burst => idle::after_burst(server, scale.of(2000, 1000, 10), scale.rest()),
-            Self::Waves => idle::after_waves(server, scale.of(10_000, 2000, 20), scale.rest()),
-            Self::Churn => churn::come_and_go(server, scale.of(10_000, 2000, 40)),
-            Self::Storm => churn::storm(server, scale.of(5000, 1000, 20), span.settle),
+            Self::Idle => idle::connections(server, [clients / 3, clients], scale.hold(), rest),
+            Self::Burst => idle::after_burst(server, clients, rest),
+            Self::Waves => idle::after_waves(server, clients, rest),
+            Self::Churn => churn::come_and_go(server, clients),
+            Self::Storm => churn::storm(server, clients, span.settle),
             Self::Mixed => {
                 mixed::day(server, scale.many_rooms(), scale.of(2000.0, 1000.0, 100.0), span)
             }
-            Self::Link => echo::round_trips(server, scale.of(4000, 2000, 10), span),
-            Self::Edges | Self::Million => {
-                // A process may have 20,000 descriptors, and some are not connections.
-                let clients = if self == Self::Edges {
-                    scale.of(15_000, 2000, 10)
-                } else {
-                    scale.of(18_900, 5000, 10)
-                };
-                edges::hold(server, clients, scale.hold(), scale.rest())
-            }
-            Self::Small | Self::Large => {
-                let rooms = if self == Self::Small { 100 } else { scale.of(1500, 500, 100) };
-                let crowd = Crowd { rooms, members: scale.of(10, 10, 2) };
-                fan_out::closed_loop(server, crowd, 100, span)
-            }
+            Self::Edges | Self::Million => bail!("this is of several edges"),
         }
-        .with_context(|| format!("{} of {}", self.title(), kind.name()))
     }
 }
 

@@ -53,7 +53,6 @@ pub(crate) fn hold(
     let meter = Meter::start(server)?;
     thread::sleep(time);
     values.extend(meter.stop(server, connections as f64 * time.as_secs_f64())?);
-    values.insert("connections".to_owned(), connections as f64);
     for mut holder in holders {
         holder.let_go();
         holder.expect(HELD)?;

@@ -116,7 +116,7 @@ pub(crate) const GOALS: [Goal; 19] = [
         Some(1.0 / 6.0),
     ),
     Goal::ratio(
-        "1,000 rooms of 10, beside socketioxide",
+        "rooms of 10, one message in flight in each, beside socketioxide",
         Measure::Rooms,
         (Measure::Rooms, Kind::Socketioxide),
         Some(0.8),
@@ -208,7 +208,7 @@ pub(crate) const GOALS: [Goal; 19] = [
         Some(1639.0),
     ),
     Goal::ratio(
-        "growth: CPU per delivery at 15,000 connections beside 1,000",
+        "growth: CPU per delivery with many connections beside few",
         Measure::Large,
         (Measure::Small, Kind::Sockeye),
         Some(1.3),

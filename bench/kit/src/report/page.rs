@@ -6,7 +6,8 @@ use super::{chart, goals::GOALS};
 use crate::{measure::Measure, results::Results, server::Kind};
 
 /// Columns that are shown where a measure has them.
-const COLUMNS: [(&str, &str); 14] = [
+const COLUMNS: [(&str, &str); 15] = [
+    ("clients", "clients"),
     ("cpu_us", "CPU µs"),
     ("user_us", "of it user µs"),
     ("cpu_us.edge", "edge µs"),
@@ -70,7 +71,10 @@ fn goals(page: &mut String, results: &Results) -> Result<(), Error> {
 
 fn section(page: &mut String, results: &Results, measure: Measure) -> Result<(), Error> {
     let title = measure.title();
-    writeln!(page, "## {title}\n\nCPU is per {}.\n", measure.unit())?;
+    writeln!(page, "## {title}\n")?;
+    if !matches!(measure, Measure::Burst | Measure::Waves | Measure::Hop) {
+        writeln!(page, "CPU is per {}.\n", measure.unit())?;
+    }
     let (value, _) = chart::subject(measure);
     let servers = results.servers(measure);
     if servers.iter().any(|server| results.value(measure, *server, value).is_some()) {
@@ -78,7 +82,8 @@ fn section(page: &mut String, results: &Results, measure: Measure) -> Result<(),
     }
     let has =
         |name: &str| servers.iter().any(|server| results.value(measure, *server, name).is_some());
-    let columns: Vec<_> = COLUMNS.iter().filter(|(name, _)| has(name)).collect();
+    let is_told = |name: &str| has(name) && (name != "per_second" || measure.has_rate());
+    let columns: Vec<_> = COLUMNS.iter().filter(|(name, _)| is_told(name)).collect();
     let heads: Vec<_> = columns.iter().map(|(_, head)| *head).collect();
     writeln!(page, "| | {} |\n|---|{}", heads.join(" | "), "---:|".repeat(heads.len()))?;
     for server in &servers {

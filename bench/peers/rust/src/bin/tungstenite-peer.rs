@@ -123,7 +123,10 @@ async fn authenticated(
     let number = chat.connections.fetch_add(1, Ordering::Relaxed) + 1;
     let connected = Connected { socket: number };
     socket.feed(Message::text(text(&Event { event: "connected", data: &connected })?)).await?;
-    socket.send(Message::text(text(&Answer { id: id.unwrap_or(0), data: &connected })?)).await?;
+    if let Some(answer) = answer(id, &connected)? {
+        socket.feed(Message::text(answer)).await?;
+    }
+    socket.flush().await?;
     Ok((user, number))
 }
 
