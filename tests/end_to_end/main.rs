@@ -7,6 +7,7 @@ mod auth;
 mod bad_input;
 mod concluded_ends;
 mod deliveries;
+mod descriptors;
 mod echo_backend;
 mod handshake;
 mod leaks;

@@ -143,6 +143,18 @@ impl Process {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// Returns how many files and sockets the process has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// Has the system give the process no more than so many.
+    pub(crate) fn limit_descriptors(&self, count: usize) {
+        let (id, count) = (self.child.id(), format!("--nofile={count}:{count}"));
+        let set = Command::new("prlimit").arg(format!("--pid={id}")).arg(count).status().unwrap();
+        assert!(set.success(), "{:?} is gone already", self.program);
+    }
+
     /// Returns how much memory the process holds.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
