@@ -12,7 +12,10 @@ use serde::{
 use serde_json::value::RawValue;
 use service_kit::trace::TraceParent;
 
-use crate::namespaces::{HandshakeFields, NamespaceSettings};
+use crate::{
+    namespaces::{HandshakeFields, NamespaceSettings},
+    quota::{Admitted, Held},
+};
 
 /// What a connection's request said that matters later. An idle connection keeps no more of it than a namespace wants.
 #[derive(Debug, Default)]
@@ -21,6 +24,8 @@ pub(crate) struct ClientHandshake {
     pub(crate) traceparent: Option<Box<TraceParent>>,
     pub(crate) origin: Origin,
     kept: Option<Box<Kept>>,
+    /// Counts as one of its address's connections.
+    _held: Option<Held>,
 }
 
 /// Where a client's page comes from.
@@ -64,7 +69,7 @@ impl Policy {
     }
 
     /// Keeps what matters of a request.
-    pub(crate) fn keep(&self, uri: &Uri, headers: &HeaderMap, client: IpAddr) -> ClientHandshake {
+    pub(crate) fn keep(&self, uri: &Uri, headers: &HeaderMap, client: Admitted) -> ClientHandshake {
         let HandshakeFields { query, address, headers: names } = &self.fields;
         let kept = *query || *address || !names.is_empty();
         ClientHandshake {
@@ -74,9 +79,10 @@ impl Policy {
                 Box::new(Kept {
                     query: if *query { query_fields(uri) } else { Vec::new() },
                     headers: header_fields(headers, names),
-                    address: address.then_some(client),
+                    address: address.then_some(client.address),
                 })
             }),
+            _held: client.held,
         }
     }
 
@@ -209,7 +215,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let request = request.body(()).unwrap();
-        policy.keep(request.uri(), request.headers(), Ipv4Addr::LOCALHOST.into())
+        policy.keep(request.uri(), request.headers(), Admitted::freely(Ipv4Addr::LOCALHOST.into()))
     }
 
     fn field(name: &str, value: &str) -> Field {

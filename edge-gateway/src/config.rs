@@ -1,5 +1,6 @@
 //! Settings of the edge gateway.
 
+mod address_limits;
 mod client_addresses;
 
 use std::{
@@ -16,7 +17,10 @@ use proto::MESSAGE_BYTES_MAX;
 
 #[cfg(test)]
 pub(crate) use self::client_addresses::parse_network;
-pub use self::client_addresses::{ClientAddressConfig, ForwardedHeader};
+pub use self::{
+    address_limits::AddressLimitConfig,
+    client_addresses::{ClientAddressConfig, ForwardedHeader},
+};
 use crate::{
     cors::AllowedOrigin,
     namespaces::{EventRate, NamespaceSettings, NamespacesFile, ReadNamespacesError},
@@ -99,6 +103,10 @@ pub struct Config {
     /// Whose word counts on where a client is.
     #[command(flatten)]
     pub client_addresses: ClientAddressConfig,
+
+    /// What one address may have.
+    #[command(flatten)]
+    pub address_limits: AddressLimitConfig,
 
     /// Lets in clients of Socket.IO 2, which speak Engine.IO 3 and bring their token in the URL.
     #[arg(id = "edge-allow-eio3", long = "edge-allow-eio3", env = "EDGE_ALLOW_EIO3")]

@@ -48,6 +48,16 @@ impl ErrorAnswer {
         }
     }
 
+    /// One address opens, or has, too many sessions.
+    pub(crate) fn too_many_of_address(retry_after: Duration) -> Self {
+        Self {
+            code: "rate_limited",
+            message: "too many clients come from this address; try again later",
+            retryable: true,
+            retry_after: Some(retry_after),
+        }
+    }
+
     /// This edge lets nobody in any more.
     pub(crate) fn shutting_down(retry_after: Duration) -> Self {
         Self {

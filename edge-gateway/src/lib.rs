@@ -17,6 +17,7 @@ mod error_answer;
 mod namespaces;
 mod older_handshake;
 mod peers;
+mod quota;
 mod request;
 mod revocation_watch;
 mod revocations;
@@ -31,7 +32,14 @@ mod threads;
 mod transport;
 mod webtransport;
 
-use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, thread, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    num::NonZeroUsize,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use service_kit::{
     exit::Failure,
@@ -42,14 +50,15 @@ use service_kit::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
-    application::Application, dialer::Dialer, peers::Cluster, server::client_bundle::ClientBundle,
-    shard_thread::ShardThread, telemetry::Metrics, webtransport::WebTransport,
+    application::Application, dialer::Dialer, peers::Cluster, quota::AddressLimits,
+    server::client_bundle::ClientBundle, shard_thread::ShardThread, telemetry::Metrics,
+    webtransport::WebTransport,
 };
 pub use crate::{
     close_reason::CloseReason,
     config::{
-        ClientAddressConfig, Config, ConfigError, DEFAULT_AUTH_URL, ForwardedHeader,
-        ParseRouteError, Route,
+        AddressLimitConfig, ClientAddressConfig, Config, ConfigError, DEFAULT_AUTH_URL,
+        ForwardedHeader, ParseRouteError, Route,
     },
     cors::{AllowedOrigin, ParseOriginError},
     namespaces::ReadNamespacesError,
@@ -179,8 +188,11 @@ impl EdgeGateway {
         let metrics = Metrics::new();
         let bound = Cluster::bind(&config, count, metrics.clone()).await?;
         let (cluster, mailboxes, boxes) = bound;
+        let limits = Arc::new(AddressLimits::new(&config.address_limits, Instant::now()));
+        let door = Arc::clone(&limits);
+        let ways = (mailboxes.clone(), count);
         let webtransport =
-            WebTransport::bind(application, &config, &namespaces, mailboxes.clone(), count)?;
+            WebTransport::bind((application, &config), &namespaces, ways, (door, metrics.clone()))?;
         let shards = (0..=u8::MAX)
             .zip(listeners)
             .zip(boxes)
@@ -199,6 +211,7 @@ impl EdgeGateway {
                     metrics: metrics.clone(),
                     chat_link: readiness.condition("backend_links"),
                     dialer: Dialer::default(),
+                    address_limits: Arc::clone(&limits),
                 };
                 (shard, listener)
             })

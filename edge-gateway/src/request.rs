@@ -9,6 +9,7 @@ use crate::{
     application::Application,
     error_answer::ErrorAnswer,
     older_handshake::OlderHandshake,
+    quota::AddressRefusal,
     server::{
         DELAY_MAX,
         client_bundle::{ClientBundle, ClientFile},
@@ -71,6 +72,8 @@ pub(crate) enum Refusal {
     Version,
     /// Too many clients open a session.
     Overloaded,
+    /// The client's address has, or opens, too many.
+    Address(AddressRefusal),
     /// The edge takes no new sessions: it is being stopped.
     ShuttingDown,
 }
@@ -116,6 +119,7 @@ impl Refusal {
         match self {
             Self::Host | Self::EngineIo(_) | Self::Upgrade(_) => StatusCode::BAD_REQUEST,
             Self::NotWebSocket | Self::Version => StatusCode::UPGRADE_REQUIRED,
+            Self::Address(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Overloaded | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -128,6 +132,9 @@ impl Refusal {
             Self::NotWebSocket => "this path takes websocket connections\n".into(),
             Self::Version => "websocket version 13 is required\n".into(),
             Self::Overloaded => ErrorAnswer::overloaded(OVERLOADED_FOR).http_body().into(),
+            Self::Address(refusal) => {
+                ErrorAnswer::too_many_of_address(refusal.retry_after()).http_body().into()
+            }
             Self::ShuttingDown => ErrorAnswer::shutting_down(SHUTTING_DOWN_FOR).http_body().into(),
         }
     }
@@ -136,6 +143,7 @@ impl Refusal {
     pub(crate) const fn retry_after(self) -> Option<Duration> {
         match self {
             Self::Overloaded => Some(OVERLOADED_FOR),
+            Self::Address(refusal) => Some(refusal.retry_after()),
             Self::ShuttingDown => Some(SHUTTING_DOWN_FOR),
             Self::Host
             | Self::EngineIo(_)

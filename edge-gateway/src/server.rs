@@ -7,6 +7,7 @@ mod clients;
 mod content_coding;
 mod engine_io;
 mod large_payload;
+mod paced_body;
 mod patient;
 
 use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
@@ -17,7 +18,7 @@ use edge_protocol::{
     engine_io::OpenHandshake,
     websocket::{Opcode, put_frame_header},
 };
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use service_kit::shutdown::Shutdown;
@@ -43,6 +44,7 @@ use crate::{
     config::Config,
     connection::{self, Common, Connection},
     cors::Cors,
+    quota::{AddressLimits, Admitted, Held},
     request::{self, Asked, Client, EngineIoError, Refusal},
     session_id::SessionId,
     shard::{ConnectionKey, Flow, JsonSession, SharedShard, Wire},
@@ -72,6 +74,7 @@ pub(crate) struct Server {
     pub(crate) client_bundle: Option<Arc<ClientBundle>>,
     pub(crate) cors: Rc<Cors>,
     pub(crate) addresses: Arc<ClientAddresses>,
+    pub(crate) address_limits: Arc<AddressLimits>,
     pub(crate) policy: Rc<Policy>,
     pub(crate) admission: Rc<Admission>,
     pub(crate) mailboxes: Mailboxes,
@@ -127,8 +130,11 @@ impl Server {
                 return;
             }
         };
+        let Some(held) = self.http_connection(peer) else { return };
         // Boxed: needed for a moment, and far larger than what a connection needs for the rest of its life.
-        if let Some(adopted) = Box::pin(self.serve_http(stream, peer)).await {
+        let served = Box::pin(self.serve_http(stream, peer)).await;
+        drop(held);
+        if let Some(adopted) = served {
             let Adopted { connection, shard, key, early, flow } = adopted;
             connection::run(connection, shard, key, early, flow).await;
         }
@@ -147,6 +153,20 @@ impl Server {
             return Err(ReadProxyHeaderError::Stranger);
         }
         Ok(read_proxy_header(stream).await?.unwrap_or(peer))
+    }
+
+    /// Counts a connection as one of its address's that speak HTTP; none if it has too many. A proxy brings those of all its
+    /// clients.
+    fn http_connection(&self, peer: IpAddr) -> Option<Option<Held>> {
+        let peer = peer.to_canonical();
+        if self.addresses.trusts(peer) {
+            return Some(None);
+        }
+        let held = self.address_limits.connect(peer, time::Instant::now().into_std());
+        if held.is_none() {
+            self.common.metrics.limit_hits.address_http_connections.increment(1);
+        }
+        held
     }
 
     /// Serves HTTP until the connection ends or is the shard's.
@@ -176,28 +196,31 @@ impl Server {
         let origin = request.headers().get(header::ORIGIN).cloned();
         let (allows_eio3, bundle) = (self.allows_eio3, self.client_bundle.as_deref());
         let asked = request::classify(&request, self.application, allows_eio3, bundle);
-        let mut response = match self.admitted(asked).await {
+        let (asked, client) = match self.admitted(asked, peer, request.headers()).await {
+            Ok((asked, client)) => (Ok(asked), client),
+            Err(refusal) => (Err(refusal), Admitted::freely(peer)),
+        };
+        let mut response = match asked {
             Ok(Asked::Page) => return Ok(self.page(request).await),
             Ok(Asked::ClientFile(file)) => file.answer(request.headers()),
             Ok(Asked::Preflight) if self.cors.is_on() => return Ok(self.preflight(&request)),
             Ok(Asked::Preflight) => refused(Refusal::EngineIo(EngineIoError::BadHandshakeMethod)),
-            Ok(Asked::OpenPolling { older }) => self.open_polling(&request, peer, older),
+            Ok(Asked::OpenPolling { older }) => self.open_polling(&request, client, older),
             Ok(Asked::Poll { session }) => {
                 let coding = ContentCoding::accepted(request.headers());
                 self.poll(session, coding).await?
             }
             Ok(Asked::Post { session }) => self.post(session, request).await?,
-            Ok(Asked::Upgrade { accept, client }) => {
-                if let Client::Probe { session } = client
+            Ok(Asked::Upgrade { accept, client: speaks }) => {
+                if let Client::Probe { session } = speaks
                     && let Err(error) = self.may_probe(session).await
                 {
                     return Ok(refused(Refusal::Upgrade(error)));
                 }
-                let client_address = self.addresses.client(peer, request.headers());
-                let handshake = self.policy.keep(request.uri(), request.headers(), client_address);
+                let handshake = self.policy.keep(request.uri(), request.headers(), client);
                 let subprotocol = request::first_subprotocol(request.headers());
                 let on_upgrade = hyper::upgrade::on(&mut request);
-                *slot.borrow_mut() = Some(Upgrade { on_upgrade, client, handshake });
+                *slot.borrow_mut() = Some(Upgrade { on_upgrade, client: speaks, handshake });
                 return Ok(switching_protocols(&accept, subprotocol));
             }
             Err(refusal) => refused(refusal),
@@ -213,7 +236,12 @@ impl Server {
 
     /// Has a client wait that would open a session while too many do. Once the edge is being stopped it opens none: the client
     /// is to find another one, and not to be sent away from here as soon as it is in.
-    async fn admitted<'a>(&self, asked: Result<Asked<'a>, Refusal>) -> Result<Asked<'a>, Refusal> {
+    async fn admitted<'a>(
+        &self,
+        asked: Result<Asked<'a>, Refusal>,
+        peer: IpAddr,
+        headers: &HeaderMap,
+    ) -> Result<(Asked<'a>, Admitted), Refusal> {
         let opens = match &asked {
             Ok(Asked::OpenPolling { .. }) => true,
             Ok(Asked::Upgrade { client, .. }) => !matches!(client, Client::Probe { .. }),
@@ -227,26 +255,41 @@ impl Server {
             | Err(_) => false,
         };
         if !opens {
-            return asked;
+            return Ok((asked?, Admitted::freely(peer)));
         }
-        match self.admission.delay(time::Instant::now()) {
-            Ok(delay) if delay.is_zero() => {}
-            Ok(delay) => {
-                self.common.metrics.opens_delayed.increment(1);
-                tokio::select! {
-                    () = time::sleep(delay) => {}
-                    () = self.edge_shutdown.requested() => {}
-                }
-            }
-            Err(Overloaded) => {
-                self.common.metrics.opens_refused.increment(1);
-                return Err(Refusal::Overloaded);
+        let client = self.has_room(self.addresses.client(peer, headers))?;
+        if !client.delay.is_zero() {
+            tokio::select! {
+                () = time::sleep(client.delay) => {}
+                () = self.edge_shutdown.requested() => {}
             }
         }
         if self.edge_shutdown.is_requested() {
             return Err(Refusal::ShuttingDown);
         }
-        asked
+        Ok((asked?, client))
+    }
+
+    /// Whether there is room for one more client of an address, by what that may have and by what all may.
+    fn has_room(&self, address: IpAddr) -> Result<Admitted, Refusal> {
+        let (now, metrics) = (time::Instant::now(), &self.common.metrics);
+        // Its own limits first: one address must not take up what all share.
+        let client = self.address_limits.open(address, now.into_std(), DELAY_MAX);
+        let client = client.map_err(|refusal| {
+            metrics.limit_hits.address(refusal).increment(1);
+            Refusal::Address(refusal)
+        })?;
+        if !client.delay.is_zero() {
+            metrics.limit_hits.address_delays.increment(1);
+        }
+        let shared = self.admission.delay(now).map_err(|Overloaded| {
+            metrics.opens_refused.increment(1);
+            Refusal::Overloaded
+        })?;
+        if !shared.is_zero() {
+            metrics.opens_delayed.increment(1);
+        }
+        Ok(Admitted { delay: client.delay.max(shared), ..client })
     }
 
     async fn page(&self, request: Request<Incoming>) -> Response<Body> {
@@ -365,17 +408,25 @@ fn refused(refusal: Refusal) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     let content_type = match refusal {
-        Refusal::EngineIo(_) | Refusal::Overloaded | Refusal::ShuttingDown => "application/json",
+        Refusal::EngineIo(_)
+        | Refusal::Overloaded
+        | Refusal::Address(_)
+        | Refusal::ShuttingDown => "application/json",
         Refusal::Upgrade(_) => "text/html",
         Refusal::Host | Refusal::NotWebSocket | Refusal::Version => "text/plain; charset=utf-8",
     };
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     if let Some(after) = refusal.retry_after() {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs()));
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
     }
     if matches!(refusal, Refusal::Version | Refusal::NotWebSocket) {
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     }
     response
+}
+
+/// As many as must pass: whoever comes a second too early waits in vain.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

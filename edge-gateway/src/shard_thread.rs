@@ -22,6 +22,7 @@ use crate::{
     cors::Cors,
     dialer::Dialer,
     namespaces::NamespaceSettings,
+    quota::AddressLimits,
     revocation_watch,
     server::{Admission, Clients, Open, Server, client_bundle::ClientBundle},
     session_id,
@@ -59,6 +60,7 @@ pub(crate) struct ShardThread {
     pub(crate) metrics: Metrics,
     pub(crate) chat_link: Condition,
     pub(crate) dialer: Dialer,
+    pub(crate) address_limits: Arc<AddressLimits>,
 }
 
 impl ShardThread {
@@ -133,6 +135,7 @@ impl ShardThread {
             client_bundle: self.client_bundle,
             cors: Rc::new(Cors::new(self.config.cors_origins)),
             addresses: Arc::new(ClientAddresses::of(&self.config.client_addresses)),
+            address_limits: self.address_limits,
             policy: Rc::new(policy),
             admission: Rc::new(admission),
             mailboxes: self.mailboxes,

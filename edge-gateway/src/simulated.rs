@@ -1,6 +1,6 @@
 //! Runs a whole edge on the thread it is called on, over a network that is not the system's.
 
-use std::{io, net, net::IpAddr, num::NonZeroUsize, sync::Arc};
+use std::{io, net, net::IpAddr, num::NonZeroUsize, sync::Arc, time::Instant};
 
 use service_kit::{ops::Readiness, shutdown::Shutdown, trace::Tracer};
 use tokio::{sync::mpsc, task::JoinSet};
@@ -9,7 +9,8 @@ use tokio::{sync::mpsc, task::JoinSet};
 pub use crate::dialer::{BoxedStream, Dial, Stream};
 use crate::{
     BindError, EdgeGateway, RunError, application::Application, config::Config, dialer::Dialer,
-    peers::Cluster, server::Clients, session_id, shard_thread::ShardThread, telemetry::Metrics,
+    peers::Cluster, quota::AddressLimits, server::Clients, session_id, shard_thread::ShardThread,
+    telemetry::Metrics,
 };
 
 /// How an edge in a simulation reaches its clients and services.
@@ -62,6 +63,7 @@ impl EdgeGateway {
         let edge_id: Arc<str> = session_id::random().into();
         let bound = Cluster::bind(&config, network.clients.len(), metrics.clone()).await?;
         let (_, mailboxes, boxes) = bound;
+        let address_limits = Arc::new(AddressLimits::new(&config.address_limits, Instant::now()));
         let mut shards = JoinSet::new();
         for (number, (clients, mailbox)) in
             (0..=u8::MAX).zip(network.clients.into_iter().zip(boxes))
@@ -80,6 +82,7 @@ impl EdgeGateway {
                 metrics: metrics.clone(),
                 chat_link: readiness.condition("backend_links"),
                 dialer: Dialer::new(Arc::clone(&network.dial)),
+                address_limits: Arc::clone(&address_limits),
             };
             let clients = Clients::Handed(clients);
             shards.spawn_local(shard.serve(clients, shutdown.clone(), shutdown.clone()));

@@ -5,7 +5,7 @@ use metrics::{
     gauge, histogram,
 };
 
-use crate::close_reason::CloseReason;
+use crate::{close_reason::CloseReason, quota::AddressRefusal};
 
 /// First span of a client entering a namespace.
 pub(crate) const SPAN_CONNECT: &str = "edge.connect";
@@ -38,6 +38,7 @@ const OPENS_DELAYED: &str = "sockeye_edge_delayed_opens_total";
 const OPENS_REFUSED: &str = "sockeye_edge_refused_opens_total";
 const ACCEPT_ERRORS: &str = "sockeye_edge_accept_errors_total";
 const PROXY_HEADERS_REFUSED: &str = "sockeye_edge_refused_proxy_headers_total";
+const LIMIT_HITS: &str = "sockeye_edge_limit_hits_total";
 const FORWARDS: &str = "sockeye_edge_forwards_total";
 const REVOCATION_WATCHES: &str = "sockeye_edge_revocation_watches";
 const TUNNELS: &str = "sockeye_edge_tunnels";
@@ -61,6 +62,7 @@ pub(crate) struct Metrics {
     pub(crate) opens_refused: Counter,
     pub(crate) accept_errors: Counter,
     pub(crate) proxy_headers_refused: Counter,
+    pub(crate) limit_hits: LimitHits,
     pub(crate) lag: Lag,
     pub(crate) drops: Drops,
     pub(crate) forwards: Forwards,
@@ -93,6 +95,39 @@ pub(crate) struct Lag {
     /// Rooms in which a client was behind and is no more.
     pub(crate) caught_up: Counter,
     pub(crate) connections: Gauge,
+}
+
+/// What was delayed or refused at a bound, by limit.
+#[derive(Debug, Clone)]
+pub(crate) struct LimitHits {
+    /// Sessions that had to wait since their address opened many.
+    pub(crate) address_delays: Counter,
+    address_opens: Counter,
+    address_connections: Counter,
+    /// Connections that were closed since their address has too many that speak HTTP.
+    pub(crate) address_http_connections: Counter,
+    /// Posts that came too slowly.
+    pub(crate) body_rate: Counter,
+}
+
+impl LimitHits {
+    fn new() -> Self {
+        let hit = |limit: &'static str| counter!(LIMIT_HITS, "limit" => limit);
+        Self {
+            address_delays: hit("address_delays"),
+            address_opens: hit("address_opens"),
+            address_connections: hit("address_connections"),
+            address_http_connections: hit("address_http_connections"),
+            body_rate: hit("body_rate"),
+        }
+    }
+
+    pub(crate) fn address(&self, refusal: AddressRefusal) -> &Counter {
+        match refusal {
+            AddressRefusal::Opens { .. } => &self.address_opens,
+            AddressRefusal::Connections { .. } => &self.address_connections,
+        }
+    }
 }
 
 /// What was not delivered or not passed on, by reason.
@@ -133,6 +168,7 @@ impl Metrics {
             opens_refused: counter!(OPENS_REFUSED),
             accept_errors: counter!(ACCEPT_ERRORS),
             proxy_headers_refused: counter!(PROXY_HEADERS_REFUSED),
+            limit_hits: LimitHits::new(),
             lag: Lag {
                 collapsed: counter!(COLLAPSED),
                 refills: counter!(REFILLS),
@@ -210,6 +246,7 @@ fn describe() {
         PROXY_HEADERS_REFUSED,
         "Connections closed for want of a trusted proxy's header."
     );
+    describe_counter!(LIMIT_HITS, "What was delayed or refused at a bound, by limit.");
     describe_counter!(FORWARDS, "Requests for sessions of other edges, by outcome.");
     describe_gauge!(REVOCATION_WATCHES, "Shards that the auth service tells of revocations.");
     describe_gauge!(TUNNELS, "WebSockets that are carried to other edges.");

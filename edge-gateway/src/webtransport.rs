@@ -5,7 +5,7 @@ mod certificate;
 mod session;
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -37,8 +37,10 @@ use crate::{
     client_handshake::{ClientHandshake, Policy},
     config::{Config, ConfigError},
     namespaces::NamespaceSettings,
+    quota::{AddressLimits, Admitted},
     server::Open,
     session_id::SessionId,
+    telemetry::Metrics,
     transport::mailbox::{Mail, Mailboxes},
 };
 
@@ -65,6 +67,7 @@ pub(crate) struct WebTransport {
 struct Door {
     application: Application,
     addresses: ClientAddresses,
+    limits: (Arc<AddressLimits>, Metrics),
     policy: Policy,
     open: Open,
     mailboxes: Mailboxes,
@@ -87,11 +90,10 @@ impl std::fmt::Debug for WebTransport {
 impl WebTransport {
     /// Binds the listener, if there is to be one.
     pub(crate) fn bind(
-        application: Application,
-        config: &Config,
+        (application, config): (Application, &Config),
         namespaces: &[NamespaceSettings],
-        mailboxes: Mailboxes,
-        shards: usize,
+        (mailboxes, shards): (Mailboxes, usize),
+        limits: (Arc<AddressLimits>, Metrics),
     ) -> Result<Option<Self>, BindError> {
         let configured = certificate::server_config(config).map_err(ConfigError::from)?;
         let Some((address, server_config)) = configured else { return Ok(None) };
@@ -102,6 +104,7 @@ impl WebTransport {
         let door = Door {
             application,
             addresses: ClientAddresses::of(&config.client_addresses),
+            limits,
             policy: Policy::of(namespaces),
             open: Open::of(config),
             mailboxes,
@@ -190,7 +193,12 @@ impl Door {
             requested.refuse(StatusCode::BAD_REQUEST).await;
             return Err(OpenError::Refused);
         }
-        let client = self.addresses.client(peer, requested.headers());
+        let address = self.addresses.client(peer, requested.headers());
+        let Some(client) = self.admitted(address) else {
+            requested.refuse(StatusCode::TOO_MANY_REQUESTS).await;
+            return Err(OpenError::Refused);
+        };
+        time::sleep(client.delay).await;
         let handshake = self.policy.keep(&uri, requested.headers(), client);
         let mut session = requested.accept_stream().await?;
         match self.bring(&mut session, handshake).await {
@@ -198,6 +206,24 @@ impl Door {
             Err(error) => {
                 session.close().await;
                 Err(error)
+            }
+        }
+    }
+
+    /// Lets a client in if its address has room for it. A delay is part of the time that the client has to open a session.
+    fn admitted(&self, address: IpAddr) -> Option<Admitted> {
+        let (limits, metrics) = &self.limits;
+        let now = time::Instant::now().into_std();
+        match limits.open(address, now, OPEN_TIMEOUT / 2) {
+            Ok(client) => {
+                if !client.delay.is_zero() {
+                    metrics.limit_hits.address_delays.increment(1);
+                }
+                Some(client)
+            }
+            Err(refusal) => {
+                metrics.limit_hits.address(refusal).increment(1);
+                None
             }
         }
     }

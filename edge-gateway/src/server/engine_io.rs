@@ -1,12 +1,9 @@
 //! The HTTP side of Engine.IO: opening a session over long-polling, polls, posts, and preflights.
 
-use std::net::IpAddr;
-
 use axum::body::Body;
 use bytes::Bytes;
 use edge_protocol::engine_io::v3::payload::Body as PayloadBody;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
@@ -14,10 +11,12 @@ use super::{
     Server,
     content_coding::ContentCoding,
     large_payload::{LARGE_BYTES_MIN, Taken, large_payload},
+    paced_body::{ReadBodyError, read_body},
 };
 use crate::{
     connection::Connection,
     older_handshake::OlderHandshake,
+    quota::Admitted,
     request::EngineIoError,
     session_id::SessionId,
     shard::Wire,
@@ -43,13 +42,12 @@ impl Server {
     pub(super) fn open_polling(
         &self,
         request: &Request<Incoming>,
-        peer: IpAddr,
+        client: Admitted,
         older: Option<OlderHandshake>,
     ) -> Response<Body> {
         let session = SessionId::random(self.edge_number, self.shard_number);
         let form = if older.is_some() { PayloadForm::V3 } else { PayloadForm::V4 };
         let connection = Connection::polling(self.common.clone(), form).into();
-        let client = self.addresses.client(peer, request.headers());
         let handshake = self.policy.keep(request.uri(), request.headers(), client);
         let upgrades = if older.is_some() { &["websocket"] } else { self.open.upgrades() };
         {
@@ -134,11 +132,15 @@ impl Server {
             return Ok(Post::NotText);
         }
         let bytes_max = self.common.payload_bytes_max;
-        match Limited::new(request.into_body(), bytes_max).collect().await {
-            Ok(body) if is_binary => Ok(Post::Binary(body.to_bytes())),
-            Ok(body) => Ok(Post::Text(body.to_bytes())),
-            Err(error) if error.is::<LengthLimitError>() => Ok(Post::TooLarge),
-            Err(_) => Err(CutOff),
+        match read_body(request.into_body(), bytes_max).await {
+            Ok(body) if is_binary => Ok(Post::Binary(body)),
+            Ok(body) => Ok(Post::Text(body)),
+            Err(ReadBodyError::TooLarge) => Ok(Post::TooLarge),
+            Err(ReadBodyError::TooSlow) => {
+                self.common.metrics.limit_hits.body_rate.increment(1);
+                Err(CutOff)
+            }
+            Err(ReadBodyError::Broken) => Err(CutOff),
         }
     }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod address_limits;
 mod client_addresses;
 mod client_bundle;
 mod compression;

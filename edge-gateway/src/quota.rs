@@ -1,0 +1,13 @@
+//! Counts what one address has and does, over all shards.
+//!
+//! Nothing is kept of whoever has nothing open and has done nothing lately: many addresses cost no more memory than the
+//! connections that they have.
+
+mod address;
+mod allowance;
+mod tallies;
+
+pub(crate) use self::{
+    address::{AddressLimits, AddressRefusal, Admitted},
+    tallies::Held,
+};

@@ -1,0 +1,127 @@
+//! A steady rate with room for a burst, which threads share without a lock.
+
+use std::{
+    num::NonZeroU32,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// How fast an allowance is filled, and how much it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Steady {
+    per_second: u64,
+    burst: u64,
+}
+
+/// What is left of one, kept as the one instant at which it would be whole again (GCRA, as in ITU-T I.371).
+#[derive(Debug, Default)]
+pub(super) struct Allowance {
+    whole_at_ns: AtomicU64,
+}
+
+impl Steady {
+    pub(crate) fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Self {
+        Self { per_second: per_second.get().into(), burst: burst.get().into() }
+    }
+
+    fn ns_of(self, amount: u64) -> u64 {
+        amount.saturating_mul(SECOND_NS) / self.per_second.max(1)
+    }
+}
+
+impl Allowance {
+    /// Takes one, if need be in advance: returns how long to wait for it. Says when to come again if that would be longer than
+    /// `delay_max`.
+    pub(super) fn reserve(
+        &self,
+        now_ns: u64,
+        steady: Steady,
+        delay_max: Duration,
+    ) -> Result<Duration, Duration> {
+        let allowed = steady.ns_of(steady.burst);
+        let patience = allowed.saturating_add(nanoseconds(delay_max));
+        self.advance(now_ns, steady.ns_of(1), patience)?;
+        let debt = self.whole_at_ns.load(Ordering::Relaxed).saturating_sub(now_ns);
+        Ok(Duration::from_nanos(debt.saturating_sub(allowed)).min(delay_max))
+    }
+
+    /// Whether all of it is there, so that nothing has to be remembered.
+    pub(super) fn is_whole(&self, now_ns: u64) -> bool {
+        self.whole_at_ns.load(Ordering::Relaxed) <= now_ns
+    }
+
+    fn advance(&self, now_ns: u64, cost_ns: u64, debt_max_ns: u64) -> Result<(), Duration> {
+        let mut excess = 0;
+        let advanced = |whole_at: u64| {
+            let next = whole_at.max(now_ns).saturating_add(cost_ns);
+            excess = (next - now_ns).saturating_sub(debt_max_ns);
+            (excess == 0).then_some(next)
+        };
+        let order = Ordering::Relaxed;
+        match self.whole_at_ns.fetch_update(order, order, advanced) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Duration::from_nanos(excess)),
+        }
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, thread};
+
+    use super::*;
+
+    fn steady(per_second: u32, burst: u32) -> Steady {
+        let count = |count| NonZeroU32::new(count).unwrap();
+        Steady::new(count(per_second), count(burst))
+    }
+
+    #[test]
+    fn a_burst_is_there_at_once_and_one_more_is_not() {
+        let (allowance, rate) = (Allowance::default(), steady(50, 100));
+
+        let take = |now_ns| allowance.reserve(now_ns, rate, Duration::ZERO);
+        for _ in 0..100 {
+            assert_eq!(take(7), Ok(Duration::ZERO));
+        }
+        assert_eq!(take(7), Err(Duration::from_millis(20)));
+        assert_eq!(take(7 + 20_000_000), Ok(Duration::ZERO), "nothing was taken in vain");
+        assert!(!allowance.is_whole(2_000_000_000));
+        assert!(allowance.is_whole(2_020_000_007));
+    }
+
+    #[test]
+    fn whoever_may_wait_is_told_for_how_long() {
+        let (allowance, rate) = (Allowance::default(), steady(10, 2));
+        let wait =
+            || allowance.reserve(0, rate, Duration::from_millis(250)).map(|wait| wait.as_millis());
+
+        assert_eq!([wait(), wait(), wait(), wait()], [Ok(0), Ok(0), Ok(100), Ok(200)]);
+        assert_eq!(wait(), Err(Duration::from_millis(50)));
+    }
+
+    #[test]
+    fn threads_share_it_to_the_last() {
+        let allowance = Arc::new(Allowance::default());
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let allowance = Arc::clone(&allowance);
+                thread::spawn(move || {
+                    let rate = steady(1, 1500);
+                    let take = || allowance.reserve(1, rate, Duration::ZERO);
+                    (0..1000).filter(|_| take().is_ok()).count()
+                })
+            })
+            .collect();
+
+        let taken: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+
+        assert_eq!(taken, 1500);
+    }
+}
