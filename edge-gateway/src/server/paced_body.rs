@@ -85,6 +85,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_may_be_so_large_and_no_larger() {
         assert_eq!(read(50_000, Duration::ZERO, 2).await, Ok(100_000));
+        assert_eq!(read(100_001, Duration::ZERO, 1).await, Err(ReadBodyError::TooLarge));
         assert_eq!(read(33_334, Duration::ZERO, 3).await, Err(ReadBodyError::TooLarge));
     }
 }
