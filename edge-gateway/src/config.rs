@@ -2,6 +2,7 @@
 
 mod address_limits;
 mod client_addresses;
+mod origins;
 
 use std::{
     io,
@@ -20,9 +21,9 @@ pub(crate) use self::client_addresses::parse_network;
 pub use self::{
     address_limits::AddressLimitConfig,
     client_addresses::{ClientAddressConfig, ForwardedHeader},
+    origins::OriginConfig,
 };
 use crate::{
-    cors::AllowedOrigin,
     namespaces::{EventRate, NamespaceSettings, NamespacesFile, ReadNamespacesError},
     peers::PeerAddress,
     webtransport::WebTransportError,
@@ -94,11 +95,9 @@ pub struct Config {
     #[arg(skip)]
     pub default_backend: Option<Uri>,
 
-    /// Origin whose pages may use Engine.IO over HTTP from elsewhere; may be given several times, `*` for every origin
-    /// [default: none].
-    #[arg(id = "edge-cors-origin", long = "edge-cors-origin", env = "EDGE_CORS_ORIGINS")]
-    #[arg(value_delimiter = ',', value_name = "ORIGIN")]
-    pub cors_origins: Vec<AllowedOrigin>,
+    /// Which pages may use the edge.
+    #[command(flatten)]
+    pub origins: OriginConfig,
 
     /// Whose word counts on where a client is.
     #[command(flatten)]

@@ -16,6 +16,7 @@ mod dialer;
 mod error_answer;
 mod namespaces;
 mod older_handshake;
+mod origins;
 mod peers;
 mod quota;
 mod request;
@@ -58,7 +59,7 @@ pub use crate::{
     close_reason::CloseReason,
     config::{
         AddressLimitConfig, ClientAddressConfig, Config, ConfigError, DEFAULT_AUTH_URL,
-        ForwardedHeader, ParseRouteError, Route,
+        ForwardedHeader, OriginConfig, ParseRouteError, Route,
     },
     cors::{AllowedOrigin, ParseOriginError},
     namespaces::ReadNamespacesError,

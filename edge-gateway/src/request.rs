@@ -70,6 +70,8 @@ pub(crate) enum Refusal {
     NotWebSocket,
     /// RFC 6455 §4.4: only version 13.
     Version,
+    /// It is from a page that may not use the edge.
+    Origin,
     /// Too many clients open a session.
     Overloaded,
     /// The client's address has, or opens, too many.
@@ -118,6 +120,7 @@ impl Refusal {
     pub(crate) const fn status(self) -> StatusCode {
         match self {
             Self::Host | Self::EngineIo(_) | Self::Upgrade(_) => StatusCode::BAD_REQUEST,
+            Self::Origin => StatusCode::FORBIDDEN,
             Self::NotWebSocket | Self::Version => StatusCode::UPGRADE_REQUIRED,
             Self::Address(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Overloaded | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
@@ -129,6 +132,7 @@ impl Refusal {
             Self::Host => "exactly one host header is required\n".into(),
             Self::EngineIo(error) => error.body().into(),
             Self::Upgrade(error) => error.message().into(),
+            Self::Origin => r#"{"code":4,"message":"Forbidden"}"#.into(),
             Self::NotWebSocket => "this path takes websocket connections\n".into(),
             Self::Version => "websocket version 13 is required\n".into(),
             Self::Overloaded => ErrorAnswer::overloaded(OVERLOADED_FOR).http_body().into(),
@@ -148,6 +152,7 @@ impl Refusal {
             Self::Host
             | Self::EngineIo(_)
             | Self::Upgrade(_)
+            | Self::Origin
             | Self::NotWebSocket
             | Self::Version => None,
         }
@@ -217,7 +222,9 @@ fn classify_engine_io<B>(
     if session.is_none() && request.method() != Method::GET {
         return Err(refusal(EngineIoError::BadHandshakeMethod));
     }
-    if is_polling == is_upgrade {
+    // JSONP has a page of any origin read the answer.
+    let is_jsonp = is_polling && parameter(query, "j").is_some();
+    if is_polling == is_upgrade || is_jsonp {
         return Err(refusal(EngineIoError::BadRequest));
     }
     // Also for a session: going on with another revision would be read wrongly.
@@ -343,6 +350,8 @@ mod tests {
             let asked = classify(&request(method, uri, &UPGRADE));
             assert_eq!(asked, Err(Refusal::Upgrade(error)), "{method} {uri}");
         }
+        let jsonp = request("GET", "/socket.io/?EIO=4&transport=polling&j=0", &[("host", "a")]);
+        assert_eq!(classify(&jsonp), Err(Refusal::EngineIo(BadRequest)));
         let plain = request("GET", "/socket.io/?EIO=4&transport=websocket", &[("host", "a")]);
         assert_eq!(classify(&plain), Err(Refusal::EngineIo(BadRequest)));
     }

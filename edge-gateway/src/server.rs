@@ -44,6 +44,7 @@ use crate::{
     config::Config,
     connection::{self, Common, Connection},
     cors::Cors,
+    origins::Origins,
     quota::{AddressLimits, Admitted, Held},
     request::{self, Asked, Client, EngineIoError, Refusal},
     session_id::SessionId,
@@ -72,6 +73,7 @@ pub(crate) struct Server {
     pub(crate) pages: axum::Router,
     pub(crate) open: Open,
     pub(crate) client_bundle: Option<Arc<ClientBundle>>,
+    pub(crate) origins: Rc<Origins>,
     pub(crate) cors: Rc<Cors>,
     pub(crate) addresses: Arc<ClientAddresses>,
     pub(crate) address_limits: Arc<AddressLimits>,
@@ -196,6 +198,8 @@ impl Server {
         let origin = request.headers().get(header::ORIGIN).cloned();
         let (allows_eio3, bundle) = (self.allows_eio3, self.client_bundle.as_deref());
         let asked = request::classify(&request, self.application, allows_eio3, bundle);
+        let asked =
+            if self.origins.admit(request.headers()) { asked } else { Err(Refusal::Origin) };
         let (asked, client) = match self.admitted(asked, peer, request.headers()).await {
             Ok((asked, client)) => (Ok(asked), client),
             Err(refusal) => (Err(refusal), Admitted::freely(peer)),
@@ -409,6 +413,7 @@ fn refused(refusal: Refusal) -> Response<Body> {
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     let content_type = match refusal {
         Refusal::EngineIo(_)
+        | Refusal::Origin
         | Refusal::Overloaded
         | Refusal::Address(_)
         | Refusal::ShuttingDown => "application/json",

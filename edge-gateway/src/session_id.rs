@@ -94,6 +94,28 @@ mod tests {
     }
 
     #[test]
+    fn no_bit_of_a_name_is_likelier_than_its_opposite() {
+        const SAMPLES: u32 = 1_000_000;
+        let mut names = HashSet::with_capacity(SAMPLES as usize);
+        let mut ones = [0_u32; BYTES * 8];
+        for _ in 0..SAMPLES {
+            let SessionId(bytes) = SessionId::random(0, 0);
+            for (place, count) in ones.iter_mut().enumerate() {
+                *count += u32::from(bytes[place / 8] >> (place % 8) & 1);
+            }
+            assert!(names.insert(bytes), "a name came twice");
+        }
+
+        // Six standard deviations: of a fair coin's 120 such counts, one in four million runs has one outside.
+        let (fixed, random) = ones.split_at(24);
+        assert_eq!(fixed, [0; 24]);
+        let half = SAMPLES / 2;
+        for (place, count) in random.iter().enumerate() {
+            assert!(count.abs_diff(half) < 3_000, "bit {place}: {count} of {SAMPLES}");
+        }
+    }
+
+    #[test]
     fn a_session_is_found_by_what_its_client_says() {
         let id = SessionId::random(258, 3);
 

@@ -38,6 +38,7 @@ const OPENS_DELAYED: &str = "sockeye_edge_delayed_opens_total";
 const OPENS_REFUSED: &str = "sockeye_edge_refused_opens_total";
 const ACCEPT_ERRORS: &str = "sockeye_edge_accept_errors_total";
 const PROXY_HEADERS_REFUSED: &str = "sockeye_edge_refused_proxy_headers_total";
+const ORIGINS_REFUSED: &str = "sockeye_edge_refused_origins_total";
 const LIMIT_HITS: &str = "sockeye_edge_limit_hits_total";
 const FORWARDS: &str = "sockeye_edge_forwards_total";
 const REVOCATION_WATCHES: &str = "sockeye_edge_revocation_watches";
@@ -210,6 +211,11 @@ impl Metrics {
     }
 }
 
+/// Counts requests from pages that may not use the edge, on every listener for clients.
+pub(crate) fn origins_refused() -> Counter {
+    counter!(ORIGINS_REFUSED)
+}
+
 fn describe() {
     describe_gauge!(CONNECTIONS, "Open client connections.");
     describe_gauge!(SOCKETS, "Sockets: connections times the namespaces they are in.");
@@ -246,6 +252,7 @@ fn describe() {
         PROXY_HEADERS_REFUSED,
         "Connections closed for want of a trusted proxy's header."
     );
+    describe_counter!(ORIGINS_REFUSED, "Requests from pages that may not use the edge.");
     describe_counter!(LIMIT_HITS, "What was delayed or refused at a bound, by limit.");
     describe_counter!(FORWARDS, "Requests for sessions of other edges, by outcome.");
     describe_gauge!(REVOCATION_WATCHES, "Shards that the auth service tells of revocations.");

@@ -37,6 +37,7 @@ use crate::{
     client_handshake::{ClientHandshake, Policy},
     config::{Config, ConfigError},
     namespaces::NamespaceSettings,
+    origins::Origins,
     quota::{AddressLimits, Admitted},
     server::Open,
     session_id::SessionId,
@@ -67,6 +68,7 @@ pub(crate) struct WebTransport {
 struct Door {
     application: Application,
     addresses: ClientAddresses,
+    origins: Origins,
     limits: (Arc<AddressLimits>, Metrics),
     policy: Policy,
     open: Open,
@@ -104,6 +106,7 @@ impl WebTransport {
         let door = Door {
             application,
             addresses: ClientAddresses::of(&config.client_addresses),
+            origins: Origins::of(&config.origins.allowed),
             limits,
             policy: Policy::of(namespaces),
             open: Open::of(config),
@@ -187,6 +190,10 @@ impl Door {
         let speaks_4 = eio(&uri).is_none_or(|revision| revision == "4");
         if !path.starts_with(self.application.engine_io_path()) {
             requested.refuse(StatusCode::NOT_FOUND).await;
+            return Err(OpenError::Refused);
+        }
+        if !self.origins.admit(requested.headers()) {
+            requested.refuse(StatusCode::FORBIDDEN).await;
             return Err(OpenError::Refused);
         }
         if !speaks_4 {

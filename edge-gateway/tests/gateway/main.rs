@@ -12,6 +12,7 @@ mod delivery;
 mod drain;
 mod echo;
 mod engine_io_3;
+mod hostile;
 mod limits;
 mod link;
 mod namespaces;

@@ -5,7 +5,7 @@ use std::{fs, net::SocketAddr};
 use tempfile::TempDir;
 use wtransport::{
     ClientConfig, Connection, Endpoint, Identity, RecvStream, SendStream,
-    endpoint::endpoint_side,
+    endpoint::{ConnectOptions, endpoint_side},
     error::{ConnectingError, StreamReadExactError},
     tls::Sha256Digest,
 };
@@ -54,13 +54,26 @@ impl WebTransportClient {
         certificate: &Certificate,
         path: &str,
     ) -> Result<Self, ConnectingError> {
+        Self::connect_from(None, address, certificate, path).await
+    }
+
+    /// As [`connect`](Self::connect), from a page of this origin.
+    pub(crate) async fn connect_from(
+        origin: Option<&str>,
+        address: SocketAddr,
+        certificate: &Certificate,
+        path: &str,
+    ) -> Result<Self, ConnectingError> {
         let config = ClientConfig::builder()
             .with_bind_default()
             .with_server_certificate_hashes([certificate.hash.clone()])
             .build();
         let endpoint = Endpoint::client(config).unwrap();
-        let connect = endpoint.connect(format!("https://{address}{path}"));
-        let connection = within("a session", connect).await?;
+        let mut request = ConnectOptions::builder(format!("https://{address}{path}"));
+        if let Some(origin) = origin {
+            request = request.add_header("origin", origin);
+        }
+        let connection = within("a session", endpoint.connect(request.build())).await?;
         let stream = within("a stream", async { connection.open_bi().await.unwrap().await });
         let (send, recv) = stream.await.unwrap();
         Ok(Self { connection, send, recv, _endpoint: endpoint })

@@ -1,0 +1,3 @@
+//! What hostile clients and pages send.
+
+mod origins;
