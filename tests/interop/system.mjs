@@ -40,14 +40,14 @@ export async function ownAddress() {
 }
 
 /** Waits until `probe` returns something that is neither undefined, null nor false, and returns it. */
-export async function eventually(what, probe) {
-  const end = Date.now() + DEADLINE_MS;
+export async function eventually(what, probe, deadlineMs = DEADLINE_MS) {
+  const end = Date.now() + deadlineMs;
   while (Date.now() < end) {
     const found = await probe();
     if (found !== undefined && found !== null && found !== false) return found;
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
-  throw new Error(`waited ${DEADLINE_MS} ms in vain: ${what}`);
+  throw new Error(`waited ${deadlineMs} ms in vain: ${what}`);
 }
 
 /** A token for a user whose name is its subject. */
@@ -111,8 +111,9 @@ class Service {
 }
 
 /** The services behind an edge, and what tells the edge of them. */
-async function startBehindEdges({ chat: chatFlags = [] } = {}) {
-  const auth = await new Service("auth-service", [`--auth-listen=${ownHost()}:0`], { AUTH_HS256_SECRET: SECRET }).start();
+async function startBehindEdges({ chat: chatFlags = [], auth: authFlags } = {}) {
+  const ownSecret = authFlags ? {} : { AUTH_HS256_SECRET: SECRET };
+  const auth = await new Service("auth-service", [`--auth-listen=${ownHost()}:0`, ...(authFlags ?? [])], ownSecret).start();
   const chat = await new Service("chat-service", [`--chat-listen=${ownHost()}:0`, ...chatFlags]).start();
   const authAddress = await auth.stayAt("--auth-listen", "auth-service", "grpc");
   const chatAddress = await chat.stayAt("--chat-listen", "chat-service", "grpc");
@@ -134,9 +135,9 @@ async function startEdge(flags, listen) {
   return { edge, clients, ops };
 }
 
-/** Edge gateway, chat service and auth service, each in its own process. */
-export async function startThreeProcesses({ edge: flags = [], chat: chatFlags = [] } = {}) {
-  const { auth, chat, flags: fixed } = await startBehindEdges({ chat: chatFlags });
+/** Edge gateway, chat service and auth service, each in its own process. With flags for `auth`, those say whose tokens are good. */
+export async function startThreeProcesses({ edge: flags = [], chat: chatFlags = [], auth: authFlags } = {}) {
+  const { auth, chat, flags: fixed } = await startBehindEdges({ chat: chatFlags, auth: authFlags });
   const { edge, clients, ops } = await startEdge([...fixed, ...flags]);
   const system = { auth, chat, edge, ...named({ clients, ops, services: [edge, chat, auth] }) };
   await system.ready();
