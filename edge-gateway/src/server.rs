@@ -9,6 +9,7 @@ mod engine_io;
 mod large_payload;
 mod paced_body;
 mod patient;
+mod refused;
 
 use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
@@ -32,6 +33,7 @@ use self::{
     content_coding::ContentCoding,
     engine_io::CutOff,
     patient::Patient,
+    refused::refused,
 };
 pub(crate) use self::{
     admission::{Admission, DELAY_MAX},
@@ -191,6 +193,22 @@ impl Server {
 
     async fn answer(
         self,
+        request: Request<Incoming>,
+        peer: IpAddr,
+        slot: Rc<RefCell<Option<Upgrade>>>,
+    ) -> Result<Response<Body>, CutOff> {
+        // Proxies have read such bodies otherwise than servers, and hyper keeps quiet about a length beside the chunks.
+        let is_last = request.headers().contains_key(header::TRANSFER_ENCODING);
+        let mut response = self.respond(request, peer, slot).await?;
+        if is_last {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        Ok(response)
+    }
+
+    async fn respond(
+        &self,
         mut request: Request<Incoming>,
         peer: IpAddr,
         slot: Rc<RefCell<Option<Upgrade>>>,
@@ -404,34 +422,4 @@ fn switching_protocols(accept: &str, subprotocol: Option<HeaderValue>) -> Respon
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
     }
     response
-}
-
-fn refused(refusal: Refusal) -> Response<Body> {
-    let mut response = Response::new(Body::from(refusal.body()));
-    *response.status_mut() = refusal.status();
-    let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    let content_type = match refusal {
-        Refusal::EngineIo(_)
-        | Refusal::Origin
-        | Refusal::Overloaded
-        | Refusal::Address(_)
-        | Refusal::ShuttingDown => "application/json",
-        Refusal::Upgrade(_) => "text/html",
-        Refusal::Host | Refusal::NotWebSocket | Refusal::Version => "text/plain; charset=utf-8",
-    };
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if let Some(after) = refusal.retry_after() {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
-    }
-    if matches!(refusal, Refusal::Version | Refusal::NotWebSocket) {
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-    }
-    response
-}
-
-/// As many as must pass: whoever comes a second too early waits in vain.
-fn whole_seconds(duration: Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

@@ -1,3 +1,4 @@
 //! What hostile clients and pages send.
 
 mod origins;
+mod smuggling;

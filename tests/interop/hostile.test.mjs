@@ -1,0 +1,152 @@
+// What a hostile connection costs the edge: memory of the real process, by what its client does, while another is served.
+//
+// SOCKEYE_CONNECTIONS says how many there are of each kind. With SOCKEYE_BIN_DIR it measures a release build.
+
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import net from "node:net";
+import { describe, test } from "node:test";
+
+import { ask, connected } from "./clients.mjs";
+import { eventually, startThreeProcesses } from "./system.mjs";
+
+const CONNECTIONS = Number(process.env.SOCKEYE_CONNECTIONS ?? 200);
+const KIB = 1024;
+/** What a connection may cost, whatever its client does. */
+const BOUND_BYTES = 256 * KIB;
+/** What a client may have the edge keep beside that: one message that is not whole yet. */
+const PAYLOAD_BYTES_MAX = 1_000_000;
+/** How often in a row the process must have grown no more before it is taken to be at rest. */
+const QUIET_SAMPLES = 15;
+
+const OPEN = "/socket.io/?EIO=4&transport=";
+
+/** A masked frame of a client; the mask is zero. */
+function frame(opcode, payload, { isFinal = true, length = payload.length } = {}) {
+  const head = Buffer.alloc(length < 126 ? 2 : length < 65_536 ? 4 : 10);
+  head[0] = (isFinal ? 0x80 : 0) | opcode;
+  if (length < 126) {
+    head[1] = 0x80 | length;
+  } else if (length < 65_536) {
+    head[1] = 0x80 | 126;
+    head.writeUInt16BE(length, 2);
+  } else {
+    head[1] = 0x80 | 127;
+    head.writeBigUInt64BE(BigInt(length), 2);
+  }
+  return Buffer.concat([head, Buffer.alloc(4), payload]);
+}
+
+function repeat(count, one) {
+  return Buffer.concat(Array.from({ length: count }, () => one));
+}
+
+const ONE_BYTE = Buffer.from("4");
+const NOTHING = Buffer.alloc(0);
+
+/** What clients do once they have a WebSocket, or instead of asking for one. */
+const KINDS = {
+  "is idle": { onWebSocket: NOTHING },
+  "sends pings and never reads": { onWebSocket: repeat(40_000, frame(9, randomBytes(125))), isDeaf: true },
+  "sends fragments of one byte": {
+    onWebSocket: Buffer.concat([frame(1, ONE_BYTE, { isFinal: false }), repeat(1_000, frame(0, ONE_BYTE, { isFinal: false }))]),
+  },
+  "sends empty fragments": {
+    onWebSocket: Buffer.concat([frame(1, ONE_BYTE, { isFinal: false }), repeat(1_000, frame(0, NOTHING, { isFinal: false }))]),
+  },
+  "promises a message and sends none": { onWebSocket: frame(1, NOTHING, { length: PAYLOAD_BYTES_MAX }) },
+  "sends nearly all of the largest message": {
+    onWebSocket: frame(1, Buffer.alloc(PAYLOAD_BYTES_MAX - 1, "4"), { length: PAYLOAD_BYTES_MAX }),
+    allowed: PAYLOAD_BYTES_MAX,
+  },
+  "sends headers without an end": { instead: () => `GET ${OPEN}polling HTTP/1.1\r\nHost: a\r\nX: ${"x".repeat(15_000)}` },
+  "posts a body without an end": {
+    instead: async (url) => {
+      const opened = await (await fetch(`${url}${OPEN}polling`)).text();
+      const { sid } = JSON.parse(opened.slice(1));
+      return `POST ${OPEN}polling&sid=${sid} HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n4`;
+    },
+  },
+  "asks for a WebSocket to move to and says nothing on it": {
+    instead: async (url) => {
+      const opened = await (await fetch(`${url}${OPEN}polling`)).text();
+      return upgrade(`&sid=${JSON.parse(opened.slice(1)).sid}`);
+    },
+  },
+};
+
+function upgrade(rest = "") {
+  const key = randomBytes(16).toString("base64");
+  return [
+    `GET ${OPEN}websocket${rest} HTTP/1.1`,
+    "Host: a",
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Version: 13",
+    `Sec-WebSocket-Key: ${key}`,
+    "\r\n",
+  ].join("\r\n");
+}
+
+/** One hostile client, once it has sent all that the edge takes. */
+async function begin(system, { onWebSocket, instead, isDeaf = false }) {
+  const [host, port] = system.address.split(":");
+  const socket = net.connect({ host, port: Number(port) });
+  socket.on("error", () => {});
+  await once(socket, "connect");
+  if (instead) {
+    socket.write(await instead(system.url));
+    return socket;
+  }
+  socket.write(upgrade());
+  await once(socket, "data");
+  if (isDeaf) socket.pause();
+  else socket.resume();
+  socket.write(onWebSocket);
+  return socket;
+}
+
+function residentBytes(pid) {
+  const [, kib] = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"));
+  return Number(kib) * KIB;
+}
+
+/** What the process has in memory once it grows no more. */
+function atRest(pid) {
+  let [largest, quiet] = [0, 0];
+  return eventually("the process grows no more", () => {
+    const now = residentBytes(pid);
+    quiet = now > largest ? 0 : quiet + 1;
+    largest = Math.max(largest, now);
+    return quiet >= QUIET_SAMPLES && largest;
+  });
+}
+
+describe("a hostile connection", { skip: process.platform !== "linux" && "reads /proc" }, () => {
+  for (const [what, kind] of Object.entries(KINDS)) {
+    test(`that ${what} costs little, and others are served`, async (context) => {
+      const system = await startThreeProcesses();
+      const good = await connected(system, "good");
+      const sockets = [];
+      try {
+        const { pid } = system.edge.process;
+        const before = await atRest(pid);
+
+        for (let index = 0; index < CONNECTIONS; index += 1) sockets.push(await begin(system, kind));
+        const cost = (await atRest(pid)) - before;
+
+        const each = Math.round(cost / CONNECTIONS);
+        context.diagnostic(`${(each / KIB).toFixed(1)} KiB each of ${CONNECTIONS} that a client ${what}`);
+        assert.ok(each <= BOUND_BYTES + (kind.allowed ?? 0), `${each} bytes`);
+        const answer = await ask(good, "join", { room: "lobby" });
+        assert.equal(answer.error, undefined, "the good client is served");
+      } finally {
+        for (const socket of sockets) socket.destroy();
+        good.disconnect();
+        await system.stop();
+      }
+    });
+  }
+});
