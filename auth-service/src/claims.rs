@@ -40,6 +40,7 @@ pub(crate) fn validate_claims(
     };
     let name = display_name(claims.get(&rules.claims.name))?;
     let marks = token_marks(&claims, &rules.claims.session)?;
+    let tenant = rules.tenant.of(&claims)?;
 
     if issuer != rules.issuer {
         return Err(Refusal::Issuer);
@@ -58,7 +59,7 @@ pub(crate) fn validate_claims(
     if start_unix_ms > rules.latest_start_unix_ms(now_unix_ms) {
         return Err(Refusal::NotYetValid);
     }
-    Ok(Identity { subject, issuer, name, expires_at_unix_ms, marks })
+    Ok(Identity { subject, issuer, tenant, name, expires_at_unix_ms, marks })
 }
 
 /// Reads what a revocation may name. Of another type, it could never be revoked.

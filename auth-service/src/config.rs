@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretSlice};
 
 use crate::hs256_secret::{Hs256Secret, WeakSecretError};
 use crate::rules::{ClaimNames, Rules, TokenTypes};
+use crate::tenant::TenantRule;
 
 mod secret_variable;
 
@@ -150,6 +151,7 @@ impl Config {
             types: TokenTypes::default(),
             scopes: Vec::new(),
             claims: ClaimNames::default(),
+            tenant: TenantRule::Fixed(String::new()),
         }
     }
 

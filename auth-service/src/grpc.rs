@@ -129,6 +129,7 @@ impl From<Identity> for wire::Identity {
         Self {
             subject: identity.subject,
             issuer: identity.issuer,
+            tenant: identity.tenant,
             profile: profile.into(),
             expires_at_unix_ms: identity.expires_at_unix_ms,
         }

@@ -7,6 +7,8 @@ use serde_json::{Map, Value};
 pub(crate) struct Identity {
     pub(crate) subject: String,
     pub(crate) issuer: String,
+    /// Whom the user belongs to. Empty is the default tenant.
+    pub(crate) tenant: String,
     /// The name that other users see.
     pub(crate) name: Option<String>,
     /// The token's `exp`. It lies in the past while only the leeway keeps the token good.

@@ -243,6 +243,7 @@ mod tests {
 
     use super::*;
     use crate::rules::{ClaimNames, TokenTypes};
+    use crate::tenant::TenantRule;
 
     fn rules() -> Rules {
         Rules {
@@ -252,6 +253,7 @@ mod tests {
             types: TokenTypes::default(),
             scopes: Vec::new(),
             claims: ClaimNames::default(),
+            tenant: TenantRule::Fixed(String::new()),
         }
     }
 

@@ -126,6 +126,7 @@ mod tests {
     use crate::identity::{Identity, TokenMarks};
     use crate::key_set::KeySet;
     use crate::rules::{ClaimNames, TokenTypes};
+    use crate::tenant::TenantRule;
     use crate::verify::verify;
 
     const NOW: u64 = 1_800_000_000_123;
@@ -138,6 +139,7 @@ mod tests {
             types: TokenTypes::default(),
             scopes: Vec::new(),
             claims: ClaimNames::default(),
+            tenant: TenantRule::Fixed(String::new()),
         }
     }
 
@@ -163,6 +165,7 @@ mod tests {
             Ok(Identity {
                 subject: "ada".to_owned(),
                 issuer: "sockeye".to_owned(),
+                tenant: String::new(),
                 name: Some("Ada Lovelace".to_owned()),
                 expires_at_unix_ms: issued.expires_at_unix_ms,
                 marks: TokenMarks {

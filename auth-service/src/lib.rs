@@ -35,6 +35,7 @@ mod server;
 #[cfg(test)]
 mod signing;
 mod telemetry;
+mod tenant;
 mod ticket_grpc;
 mod tickets;
 mod token_verifier;

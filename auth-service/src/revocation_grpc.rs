@@ -160,6 +160,7 @@ mod tests {
 
     use super::*;
     use crate::rules::{ClaimNames, TokenTypes};
+    use crate::tenant::TenantRule;
 
     const NOW: u64 = 1_800_000_000_000;
 
@@ -171,6 +172,7 @@ mod tests {
             types: TokenTypes::default(),
             scopes: Vec::new(),
             claims: ClaimNames::default(),
+            tenant: TenantRule::Fixed(String::new()),
         }
     }
 

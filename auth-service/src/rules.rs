@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::tenant::TenantRule;
+
 /// What a token must say, apart from its signature.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
@@ -15,6 +17,7 @@ pub(crate) struct Rules {
     /// What `scope` must name, among others.
     pub(crate) scopes: Vec<String>,
     pub(crate) claims: ClaimNames,
+    pub(crate) tenant: TenantRule,
 }
 
 impl Rules {

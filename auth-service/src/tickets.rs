@@ -160,6 +160,7 @@ mod tests {
         Identity {
             subject: subject.to_owned(),
             issuer: "https://id.example".to_owned(),
+            tenant: String::new(),
             name: None,
             expires_at_unix_ms: NOW_MS + 3_600_000,
             marks: TokenMarks::default(),

@@ -149,6 +149,7 @@ impl TokenVerifier {
                 checked: Point::of(&checked.unwrap_or_default()),
                 subject: identity.subject.into(),
                 issuer: identity.issuer.into(),
+                tenant: identity.tenant.into(),
                 // Copied: a slice of it would keep the whole buffer that the answer was read into.
                 profile: Bytes::copy_from_slice(&identity.profile),
                 expires_at_unix_ms: identity.expires_at_unix_ms,

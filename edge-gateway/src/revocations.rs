@@ -248,6 +248,7 @@ mod tests {
         Identity {
             subject: "ada".into(),
             issuer: "i".into(),
+            tenant: "".into(),
             profile: bytes::Bytes::new(),
             expires_at_unix_ms: u64::MAX,
             marks: TokenMarks::of("i", &marks),

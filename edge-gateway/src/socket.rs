@@ -16,6 +16,8 @@ use crate::{
 pub(crate) struct Identity {
     pub(crate) subject: Box<str>,
     pub(crate) issuer: Box<str>,
+    /// Empty is the default tenant.
+    pub(crate) tenant: Box<str>,
     /// JSON text of an object: what other users may see.
     pub(crate) profile: Bytes,
     pub(crate) expires_at_unix_ms: u64,
@@ -80,9 +82,9 @@ impl Stage {
 }
 
 impl Identity {
-    /// Subject and issuer: together they never change hands.
-    pub(crate) fn owner(&self) -> (&str, &str) {
-        (&self.subject, &self.issuer)
+    /// Subject, issuer and tenant: together they never change hands.
+    pub(crate) fn owner(&self) -> (&str, &str, &str) {
+        (&self.subject, &self.issuer, &self.tenant)
     }
 
     pub(crate) fn has_expired(&self, now_unix_ms: u64) -> bool {

@@ -37,6 +37,7 @@ fn ada() -> Identity {
     Identity {
         subject: "ada".to_owned(),
         issuer: "i".to_owned(),
+        tenant: String::new(),
         name: None,
         expires_at_unix_ms: NOW + 60 * MINUTE,
         marks: TokenMarks {

@@ -163,6 +163,7 @@ mod tests {
         Ok(Identity {
             subject: "ada".to_owned(),
             issuer: "https://id.example".to_owned(),
+            tenant: String::new(),
             name: None,
             expires_at_unix_ms: NOW_MS + seconds * 1000,
             marks: TokenMarks::default(),

@@ -16,6 +16,7 @@ use crate::config;
 use crate::key_set::KeySet;
 use crate::published_keys::{KeyFetcher, PublishedKeys};
 use crate::rules::{ClaimNames, Rules, TokenTypes};
+use crate::tenant::{TenantRule, is_tenant};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,6 +48,7 @@ struct IssuerTable {
     ca_file: Option<PathBuf>,
     #[serde(default)]
     allow_http_on_loopback: bool,
+    tenant: Option<String>,
     #[serde(default)]
     claims: ClaimNamesTable,
 }
@@ -56,6 +58,7 @@ struct IssuerTable {
 struct ClaimNamesTable {
     name: Option<String>,
     session: Option<String>,
+    tenant: Option<String>,
 }
 
 impl Issuers {
@@ -108,6 +111,7 @@ impl IssuerTable {
             ("audience", Some(&self.audience)),
             ("claims.name", self.claims.name.as_ref()),
             ("claims.session", self.claims.session.as_ref()),
+            ("claims.tenant", self.claims.tenant.as_ref()),
         ] {
             if text.is_some_and(String::is_empty) {
                 report(IssuerProblem::EmptyText { member });
@@ -130,6 +134,7 @@ impl IssuerTable {
         if self.scopes.iter().any(|scope| scope.is_empty() || scope.contains(' ')) {
             report(IssuerProblem::Scopes);
         }
+        let tenant = parse_tenant(self.tenant, self.claims.tenant, &self.name, report);
         let sources = Sources {
             remote: RemoteTable {
                 jwks_url: self.jwks_url,
@@ -157,6 +162,7 @@ impl IssuerTable {
             types: types?,
             scopes: self.scopes,
             claims,
+            tenant: tenant?,
         };
         Some((Issuer { verifier, rules }, fetcher))
     }
@@ -214,6 +220,28 @@ fn parse_leeway(text: Option<&str>, report: &mut impl FnMut(IssuerProblem)) -> O
     config::parse_clock_leeway(text)
         .map_err(|error| report(IssuerProblem::ClockLeeway { error: error.to_string() }))
         .ok()
+}
+
+/// An issuer that says nothing of tenants is one, so that names of two issuers never meet by mistake.
+fn parse_tenant(
+    fixed: Option<String>,
+    claim: Option<String>,
+    issuer: &str,
+    report: &mut impl FnMut(IssuerProblem),
+) -> Option<TenantRule> {
+    let rule = match (fixed, claim) {
+        (Some(_), Some(_)) => {
+            report(IssuerProblem::SecondTenant);
+            return None;
+        }
+        (None, Some(claim)) => return Some(TenantRule::Claim(claim)),
+        (fixed, None) => fixed.unwrap_or_else(|| issuer.to_owned()),
+    };
+    if !rule.is_empty() && !is_tenant(&rule) {
+        report(IssuerProblem::Tenant);
+        return None;
+    }
+    Some(TenantRule::Fixed(rule))
 }
 
 fn parse_algorithms(names: &[String], report: &mut impl FnMut(IssuerProblem)) -> Vec<Algorithm> {

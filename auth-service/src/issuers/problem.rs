@@ -81,6 +81,12 @@ pub enum IssuerProblem {
     OnlyForKeys { member: &'static str },
     #[error("`scopes` must list names without blanks")]
     Scopes,
+    #[error(
+        "its tenant, `tenant` or else `name`, must have at most 128 bytes and no control characters"
+    )]
+    Tenant,
+    #[error("it has both `tenant` and `claims.tenant`")]
+    SecondTenant,
     #[error("another one has `introspection`, and a token must not be shown to the wrong one")]
     SecondIntrospection,
     #[error("`introspection`: the client's id and secret do not make a header")]

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
 use super::*;
+use crate::claims::strict_validation;
 use crate::signing::{HS256_SECRET, hs256, key_pairs, rs256};
 
 const NOW_S: u64 = 1_800_000_000;
@@ -134,6 +135,57 @@ fn name_and_session_are_in_the_claims_that_the_issuer_says() {
     assert_eq!(ours.marks.session.as_deref(), Some("1"));
     assert_eq!(partners.name.as_deref(), Some("Ada"));
     assert_eq!(partners.marks.session.as_deref(), Some("2"));
+}
+
+/// The tenant of a token of `partner` with the claim, in a file that says this of its tenant.
+fn tenant_with(setting: &str, claim: Value) -> Result<String, Refusal> {
+    let issuers = read(&format!("{TWO_ISSUERS}\n{setting}")).unwrap();
+    let partner = issuers.list.iter().find(|issuer| issuer.rules.issuer == "partner").unwrap();
+    let mut claims = claims("partner", "rooms");
+    claims["org"] = claim;
+    let claims = claims.to_string();
+    strict_validation(claims.as_bytes(), &partner.rules, NOW_S * 1000)
+        .map(|identity| identity.tenant)
+}
+
+#[test]
+fn an_issuer_is_a_tenant_unless_it_says_otherwise() {
+    let of = |setting| tenant_with(setting, json!("other"));
+
+    assert_eq!(of("").as_deref(), Ok("partner"));
+    assert_eq!(of("tenant = 'acme'").as_deref(), Ok("acme"));
+    assert_eq!(of("tenant = ''").as_deref(), Ok(""), "the default tenant");
+    assert_eq!(of("claims = { tenant = 'org' }").as_deref(), Ok("other"));
+}
+
+#[test]
+fn a_token_that_must_name_its_tenant_and_does_not_is_refused() {
+    let of = |claim| tenant_with("claims = { tenant = 'org' }", claim);
+
+    for claim in [json!(null), json!(""), json!(7), json!(["acme"]), json!("a\nb")] {
+        assert_eq!(of(claim.clone()), Err(Refusal::Malformed), "{claim}");
+    }
+    assert_eq!(
+        tenant_with("claims = { tenant = 'organization' }", json!("acme")),
+        Err(Refusal::MissingClaim),
+    );
+}
+
+#[test]
+fn a_tenant_that_could_not_be_one_is_refused_at_the_start() {
+    let refused = |setting: &str| {
+        let error = read(&format!("{TWO_ISSUERS}\n{setting}")).unwrap_err().to_string();
+        error.rsplit_once("(\"partner\"): ").unwrap().1.to_owned()
+    };
+    let bad = "its tenant, `tenant` or else `name`, must have at most 128 bytes and no control characters";
+
+    assert_eq!(refused("tenant = \"a\\n\""), bad);
+    assert_eq!(refused(&format!("tenant = '{}'", "x".repeat(129))), bad);
+    assert_eq!(
+        refused("tenant = 'acme'\nclaims = { tenant = 'org' }"),
+        "it has both `tenant` and `claims.tenant`",
+    );
+    assert_eq!(refused("claims = { tenant = '' }"), "`claims.tenant` is empty");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::rules::ClaimNames;
 use crate::signing::{
     HS256_SECRET, base64url, eddsa, es256, hmac_sha256, hs256, key_pairs, rs256, signed,
 };
+use crate::tenant::TenantRule;
 
 mod claims;
 mod header;
@@ -31,6 +32,7 @@ fn rules() -> Rules {
         types: TokenTypes::default(),
         scopes: Vec::new(),
         claims: ClaimNames::default(),
+        tenant: TenantRule::Fixed(String::new()),
     }
 }
 
@@ -116,6 +118,7 @@ fn a_good_token_of_each_algorithm_is_accepted() {
             Ok(Identity {
                 subject: "ada".to_owned(),
                 issuer: "https://id.example".to_owned(),
+                tenant: String::new(),
                 name: None,
                 expires_at_unix_ms: (NOW_S + 60) * 1000,
                 marks: TokenMarks::default(),

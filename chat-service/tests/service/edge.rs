@@ -250,6 +250,7 @@ pub(crate) fn identity(user: &str) -> Identity {
         issuer: "test".to_owned(),
         profile: format!("{{\"id\":\"{user}\"}}").into(),
         expires_at_unix_ms: FAR_FUTURE_MS,
+        ..Identity::default()
     }
 }
 

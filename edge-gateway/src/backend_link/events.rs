@@ -115,6 +115,7 @@ pub(super) fn wire_identity(identity: &Identity) -> WireIdentity {
     WireIdentity {
         subject: identity.subject.as_ref().to_owned(),
         issuer: identity.issuer.as_ref().to_owned(),
+        tenant: identity.tenant.as_ref().to_owned(),
         profile: identity.profile.clone(),
         expires_at_unix_ms: identity.expires_at_unix_ms,
     }

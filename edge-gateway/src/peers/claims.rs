@@ -25,14 +25,14 @@ pub(super) fn claim_to_wire(claim: Claim) -> ClaimRequest {
         id: wanted.id.to_bytes(),
         offset: wanted.offset,
         namespace,
-        owner: owner.map(|(subject, issuer)| Owner { subject, issuer }),
+        owner: owner.map(|(subject, issuer, tenant)| Owner { subject, issuer, tenant }),
     }
 }
 
 pub(super) fn claim_from_wire(request: ClaimRequest) -> Result<Claim, ClaimError> {
     let ClaimRequest { id, offset, namespace, owner } = request;
     let id = SessionId::from_bytes(&id).ok_or(ClaimError::Id)?;
-    let owner = owner.map(|Owner { subject, issuer }| (subject, issuer));
+    let owner = owner.map(|Owner { subject, issuer, tenant }| (subject, issuer, tenant));
     Ok(Claim { wanted: Wanted { id, offset, delivered: None }, namespace, owner })
 }
 
@@ -125,7 +125,7 @@ mod tests {
     fn what_is_said_arrives() {
         let wanted =
             Wanted { id: SessionId::random(7, 3), offset: Some("a-1".to_owned()), delivered: None };
-        let owner = Some(("alice".to_owned(), "issuer".to_owned()));
+        let owner = Some(("alice".to_owned(), "issuer".to_owned(), "tenant".to_owned()));
         let claim = Claim { wanted, namespace: "/chat".to_owned(), owner };
         let nameless = Claim {
             wanted: Wanted { offset: None, ..claim.wanted.clone() },

@@ -322,11 +322,11 @@ impl Shard {
     }
 
     /// Finds the socket that a client wants to go on with, and what it has missed. It must be its own: the same namespace,
-    /// subject and issuer.
+    /// subject, issuer and tenant.
     fn find_recoverable(
         &self,
         namespace: NamespaceKey,
-        owner: Option<(&str, &str)>,
+        owner: Option<(&str, &str, &str)>,
         wanted: &Wanted,
     ) -> Result<(SocketKey, Vec<Missed>), &'static str> {
         let key = self.recovery.by_id.get(&wanted.id).copied().ok_or("unknown")?;

@@ -183,6 +183,14 @@ async fn nobody_else_gets_what_a_client_missed() {
     stream.instruct([Kind::Accept(Accept { socket: mallory })]).await;
     assert_ne!(Names::of(&other.text().await).pid, names.pid);
 
+    let mut namesake = edge.socket_io().await;
+    come_back(&mut namesake, "alice@acme", &names, None).await;
+    let (of_acme, opened) = stream.opened().await;
+    assert!(!opened.recovered);
+    assert_eq!(opened.identity.unwrap().tenant, "acme");
+    stream.instruct([Kind::Accept(Accept { socket: of_acme })]).await;
+    assert_ne!(Names::of(&namesake.text().await).pid, names.pid);
+
     let mut client = edge.socket_io().await;
     come_back(&mut client, "alice", &names, None).await;
     assert_eq!(next_event(&mut client).await.0, "secret");

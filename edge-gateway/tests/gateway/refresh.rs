@@ -58,7 +58,7 @@ async fn a_token_that_does_not_do_changes_nothing() {
     let (edge, mut stream) = Edge::attached(&[]).await;
     let (mut client, _) = enter_shortly(&edge, &mut stream, "alice").await;
 
-    for token in ["ok:bob", "garbage"] {
+    for token in ["ok:bob", "ok:alice@acme", "garbage"] {
         let answer = refresh(&mut client, token).await;
         assert_eq!(answer[0]["error"]["code"], "unauthorized", "{token}");
     }

@@ -159,6 +159,7 @@ impl AuthService for TokensAreNames {
                 subject: name.to_owned(),
                 issuer: "simulation".to_owned(),
                 expires_at_unix_ms: if self.never_expire { u64::MAX / 2 } else { expires_ms },
+                ..Identity::default()
             }),
             None => Outcome::Refusal(Refusal::default()),
         };

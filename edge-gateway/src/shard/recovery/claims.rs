@@ -52,8 +52,8 @@ const DISCONNECTED_MAX: usize = 1024;
 pub(crate) struct Claim {
     pub(crate) wanted: Wanted,
     pub(crate) namespace: String,
-    /// Subject and issuer; none where clients enter without a token.
-    pub(crate) owner: Option<(String, String)>,
+    /// Subject, issuer and tenant; none where clients enter without a token.
+    pub(crate) owner: Option<(String, String, String)>,
 }
 
 /// A socket on its way to where its client is now.
@@ -239,10 +239,9 @@ impl Shard {
         entering.wanted = Some(wanted.clone());
         let claim = Claim {
             namespace: self.path_of(entering.namespace),
-            owner: identity
-                .as_ref()
-                .map(Identity::owner)
-                .map(|(subject, issuer)| (subject.to_owned(), issuer.to_owned())),
+            owner: identity.as_ref().map(Identity::owner).map(|(subject, issuer, tenant)| {
+                (subject.to_owned(), issuer.to_owned(), tenant.to_owned())
+            }),
             wanted,
         };
         let claims = &mut self.recovery.claims;
@@ -289,7 +288,8 @@ impl Shard {
     /// Hands a socket over to where its client is, or says that it is not here.
     pub(crate) fn claimed(&mut self, claim: &Claim) -> Option<Claimed> {
         let namespace = self.namespace(&claim.namespace)?;
-        let owner = claim.owner.as_ref().map(|(subject, issuer)| (&**subject, &**issuer));
+        let owner = claim.owner.as_ref();
+        let owner = owner.map(|(subject, issuer, tenant)| (&**subject, &**issuer, &**tenant));
         let found = self.find_recoverable(namespace, owner, &claim.wanted);
         let (key, missed) = found.ok()?;
         self.suspend_elsewhere(key);
