@@ -1,4 +1,4 @@
-//! Checks that docs/SECURITY.md names tests that exist, and what it says of unsafe code.
+//! Checks that the documents on security name tests that exist, and what it says of unsafe code.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;
@@ -42,17 +42,19 @@ fn named_tests(document: &str) -> Vec<&str> {
 
 #[test]
 fn every_test_that_proves_a_promise_exists() {
-    let document = fs::read_to_string(repository().join("docs/SECURITY.md")).unwrap();
     let files = rust_files();
+    for document in ["docs/SECURITY.md", "docs/KNOWN_ATTACKS.md"] {
+        let text = fs::read_to_string(repository().join(document)).unwrap();
 
-    let named = named_tests(&document);
-    let missing: Vec<_> = named
-        .iter()
-        .filter(|name| !files.iter().any(|(_, text)| text.contains(&format!("fn {name}("))))
-        .collect();
+        let named = named_tests(&text);
+        let missing: Vec<_> = named
+            .iter()
+            .filter(|name| !files.iter().any(|(_, text)| text.contains(&format!("fn {name}("))))
+            .collect();
 
-    assert!(named.len() > 20, "the tables were read");
-    assert!(missing.is_empty(), "docs/SECURITY.md names tests that do not exist: {missing:?}");
+        assert!(named.len() > 20, "the tables of {document} were read");
+        assert!(missing.is_empty(), "{document} names tests that do not exist: {missing:?}");
+    }
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! What hostile clients and pages send.
 
 mod origins;
+mod packets;
 mod smuggling;
