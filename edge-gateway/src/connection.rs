@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{net::TcpStream, task};
+use tokio::net::TcpStream;
 
 pub(crate) use self::reader::run;
 use crate::{
@@ -414,25 +414,6 @@ impl Connection {
             }
         }
         Poll::Ready(Ok(()))
-    }
-
-    /// Writes what waits, says that nothing follows, and lets the client close first: closing with unread input would
-    /// reset the connection and could take the close frame with it.
-    async fn finish(&self) -> io::Result<()> {
-        let Some(stream) = self.stream.get() else { return Ok(()) };
-        std::future::poll_fn(|cx| self.poll_flush(stream, cx)).await?;
-        socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write)?;
-        let mut discarded = [0; 1024];
-        loop {
-            stream.readable().await?;
-            match stream.try_read(&mut discarded) {
-                Ok(0) => return Ok(()),
-                // A client that goes on sending must not keep the shard from its other work.
-                Ok(_) => task::coop::consume_budget().await,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
     }
 }
 
