@@ -1,5 +1,6 @@
 //! One client's connection: the socket, and what waits to be written to it.
 
+mod gathered;
 mod reader;
 
 use std::{
@@ -12,6 +13,7 @@ use std::{
 use bytes::Bytes;
 use tokio::net::TcpStream;
 
+use self::gathered::Gathering;
 pub(crate) use self::reader::run;
 use crate::{
     close_reason::CloseReason,
@@ -35,13 +37,15 @@ pub(crate) struct Common {
     pub(crate) payload_bytes_max: usize,
     pub(crate) outbox_bytes_max: usize,
     pub(crate) metrics: Metrics,
+    pub(crate) gathering: Gathering,
     scratch: RefCell<Vec<u8>>,
 }
 
 impl Common {
     pub(crate) fn new(payload_bytes_max: usize, outbox_bytes_max: usize, metrics: Metrics) -> Self {
         let scratch = RefCell::new(vec![0; SCRATCH_BYTES]);
-        Self { payload_bytes_max, outbox_bytes_max, metrics, scratch }
+        let gathering = Gathering::default();
+        Self { payload_bytes_max, outbox_bytes_max, metrics, gathering, scratch }
     }
 
     fn collapse_bytes(&self) -> usize {
@@ -57,6 +61,8 @@ pub(crate) struct Connection {
     polling: Option<Box<Polling>>,
     common: Rc<Common>,
     outbox: RefCell<Option<Box<Outbox>>>,
+    /// What is in the outbox waits for the end of the shard's pass, and not for the client.
+    is_gathering: Cell<bool>,
     /// The task that drives this connection, waiting.
     waker: RefCell<Option<Waker>>,
     state: Cell<State>,
@@ -136,6 +142,7 @@ impl Connection {
             polling,
             common,
             outbox: RefCell::default(),
+            is_gathering: Cell::new(false),
             waker: RefCell::default(),
             state: Cell::new(State::Open),
             pace: Cell::new(Pace::Even),
@@ -143,7 +150,7 @@ impl Connection {
     }
 
     /// Sends a data frame that is shared with other recipients.
-    pub(crate) fn send(&self, frame: &Bytes, class: Class) -> Sent {
+    pub(crate) fn send(self: &Rc<Self>, frame: &Bytes, class: Class) -> Sent {
         if let Some(polling) = self.polling_state() {
             polling.is_compressible.set(true);
         }
@@ -151,7 +158,10 @@ impl Connection {
     }
 
     /// Sends one that is not worth compressing.
-    pub(crate) fn send_uncompressed(&self, frame: &Bytes, class: Class) -> Sent {
+    pub(crate) fn send_uncompressed(self: &Rc<Self>, frame: &Bytes, class: Class) -> Sent {
+        if self.gather(frame) {
+            return Sent::Accepted;
+        }
         self.send_within(self.common.outbox_bytes_max, frame, class)
     }
 
@@ -161,6 +171,7 @@ impl Connection {
         if let Some(polling) = self.polling_state() {
             polling.is_compressible.set(true);
         }
+        self.write_gathered();
         self.send_within(usize::MAX, frame, Class::Required);
         if let Some(outbox) = &mut *self.outbox.borrow_mut() {
             outbox.free_room();
@@ -212,16 +223,19 @@ impl Connection {
     }
 
     fn waiting_bytes(&self) -> usize {
+        self.write_gathered();
         self.outbox.borrow().as_ref().map_or(0, |outbox| outbox.data_bytes())
     }
 
     /// How many bytes wait of what the client missed, and of what waited before.
     pub(crate) fn unread_missed(&self) -> usize {
+        self.write_gathered();
         self.outbox.borrow().as_ref().map_or(0, |outbox| outbox.free_bytes())
     }
 
     /// How much data the client has taken since some waits.
     pub(crate) fn taken_bytes(&self) -> u64 {
+        self.write_gathered();
         self.outbox.borrow().as_ref().map_or(0, |outbox| outbox.taken_bytes())
     }
 
@@ -249,6 +263,7 @@ impl Connection {
 
     /// Sends a small frame ahead of waiting data: a ping, a pong.
     pub(crate) fn send_control(&self, frame: &[u8]) -> Sent {
+        self.write_gathered();
         let mut slot = self.outbox.borrow_mut();
         let written = if slot.is_none() { self.write_now(frame) } else { 0 };
         if written == frame.len() {
@@ -270,6 +285,7 @@ impl Connection {
     /// Ends the connection once what waits is written. Data that waits is not kept for a client that does not read, nor for
     /// one that broke the rules and may never poll.
     pub(crate) fn close(&self, reason: CloseReason) {
+        self.write_gathered();
         let may_never_poll = self.polling_state().is_some()
             && matches!(
                 reason,

@@ -1,6 +1,10 @@
 //! Carries out what a business service says.
 
-use proto::edge::v1::{BackendFrame, Instruction, Join, instruction::Kind};
+use std::collections::HashSet;
+
+use foldhash::fast::FixedState;
+use proto::edge::v1::{BackendFrame, Emit, Instruction, Join, instruction::Kind};
+use smallvec::SmallVec;
 
 use super::{LinkKey, Shard, SocketKey};
 use crate::{
@@ -20,9 +24,12 @@ impl Shard {
             _ => true,
         };
         if is_new {
-            for instruction in frame.instructions {
+            let repeats = repeats(&frame.instructions);
+            for (instruction, is_followed) in frame.instructions.into_iter().zip(repeats) {
+                self.common.gathering.set(is_followed);
                 self.carry_out(link, instruction);
             }
+            self.common.gathering.finish();
         }
         if let Some(link) = self.links.get_mut(link.0) {
             link.handle_ack(frame.ack)?;
@@ -104,6 +111,23 @@ impl Shard {
             |key: &SocketKey| self.sockets.get(key.index()).is_some_and(|one| one.stage.is_in());
         keys.filter(is_live).collect()
     }
+}
+
+/// Which of a frame's instructions are emits to a room that a later one of the frame is for too.
+fn repeats(instructions: &[Instruction]) -> SmallVec<[bool; 16]> {
+    let mut repeats = SmallVec::from_elem(false, instructions.len());
+    if let [] | [_] = instructions {
+        return repeats;
+    }
+    let mut later = HashSet::with_hasher(FixedState::default());
+    for (instruction, repeat) in instructions.iter().zip(&mut repeats).rev() {
+        if let Some(Kind::Emit(Emit { audience: Some(audience), .. })) = &instruction.kind {
+            let rooms = audience.rooms.first().map(String::as_str);
+            let key = rooms.or_else(|| audience.everyone.then_some(""));
+            *repeat = key.is_some_and(|room| !later.insert((&*audience.namespace, room)));
+        }
+    }
+    repeats
 }
 
 /// What a frame's instructions carry.

@@ -118,6 +118,26 @@ impl Outbox {
         filled
     }
 
+    /// Puts all the data behind what is in `buffer`, frame after frame.
+    pub(crate) fn copy_to(&self, buffer: &mut Vec<u8>) {
+        for frame in &self.data {
+            buffer.extend_from_slice(frame);
+        }
+    }
+
+    /// Forgets the first `written` bytes of what `copy_to` gave: they never waited for the client.
+    pub(crate) fn take_first(&mut self, mut written: usize) {
+        if written == self.data_bytes {
+            self.data.clear();
+            self.data_bytes = 0;
+            return;
+        }
+        while written > 0 && !self.data.is_empty() {
+            written = self.advance_front(written);
+        }
+        self.taken_bytes = 0;
+    }
+
     /// Forgets the first `written` bytes of what `slices` gave.
     pub(crate) fn advance(&mut self, mut written: usize) {
         if self.partial {

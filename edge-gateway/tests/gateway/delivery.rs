@@ -199,6 +199,35 @@ async fn an_emit_reaches_exactly_its_audience() {
 }
 
 #[tokio::test]
+async fn what_one_frame_brings_is_given_in_its_order() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let (mut alice, first) = edge.in_chat(&mut stream, "alice").await;
+    let (mut bob, second) = edge.in_chat(&mut stream, "bob").await;
+    stream.instruct([join(&[first, second], "a"), join(&[first], "b")]).await;
+
+    let not_alice = Audience { except_sockets: vec![first], ..room("a") };
+    stream
+        .instruct([
+            emit(room("a"), "m", "[1]"),
+            emit(room("b"), "m", "[2]"),
+            emit(not_alice, "m", "[3]"),
+            emit(only(first), "m", "[4]"),
+            emit(room("a"), "m", "[5]"),
+            emit(room("b"), "m", "[6]"),
+            emit(only(second), "m", "[7]"),
+            emit(room("a"), "m", "[8]"),
+        ])
+        .await;
+
+    for number in [1, 2, 4, 5, 6, 8] {
+        assert_eq!(alice.text().await, format!(r#"42/chat,["m",{number}]"#));
+    }
+    for number in [1, 3, 5, 7, 8] {
+        assert_eq!(bob.text().await, format!(r#"42/chat,["m",{number}]"#));
+    }
+}
+
+#[tokio::test]
 async fn both_wire_formats_meet_in_one_room() {
     let (edge, mut stream) = Edge::attached(&[]).await;
     let (mut socket_io, one) = edge.in_chat(&mut stream, "alice").await;
