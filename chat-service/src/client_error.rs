@@ -16,6 +16,8 @@ pub(crate) struct ClientError {
 pub(crate) enum ClientErrorCode {
     /// The body of the event is not what it should be.
     InvalidPayload,
+    /// The user may not do this in this room.
+    Forbidden,
     /// The socket is not in the room.
     NotAMember,
     /// There is no such event.
@@ -32,8 +34,9 @@ pub(crate) enum ClientErrorCode {
 
 impl ClientErrorCode {
     /// All of them, for metrics.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::InvalidPayload,
+        Self::Forbidden,
         Self::NotAMember,
         Self::UnknownEvent,
         Self::RoomLimit,
@@ -45,6 +48,7 @@ impl ClientErrorCode {
     pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::InvalidPayload => "invalid_payload",
+            Self::Forbidden => "forbidden",
             Self::NotAMember => "not_a_member",
             Self::UnknownEvent => "unknown_event",
             Self::RoomLimit => "room_limit",
@@ -58,6 +62,7 @@ impl ClientErrorCode {
     pub(crate) const fn is_retryable(self) -> bool {
         match self {
             Self::InvalidPayload
+            | Self::Forbidden
             | Self::NotAMember
             | Self::UnknownEvent
             | Self::RoomLimit
@@ -68,6 +73,9 @@ impl ClientErrorCode {
 }
 
 impl ClientError {
+    /// The same whether there is such a room or not.
+    pub(crate) const FORBIDDEN: Self =
+        Self::new(ClientErrorCode::Forbidden, "this is not allowed in this room");
     pub(crate) const NOT_A_MEMBER: Self =
         Self::new(ClientErrorCode::NotAMember, "join the room first");
     pub(crate) const UNKNOWN_EVENT: Self =

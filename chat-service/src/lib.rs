@@ -15,6 +15,7 @@ mod retained;
 mod room;
 mod room_key;
 mod room_log;
+mod room_rules;
 mod service;
 mod socket;
 mod socket_registry;

@@ -9,6 +9,7 @@ use crate::{
     declared_events::{DeclaredEvents, read_events},
     room_key::is_namespace,
     room_log::{Durability, Retention},
+    room_rules::RoomRules,
     toml_file::{Fields, TomlFile, TomlFileError, read_text},
 };
 
@@ -20,6 +21,8 @@ pub(crate) struct Namespaces {
     named: HashMap<Box<str>, NamespaceSettings>,
     /// Of the namespaces that declare any.
     events: HashMap<Box<str>, Arc<DeclaredEvents>>,
+    /// Of the namespaces that say who may be in which rooms.
+    rules: HashMap<Box<str>, Arc<RoomRules>>,
     /// Of those that want to know how far their rooms' logs reach each user: how many users of a room are followed.
     followed_users_max: HashMap<Box<str>, usize>,
 }
@@ -55,8 +58,8 @@ impl Namespaces {
 
     /// The same terms for all.
     pub(crate) fn alike(other: NamespaceSettings) -> Self {
-        let (named, events) = (HashMap::new(), HashMap::new());
-        Self { other, named, events, followed_users_max: HashMap::new() }
+        let (named, events, rules) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { other, named, events, rules, followed_users_max: HashMap::new() }
     }
 
     pub(crate) fn parse(
@@ -74,6 +77,9 @@ impl Namespaces {
             let events = read_events(&mut file, &mut fields, &mut event_count);
             if !events.is_empty() {
                 namespaces.events.insert(name.clone(), Arc::new(events));
+            }
+            if let Some(rules) = RoomRules::read(&mut file, &mut fields) {
+                namespaces.rules.insert(name.clone(), Arc::new(rules));
             }
             if let Some(users_max) = read_followed_users_max(&mut file, &mut fields) {
                 namespaces.followed_users_max.insert(name.clone(), users_max);
@@ -100,6 +106,11 @@ impl Namespaces {
     /// The events that a namespace declares, if it does.
     pub(crate) fn events(&self, namespace: &str) -> Option<&Arc<DeclaredEvents>> {
         self.events.get(namespace)
+    }
+
+    /// Who may be in which rooms of a namespace, if it says so.
+    pub(crate) fn rules(&self, namespace: &str) -> Option<&Arc<RoomRules>> {
+        self.rules.get(namespace)
     }
 
     /// How many users of a room are followed, if that is wanted.

@@ -10,9 +10,11 @@ use serde_json::value::RawValue;
 
 use crate::{
     client_error::ClientError,
+    client_view::{MESSAGE, TYPING},
     declared_events::{Address, Audience, Data, DeclaredEvent, From, Sender},
     room_key::{OWN_INBOX, ROOM_NAME_BYTES_MAX, RoomKey, RoomKeyError, SUBJECT_BYTES_MAX},
     room_log::{Position, Range},
+    room_rules::Deed,
     socket::Socket,
 };
 
@@ -144,6 +146,20 @@ impl Request {
             }
             _ => Err(ClientError::UNKNOWN_EVENT),
         }
+    }
+}
+
+impl Request {
+    /// Whether the rules for rooms let a socket's user do this. Everybody may leave.
+    pub(crate) fn is_allowed(&self, socket: &Socket) -> bool {
+        let deed = match &self.action {
+            Action::Leave => return true,
+            Action::Join { .. } | Action::History { .. } | Action::Presence => Deed::Join,
+            Action::Message { .. } => Deed::Publish(MESSAGE),
+            Action::Typing { .. } => Deed::Publish(TYPING),
+            Action::Declared { event, .. } => Deed::Publish(&event.name),
+        };
+        socket.may(deed, &self.room)
     }
 }
 

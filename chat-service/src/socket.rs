@@ -8,7 +8,12 @@ use std::{
     time::Duration,
 };
 
-use crate::{declared_events::DeclaredEvents, room_key::RoomKey, user::User};
+use crate::{
+    declared_events::DeclaredEvents,
+    room_key::RoomKey,
+    room_rules::{Deed, RoomRules},
+    user::User,
+};
 
 /// In how many rooms one socket may be.
 pub(crate) const ROOMS_PER_SOCKET_MAX: usize = 256;
@@ -47,6 +52,8 @@ pub(crate) struct Socket {
     pub(crate) user: Arc<User>,
     /// Those that its namespace declares, if it does.
     pub(crate) events: Option<Arc<DeclaredEvents>>,
+    /// Those that its namespace has for rooms, if it does.
+    rules: Option<Arc<RoomRules>>,
     /// Where its client may come back.
     pub(crate) recovery: Option<Box<Recovery>>,
     /// Its rooms lie with several workers; the count is what they share.
@@ -56,11 +63,15 @@ pub(crate) struct Socket {
 impl Socket {
     pub(crate) fn new(key: SocketKey, id: Arc<str>, namespace: Arc<str>, user: User) -> Self {
         let (user, rooms) = (Arc::new(user), AtomicUsize::new(0));
-        Self { key, id, namespace, user, events: None, recovery: None, rooms }
+        Self { key, id, namespace, user, events: None, rules: None, recovery: None, rooms }
     }
 
     pub(crate) fn with_events(self, events: Option<Arc<DeclaredEvents>>) -> Self {
         Self { events, ..self }
+    }
+
+    pub(crate) fn with_rules(self, rules: Option<Arc<RoomRules>>) -> Self {
+        Self { rules, ..self }
     }
 
     pub(crate) fn with_recovery(self, recovery: Option<Recovery>) -> Self {
@@ -72,9 +83,17 @@ impl Socket {
         self.events.as_ref()?.inboxes.of(&self.namespace, &self.user)
     }
 
-    /// Whether a room is not the inbox of another user.
+    /// Whether its user may be in a room: in no inbox but its own, and where the rules say so.
     pub(crate) fn may_be_in(&self, room: &RoomKey) -> bool {
-        !room.is_inbox() || self.inbox().as_ref() == Some(room)
+        let is_anothers = room.is_inbox() && self.inbox().as_ref() != Some(room);
+        !is_anothers && self.may(Deed::Join, room)
+    }
+
+    /// Whether the rules for rooms let its user do this. Inboxes have none: they follow from the user, and what comes into them
+    /// from the declared events.
+    pub(crate) fn may(&self, deed: Deed<'_>, room: &RoomKey) -> bool {
+        let Some(rules) = self.rules.as_ref().filter(|_| !room.is_inbox()) else { return true };
+        rules.allow(&self.user, deed, room.name_for_clients())
     }
 
     /// Counts one more room, unless it is in as many as it may.

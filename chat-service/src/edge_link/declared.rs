@@ -40,8 +40,19 @@ impl Attached {
         }
     }
 
-    /// Reads what a client asks for with an event. One that is declared counts against its rate before it is looked at.
+    /// Reads what a client asks for with an event, and refuses what its user may not do.
     pub(super) fn read(&mut self, name: &str, args: &[u8]) -> Result<Asked, ClientError> {
+        let asked = self.parse(name, args)?;
+        match &asked {
+            Asked::InRoom(request) if !request.is_allowed(&self.socket) => {
+                Err(ClientError::FORBIDDEN)
+            }
+            Asked::InRoom(_) | Asked::Direct(_) => Ok(asked),
+        }
+    }
+
+    /// An event that is declared counts against its rate before it is looked at.
+    fn parse(&mut self, name: &str, args: &[u8]) -> Result<Asked, ClientError> {
         let events = self.socket.events.as_ref();
         let Some(event) = events.and_then(|events| events.get(name)) else {
             return Request::parse(&self.socket, name, args).map(Asked::InRoom);

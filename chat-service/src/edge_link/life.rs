@@ -373,8 +373,9 @@ impl Life {
         let namespace = known.map_or_else(|| namespace.into(), Arc::clone);
         let key = SocketKey { link: self.key(), handle };
         let events = settings.namespaces.events(&namespace).cloned();
+        let rules = settings.namespaces.rules(&namespace).cloned();
         let socket = Socket::new(key, socket_id, namespace, user).with_events(events);
-        let socket = Arc::new(socket.with_recovery(recovery));
+        let socket = Arc::new(socket.with_rules(rules).with_recovery(recovery));
         let attached = Attached {
             socket: Arc::clone(&socket),
             workers: WorkerSet::default(),

@@ -167,7 +167,7 @@ fn room_of(socket: &Socket, ticket: &Ticket, name: &str) -> Option<RoomKey> {
         tracing::error!("edge has a socket in what is no room");
         return None;
     };
-    // Whose users have inboxes may have changed with the settings.
+    // Who has an inbox, and who may be where, may have changed with the settings.
     if !socket.may_be_in(&room) {
         ticket.another().instructions.leave(socket.key, &room);
         return None;

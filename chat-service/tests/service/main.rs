@@ -1,6 +1,7 @@
 //! The chat service from outside: over gRPC, with an edge written by hand from the contract.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod authorization;
 mod catch_up;
 mod damaged_directory;
 mod data_directory;
