@@ -310,6 +310,7 @@ describe("users of a real OpenID provider", { timeout: 600_000 + ROTATIONS * ROT
   test("keep their sockets beyond their tokens with the provider's next ones", async () => {
     const client = "app-for-seconds";
     let grant = await team.logIn("alice", { client });
+    const { exp } = parts(grant.access_token).claims;
     const alice = await enter(grant);
     const { id } = alice;
     const lost = [];
@@ -322,8 +323,12 @@ describe("users of a real OpenID provider", { timeout: 600_000 + ROTATIONS * ROT
     let refreshes = Promise.resolve();
     alice.on("auth:expiring", () => (refreshes = refreshes.then(refresh)));
     await ask(alice, "join", "lobby");
-    // Later, so that this one's end is after the end of the first token.
-    const forgetful = await enter(await team.logIn("bob", { client }));
+    // Tokens tell seconds: this one must expire in a later one than hers.
+    const later = await eventually("a second has begun", async () => {
+      const other = await team.logIn("bob", { client });
+      return parts(other.access_token).claims.exp > exp && other;
+    });
+    const forgetful = await enter(later);
 
     await next(forgetful, "disconnect");
     alice.off("auth:expiring");
@@ -331,8 +336,9 @@ describe("users of a real OpenID provider", { timeout: 600_000 + ROTATIONS * ROT
 
     assert.ok(refreshed.length > 0);
     for (const answer of refreshed) assert.equal(typeof answer.expires_at, "number", JSON.stringify(answer));
-    assert.deepEqual([alice.id, lost], [id, []]);
-    assert.equal((await ask(alice, "message", { room: "lobby", text: "still here" })).error, undefined);
+    const { users } = await ask(alice, "presence", "lobby");
+    assert.deepEqual(users.map(({ name }) => name), ["alice"], "she is in her room");
+    assert.deepEqual([alice.id, lost], [id, []], "as the socket that she was");
   });
 
   test(`are let in while keys turn over ${ROTATIONS} times, at ${CONNECTS_PER_SECOND} connects/s`, async (context) => {
