@@ -9,6 +9,7 @@ mod settings;
 use std::process::ExitCode;
 
 use service_kit::{
+    audit::AuditLog,
     exit::{Failure, finish, parse_args},
     ops::install_metrics,
     shutdown::Shutdown,
@@ -28,6 +29,7 @@ async fn run(mut settings: Settings) -> Result<(), Failure> {
     }
     init_logging(&settings.telemetry).map_err(Failure::configuration)?;
     install_metrics().map_err(Failure::internal)?;
+    let _audit_log = AuditLog::start(&settings.audit).map_err(Failure::configuration)?;
     let shutdown = Shutdown::on_signals().map_err(Failure::internal)?;
     settings.complete().map_err(Failure::internal)?;
 

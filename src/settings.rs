@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use axum::http::Uri;
-use service_kit::{exit::Failure, telemetry::TelemetryConfig};
+use service_kit::{audit::AuditConfig, exit::Failure, telemetry::TelemetryConfig};
 
 /// A real-time gateway for Socket.IO and plain WebSocket clients: the edge gateway, the auth service and the chat
 /// service in one process, with a page to try them.
@@ -27,6 +27,9 @@ pub(crate) struct Settings {
 
     #[command(flatten, next_help_heading = "Logs and traces")]
     pub(crate) telemetry: TelemetryConfig,
+
+    #[command(flatten, next_help_heading = "Security events")]
+    pub(crate) audit: AuditConfig,
 
     #[command(flatten, next_help_heading = "Page")]
     pub(crate) page: PageConfig,

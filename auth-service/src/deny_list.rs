@@ -234,5 +234,16 @@ pub(crate) enum RevokeError {
     Write(#[source] io::Error),
 }
 
+impl RevokeError {
+    /// Returns the name that the audit log uses.
+    pub(crate) const fn label(&self) -> &'static str {
+        match self {
+            Self::SwitchedOff => "switched_off",
+            Self::Full => "list_full",
+            Self::Write(_) => "write_failed",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use service_kit::trace::{TraceParent, Tracer};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use crate::audit;
 use crate::identity::Identity;
 use crate::issue::{IssueTokenError, ParseTokenRequestError, TokenIssuer, TokenRequest};
 use crate::outage::{Outage, VerifyError};
@@ -37,7 +38,7 @@ impl AuthService for Authenticator {
         &self,
         request: Request<wire::AuthenticateRequest>,
     ) -> Result<Response<wire::AuthenticateResponse>, Status> {
-        let parent = trace_parent(&request);
+        let (parent, caller) = (trace_parent(&request), audit::caller(&request));
         let mut span = telemetry::authenticate_span(&self.tracer, parent);
         let token = SecretString::from(request.into_inner().token);
 
@@ -45,6 +46,12 @@ impl AuthService for Authenticator {
         let error = verified.as_ref().err().copied();
         telemetry::record_outcome(span.as_mut(), error);
         let trace_id = parent.filter(|parent| parent.is_sampled()).map(TraceParent::trace_id);
+        if service_kit::audit::is_on() {
+            let event = audit::authentication(
+                verified.as_ref().map(|(who, _)| who).map_err(|error| *error),
+            );
+            audit::record(event.in_trace(trace_id), caller);
+        }
         let response = match verified {
             Ok((identity, position)) => self.accepted(identity, position),
             Err(VerifyError::Refused(refusal)) => {
@@ -89,10 +96,12 @@ impl AuthService for Authenticator {
         let Some(token_issuer) = &self.token_issuer else {
             return Err(Status::unimplemented("issuing tokens is switched off"));
         };
+        let caller = audit::caller(&request);
         let wire::IssueTokenRequest { subject, name, lifetime_seconds } = request.into_inner();
         let token_request = TokenRequest::parse(subject, name, lifetime_seconds)?;
         let issued = token_issuer.issue(&token_request, clock::unix_ms())?;
         telemetry::record_issued_token();
+        audit::record(audit::issued_token(token_issuer.issuer(), token_request.subject()), caller);
         Ok(Response::new(wire::IssueTokenResponse {
             token: issued.token.expose_secret().to_owned(),
             expires_at_unix_ms: issued.expires_at_unix_ms,

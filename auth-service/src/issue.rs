@@ -23,6 +23,10 @@ pub(crate) struct TokenRequest {
 }
 
 impl TokenRequest {
+    pub(crate) fn subject(&self) -> &str {
+        &self.subject
+    }
+
     /// Checks the bounds. An empty name is none; a lifetime of 0 is one hour.
     pub(crate) fn parse(
         subject: String,
@@ -82,6 +86,10 @@ struct IssuedClaims<'a> {
 }
 
 impl TokenIssuer {
+    pub(crate) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
     pub(crate) fn new(secret: &Hs256Secret, rules: &Rules) -> Self {
         Self {
             key: EncodingKey::from_secret(secret.expose()),

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 mod algorithm;
+mod audit;
 mod claims;
 mod config;
 mod deny_list;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use auth_service::{AuthService, Config};
 use clap::Parser;
+use service_kit::audit::{AuditConfig, AuditLog};
 use service_kit::exit::{Failure, finish, parse_args};
 use service_kit::ops::Readiness;
 use service_kit::shutdown::Shutdown;
@@ -20,6 +21,8 @@ struct Settings {
     service: Config,
     #[command(flatten)]
     telemetry: TelemetryConfig,
+    #[command(flatten)]
+    audit: AuditConfig,
 }
 
 fn main() -> ExitCode {
@@ -32,6 +35,7 @@ async fn run(settings: Settings) -> Result<(), Failure> {
         return Ok(settings.service.check()?);
     }
     init_logging(&settings.telemetry).map_err(Failure::configuration)?;
+    let _audit_log = AuditLog::start(&settings.audit).map_err(Failure::configuration)?;
     let tracing =
         Tracing::start("auth-service", &settings.telemetry).map_err(Failure::configuration)?;
     let shutdown = Shutdown::on_signals().map_err(Failure::internal)?;

@@ -11,6 +11,7 @@ use service_kit::clock;
 use tokio::task;
 use tonic::{Request, Response, Status};
 
+use crate::audit;
 use crate::deny_list::{
     DenyList, Page, Revocation, RevocationRequest, RevokeError, Target, Tokens,
 };
@@ -35,11 +36,16 @@ impl RevocationService for Revoker {
         request: Request<wire::RevokeRequest>,
     ) -> Result<Response<wire::RevokeResponse>, Status> {
         let now_unix_ms = clock::unix_ms();
-        let request = parse_request(request.into_inner(), &self.rules, now_unix_ms)?;
+        let caller = audit::caller(&request);
+        let request = parse_request(request.into_inner(), &self.rules, now_unix_ms)
+            .inspect_err(|_| audit::record(audit::not_revoked("invalid_request"), caller))?;
         let deny_list = self.deny_list.clone();
         // Whoever asked may give up; what was begun is done.
         let revoked = task::spawn_blocking(move || {
-            let revocation = deny_list.revoke(request, now_unix_ms)?;
+            let revocation = deny_list
+                .revoke(request, now_unix_ms)
+                .inspect_err(|error| audit::record(audit::not_revoked(error.label()), caller))?;
+            audit::record(audit::revoked(&revocation), caller);
             telemetry::record_revoked(revocation.target.tokens.label());
             telemetry::record_revocation_count(deny_list.len());
             tracing::info!(

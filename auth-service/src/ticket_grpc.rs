@@ -8,6 +8,7 @@ use proto::auth::v1::ticket_service_server::TicketService;
 use secrecy::{ExposeSecret, SecretString};
 use tonic::{Request, Response, Status};
 
+use crate::audit;
 use crate::outage::VerifyError;
 use crate::telemetry;
 use crate::tickets::IssueTicketError;
@@ -25,9 +26,17 @@ impl TicketService for TicketIssuer {
         &self,
         request: Request<wire::IssueTicketRequest>,
     ) -> Result<Response<wire::IssueTicketResponse>, Status> {
+        let caller = audit::caller(&request);
         let token = SecretString::from(request.into_inner().token);
-        let outcome = match self.verifier.issue_ticket(token.expose_secret()).await {
-            Ok(ticket) => {
+        let issued = self.verifier.issue_ticket(token.expose_secret()).await;
+        let event = match &issued {
+            Ok((identity, Ok(_))) => audit::ticket(Ok(identity)),
+            Ok((identity, Err(error))) => audit::no_ticket(identity, *error),
+            Err(error) => audit::ticket(Err(*error)),
+        };
+        audit::record(event, caller);
+        let outcome = match issued {
+            Ok((_, ticket)) => {
                 let ticket = ticket?;
                 telemetry::record_issued_ticket();
                 Outcome::Ticket(wire::Ticket {

@@ -144,6 +144,17 @@ pub(crate) enum IssueTicketError {
     Random,
 }
 
+impl IssueTicketError {
+    /// Returns the name that the audit log uses.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Full => "too_many_tickets",
+            Self::SubjectFull => "too_many_tickets_of_subject",
+            Self::Random => "no_randomness",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

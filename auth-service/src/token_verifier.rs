@@ -31,13 +31,14 @@ impl TokenVerifier {
         Ok((identity, position))
     }
 
-    /// Gives a ticket for a token. A ticket is none here: it would go on and on.
+    /// Gives a ticket for a token, and says whose that is. A ticket is none here: it would go on and on.
     pub(crate) async fn issue_ticket(
         &self,
         token: &str,
-    ) -> Result<Result<Ticket, IssueTicketError>, VerifyError> {
+    ) -> Result<(Identity, Result<Ticket, IssueTicketError>), VerifyError> {
         let (identity, _) = self.verify_token(token).await?;
-        Ok(self.tickets.issue(identity, Instant::now(), clock::unix_ms()))
+        let ticket = self.tickets.issue(identity.clone(), Instant::now(), clock::unix_ms());
+        Ok((identity, ticket))
     }
 
     async fn verify_token(&self, token: &str) -> Result<(Identity, u64), VerifyError> {

@@ -10,7 +10,7 @@ use serde::{
     de::{MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
-use service_kit::trace::TraceParent;
+use service_kit::{audit, trace::TraceParent};
 
 use crate::{
     namespaces::{HandshakeFields, NamespaceSettings},
@@ -65,6 +65,8 @@ impl Policy {
                 }
             }
         }
+        // For its lines alone: business services are told what their namespaces name.
+        policy.fields.address |= audit::is_on();
         policy
     }
 
@@ -101,6 +103,11 @@ impl Policy {
 }
 
 impl ClientHandshake {
+    /// Where the client is, if anybody wants to know.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.kept.as_deref()?.address
+    }
+
     /// What a namespace's business service is told, with the `auth` of the client's CONNECT.
     pub(crate) fn for_backend(&self, fields: &HandshakeFields, auth: Bytes) -> Handshake {
         let kept = self.kept.as_deref();

@@ -4,6 +4,7 @@
 //! business services. `docs/ARCHITECTURE.md` tells the walk of a message through it.
 
 mod application;
+mod audit;
 mod auth;
 mod backend_link;
 mod client_address;

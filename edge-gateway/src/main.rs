@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use edge_gateway::{Config, EdgeGateway};
 use service_kit::{
+    audit::{AuditConfig, AuditLog},
     exit::{self, Failure},
     ops::Readiness,
     shutdown::Shutdown,
@@ -19,6 +20,8 @@ struct Settings {
     edge: Config,
     #[command(flatten)]
     telemetry: TelemetryConfig,
+    #[command(flatten)]
+    audit: AuditConfig,
 }
 
 #[tokio::main]
@@ -28,6 +31,7 @@ async fn main() -> ExitCode {
 
 async fn run(settings: Settings) -> Result<(), Failure> {
     init_logging(&settings.telemetry).map_err(Failure::configuration)?;
+    let _audit_log = AuditLog::start(&settings.audit).map_err(Failure::configuration)?;
     let tracing =
         Tracing::start("edge-gateway", &settings.telemetry).map_err(Failure::configuration)?;
     let shutdown = Shutdown::on_signals().map_err(Failure::internal)?;

@@ -41,6 +41,7 @@ pub(crate) use self::{
 };
 use crate::{
     application::Application,
+    audit,
     client_address::ClientAddresses,
     client_handshake::{ClientHandshake, Policy},
     config::Config,
@@ -169,6 +170,7 @@ impl Server {
         let held = self.address_limits.connect(peer, time::Instant::now().into_std());
         if held.is_none() {
             self.common.metrics.limit_hits.address_http_connections.increment(1);
+            audit::limit(peer, "address_http_connections");
         }
         held
     }
@@ -299,6 +301,7 @@ impl Server {
         let client = self.address_limits.open(address, now.into_std(), DELAY_MAX);
         let client = client.map_err(|refusal| {
             metrics.limit_hits.address(refusal).increment(1);
+            audit::address_refused(address, refusal);
             Refusal::Address(refusal)
         })?;
         if !client.delay.is_zero() {

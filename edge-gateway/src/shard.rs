@@ -26,7 +26,7 @@ pub(crate) mod verifications;
 mod wheel;
 mod wire;
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Instant};
+use std::{cell::RefCell, collections::HashMap, net::IpAddr, rc::Rc, time::Instant};
 
 use edge_protocol::{engine_io::Heartbeat, socket_io::Assembler};
 use foldhash::fast::FixedState;
@@ -308,6 +308,15 @@ impl Shard {
         self.connections.get_mut(key.index as usize).filter(|entry| entry.serial == key.serial)
     }
 
+    fn entry_of(&self, key: ConnectionKey) -> Option<&Entry> {
+        self.connections.get(key.index as usize).filter(|entry| entry.serial == key.serial)
+    }
+
+    /// Where a connection's client is, if that is kept.
+    pub(crate) fn address_of(&self, key: ConnectionKey) -> Option<IpAddr> {
+        self.entry_of(key)?.handshake.address()
+    }
+
     pub(crate) fn socket_by_handle(&self, handle: u64) -> Option<SocketKey> {
         self.handles.get(&handle).copied()
     }
@@ -379,6 +388,7 @@ impl Shard {
         if self.entry(key).is_none() {
             return;
         }
+        self.audit_close(key, reason);
         let entry = self.connections.remove(key.index as usize);
         let confirmed_at = self.confirmed_at(Some(&entry));
         for socket in entry.wire.sockets() {

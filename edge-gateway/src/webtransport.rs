@@ -33,6 +33,7 @@ use self::{
 use crate::{
     BindError,
     application::Application,
+    audit,
     client_address::ClientAddresses,
     client_handshake::{ClientHandshake, Policy},
     config::{Config, ConfigError},
@@ -230,6 +231,7 @@ impl Door {
             }
             Err(refusal) => {
                 metrics.limit_hits.address(refusal).increment(1);
+                audit::address_refused(address, refusal);
                 None
             }
         }

@@ -1,5 +1,6 @@
-//! What every process of Sockeye needs before it knows its domain: telemetry, shutdown, health, exit codes.
+//! What every process of Sockeye needs before it knows its domain: telemetry, the audit log, shutdown, health, exit codes.
 
+pub mod audit;
 pub mod clock;
 pub mod exit;
 pub mod ops;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod acks;
+mod audit;
 mod auth;
 mod bad_input;
 mod concluded_ends;

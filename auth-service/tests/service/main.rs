@@ -1,6 +1,7 @@
 //! Tests the auth service from outside: over its sockets, and as a process.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod audit;
 mod discovery;
 mod grpc;
 mod http;

@@ -36,7 +36,7 @@ fn auth_service(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
 }
 
 /// Runs the binary to its end, which it must find by itself.
-fn exit_of(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
+pub(crate) fn exit_of(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
     let (sender, receiver) = mpsc::channel();
     let mut command = auth_service(arguments, variables);
     thread::spawn(move || sender.send(command.output().unwrap()));
@@ -46,16 +46,16 @@ fn exit_of(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
 }
 
 /// A running process, its log read along.
-struct Process {
+pub(crate) struct Process {
     child: Child,
-    address: String,
+    pub(crate) address: String,
     log: mpsc::Receiver<String>,
     seen: Vec<String>,
 }
 
 impl Process {
     /// Starts the binary and waits until it listens.
-    fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut child = auth_service(arguments, variables).spawn().unwrap();
         let log = read_lines(child.stderr.take().unwrap());
         let mut process = Self { child, address: String::new(), log, seen: Vec::new() };
@@ -76,7 +76,7 @@ impl Process {
         }
     }
 
-    async fn ticket_for(&self, token: &str) -> String {
+    pub(crate) async fn ticket_for(&self, token: &str) -> String {
         let address = format!("http://{}", self.address);
         let mut client = TicketServiceClient::connect(address).await.unwrap();
         let request = IssueTicketRequest { token: token.to_owned() };
@@ -86,12 +86,12 @@ impl Process {
         }
     }
 
-    async fn client(&self) -> AuthServiceClient<tonic::transport::Channel> {
+    pub(crate) async fn client(&self) -> AuthServiceClient<tonic::transport::Channel> {
         AuthServiceClient::connect(format!("http://{}", self.address)).await.unwrap()
     }
 
     /// Sends SIGTERM and returns how the process ended, with its whole log.
-    fn terminate(mut self) -> (ExitStatus, String) {
+    pub(crate) fn terminate(mut self) -> (ExitStatus, String) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
         while let Ok(line) = self.log.recv_timeout(DEADLINE) {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use proto::edge::v1::Acknowledge;
+use service_kit::audit::Decision;
 
 use super::{ConnectionKey, Flow, Shard, SocketKey, connect::Auth, inbound::Event};
 use crate::{
@@ -68,14 +69,19 @@ impl Shard {
         let identity = match outcome {
             Ok(identity) if is_same(&identity) => match self.revocations.standing(&identity) {
                 Standing::Good => Ok(identity),
-                Standing::Revoked => Err(ErrorAnswer::unauthorized()),
-                Standing::Unknown => Err(ErrorAnswer::unavailable()),
+                Standing::Revoked => Err((ErrorAnswer::unauthorized(), Decision::Denied)),
+                Standing::Unknown => Err((ErrorAnswer::unavailable(), Decision::Undecided)),
             },
-            Ok(_) | Err(VerifyTokenError::Rejected) => Err(ErrorAnswer::unauthorized()),
-            Err(VerifyTokenError::Unavailable) => Err(ErrorAnswer::unavailable()),
+            Ok(_) | Err(VerifyTokenError::Rejected) => {
+                Err((ErrorAnswer::unauthorized(), Decision::Denied))
+            }
+            Err(VerifyTokenError::Unavailable) => {
+                Err((ErrorAnswer::unavailable(), Decision::Undecided))
+            }
         };
         match identity {
             Ok(identity) => {
+                self.audit_refresh(connection, Decision::Allowed, Some(&identity));
                 let args = expires_at(&identity);
                 if let Some(socket) = self.sockets.get_mut(key.index()) {
                     socket.identity = Some(Rc::new(identity));
@@ -86,7 +92,11 @@ impl Shard {
                     self.acknowledge(&Acknowledge { socket: handle, ack_id, args, attachments });
                 }
             }
-            Err(answer) => self.answer_socket(handle, ack_id, &answer),
+            Err((answer, decision)) => {
+                let owner = self.identity_of(key);
+                self.audit_refresh(connection, decision, owner.as_deref());
+                self.answer_socket(handle, ack_id, &answer);
+            }
         }
     }
 
@@ -117,6 +127,16 @@ impl Shard {
                 self.tell_socket(handle, EXPIRING, expires_at(&identity).as_bytes());
             }
         }
+    }
+
+    /// The identities of a connection's sockets.
+    pub(crate) fn identities_of(
+        &self,
+        connection: ConnectionKey,
+    ) -> impl Iterator<Item = Rc<Identity>> {
+        let sockets = self.entry_of(connection).map(|entry| entry.wire.sockets());
+        let sockets = sockets.unwrap_or_default();
+        sockets.into_iter().filter_map(|socket| self.identity_of(socket))
     }
 
     fn identity_of(&self, socket: SocketKey) -> Option<Rc<Identity>> {

@@ -53,7 +53,10 @@ impl Shard {
         let standing = identity.as_ref().map(|identity| self.revocations.standing(identity));
         let Entering { connection, namespace, .. } = entering;
         match standing {
-            None | Some(Standing::Good) => return Some((entering, identity)),
+            None | Some(Standing::Good) => {
+                self.audit_entry(connection, identity.as_ref());
+                return Some((entering, identity));
+            }
             Some(Standing::Revoked) => self.reject(connection, namespace, entering.span),
             Some(Standing::Unknown) => self.cannot_verify(connection, namespace, entering.span),
         }

@@ -1,6 +1,6 @@
 //! What a client hears that is not let in because of its token.
 
-use service_kit::trace::Span;
+use service_kit::{audit::Decision, trace::Span};
 
 use super::finish;
 use crate::{
@@ -19,6 +19,7 @@ impl Shard {
     ) {
         finish(span, "rejected");
         self.common.metrics.connected("rejected");
+        self.audit_refused_entry(key, Decision::Denied, "rejected");
         let path = self.path_of(namespace);
         match self.entry(key).map(|entry| &entry.wire) {
             Some(Wire::SocketIo(_) | Wire::SocketIo2(_)) => {
@@ -44,6 +45,7 @@ impl Shard {
     ) {
         finish(span, "unavailable");
         self.common.metrics.connected("unavailable");
+        self.audit_refused_entry(key, Decision::Undecided, "unavailable");
         let path = self.path_of(namespace);
         let session = self.entry(key).and_then(|entry| entry.wire.session_mut());
         let has_sockets = session.is_some_and(|session| session.sockets().next().is_some());
