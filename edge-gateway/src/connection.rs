@@ -61,7 +61,7 @@ pub(crate) struct Connection {
     polling: Option<Box<Polling>>,
     common: Rc<Common>,
     outbox: RefCell<Option<Box<Outbox>>>,
-    /// What is in the outbox waits for the end of the shard's pass, and not for the client.
+    /// What is in the outbox waits for the end of the link's frame, and not for the client.
     is_gathering: Cell<bool>,
     /// The task that drives this connection, waiting.
     waker: RefCell<Option<Waker>>,

@@ -1,4 +1,4 @@
-//! Several frames for one client in one pass of the shard: they are written at once, by one system call.
+//! What one frame of the link brings for one client is written at once, by one system call.
 
 use std::{
     cell::{Cell, RefCell},
@@ -13,7 +13,7 @@ use crate::telemetry::as_f64;
 /// At most so many bytes are gathered for one client before they are written.
 const GATHERED_BYTES_MAX: usize = 64 * 1024;
 
-/// The connections that have frames to be written before the shard does anything else.
+/// The connections that have something to be written before the shard does anything else.
 #[derive(Debug, Default)]
 pub(crate) struct Gathering {
     /// What is sent now will be followed by more for the same clients.
@@ -38,8 +38,8 @@ impl Gathering {
 }
 
 impl Connection {
-    /// Puts a frame to those that are written at the end of the pass, where there are such, or will be. If it is not taken,
-    /// nothing is gathered any more.
+    /// Puts a frame to those that are written once the link's frame is carried out, where there are such, or will be. If it is
+    /// not taken, nothing is gathered any more.
     pub(super) fn gather(self: &Rc<Self>, frame: &Bytes) -> bool {
         let gathering = &self.common.gathering;
         if !self.is_gathering.get() && !gathering.is_on.get() {
