@@ -1,9 +1,13 @@
-//! What every process of Sockeye needs before it knows its domain: telemetry, the audit log, shutdown, health, exit codes.
+//! What every process of Sockeye needs before it knows its domain: telemetry, the audit log, TLS, shutdown,
+//! health, exit codes.
 
 pub mod audit;
 pub mod clock;
 pub mod exit;
 pub mod ops;
+pub mod plaintext;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tls;
 pub mod trace;
+pub mod watched_files;
