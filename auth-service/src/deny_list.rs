@@ -21,6 +21,8 @@ pub(crate) use revocation::{Revocation, RevocationRequest, Target, Tokens};
 
 use journal::Journal;
 
+pub(crate) use journal::check_file;
+
 /// Most revocations that are kept: 64 MB of memory with ids of 36 bytes, and a file of 21 MB.
 const REVOCATION_COUNT_MAX: usize = 100_000;
 

@@ -196,7 +196,7 @@ fn still_good(
 }
 
 /// Returns what the issuer says about a token, if it calls it active.
-fn read(answer: &[u8]) -> Result<Option<Map<String, Value>>, IntrospectError> {
+pub(crate) fn read(answer: &[u8]) -> Result<Option<Map<String, Value>>, IntrospectError> {
     let claims = parse_json_object(answer).map_err(|_| IntrospectError::Malformed)?;
     match claims.get("active") {
         Some(Value::Bool(true)) => Ok(Some(claims)),
@@ -207,7 +207,7 @@ fn read(answer: &[u8]) -> Result<Option<Map<String, Value>>, IntrospectError> {
 
 /// Why an issuer has not said whether a token is good.
 #[derive(Debug, thiserror::Error)]
-enum IntrospectError {
+pub(crate) enum IntrospectError {
     #[error("there is no answer")]
     Fetch(#[source] FetchError),
     #[error("there is no answer within {} ms", PATIENCE.as_millis())]

@@ -71,7 +71,7 @@ impl KeySet {
         Self::from_keys(keys)
     }
 
-    #[cfg(test)]
+    /// Reads the text of a file of public keys.
     pub(crate) fn parse_public_keys(text: &str) -> Result<Vec<VerificationKey>, ReadKeyFileError> {
         key_file::parse(text)
     }

@@ -17,6 +17,8 @@ mod audit;
 mod claims;
 mod config;
 mod deny_list;
+#[doc(hidden)]
+pub mod fuzzing;
 mod grpc;
 mod hs256_secret;
 mod https;

@@ -5,6 +5,7 @@ mod declared;
 mod direct;
 mod edge_clock;
 mod frame;
+pub(crate) mod fuzzing;
 mod instructions;
 mod lease;
 mod life;

@@ -8,6 +8,8 @@ mod declared_events;
 mod deliveries;
 mod edge_link;
 mod event_name;
+#[doc(hidden)]
+pub mod fuzzing;
 mod grpc;
 mod namespaces;
 mod request;

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 pub use self::disk::OpenStoreError;
+pub(crate) use self::disk::fuzzing;
 pub(crate) use self::{
     by_durability::{Bounds, ServiceRoomLog},
     disk::{DueRooms, KeptFollowing, KeptRoom, KeptStanding, KeptStretch, Standings, Threads},

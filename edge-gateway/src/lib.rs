@@ -15,6 +15,8 @@ mod connection;
 mod cors;
 mod dialer;
 mod error_answer;
+#[doc(hidden)]
+pub mod fuzzing;
 mod namespaces;
 mod older_handshake;
 mod origins;

@@ -1,7 +1,7 @@
 //! Keeps revocations in a file: a line of JSON for each, after a first line that says what the file is.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
+use std::io::{self, BufRead, BufReader, BufWriter, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ struct Header {
 }
 
 /// What a file held when it was opened.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Content {
     pub(super) last_position: u64,
     pub(super) revocations: Vec<Revocation>,
@@ -102,14 +102,7 @@ impl Journal {
             .mode(FILE_MODE)
             .open(&new_path)?;
         let mut writer = BufWriter::new(file);
-        serde_json::to_writer(&mut writer, &Header { format: FORMAT.to_owned(), last_position })?;
-        writer.write_all(b"\n")?;
-        let mut line_count = 0;
-        for revocation in revocations {
-            serde_json::to_writer(&mut writer, revocation)?;
-            writer.write_all(b"\n")?;
-            line_count += 1;
-        }
+        let line_count = write(&mut writer, last_position, revocations)?;
         let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.sync_all()?;
         fs::rename(&new_path, &self.path)?;
@@ -133,7 +126,37 @@ fn read(path: &Path) -> Result<Content, ReadError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::default()),
         Err(error) => return Err(ReadError::Io(error)),
     };
-    let mut reader = BufReader::new(file);
+    parse(BufReader::new(file))
+}
+
+/// Writes all lines, and returns how many revocations they hold.
+fn write<'a>(
+    writer: &mut impl io::Write,
+    last_position: u64,
+    revocations: impl Iterator<Item = &'a Revocation>,
+) -> io::Result<usize> {
+    serde_json::to_writer(&mut *writer, &Header { format: FORMAT.to_owned(), last_position })?;
+    writer.write_all(b"\n")?;
+    let mut line_count = 0;
+    for revocation in revocations {
+        serde_json::to_writer(&mut *writer, revocation)?;
+        writer.write_all(b"\n")?;
+        line_count += 1;
+    }
+    Ok(line_count)
+}
+
+/// Checks for the fuzzer that a file is refused, or means the same once it is written anew.
+pub(crate) fn check_file(bytes: &[u8]) {
+    let Ok(content) = parse(bytes) else { return };
+    let mut written = Vec::new();
+    let count = write(&mut written, content.last_position, content.revocations.iter());
+    assert_eq!(count.ok(), Some(content.revocations.len()));
+    assert_eq!(parse(&*written).ok(), Some(content));
+}
+
+/// Reads the lines of a file.
+fn parse(mut reader: impl BufRead) -> Result<Content, ReadError> {
     let mut line = Vec::new();
     reader.read_until(b'\n', &mut line).map_err(ReadError::Io)?;
     let header: Header = serde_json::from_slice(&line).map_err(|_| ReadError::Line(1))?;

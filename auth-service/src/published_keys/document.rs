@@ -59,7 +59,7 @@ impl Discovery {
         self.read(&document)
     }
 
-    fn read(&self, document: &[u8]) -> Result<EndpointUrl, FetchKeysError> {
+    pub(crate) fn read(&self, document: &[u8]) -> Result<EndpointUrl, FetchKeysError> {
         let members = parse_json_object(document).map_err(|_| FetchKeysError::Malformed)?;
         let text = |name| members.get(name).and_then(Value::as_str);
         // Exactly, or one issuer could hand out another's keys as its own (section 4.3).
@@ -73,7 +73,7 @@ impl Discovery {
 
 /// Why there are no new keys.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FetchKeysError {
+pub(crate) enum FetchKeysError {
     #[error("there is no discovery document")]
     Discovery(#[source] FetchError),
     #[error("the discovery document is no object, or lacks `jwks_uri`")]

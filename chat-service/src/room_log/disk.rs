@@ -7,6 +7,7 @@
 
 mod batch;
 mod crash_points;
+pub(crate) mod fuzzing;
 mod health;
 mod journal;
 mod load;

@@ -20,6 +20,8 @@ use super::{
     crash_points::{CrashPoints, Place},
 };
 
+pub(super) mod fuzzing;
+
 const MAGIC: &[u8; 8] = b"sockeye1";
 const GROUP: [u8; 4] = *b"grp:";
 const MARK: [u8; 4] = *b"ack:";
@@ -168,11 +170,24 @@ pub(super) fn replay(
     directory: &Path,
     number: u64,
     is_last: bool,
-    mut apply: impl FnMut(&[u8]) -> bool,
+    apply: impl FnMut(&[u8]) -> bool,
 ) -> Result<Replayed, ReplayError> {
     let path = path(directory, number);
-    let bytes = fs::read(&path).map_err(|error| ReplayError::Read(error, path.clone()))?;
-    let damaged = |at: usize| ReplayError::Damaged(path.clone(), at as u64);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) => return Err(ReplayError::Read(error, path)),
+    };
+    replay_bytes(&bytes, number, is_last, apply).map_err(|at| ReplayError::Damaged(path, at))
+}
+
+/// Does the same with the bytes of a journal. Returns where they are damaged, if they are.
+fn replay_bytes(
+    bytes: &[u8],
+    number: u64,
+    is_last: bool,
+    mut apply: impl FnMut(&[u8]) -> bool,
+) -> Result<Replayed, u64> {
+    let damaged = |at: usize| at as u64;
     let mut replayed = Replayed::default();
 
     let header = bytes.get(..HEADER_BYTES).filter(|header| is_header(header, number));

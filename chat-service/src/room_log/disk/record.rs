@@ -1,5 +1,7 @@
 //! The keys and values of the store.
 
+pub(super) mod fuzzing;
+
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
@@ -102,6 +104,11 @@ pub(super) fn put_room(batch: &mut Batch, key: &RoomKey, room: &StoredRoom) {
 }
 
 pub(super) fn put_entry(batch: &mut Batch, number: u64, entry: &Entry, author: &Author) {
+    let stored = stored_entry(entry, author);
+    batch.put(&entry_key(number, entry.position.offset), &stored.encode_to_vec());
+}
+
+fn stored_entry(entry: &Entry, author: &Author) -> StoredEntry {
     let (subject, issuer) = match author {
         Author::User(user) => (Some(user.subject().to_owned()), user.issuer().to_owned()),
         Author::Service => (None, String::new()),
@@ -111,7 +118,7 @@ pub(super) fn put_entry(batch: &mut Batch, number: u64, entry: &Entry, author: &
         Some(PublicationId::Event(name)) => (None, Bytes::copy_from_slice(name)),
         None => (None, Bytes::new()),
     };
-    let stored = StoredEntry {
+    StoredEntry {
         tag: entry.position.tag,
         at_ms: entry.at_ms,
         subject,
@@ -121,8 +128,7 @@ pub(super) fn put_entry(batch: &mut Batch, number: u64, entry: &Entry, author: &
         event: entry.event.as_ref().to_owned(),
         payload: entry.payload.clone(),
         except_users: entry.except_users.iter().map(|user| user.as_ref().to_owned()).collect(),
-    };
-    batch.put(&entry_key(number, entry.position.offset), &stored.encode_to_vec());
+    }
 }
 
 /// Returns the entry that stands after a position, and when it was appended.
@@ -131,6 +137,16 @@ pub(super) fn decode_entry(
     before: Position,
 ) -> Result<(Position, Publication, u64), Damaged> {
     let stored = StoredEntry::decode(value).map_err(|_| Damaged)?;
+    let tag = stored.tag;
+    let (position, publication, at_ms) = placed(stored, before)?;
+    if position.tag != tag {
+        return Err(Damaged);
+    }
+    Ok((position, publication, at_ms))
+}
+
+/// Says where an entry stands, without comparing the tag that is stored with it.
+fn placed(stored: StoredEntry, before: Position) -> Result<(Position, Publication, u64), Damaged> {
     let author = match stored.subject {
         Some(subject) => {
             let user = User::parse(&subject, &stored.issuer, b"{}").map_err(|_| Damaged)?;
@@ -155,9 +171,6 @@ pub(super) fn decode_entry(
         except_users: stored.except_users.into_iter().map(String::into_boxed_str).collect(),
     };
     let position = before.next(&publication, stored.at_ms);
-    if position.tag != stored.tag {
-        return Err(Damaged);
-    }
     Ok((position, publication, stored.at_ms))
 }
 

@@ -4,7 +4,6 @@
 mod allocations;
 mod client;
 mod engine_io_v3;
-mod fuzz_corpus;
 mod plain_json;
 mod plain_json_binary;
 mod polling;
