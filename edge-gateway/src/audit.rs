@@ -19,6 +19,8 @@ const REFRESH: &str = "refresh";
 const CLOSE: &str = "close";
 /// An address wants more than one may have.
 const LIMIT: &str = "limit";
+/// A client wants to speak TLS.
+const TLS: &str = "tls";
 
 impl Shard {
     /// A client has the right to enter.
@@ -84,6 +86,12 @@ impl Shard {
 /// An address has come to one of its limits.
 pub(crate) fn limit(address: IpAddr, limit: &'static str) {
     let event = AuditEvent::new(SERVICE, LIMIT, Decision::Denied).because(limit);
+    audit::record(event.from_address(Some(address)));
+}
+
+/// There is no TLS with a client, for what it sent or did not send.
+pub(crate) fn tls_refused(address: IpAddr, outcome: &'static str) {
+    let event = AuditEvent::new(SERVICE, TLS, Decision::Denied).because(outcome);
     audit::record(event.from_address(Some(address)));
 }
 

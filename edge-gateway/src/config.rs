@@ -3,6 +3,7 @@
 mod address_limits;
 mod client_addresses;
 mod origins;
+mod tls;
 
 use std::{
     io,
@@ -15,6 +16,7 @@ use std::{
 
 use http::Uri;
 use proto::MESSAGE_BYTES_MAX;
+use service_kit::plaintext::{self, PlaintextError};
 
 #[cfg(test)]
 pub(crate) use self::client_addresses::parse_network;
@@ -22,8 +24,10 @@ pub use self::{
     address_limits::AddressLimitConfig,
     client_addresses::{ClientAddressConfig, ForwardedHeader},
     origins::OriginConfig,
+    tls::TlsConfig,
 };
 use crate::{
+    client_tls::ClientTlsError,
     namespaces::{EventRate, NamespaceSettings, NamespacesFile, ReadNamespacesError},
     peers::PeerAddress,
     webtransport::WebTransportError,
@@ -46,6 +50,10 @@ pub struct Config {
     #[arg(id = "edge-listen", long = "edge-listen", env = "EDGE_LISTEN", value_name = "ADDR")]
     #[arg(default_value = "127.0.0.1:3000")]
     pub listen: SocketAddr,
+
+    /// TLS for clients.
+    #[command(flatten)]
+    pub tls: TlsConfig,
 
     /// Address for operators: health, readiness, metrics.
     #[arg(id = "edge-ops-listen", long = "edge-ops-listen", env = "EDGE_OPS_LISTEN")]
@@ -123,12 +131,12 @@ pub struct Config {
     #[arg(env = "EDGE_WEBTRANSPORT_LISTEN", value_name = "ADDR")]
     pub webtransport_listen: Option<SocketAddr>,
 
-    /// PEM file with the certificate chain for WebTransport [default: none].
+    /// PEM file with the certificate chain for WebTransport. It is read again when it changes [default: the one for TLS].
     #[arg(id = "edge-webtransport-certificate", long = "edge-webtransport-certificate")]
     #[arg(env = "EDGE_WEBTRANSPORT_CERTIFICATE", value_name = "FILE")]
     pub webtransport_certificate: Option<PathBuf>,
 
-    /// PEM file with the private key for WebTransport [default: none].
+    /// PEM file with the private key for WebTransport [default: the one for TLS].
     #[arg(id = "edge-webtransport-key", long = "edge-webtransport-key")]
     #[arg(env = "EDGE_WEBTRANSPORT_KEY", value_name = "FILE")]
     pub webtransport_key: Option<PathBuf>,
@@ -316,6 +324,12 @@ pub enum ConfigError {
         /// Why not.
         kind: io::ErrorKind,
     },
+    /// There is no TLS for clients as it is described.
+    #[error(transparent)]
+    Tls(#[from] ClientTlsError),
+    /// Clients would speak plaintext where others can listen.
+    #[error(transparent)]
+    Plaintext(#[from] PlaintextError),
     /// The listener for WebTransport cannot be had as it is described.
     #[error(transparent)]
     WebTransport(#[from] WebTransportError),
@@ -379,6 +393,7 @@ impl Config {
             (self.ping_timeout, "EDGE_PING_TIMEOUT"),
             (self.connect_timeout, "EDGE_CONNECT_TIMEOUT"),
             (self.event_timeout, "EDGE_EVENT_TIMEOUT"),
+            (self.tls.handshake_timeout, "EDGE_TLS_HANDSHAKE_TIMEOUT"),
         ] {
             if duration.is_zero() {
                 return Err(ConfigError::Zero { setting });
@@ -393,9 +408,23 @@ impl Config {
     ///
     /// Says which settings do not go together.
     pub fn check(&self) -> Result<(), ConfigError> {
+        self.validated_listener()?;
         self.validated_namespaces()?;
         self.validated_peers()?;
         Ok(())
+    }
+
+    /// Whether clients may be listened for as it is described.
+    ///
+    /// # Errors
+    ///
+    /// When they would speak plaintext where others can listen.
+    pub(crate) fn validated_listener(&self) -> Result<(), PlaintextError> {
+        if self.tls.certificate.is_some() || self.tls.key.is_some() {
+            return Ok(());
+        }
+        let allow = ("EDGE_ALLOW_PLAINTEXT", self.tls.allow_plaintext);
+        plaintext::may_listen(("EDGE_LISTEN", self.listen), allow)
     }
 
     /// The other edges.

@@ -2,22 +2,22 @@
 
 mod gathered;
 mod reader;
+mod writer;
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
-    io::{self, IoSlice},
     rc::Rc,
     task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
 
 use self::gathered::Gathering;
 pub(crate) use self::reader::run;
 use crate::{
+    client_stream::ClientStream,
     close_reason::CloseReason,
-    shard::outbox::{Outbox, SLICES_MAX},
+    shard::outbox::Outbox,
     telemetry::{Metrics, as_f64},
     transport::{payload::PayloadForm, polling::Polling},
 };
@@ -57,7 +57,7 @@ impl Common {
 /// for the connection's task. While a session is on long-polling there is no socket, and all waits for the next poll.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: OnceCell<TcpStream>,
+    stream: OnceCell<ClientStream>,
     polling: Option<Box<Polling>>,
     common: Rc<Common>,
     outbox: RefCell<Option<Box<Outbox>>>,
@@ -127,7 +127,7 @@ enum Wake {
 
 impl Connection {
     /// A connection on a WebSocket.
-    pub(crate) fn websocket(stream: TcpStream, common: Rc<Common>) -> Self {
+    pub(crate) fn websocket(stream: ClientStream, common: Rc<Common>) -> Self {
         Self::new(OnceCell::from(stream), None, common)
     }
 
@@ -136,7 +136,11 @@ impl Connection {
         Self::new(OnceCell::new(), Some(Box::new(Polling::new(form))), common)
     }
 
-    fn new(stream: OnceCell<TcpStream>, polling: Option<Box<Polling>>, common: Rc<Common>) -> Self {
+    fn new(
+        stream: OnceCell<ClientStream>,
+        polling: Option<Box<Polling>>,
+        common: Rc<Common>,
+    ) -> Self {
         Self {
             stream,
             polling,
@@ -334,7 +338,7 @@ impl Connection {
     }
 
     /// Moves the session to a WebSocket; what waits is written there, by the task that [`run`] makes.
-    pub(crate) fn upgrade(&self, stream: TcpStream) -> Result<(), TcpStream> {
+    pub(crate) fn upgrade(&self, stream: ClientStream) -> Result<(), ClientStream> {
         self.stream.set(stream)?;
         // A poll that still waits has nothing more to wait for.
         if let Some(polling) = &self.polling {
@@ -373,11 +377,6 @@ impl Connection {
         self.state.get() == State::Closing
     }
 
-    /// Writes what the socket takes. An error is left for the task to find, which sees it when it reads or writes next.
-    fn write_now(&self, frame: &[u8]) -> usize {
-        self.stream.get().map_or(0, |stream| stream.try_write(frame).unwrap_or(0))
-    }
-
     fn poll_wake(&self, cx: &mut Context<'_>, paused: bool) -> Poll<Wake> {
         match self.state.get() {
             State::Closing => return Poll::Ready(Wake::Closing),
@@ -403,33 +402,6 @@ impl Connection {
             Poll::Ready(Err(_)) => Poll::Ready(Wake::Broken),
             Poll::Pending => Poll::Pending,
         }
-    }
-
-    /// Writes what waits, until nothing does or the socket takes no more.
-    fn poll_flush(&self, stream: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut slot = self.outbox.borrow_mut();
-        while let Some(outbox) = &mut *slot {
-            if outbox.is_empty() {
-                *slot = None;
-                break;
-            }
-            if stream.poll_write_ready(cx)?.is_pending() {
-                return Poll::Pending;
-            }
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let filled = outbox.slices(&mut slices);
-            match stream.try_write_vectored(&slices[..filled]) {
-                Ok(written) => {
-                    let before = outbox.data_bytes();
-                    outbox.advance(written);
-                    let gone = before - outbox.data_bytes();
-                    self.common.metrics.outbox_bytes.decrement(as_f64(gone));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-        Poll::Ready(Ok(()))
     }
 }
 

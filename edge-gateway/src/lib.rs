@@ -9,6 +9,8 @@ mod auth;
 mod backend_link;
 mod client_address;
 mod client_handshake;
+mod client_stream;
+mod client_tls;
 mod close_reason;
 mod config;
 mod connection;
@@ -54,15 +56,16 @@ use service_kit::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
-    application::Application, dialer::Dialer, peers::Cluster, quota::AddressLimits,
-    server::client_bundle::ClientBundle, shard_thread::ShardThread, telemetry::Metrics,
-    webtransport::WebTransport,
+    application::Application, client_tls::ClientTls, dialer::Dialer, peers::Cluster,
+    quota::AddressLimits, server::client_bundle::ClientBundle, shard_thread::ShardThread,
+    telemetry::Metrics, webtransport::WebTransport,
 };
 pub use crate::{
+    client_tls::ClientTlsError,
     close_reason::CloseReason,
     config::{
         AddressLimitConfig, ClientAddressConfig, Config, ConfigError, DEFAULT_AUTH_URL,
-        ForwardedHeader, OriginConfig, ParseRouteError, Route,
+        ForwardedHeader, OriginConfig, ParseRouteError, Route, TlsConfig,
     },
     cors::{AllowedOrigin, ParseOriginError},
     namespaces::ReadNamespacesError,
@@ -175,6 +178,10 @@ impl EdgeGateway {
             Some(folder) => Some(Arc::new(ClientBundle::load(folder)?)),
             None => None,
         };
+        config.validated_listener().map_err(ConfigError::from)?;
+        let certificate = client_tls::certificate(&config.tls).map_err(ConfigError::from)?;
+        let tls = certificate.clone().map(|certificate| ClientTls::new(certificate, &config.tls));
+        let tls = tls.transpose().map_err(ConfigError::from)?;
         let metrics_handle = install_metrics()?;
         let count = config.shards.map_or_else(cores, NonZeroUsize::get);
         if count > SHARDS_MAX {
@@ -195,8 +202,13 @@ impl EdgeGateway {
         let limits = Arc::new(AddressLimits::new(&config.address_limits, Instant::now()));
         let door = Arc::clone(&limits);
         let ways = (mailboxes.clone(), count);
-        let webtransport =
-            WebTransport::bind((application, &config), &namespaces, ways, (door, metrics.clone()))?;
+        let server_config = webtransport::server_config(&config, certificate.as_ref());
+        let server_config = server_config.map_err(ConfigError::from)?;
+        let webtransport = server_config.map(|server_config| {
+            let limits = (door, metrics.clone());
+            WebTransport::bind((application, &config), server_config, &namespaces, ways, limits)
+        });
+        let webtransport = webtransport.transpose()?;
         let shards = (0..=u8::MAX)
             .zip(listeners)
             .zip(boxes)
@@ -216,6 +228,7 @@ impl EdgeGateway {
                     chat_link: readiness.condition("backend_links"),
                     dialer: Dialer::default(),
                     address_limits: Arc::clone(&limits),
+                    tls: tls.clone(),
                 };
                 (shard, listener)
             })

@@ -10,6 +10,7 @@ mod large_payload;
 mod paced_body;
 mod patient;
 mod refused;
+mod response_headers;
 
 use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
@@ -38,12 +39,15 @@ use self::{
 pub(crate) use self::{
     admission::{Admission, DELAY_MAX},
     clients::Clients,
+    response_headers::ResponseHeaders,
 };
 use crate::{
     application::Application,
     audit,
     client_address::ClientAddresses,
     client_handshake::{ClientHandshake, Policy},
+    client_stream::ClientStream,
+    client_tls::ClientTls,
     config::Config,
     connection::{self, Common, Connection},
     cors::Cors,
@@ -82,6 +86,8 @@ pub(crate) struct Server {
     pub(crate) address_limits: Arc<AddressLimits>,
     pub(crate) policy: Rc<Policy>,
     pub(crate) admission: Rc<Admission>,
+    pub(crate) tls: Option<ClientTls>,
+    pub(crate) response_headers: Rc<ResponseHeaders>,
     pub(crate) mailboxes: Mailboxes,
     pub(crate) edge_number: u16,
     pub(crate) shard_number: u8,
@@ -137,11 +143,20 @@ impl Server {
         };
         let Some(held) = self.http_connection(peer) else { return };
         // Boxed: needed for a moment, and far larger than what a connection needs for the rest of its life.
+        let Some(stream) = Box::pin(self.secured(stream, peer)).await else { return };
         let served = Box::pin(self.serve_http(stream, peer)).await;
         drop(held);
         if let Some(adopted) = served {
             let Adopted { connection, shard, key, early, flow } = adopted;
             connection::run(connection, shard, key, early, flow).await;
+        }
+    }
+
+    /// Shakes hands with a client, where there is TLS; none if that came to nothing.
+    async fn secured(&self, stream: TcpStream, peer: IpAddr) -> Option<ClientStream> {
+        match &self.tls {
+            Some(tls) => tls.accept(stream, peer, &self.common.metrics).await,
+            None => Some(stream.into()),
         }
     }
 
@@ -176,7 +191,7 @@ impl Server {
     }
 
     /// Serves HTTP until the connection ends or is the shard's.
-    async fn serve_http(self, stream: TcpStream, peer: IpAddr) -> Option<Adopted> {
+    async fn serve_http(self, stream: ClientStream, peer: IpAddr) -> Option<Adopted> {
         let slot = Rc::new(RefCell::new(None));
         let service = service_fn(|request| self.clone().answer(request, peer, Rc::clone(&slot)));
         let served = http1::Builder::new()
@@ -206,6 +221,7 @@ impl Server {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
         }
+        self.response_headers.mark(response.headers_mut());
         Ok(response)
     }
 
@@ -331,11 +347,11 @@ impl Server {
     /// Takes the socket back from hyper and gives it to the shard that has its session, for the rest of its life.
     async fn take_over(self, upgrade: Upgrade) -> Option<Adopted> {
         let upgraded = upgrade.on_upgrade.await.ok()?;
-        let parts = upgraded.downcast::<TokioIo<Patient<TcpStream>>>().ok()?;
+        let parts = upgraded.downcast::<TokioIo<Patient<ClientStream>>>().ok()?;
         let (stream, early) = (parts.io.into_inner().into_inner(), parts.read_buf);
         let (wire, session, token) = match upgrade.client {
             Client::Probe { session } => {
-                let stream = stream.into_std().ok()?;
+                let stream = stream.detach().ok()?;
                 // A shard that has ended has no session to take over.
                 self.mailboxes.send(Mail::Probe { session, stream, early }).await.ok();
                 return None;

@@ -17,6 +17,7 @@ use crate::{
     backend_link::{BackendLink, driver},
     client_address::ClientAddresses,
     client_handshake::Policy,
+    client_tls::ClientTls,
     config::{Config, DEFAULT_AUTH_URL},
     connection::Common,
     cors::Cors,
@@ -25,7 +26,7 @@ use crate::{
     origins::Origins,
     quota::AddressLimits,
     revocation_watch,
-    server::{Admission, Clients, Open, Server, client_bundle::ClientBundle},
+    server::{Admission, Clients, Open, ResponseHeaders, Server, client_bundle::ClientBundle},
     session_id,
     shard::{
         Limits, LinkKey, Namespace, NamespaceKey, Parts, Recovery, Shard, SharedShard, TICK,
@@ -62,6 +63,7 @@ pub(crate) struct ShardThread {
     pub(crate) chat_link: Condition,
     pub(crate) dialer: Dialer,
     pub(crate) address_limits: Arc<AddressLimits>,
+    pub(crate) tls: Option<ClientTls>,
 }
 
 impl ShardThread {
@@ -95,8 +97,7 @@ impl ShardThread {
             Rc::new(Common::new(payload_bytes_max, outbox_bytes_max, self.metrics.clone()));
         let policy = Policy::of(&self.namespaces);
         let (namespaces, urls) = routing(self.namespaces, &policy);
-        let auth_url = self.config.auth_url.clone();
-        let auth_url = auth_url.unwrap_or(Uri::from_static(DEFAULT_AUTH_URL));
+        let auth_url = self.config.auth_url.clone().unwrap_or(Uri::from_static(DEFAULT_AUTH_URL));
         let verifier = TokenVerifier::new(auth_url, &self.dialer);
         let links = links(&namespaces, urls.len(), &self.edge_id, &self.metrics);
         let ws_namespace = find(&namespaces, &self.config.ws_namespace);
@@ -123,7 +124,6 @@ impl ShardThread {
         let mut mail = JoinSet::new();
         mail.spawn_local(mailbox::serve(Rc::clone(&shard), self.mailbox, is_drained));
 
-        let open = Open::of(&self.config);
         let shards = self.mailboxes.shard_count();
         let admission = Admission::new(time::Instant::now(), self.config.opens_per_second, shards);
         let server = Server {
@@ -131,7 +131,7 @@ impl ShardThread {
             shard: Rc::clone(&shard),
             common,
             pages: self.pages,
-            open,
+            open: Open::of(&self.config),
             allows_eio3: self.config.allow_eio3,
             client_bundle: self.client_bundle,
             origins: Rc::new(Origins::of(&self.config.origins.allowed)),
@@ -140,6 +140,8 @@ impl ShardThread {
             address_limits: self.address_limits,
             policy: Rc::new(policy),
             admission: Rc::new(admission),
+            tls: self.tls,
+            response_headers: Rc::new(ResponseHeaders::of(&self.config.tls)),
             mailboxes: self.mailboxes,
             edge_number: self.config.number,
             shard_number: self.number,

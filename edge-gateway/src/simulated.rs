@@ -83,6 +83,7 @@ impl EdgeGateway {
                 chat_link: readiness.condition("backend_links"),
                 dialer: Dialer::new(Arc::clone(&network.dial)),
                 address_limits: Arc::clone(&address_limits),
+                tls: None,
             };
             let clients = Clients::Handed(clients);
             shards.spawn_local(shard.serve(clients, shutdown.clone(), shutdown.clone()));

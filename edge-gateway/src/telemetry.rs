@@ -39,6 +39,7 @@ const OPENS_REFUSED: &str = "sockeye_edge_refused_opens_total";
 const ACCEPT_ERRORS: &str = "sockeye_edge_accept_errors_total";
 const PROXY_HEADERS_REFUSED: &str = "sockeye_edge_refused_proxy_headers_total";
 const ORIGINS_REFUSED: &str = "sockeye_edge_refused_origins_total";
+const TLS_HANDSHAKES: &str = "sockeye_edge_tls_handshakes_total";
 const LIMIT_HITS: &str = "sockeye_edge_limit_hits_total";
 const FORWARDS: &str = "sockeye_edge_forwards_total";
 const REVOCATION_WATCHES: &str = "sockeye_edge_revocation_watches";
@@ -64,6 +65,7 @@ pub(crate) struct Metrics {
     pub(crate) accept_errors: Counter,
     pub(crate) proxy_headers_refused: Counter,
     pub(crate) limit_hits: LimitHits,
+    pub(crate) tls_handshakes: TlsHandshakes,
     pub(crate) lag: Lag,
     pub(crate) drops: Drops,
     pub(crate) forwards: Forwards,
@@ -109,6 +111,8 @@ pub(crate) struct LimitHits {
     pub(crate) address_http_connections: Counter,
     /// Posts that came too slowly.
     pub(crate) body_rate: Counter,
+    /// Connections that were closed since too many clients were shaking hands.
+    pub(crate) tls_handshakes: Counter,
 }
 
 impl LimitHits {
@@ -120,6 +124,7 @@ impl LimitHits {
             address_connections: hit("address_connections"),
             address_http_connections: hit("address_http_connections"),
             body_rate: hit("body_rate"),
+            tls_handshakes: hit("tls_handshakes"),
         }
     }
 
@@ -127,6 +132,32 @@ impl LimitHits {
         match refusal {
             AddressRefusal::Opens { .. } => &self.address_opens,
             AddressRefusal::Connections { .. } => &self.address_connections,
+        }
+    }
+}
+
+/// Handshakes of TLS with clients, by outcome.
+#[derive(Debug, Clone)]
+pub(crate) struct TlsHandshakes {
+    pub(crate) full: Counter,
+    /// The client went on where an earlier connection was.
+    pub(crate) resumed: Counter,
+    /// What it sent is no handshake, or nothing that both sides speak.
+    pub(crate) failed: Counter,
+    pub(crate) timeout: Counter,
+    /// The client went away.
+    pub(crate) hung_up: Counter,
+}
+
+impl TlsHandshakes {
+    fn new() -> Self {
+        let handshake = |outcome: &'static str| counter!(TLS_HANDSHAKES, "outcome" => outcome);
+        Self {
+            full: handshake("full"),
+            resumed: handshake("resumed"),
+            failed: handshake("failed"),
+            timeout: handshake("timeout"),
+            hung_up: handshake("hung_up"),
         }
     }
 }
@@ -170,6 +201,7 @@ impl Metrics {
             accept_errors: counter!(ACCEPT_ERRORS),
             proxy_headers_refused: counter!(PROXY_HEADERS_REFUSED),
             limit_hits: LimitHits::new(),
+            tls_handshakes: TlsHandshakes::new(),
             lag: Lag {
                 collapsed: counter!(COLLAPSED),
                 refills: counter!(REFILLS),
@@ -253,6 +285,7 @@ fn describe() {
         "Connections closed for want of a trusted proxy's header."
     );
     describe_counter!(ORIGINS_REFUSED, "Requests from pages that may not use the edge.");
+    describe_counter!(TLS_HANDSHAKES, "Handshakes of TLS with clients, by outcome.");
     describe_counter!(LIMIT_HITS, "What was delayed or refused at a bound, by limit.");
     describe_counter!(FORWARDS, "Requests for sessions of other edges, by outcome.");
     describe_gauge!(REVOCATION_WATCHES, "Shards that the auth service tells of revocations.");

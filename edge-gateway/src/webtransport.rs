@@ -26,6 +26,7 @@ use tokio::{
 };
 
 pub use self::certificate::WebTransportError;
+pub(crate) use self::certificate::{QuicListen, server_config};
 use self::{
     bridge::Bridge,
     session::{H3_NO_ERROR, OpenError, Requested, Session},
@@ -36,7 +37,7 @@ use crate::{
     audit,
     client_address::ClientAddresses,
     client_handshake::{ClientHandshake, Policy},
-    config::{Config, ConfigError},
+    config::Config,
     namespaces::NamespaceSettings,
     origins::Origins,
     quota::{AddressLimits, Admitted},
@@ -91,15 +92,14 @@ impl std::fmt::Debug for WebTransport {
 }
 
 impl WebTransport {
-    /// Binds the listener, if there is to be one.
+    /// Binds the listener.
     pub(crate) fn bind(
         (application, config): (Application, &Config),
+        (address, server_config): QuicListen,
         namespaces: &[NamespaceSettings],
         (mailboxes, shards): (Mailboxes, usize),
         limits: (Arc<AddressLimits>, Metrics),
-    ) -> Result<Option<Self>, BindError> {
-        let configured = certificate::server_config(config).map_err(ConfigError::from)?;
-        let Some((address, server_config)) = configured else { return Ok(None) };
+    ) -> Result<Self, BindError> {
         let listen = |source| BindError::Listen { address, source };
         let endpoint = Endpoint::server(server_config, address).map_err(listen)?;
         let local_addr = endpoint.local_addr().map_err(listen)?;
@@ -117,7 +117,7 @@ impl WebTransport {
             next_shard: AtomicUsize::new(0),
             stall: config.ping_interval.saturating_add(config.ping_timeout),
         };
-        Ok(Some(Self { endpoint, local_addr, door: Arc::new(door) }))
+        Ok(Self { endpoint, local_addr, door: Arc::new(door) })
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
@@ -251,11 +251,11 @@ impl Door {
                 let shard = u8::try_from(shard).unwrap_or_default();
                 let session = SessionId::random(self.edge_number, shard);
                 let packet = self.open.frame(session, &[]).into();
-                Mail::Open { session, stream: far, packet, handshake }
+                Mail::Open { session, stream: far.into(), packet, handshake }
             }
             Opening::Upgrade { sid } => {
                 let session = SessionId::parse(&sid).ok_or(OpenError::UnknownSession)?;
-                Mail::Probe { session, stream: far, early: Bytes::new() }
+                Mail::Probe { session, stream: far.into(), early: Bytes::new() }
             }
         };
         self.mailboxes.send(mail).await.map_err(|_| OpenError::UnknownSession)?;

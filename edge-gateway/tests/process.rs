@@ -3,9 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{
-    io::{BufRead, BufReader},
+    fs,
+    io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
+    path::Path,
     process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 fn edge(flags: &[&str]) -> Command {
@@ -24,8 +28,8 @@ fn run(flags: &[&str]) -> (Option<i32>, String) {
 }
 
 /// Starts the edge and waits until it accepts clients; returns their address and what else it logs.
-fn start() -> (Child, String, impl Iterator<Item = String>) {
-    let mut child = edge(&[]).stderr(Stdio::piped()).spawn().unwrap();
+fn start(flags: &[&str]) -> (Child, String, impl Iterator<Item = String> + use<>) {
+    let mut child = edge(flags).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     let listening = lines.find(|line| line.contains("\"listener\":\"clients\"")).unwrap();
     let line: serde_json::Value = serde_json::from_str(&listening).unwrap();
@@ -53,6 +57,18 @@ fn wrong_settings_end_the_process_with_the_code_that_says_so() {
         (&["--edge-trusted-proxy=10.0.0.0/33"], 64, "a network is an address"),
         (&["--edge-proxy-protocol"], 78, "EDGE_TRUSTED_PROXIES, who may connect then, is not set"),
         (&["--edge-client-bundle=src"], 78, "EDGE_CLIENT_BUNDLE needs src/socket.io.js"),
+        (&["--edge-tls-cert-file=Cargo.toml"], 78, "EDGE_TLS_KEY_FILE go together"),
+        (
+            &["--edge-tls-cert-file=none", "--edge-tls-key-file=none"],
+            78,
+            "EDGE_TLS_CERT_FILE names none, which cannot be read",
+        ),
+        (
+            &["--edge-tls-cert-file=Cargo.toml", "--edge-tls-key-file=Cargo.toml"],
+            78,
+            "EDGE_TLS_CERT_FILE names a file with no certificates",
+        ),
+        (&["--edge-tls-handshake-timeout=0s"], 78, "EDGE_TLS_HANDSHAKE_TIMEOUT must not be zero"),
         (&["--edge-ping-interval=0s"], 78, "EDGE_PING_INTERVAL must not be zero"),
     ];
     for (flags, code, text) in cases {
@@ -70,6 +86,28 @@ fn wrong_settings_end_the_process_with_the_code_that_says_so() {
 }
 
 #[test]
+fn plaintext_where_others_reach_it_needs_to_be_allowed() {
+    let edge = |flags: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_edge-gateway"));
+        let listen = ["--edge-listen=0.0.0.0:0", "--edge-ops-listen=127.0.0.1:0"];
+        command.env_clear().args(listen).args(flags).stdin(Stdio::null()).stderr(Stdio::piped());
+        command
+    };
+
+    let refused = edge(&[]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(78));
+    let stderr = String::from_utf8(refused.stderr).unwrap();
+    let told = "EDGE_LISTEN is 0.0.0.0:0, which others reach, and there is no TLS";
+    assert!(stderr.contains(told) && stderr.contains("EDGE_ALLOW_PLAINTEXT=true"), "{stderr}");
+
+    let mut allowed = edge(&["--edge-allow-plaintext"]).spawn().unwrap();
+    let mut lines = BufReader::new(allowed.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("listening")));
+    signal(&allowed, "-TERM");
+    assert_eq!(allowed.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn every_setting_is_a_flag_and_a_variable() {
     let help = edge(&["--help"]).output().unwrap();
 
@@ -83,7 +121,7 @@ fn every_setting_is_a_flag_and_a_variable() {
 #[test]
 fn sigterm_ends_it_in_good_order() {
     for name in ["-TERM", "-INT"] {
-        let (mut child, address, lines) = start();
+        let (mut child, address, lines) = start(&[]);
         TcpStream::connect(address).unwrap();
 
         signal(&child, name);
@@ -91,4 +129,55 @@ fn sigterm_ends_it_in_good_order() {
         assert_eq!(child.wait().unwrap().code(), Some(0), "{name}");
         assert!(lines.into_iter().all(|line| !line.contains("panicked")), "{name}");
     }
+}
+
+/// Writes a certificate for nobody in particular, and its key.
+fn write_certificate(folder: &Path) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let pem = |tag, der: &[u8]| pem::encode(&pem::Pem::new(tag, der));
+    fs::write(folder.join("certificate.pem"), pem("CERTIFICATE", made.cert.der())).unwrap();
+    let key = pem("PRIVATE KEY", &made.signing_key.serialize_der());
+    fs::write(folder.join("key.pem"), key).unwrap();
+}
+
+#[test]
+fn whoever_speaks_no_tls_is_in_the_audit_log() {
+    let folder = tempfile::tempdir().unwrap();
+    write_certificate(folder.path());
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let (mut child, address, _lines) = start(&[
+        &format!("--edge-tls-cert-file={}", file("certificate.pem")),
+        &format!("--edge-tls-key-file={}", file("key.pem")),
+        "--edge-tls-handshake-timeout=200ms",
+        &format!("--audit-log={}", file("audit.log")),
+    ]);
+
+    // One says what it must not, one says nothing, and one goes away.
+    let mut connections = [(); 3].map(|()| TcpStream::connect(&address).unwrap());
+    connections[0].write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    connections[2].shutdown(std::net::Shutdown::Write).unwrap();
+    for connection in &mut connections {
+        // What was not read has the kernel reset the connection.
+        connection.read_to_end(&mut Vec::new()).ok();
+    }
+
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let events = loop {
+        let events = fs::read_to_string(file("audit.log")).unwrap();
+        if events.lines().count() >= 2 || Instant::now() > deadline {
+            break events;
+        }
+        thread::yield_now();
+    };
+    signal(&child, "-TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    for reason in ["failed", "timeout"] {
+        let is_told = |line: &str| {
+            let event: serde_json::Value = serde_json::from_str(line).unwrap();
+            (&event["event"], &event["decision"]) == (&"tls".into(), &"denied".into())
+                && (&event["reason"], &event["address"]) == (&reason.into(), &"127.0.0.1".into())
+        };
+        assert!(events.lines().any(is_told), "{reason}: {events}");
+    }
+    assert_eq!(events.lines().count(), 2, "{events}");
 }

@@ -114,7 +114,7 @@ mod tests {
         let (stream, _): (TcpStream, _) = listener.accept().await.unwrap();
         stream.writable().await.unwrap();
         let common = Rc::new(Common::new(1_000_000, outbox_bytes_max, Metrics::new()));
-        (Rc::new(Connection::websocket(stream, common)), client)
+        (Rc::new(Connection::websocket(stream.into(), common)), client)
     }
 
     /// What has arrived. On loopback that is all that was written.

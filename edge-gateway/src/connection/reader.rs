@@ -152,7 +152,7 @@ impl Connection {
     async fn finish(&self) -> io::Result<()> {
         let Some(stream) = self.stream.get() else { return Ok(()) };
         std::future::poll_fn(|cx| self.poll_flush(stream, cx)).await?;
-        socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write)?;
+        stream.end().await?;
         let mut discarded = [0; 1024];
         loop {
             stream.readable().await?;

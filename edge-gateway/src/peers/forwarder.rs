@@ -9,7 +9,6 @@ use proto::peer::v1::{
 };
 use service_kit::shutdown::Shutdown;
 use tokio::{
-    net::TcpStream,
     sync::{mpsc, oneshot},
     task::JoinSet,
     time::{self, error::Elapsed},
@@ -23,6 +22,7 @@ use super::{
     tunnel,
 };
 use crate::{
+    client_stream::DetachedStream,
     session_id::SessionId,
     shard::{Claim, Claimed, Settled, Settlement},
     telemetry::Metrics,
@@ -254,10 +254,10 @@ impl Forwarder {
     async fn carry(
         &self,
         session: SessionId,
-        client: std::net::TcpStream,
+        client: DetachedStream,
         early: Bytes,
     ) -> io::Result<()> {
-        let client = TcpStream::from_std(client)?;
+        let client = client.attach()?;
         let opened = tunnel::open(&self.connection, session);
         let (peer, answered) = Box::pin(time::timeout(CALL_TIMEOUT, opened)).await??;
         // Copied: each would keep the whole buffer that hyper has read into, for as long as the tunnel lives.

@@ -163,6 +163,7 @@ async fn hand_over(mailboxes: &Mailboxes, session: SessionId, on_upgrade: OnUpgr
     let Ok(upgraded) = on_upgrade.await else { return };
     let Ok(parts) = auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) else { return };
     let Ok(stream) = parts.io.into_inner().into_std() else { return };
+    let stream = stream.into();
     // A shard that has ended has no session to take over.
     mailboxes.send(Mail::Probe { session, stream, early: parts.read_buf }).await.ok();
 }

@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task, time};
 
 use super::{TUNNEL_PATH, TUNNEL_PROTOCOL, connection::PeerConnection};
-use crate::session_id::SessionId;
+use crate::{client_stream::ClientStream, session_id::SessionId};
 
 /// How long one side may go on after the other has ended.
 pub(super) const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
@@ -22,7 +22,7 @@ const CHUNK_BYTES: usize = 16 * 1024;
 pub(super) async fn open(
     connection: &PeerConnection,
     session: SessionId,
-) -> io::Result<(TcpStream, Bytes)> {
+) -> io::Result<(ClientStream, Bytes)> {
     let stream = TokioIo::new(connection.dial().await?);
     let (mut sender, http) = http1::handshake(stream).await.map_err(io::Error::other)?;
     let request = Request::get(format!("{TUNNEL_PATH}{session}"))
@@ -50,14 +50,14 @@ pub(super) async fn open(
     let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
     let parts = upgraded.ok_or_else(refused)?.downcast::<TokioIo<TcpStream>>();
     let parts = parts.map_err(|_| refused())?;
-    Ok((parts.io.into_inner(), parts.read_buf))
+    Ok((parts.io.into_inner().into(), parts.read_buf))
 }
 
 /// Copies between two connections until both directions have ended: an end is passed on, and what still comes from the other
 /// side has some time. Each side is given with what has been read of it already.
 pub(super) async fn carry(
-    (client, from_client): (&TcpStream, Vec<u8>),
-    (peer, from_peer): (&TcpStream, Vec<u8>),
+    (client, from_client): (&ClientStream, Vec<u8>),
+    (peer, from_peer): (&ClientStream, Vec<u8>),
     stall: Duration,
 ) -> io::Result<()> {
     let mut up = pin!(copy(client, from_client, peer, stall));
@@ -74,7 +74,12 @@ pub(super) async fn carry(
     }
 }
 
-async fn copy(from: &TcpStream, early: Vec<u8>, to: &TcpStream, stall: Duration) -> io::Result<()> {
+async fn copy(
+    from: &ClientStream,
+    early: Vec<u8>,
+    to: &ClientStream,
+    stall: Duration,
+) -> io::Result<()> {
     write(to, &early, stall).await?;
     drop(early);
     loop {
@@ -82,8 +87,7 @@ async fn copy(from: &TcpStream, early: Vec<u8>, to: &TcpStream, stall: Duration)
         let mut chunk = Vec::with_capacity(CHUNK_BYTES);
         match from.try_read_buf(&mut chunk) {
             Ok(0) => {
-                socket2::SockRef::from(to).shutdown(std::net::Shutdown::Write)?;
-                return Ok(());
+                return time::timeout(stall, to.end()).await?;
             }
             Ok(_) => write(to, &chunk, stall).await?,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -95,7 +99,7 @@ async fn copy(from: &TcpStream, early: Vec<u8>, to: &TcpStream, stall: Duration)
 }
 
 /// Writes all. Nothing more is read of the other side meanwhile, so that side is slowed as well.
-async fn write(to: &TcpStream, mut bytes: &[u8], stall: Duration) -> io::Result<()> {
+async fn write(to: &ClientStream, mut bytes: &[u8], stall: Duration) -> io::Result<()> {
     while !bytes.is_empty() {
         match to.try_write(bytes) {
             Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
@@ -105,7 +109,7 @@ async fn write(to: &TcpStream, mut bytes: &[u8], stall: Duration) -> io::Result<
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    time::timeout(stall, to.flushed()).await?
 }
 
 #[cfg(test)]
@@ -130,6 +134,7 @@ mod tests {
     #[tokio::test]
     async fn bytes_go_both_ways_and_an_end_is_passed_on() {
         let ((mut client, near), (far, mut owner)) = (connection().await, connection().await);
+        let (near, far) = (near.into(), far.into());
         let talk = async {
             let mut heard = [0; 8];
             owner.read_exact(&mut heard).await.unwrap();
@@ -158,6 +163,7 @@ mod tests {
     #[tokio::test]
     async fn a_side_that_takes_nothing_stops_the_other_and_is_given_up() {
         let ((client, near), (far, owner)) = (connection().await, connection().await);
+        let (near, far) = (near.into(), far.into());
         let chunk = [0; CHUNK_BYTES];
         let fill = async {
             // Waits for ever once all buffers between are full: what the kernel holds, and one chunk.
@@ -180,6 +186,7 @@ mod tests {
     #[tokio::test]
     async fn a_side_that_stays_after_the_other_has_ended_has_some_time_and_no_more() {
         let ((client, near), (far, owner)) = (connection().await, connection().await);
+        let (near, far) = (near.into(), far.into());
         time::pause();
 
         drop(owner);

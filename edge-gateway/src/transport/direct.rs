@@ -1,12 +1,12 @@
 //! A session that begins on a stream which is handed over: no request of HTTP came on it.
 
-use std::{net, rc::Rc};
+use std::rc::Rc;
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
 
 use crate::{
     client_handshake::ClientHandshake,
+    client_stream::DetachedStream,
     connection::{self, Connection},
     session_id::SessionId,
     shard::{Flow, SharedShard, Wire},
@@ -16,11 +16,11 @@ use crate::{
 pub(crate) async fn run(
     shard: SharedShard,
     session: SessionId,
-    stream: net::TcpStream,
+    stream: DetachedStream,
     packet: Bytes,
     handshake: ClientHandshake,
 ) {
-    let Ok(stream) = TcpStream::from_std(stream) else { return };
+    let Ok(stream) = stream.attach() else { return };
     let common = Rc::clone(&shard.borrow().common);
     let connection = Rc::new(Connection::websocket(stream, common));
     let key = {

@@ -1,6 +1,6 @@
 //! How a request reaches the shard that has its session: any shard of any edge may have accepted it.
 
-use std::{collections::HashMap, net::TcpStream, rc::Rc, sync::Arc};
+use std::{collections::HashMap, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use metrics::Counter;
@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     client_handshake::ClientHandshake,
+    client_stream::DetachedStream,
     session_id::SessionId,
     shard::{Claim, Claimed, Settled, Settlement, SharedShard},
 };
@@ -34,9 +35,9 @@ pub(crate) enum Mail {
     /// May a WebSocket take this session over? No answer means that it may.
     Ask { session: SessionId, reply: oneshot::Sender<Option<Answer>> },
     /// A WebSocket that wants to take it over, with what the client has sent already.
-    Probe { session: SessionId, stream: TcpStream, early: Bytes },
+    Probe { session: SessionId, stream: DetachedStream, early: Bytes },
     /// A session that begins on a stream of its own, with the packet that opens it.
-    Open { session: SessionId, stream: TcpStream, packet: Bytes, handshake: ClientHandshake },
+    Open { session: SessionId, stream: DetachedStream, packet: Bytes, handshake: ClientHandshake },
     /// Another edge can no longer bring its requests.
     Leave { session: SessionId, left: Left },
     /// A client that was there before wants to go on here.

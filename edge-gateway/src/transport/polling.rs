@@ -380,7 +380,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         stream.set_nonblocking(true).unwrap();
-        Connection::websocket(tokio::net::TcpStream::from_std(stream).unwrap(), common)
+        let stream = tokio::net::TcpStream::from_std(stream).unwrap();
+        Connection::websocket(stream.into(), common)
     }
 
     fn polling(common: Rc<Common>) -> Connection {

@@ -1,17 +1,17 @@
 //! A WebSocket that takes over a session from long-polling: asked for with `2probe`, done with `5`.
 
-use std::{convert::Infallible, io, net, rc::Rc, time::Duration};
+use std::{convert::Infallible, io, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use edge_protocol::{
     engine_io::{self, PROBE_ANSWER_TEXT_FRAME, Probe},
     websocket::{Decoded, Decoder, EMPTY_CLOSE_FRAME, Message},
 };
-use socket2::SockRef;
-use tokio::{net::TcpStream, time};
+use tokio::time;
 
 use super::polling::{Answer, Polling};
 use crate::{
+    client_stream::{ClientStream, DetachedStream},
     connection,
     session_id::SessionId,
     shard::{Flow, SharedShard},
@@ -45,10 +45,10 @@ pub(crate) fn refusal(shard: &SharedShard, session: SessionId) -> Option<Answer>
 pub(crate) async fn run(
     shard: SharedShard,
     session: SessionId,
-    stream: net::TcpStream,
+    stream: DetachedStream,
     early: Bytes,
 ) {
-    let Ok(stream) = TcpStream::from_std(stream) else { return };
+    let Ok(stream) = stream.attach() else { return };
     if refusal(&shard, session).is_some() {
         return close(stream).await;
     }
@@ -70,7 +70,7 @@ pub(crate) async fn run(
 }
 
 /// Answers the probe and waits for the upgrade; returns what came after it, which must not overtake a post.
-async fn upgrade(polling: &Polling, stream: &TcpStream, early: Bytes) -> io::Result<Bytes> {
+async fn upgrade(polling: &Polling, stream: &ClientStream, early: Bytes) -> io::Result<Bytes> {
     let mut input: Vec<u8> = early.into();
     let mut decoder = Decoder::default();
     loop {
@@ -87,7 +87,7 @@ async fn upgrade(polling: &Polling, stream: &TcpStream, early: Bytes) -> io::Res
         input.drain(..consumed);
         match step {
             Some(Probe::Ask) => {
-                write(stream, &PROBE_ANSWER_TEXT_FRAME).await?;
+                stream.write_all(&PROBE_ANSWER_TEXT_FRAME).await?;
                 polling.is_probed.set(true);
                 polling.poll.notify_one();
             }
@@ -101,10 +101,10 @@ async fn upgrade(polling: &Polling, stream: &TcpStream, early: Bytes) -> io::Res
 }
 
 /// Closes a WebSocket that does not get the session, and lets the client close first, so that it reads the close frame.
-async fn close(stream: TcpStream) {
+async fn close(stream: ClientStream) {
     let closing = async {
-        write(&stream, &EMPTY_CLOSE_FRAME).await?;
-        SockRef::from(&stream).shutdown(net::Shutdown::Write)?;
+        stream.write_all(&EMPTY_CLOSE_FRAME).await?;
+        stream.end().await?;
         let mut discarded = Vec::new();
         loop {
             read(&stream, &mut discarded).await?;
@@ -119,7 +119,7 @@ async fn close(stream: TcpStream) {
     }
 }
 
-async fn read(stream: &TcpStream, input: &mut Vec<u8>) -> io::Result<()> {
+async fn read(stream: &ClientStream, input: &mut Vec<u8>) -> io::Result<()> {
     let mut buffer = [0; 256];
     loop {
         stream.readable().await?;
@@ -133,16 +133,4 @@ async fn read(stream: &TcpStream, input: &mut Vec<u8>) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
-}
-
-async fn write(stream: &TcpStream, mut frame: &[u8]) -> io::Result<()> {
-    while !frame.is_empty() {
-        stream.writable().await?;
-        match stream.try_write(frame) {
-            Ok(written) => frame = frame.get(written..).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

@@ -1,17 +1,15 @@
 //! The TLS side of the listener, and what QUIC may take of memory.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::{
     IdleTimeout, ServerConfig, TransportConfig, VarInt,
     crypto::rustls::{NoInitialCipherSuite, QuicServerConfig},
 };
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use service_kit::{
+    tls::{self, Certificate, CertificateError},
+    watched_files::{ReadFilesError, SettingFile},
+};
 
 use crate::config::Config;
 
@@ -38,64 +36,60 @@ const IDLE_TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
 /// Why there can be no listener for WebTransport.
 #[derive(Debug, thiserror::Error)]
 pub enum WebTransportError {
-    /// One of its settings is given without the others.
+    /// A certificate is given without its key, or the other way round, or for no listener.
     #[error(
-        "EDGE_WEBTRANSPORT_LISTEN, EDGE_WEBTRANSPORT_CERTIFICATE and EDGE_WEBTRANSPORT_KEY go together"
+        "EDGE_WEBTRANSPORT_CERTIFICATE and EDGE_WEBTRANSPORT_KEY go together, and with EDGE_WEBTRANSPORT_LISTEN"
     )]
     Incomplete,
-    /// A file cannot be read, or is not what it should be.
-    #[error("{setting} names {}, which cannot be read", file.display())]
-    File {
-        /// The setting's environment variable.
-        setting: &'static str,
-        /// The file.
-        file: PathBuf,
-        /// Why not.
-        source: rustls::pki_types::pem::Error,
-    },
-    /// The certificate and the key are of no use, or do not belong together.
-    #[error("EDGE_WEBTRANSPORT_CERTIFICATE and EDGE_WEBTRANSPORT_KEY cannot be used")]
-    Tls(#[from] rustls::Error),
+    /// There is a listener and no certificate for it.
+    #[error(
+        "EDGE_WEBTRANSPORT_LISTEN needs EDGE_WEBTRANSPORT_CERTIFICATE and EDGE_WEBTRANSPORT_KEY, or EDGE_TLS_CERT_FILE and EDGE_TLS_KEY_FILE"
+    )]
+    NoCertificate,
+    /// The certificate or its key is of no use.
+    #[error(transparent)]
+    Certificate(#[from] ReadFilesError<CertificateError>),
+    /// The cryptography is not to be had.
+    #[error("TLS cannot be had for WebTransport")]
+    Setup(#[from] rustls::Error),
     /// TLS has no cipher for the first packets of QUIC.
     #[error("there is no cipher for QUIC")]
     Cipher(#[from] NoInitialCipherSuite),
 }
 
-/// Where to listen, and as whom; nothing if there is to be no listener.
-pub(super) fn server_config(
+/// Where to listen, and how.
+pub(crate) type QuicListen = (SocketAddr, ServerConfig);
+
+/// Where to listen, and as whom: with a certificate of its own, or with the one that clients of TLS are shown. Nothing if there
+/// is to be no listener.
+pub(crate) fn server_config(
     config: &Config,
-) -> Result<Option<(SocketAddr, ServerConfig)>, WebTransportError> {
+    shared: Option<&Certificate>,
+) -> Result<Option<QuicListen>, WebTransportError> {
     let files = (&config.webtransport_certificate, &config.webtransport_key);
-    let (listen, certificate, key) = match (config.webtransport_listen, files) {
+    let (listen, certificate) = match (config.webtransport_listen, files) {
         (None, (None, None)) => return Ok(None),
-        (Some(listen), (Some(certificate), Some(key))) => (listen, certificate, key),
+        (Some(listen), (None, None)) => {
+            (listen, shared.ok_or(WebTransportError::NoCertificate)?.clone())
+        }
+        (Some(listen), (Some(chain), Some(key))) => {
+            let chain = SettingFile::new("EDGE_WEBTRANSPORT_CERTIFICATE", chain);
+            let key = SettingFile::new("EDGE_WEBTRANSPORT_KEY", key);
+            (listen, Certificate::open("edge_webtransport", chain, key)?)
+        }
         _ => return Err(WebTransportError::Incomplete),
     };
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+    let mut crypto = rustls::ServerConfig::builder_with_provider(tls::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
-        .with_single_cert(read_chain(certificate)?, read_key(key)?)?;
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+        .with_cert_resolver(Arc::new(certificate));
+    crypto.alpn_protocols = vec![ALPN.to_vec()];
     // What comes before the handshake is done could be a replay.
-    tls.max_early_data_size = 0;
-    let mut server_config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+    crypto.max_early_data_size = 0;
+    let mut server_config =
+        ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(crypto)?));
     server_config.transport_config(Arc::new(transport(config)));
     Ok(Some((listen, server_config)))
-}
-
-fn read_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, WebTransportError> {
-    CertificateDer::pem_file_iter(file).and_then(Iterator::collect).map_err(|source| {
-        let setting = "EDGE_WEBTRANSPORT_CERTIFICATE";
-        WebTransportError::File { setting, file: file.to_owned(), source }
-    })
-}
-
-fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, WebTransportError> {
-    PrivateKeyDer::from_pem_file(file).map_err(|source| {
-        let setting = "EDGE_WEBTRANSPORT_KEY";
-        WebTransportError::File { setting, file: file.to_owned(), source }
-    })
 }
 
 fn transport(config: &Config) -> TransportConfig {

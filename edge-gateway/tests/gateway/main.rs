@@ -1,4 +1,6 @@
 //! The gateway with doubles of the auth service and of a business service, seen by raw WebSocket clients.
+//!
+//! `gateway_over_tls` has them once more, with TLS between the clients and the edge.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -25,5 +27,6 @@ mod refresh;
 mod repeats;
 mod revocation;
 mod slow_consumer;
-mod support;
+pub(crate) mod support;
+mod tls;
 mod webtransport;

@@ -318,7 +318,7 @@ async fn what_nobody_can_give_again_waits_until_it_is_too_much() {
 #[tokio::test]
 async fn a_client_that_takes_nothing_for_too_long_is_closed_however_alive_it_says_it_is() {
     let (edge, mut stream) =
-        start(&["--edge-ping-interval=150ms", "--edge-ping-timeout=150ms"]).await;
+        start(&["--edge-ping-interval=500ms", "--edge-ping-timeout=500ms"]).await;
     let (mut slow, slow_socket, mut good, _) = slow_and_good(&edge, &mut stream).await;
     let mut log = Log::new("lobby");
     stream.instruct([log.join(slow_socket)]).await;

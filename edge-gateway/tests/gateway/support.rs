@@ -4,6 +4,7 @@ mod client;
 pub(crate) mod echo;
 mod fake_auth;
 pub(crate) mod poller;
+pub(crate) mod tls;
 pub(crate) mod webtransport;
 
 use std::{
@@ -33,6 +34,7 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tonic::{Request, Response, Status, Streaming};
 
+use self::tls::{IS_OVER_TLS, Relay, TlsFiles};
 pub(crate) use self::{
     client::{Client, get, status_becomes},
     fake_auth::FakeAuth,
@@ -251,6 +253,7 @@ pub(crate) struct Edge {
     shutdown: ShutdownTrigger,
     running: JoinHandle<()>,
     _servers: Vec<AbortOnDrop>,
+    _relay: Option<Relay>,
 }
 
 struct AbortOnDrop(JoinHandle<()>);
@@ -272,6 +275,19 @@ fn config(flags: impl IntoIterator<Item = String>) -> Config {
     Flags::parse_from(fixed.map(str::to_owned).into_iter().chain(flags)).config
 }
 
+/// What gives an edge TLS, where these tests are about that and its flags do not.
+fn tls_of(flags: &[&str]) -> (Vec<String>, Option<TlsFiles>) {
+    if !IS_OVER_TLS || flags.iter().any(|flag| flag.starts_with("--edge-tls-cert-file")) {
+        return (Vec::new(), None);
+    }
+    let files = TlsFiles::new();
+    (files.flags().into(), Some(files))
+}
+
+fn relay(edge: SocketAddr, files: Option<TlsFiles>, has_proxy_header: bool) -> Option<Relay> {
+    files.map(|files| Relay::start(edge, files, has_proxy_header))
+}
+
 impl Edge {
     /// One shard unless the flags say otherwise, with `/` and `/chat` routed to the scripted business service.
     pub(crate) async fn start(flags: &[&str]) -> Self {
@@ -289,7 +305,9 @@ impl Edge {
         } else {
             Some("--edge-shards=1".to_owned())
         };
-        let flags = flags.iter().map(|&flag| flag.to_owned());
+        let has_proxy_header = flags.contains(&"--edge-proxy-protocol");
+        let (tls_flags, files) = tls_of(flags);
+        let flags = flags.iter().map(|&flag| flag.to_owned()).chain(tls_flags);
         let config = config(fixed.into_iter().chain(shards).chain(flags));
         let pages = axum::Router::new();
         let edge = EdgeGateway::bind(config, Tracer::disabled(), Readiness::new(), pages);
@@ -298,8 +316,9 @@ impl Edge {
         let webtransport = edge.webtransport_addr();
         let (shutdown_trigger, shutdown) = Shutdown::new();
         let running = tokio::spawn(async move { edge.run(shutdown).await.unwrap() });
+        let relay = relay(address, files, has_proxy_header);
         Self {
-            address,
+            address: relay.as_ref().map_or(address, |relay| relay.address),
             ops,
             peers,
             webtransport,
@@ -308,6 +327,7 @@ impl Edge {
             shutdown: shutdown_trigger,
             running,
             _servers: vec![auth_server, backend],
+            _relay: relay,
         }
     }
 

@@ -9,6 +9,7 @@ use crate::support::{
     echo::Echo,
     poller::{Poller, ok},
     webtransport::{Certificate, WebTransportClient},
+    within,
 };
 
 const ENGINE_IO: &str = "/engine.io/?EIO=4&transport=webtransport";
@@ -67,7 +68,7 @@ async fn settings_that_make_no_listener_are_named() {
     let [listen, certificate, key] = own.flags();
     let [.., other_key] = other.flags();
     let cases: [(&[&str], &str); 5] = [
-        (&[&listen], "go together"),
+        (&[&listen], "EDGE_WEBTRANSPORT_LISTEN needs EDGE_WEBTRANSPORT_CERTIFICATE and"),
         (&[&certificate, &key], "go together"),
         (
             &[&listen, &certificate, "--edge-webtransport-key=none"],
@@ -84,6 +85,22 @@ async fn settings_that_make_no_listener_are_named() {
         assert!(matches!(error, BindError::Config(_)), "{error:?}");
         assert!(error.to_string().contains(expected), "{error}");
     }
+}
+
+#[tokio::test]
+async fn without_a_certificate_of_its_own_it_shows_that_of_tls_also_a_new_one() {
+    let certificate = Certificate::new();
+    let echo = Echo::start(&certificate.shared_flags().each_ref().map(String::as_str)).await;
+    let address = echo.webtransport.unwrap();
+    WebTransportClient::connect(address, &certificate, ENGINE_IO).await.unwrap();
+
+    let new = certificate.replaced();
+
+    // It is trusted by its hash.
+    within("the new certificate", async {
+        while WebTransportClient::connect(address, &new, ENGINE_IO).await.is_err() {}
+    })
+    .await;
 }
 
 #[tokio::test]

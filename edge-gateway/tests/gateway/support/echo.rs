@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use edge_gateway::{BindError, EdgeGateway};
 use service_kit::shutdown::{Shutdown, ShutdownTrigger};
 
-use super::{AbortOnDrop, Client, config, poller::Poller};
+use super::{AbortOnDrop, Client, config, poller::Poller, relay, tls::Relay, tls_of};
 
 pub(crate) const WEBSOCKET: &str = "/engine.io/?EIO=4&transport=websocket";
 
@@ -14,15 +14,22 @@ pub(crate) struct Echo {
     pub(crate) webtransport: Option<SocketAddr>,
     _shutdown: ShutdownTrigger,
     _running: AbortOnDrop,
+    _relay: Option<Relay>,
 }
 
 impl Echo {
     pub(crate) async fn start(flags: &[&str]) -> Self {
-        let edge = Self::bound(flags).await;
+        let (tls_flags, files) = tls_of(flags);
+        let tls_flags = tls_flags.iter().map(String::as_str);
+        let flags: Vec<_> = flags.iter().copied().chain(tls_flags).collect();
+        let edge = Self::bound(&flags).await;
         let (address, webtransport) = (edge.local_addr(), edge.webtransport_addr());
         let (trigger, shutdown) = Shutdown::new();
         let running = tokio::spawn(async move { edge.run(shutdown).await.unwrap() });
-        Self { address, webtransport, _shutdown: trigger, _running: AbortOnDrop(running) }
+        let relay = relay(address, files, false);
+        let address = relay.as_ref().map_or(address, |relay| relay.address);
+        let running = AbortOnDrop(running);
+        Self { address, webtransport, _shutdown: trigger, _running: running, _relay: relay }
     }
 
     /// One that listens and does not run yet.

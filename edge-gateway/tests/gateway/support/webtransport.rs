@@ -20,8 +20,16 @@ pub(crate) struct Certificate {
 
 impl Certificate {
     pub(crate) fn new() -> Self {
+        Self::in_folder(TempDir::new().unwrap())
+    }
+
+    /// Another one, in the files of this one.
+    pub(crate) fn replaced(self) -> Self {
+        Self::in_folder(self.folder)
+    }
+
+    fn in_folder(folder: TempDir) -> Self {
         let identity = Identity::self_signed(["localhost", "127.0.0.1"]).unwrap();
-        let folder = TempDir::new().unwrap();
         let certificate = &identity.certificate_chain().as_slice()[0];
         fs::write(folder.path().join("certificate.pem"), certificate.to_pem()).unwrap();
         fs::write(folder.path().join("key.pem"), identity.private_key().to_secret_pem()).unwrap();
@@ -36,6 +44,14 @@ impl Certificate {
             format!("--edge-webtransport-certificate={folder}/certificate.pem"),
             format!("--edge-webtransport-key={folder}/key.pem"),
         ]
+    }
+
+    /// As [`flags`](Self::flags), for one that shows the certificate to clients of TLS too.
+    pub(crate) fn shared_flags(&self) -> [String; 3] {
+        self.flags().map(|flag| {
+            flag.replace("webtransport-certificate", "tls-cert-file")
+                .replace("webtransport-key", "tls-key-file")
+        })
     }
 }
 
