@@ -1,30 +1,20 @@
 // The stock client on WebTransport, in the browser that has it built in.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { createHash, X509Certificate } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, afterEach, before, describe, test } from "node:test";
 
 import { startBackend } from "./backend.mjs";
 import { launch, openTab } from "./browser.mjs";
+import { makeCertificate } from "./certificate.mjs";
 import { eventually, startThreeProcesses, token } from "./system.mjs";
 
 const BUNDLE = path.join(import.meta.dirname, "node_modules/socket.io-client/dist");
 
 /** The client copies its packets to the stream with a promise that nobody handles. It is rejected at the end of each session. */
 const UNHANDLED = "The session is closed.";
-
-/** A certificate that browsers take by its hash: an elliptic key, valid for less than two weeks. */
-function makeCertificate(folder) {
-  const [certificate, key] = ["certificate.pem", "key.pem"].map((name) => path.join(folder, name));
-  const kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "10", "-subj", "/CN=localhost"];
-  execFileSync("openssl", ["req", "-x509", ...kind, "-keyout", key, "-out", certificate], { stdio: "ignore" });
-  const der = new X509Certificate(readFileSync(certificate)).raw;
-  return { certificate, key, hash: [...createHash("sha256").update(der).digest()] };
-}
 
 describe("the stock client on WebTransport", () => {
   let backend;
