@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::{
     reflection,
@@ -145,8 +146,18 @@ async fn every_process_that_the_readme_starts_listens() {
             Program::AuthService => ("auth-service", "grpc", &["auth-listen"]),
         };
         settings.extend(flags.iter().map(|flag| format!("--{flag}={}:0", own_host())));
-        let environment: Vec<_> =
-            line.environment.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+        let certificate = write_certificate();
+        let environment: Vec<_> = line
+            .environment
+            .iter()
+            .map(|(name, value)| match name.as_str() {
+                // A reader has a certificate for the edge's name.
+                "EDGE_TLS_CERT_FILE" | "EDGE_TLS_KEY_FILE" => {
+                    (name.as_str(), certificate.path().join(value).display().to_string())
+                }
+                name => (name, value.clone()),
+            })
+            .collect();
         let mut process = Process::start(program, &settings, &environment);
         let address = process.address(service, listener).await;
 
@@ -162,6 +173,17 @@ async fn every_process_that_the_readme_starts_listens() {
             JsonClient::enter(address, &TokenMint::new(secret).sign(&claims)).await;
         }
     }
+}
+
+/// A folder with the files that the README calls `chain.pem` and `key.pem`.
+fn write_certificate() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let made = rcgen::generate_simple_self_signed(["edge.example".to_owned()]).unwrap();
+    let pem = |tag, der: &[u8]| pem::encode(&pem::Pem::new(tag, der));
+    fs::write(folder.path().join("chain.pem"), pem("CERTIFICATE", made.cert.der())).unwrap();
+    let key = pem("PRIVATE KEY", &made.signing_key.serialize_der());
+    fs::write(folder.path().join("key.pem"), key).unwrap();
+    folder
 }
 
 #[tokio::test]
