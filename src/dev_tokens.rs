@@ -68,6 +68,8 @@ impl DevTokens {
             subject: subject.clone(),
             name: name.to_owned(),
             lifetime_seconds: 0,
+            // Whoever tries it out may do everything.
+            capabilities: None,
         };
         match self.auth.issue_token(request).await {
             Ok(issued) => {

@@ -59,7 +59,8 @@ pub(crate) fn validate_claims(
     if start_unix_ms > rules.latest_start_unix_ms(now_unix_ms) {
         return Err(Refusal::NotYetValid);
     }
-    Ok(Identity { subject, issuer, tenant, name, expires_at_unix_ms, marks })
+    let capabilities = rules.capabilities.of(&claims)?;
+    Ok(Identity { subject, issuer, tenant, name, expires_at_unix_ms, marks, capabilities })
 }
 
 /// Reads what a revocation may name. Of another type, it could never be revoked.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use secrecy::{ExposeSecret, SecretSlice};
 
+use crate::capabilities::CapabilityRules;
 use crate::hs256_secret::{Hs256Secret, WeakSecretError};
 use crate::rules::{ClaimNames, Rules, TokenTypes};
 use crate::tenant::TenantRule;
@@ -24,6 +25,9 @@ pub(crate) const CLOCK_LEEWAY_MAX: Duration = Duration::from_secs(300);
 
 /// The leeway of an issuer in the file that does not say one. As that of the setting.
 pub(crate) const CLOCK_LEEWAY_DEFAULT: Duration = Duration::from_secs(5);
+
+/// Where the tokens of the one issuer that the settings name say what their users may do.
+const CAPABILITIES_CLAIM: &str = "capabilities";
 
 /// Settings of the auth service. Each one is both a flag and an environment variable.
 #[derive(Debug, Clone, clap::Args)]
@@ -152,6 +156,7 @@ impl Config {
             scopes: Vec::new(),
             claims: ClaimNames::default(),
             tenant: TenantRule::Fixed(String::new()),
+            capabilities: CapabilityRules::of_claim(CAPABILITIES_CLAIM),
         }
     }
 

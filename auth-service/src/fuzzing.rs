@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     algorithm::Algorithm,
+    capabilities::{CapabilityRules, check_all},
     claims::{strict_validation, validate_claims},
     deny_list,
     hs256_secret::Hs256Secret,
@@ -28,6 +29,7 @@ fn rules() -> Rules {
         scopes: vec!["rooms".to_owned()],
         claims: ClaimNames::default(),
         tenant: TenantRule::Claim("org".to_owned()),
+        capabilities: CapabilityRules::of_claim("capabilities"),
     }
 }
 
@@ -92,6 +94,7 @@ fn check_identity(identity: &Identity) {
     assert_eq!(identity.issuer, ISSUER);
     assert!(!identity.subject.is_empty());
     assert!(is_tenant(&identity.tenant));
+    assert_eq!(check_all(&identity.capabilities), Ok(()));
     assert!(identity.expires_at_unix_ms + 5_000 > NOW_MS);
     let profile = serde_json::from_str::<serde_json::Value>(&identity.profile());
     assert!(profile.is_ok_and(|profile| profile["id"] == *identity.subject));

@@ -13,6 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::audit;
+use crate::capabilities::{Action, Capability, CapabilityError};
 use crate::identity::Identity;
 use crate::issue::{IssueTokenError, ParseTokenRequestError, TokenIssuer, TokenRequest};
 use crate::outage::{Outage, VerifyError};
@@ -97,8 +98,10 @@ impl AuthService for Authenticator {
             return Err(Status::unimplemented("issuing tokens is switched off"));
         };
         let caller = audit::caller(&request);
-        let wire::IssueTokenRequest { subject, name, lifetime_seconds } = request.into_inner();
-        let token_request = TokenRequest::parse(subject, name, lifetime_seconds)?;
+        let wire::IssueTokenRequest { subject, name, lifetime_seconds, capabilities } =
+            request.into_inner();
+        let capabilities = capabilities.map(read_capabilities).transpose()?;
+        let token_request = TokenRequest::parse(subject, name, lifetime_seconds, capabilities)?;
         let issued = token_issuer.issue(&token_request, clock::unix_ms())?;
         telemetry::record_issued_token();
         audit::record(audit::issued_token(token_issuer.issuer(), token_request.subject()), caller);
@@ -141,8 +144,41 @@ impl From<Identity> for wire::Identity {
             tenant: identity.tenant,
             profile: profile.into(),
             expires_at_unix_ms: identity.expires_at_unix_ms,
+            capabilities: identity.capabilities.into_iter().map(Into::into).collect(),
         }
     }
+}
+
+impl From<Capability> for wire::Capability {
+    fn from(Capability { actions, rooms, events }: Capability) -> Self {
+        let actions = actions.into_iter().map(|action| match action {
+            Action::Join => wire::capability::Action::Join,
+            Action::Publish => wire::capability::Action::Publish,
+            Action::Presence => wire::capability::Action::Presence,
+            Action::History => wire::capability::Action::History,
+        });
+        Self { actions: actions.map(Into::into).collect(), rooms, events }
+    }
+}
+
+/// Reads what a token is to allow, unchecked but for its actions.
+fn read_capabilities(
+    list: wire::CapabilityList,
+) -> Result<Vec<Capability>, ParseTokenRequestError> {
+    let read = |capability: wire::Capability| {
+        let actions = capability.actions.iter().map(|action| {
+            match wire::capability::Action::try_from(*action) {
+                Ok(wire::capability::Action::Join) => Ok(Action::Join),
+                Ok(wire::capability::Action::Publish) => Ok(Action::Publish),
+                Ok(wire::capability::Action::Presence) => Ok(Action::Presence),
+                Ok(wire::capability::Action::History) => Ok(Action::History),
+                Ok(wire::capability::Action::Unspecified) | Err(_) => Err(CapabilityError::Actions),
+            }
+        });
+        let actions = actions.collect::<Result<_, _>>()?;
+        Ok(Capability { actions, rooms: capability.rooms, events: capability.events })
+    };
+    list.capabilities.into_iter().map(read).collect()
 }
 
 impl From<Refusal> for wire::Refusal {
@@ -161,6 +197,7 @@ impl From<Refusal> for wire::Refusal {
             Refusal::Inactive => wire::RefusalReason::Inactive,
             Refusal::Scope => wire::RefusalReason::Scope,
             Refusal::Ticket => wire::RefusalReason::Ticket,
+            Refusal::Capabilities => wire::RefusalReason::Capabilities,
         };
         Self { reason: reason.into() }
     }

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::capabilities::Capability;
+
 /// Who a verified token speaks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
@@ -15,6 +17,8 @@ pub(crate) struct Identity {
     pub(crate) expires_at_unix_ms: u64,
     /// What a revocation may name the token by.
     pub(crate) marks: TokenMarks,
+    /// What the user may do in rooms.
+    pub(crate) capabilities: Vec<Capability>,
 }
 
 /// What of a token a revocation may name, beside its issuer and subject.

@@ -242,6 +242,7 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
+    use crate::capabilities::CapabilityRules;
     use crate::rules::{ClaimNames, TokenTypes};
     use crate::tenant::TenantRule;
 
@@ -254,6 +255,7 @@ mod tests {
             scopes: Vec::new(),
             claims: ClaimNames::default(),
             tenant: TenantRule::Fixed(String::new()),
+            capabilities: CapabilityRules::default(),
         }
     }
 

@@ -6,6 +6,7 @@ use jsonwebtoken::{EncodingKey, Header};
 use secrecy::SecretString;
 use serde::Serialize;
 
+use crate::capabilities::{Capability, CapabilityError, check_all};
 use crate::hs256_secret::Hs256Secret;
 use crate::rules::Rules;
 
@@ -20,6 +21,7 @@ pub(crate) struct TokenRequest {
     subject: String,
     name: Option<String>,
     lifetime_seconds: u32,
+    capabilities: Vec<Capability>,
 }
 
 impl TokenRequest {
@@ -27,11 +29,12 @@ impl TokenRequest {
         &self.subject
     }
 
-    /// Checks the bounds. An empty name is none; a lifetime of 0 is one hour.
+    /// Checks the bounds. An empty name is none; a lifetime of 0 is one hour; who asks for no capabilities wants them all.
     pub(crate) fn parse(
         subject: String,
         name: String,
         lifetime_seconds: u32,
+        capabilities: Option<Vec<Capability>>,
     ) -> Result<Self, ParseTokenRequestError> {
         let lifetime_seconds =
             if lifetime_seconds == 0 { LIFETIME_SECONDS_DEFAULT } else { lifetime_seconds };
@@ -44,7 +47,10 @@ impl TokenRequest {
         if !LIFETIME_SECONDS.contains(&lifetime_seconds) {
             return Err(ParseTokenRequestError::Lifetime);
         }
-        Ok(Self { subject, name: Some(name).filter(|name| !name.is_empty()), lifetime_seconds })
+        let capabilities = capabilities.unwrap_or_else(Capability::everything);
+        check_all(&capabilities)?;
+        let name = Some(name).filter(|name| !name.is_empty());
+        Ok(Self { subject, name, lifetime_seconds, capabilities })
     }
 }
 
@@ -57,6 +63,8 @@ pub(crate) enum ParseTokenRequestError {
     Name,
     #[error("lifetime_seconds must be at most {}", LIFETIME_SECONDS.end())]
     Lifetime,
+    #[error("capabilities: {0}")]
+    Capabilities(#[from] CapabilityError),
 }
 
 /// A signed token and its end.
@@ -83,6 +91,7 @@ struct IssuedClaims<'a> {
     name: Option<&'a str>,
     iat: u64,
     exp: u64,
+    capabilities: &'a [Capability],
 }
 
 impl TokenIssuer {
@@ -112,6 +121,7 @@ impl TokenIssuer {
             name: request.name.as_deref(),
             iat,
             exp,
+            capabilities: &request.capabilities,
         };
         let header = Header::new(jsonwebtoken::Algorithm::HS256);
         let token = jsonwebtoken::encode(&header, &claims, &self.key).map_err(IssueTokenError)?;
@@ -131,6 +141,7 @@ mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
+    use crate::capabilities::{Action, CapabilityRules};
     use crate::identity::{Identity, TokenMarks};
     use crate::key_set::KeySet;
     use crate::rules::{ClaimNames, TokenTypes};
@@ -148,6 +159,7 @@ mod tests {
             scopes: Vec::new(),
             claims: ClaimNames::default(),
             tenant: TenantRule::Fixed(String::new()),
+            capabilities: CapabilityRules::of_claim("capabilities"),
         }
     }
 
@@ -156,7 +168,7 @@ mod tests {
         name: &str,
         lifetime: u32,
     ) -> Result<TokenRequest, ParseTokenRequestError> {
-        TokenRequest::parse(subject.to_owned(), name.to_owned(), lifetime)
+        TokenRequest::parse(subject.to_owned(), name.to_owned(), lifetime, None)
     }
 
     #[test]
@@ -180,8 +192,35 @@ mod tests {
                     issued_at_unix_ms: Some(1_800_000_000_000),
                     ..TokenMarks::default()
                 },
+                capabilities: Capability::everything(),
             }),
         );
+    }
+
+    #[test]
+    fn an_issued_token_allows_what_was_asked_for_and_everything_otherwise() {
+        let secret = Hs256Secret::from_bytes(&[7; 32]).unwrap();
+        let keys = KeySet::load(Some(&secret), &[]).unwrap();
+        let issuer = TokenIssuer::new(&secret, &rules());
+        let of = |capabilities: Option<Vec<Capability>>| {
+            let request =
+                TokenRequest::parse("ada".to_owned(), String::new(), 60, capabilities).unwrap();
+            let issued = issuer.issue(&request, NOW).unwrap();
+            verify(issued.token.expose_secret(), &keys, &rules(), NOW).unwrap().capabilities
+        };
+        let one = Capability {
+            actions: vec![Action::Publish],
+            rooms: vec!["news".to_owned()],
+            events: vec!["typing".to_owned()],
+        };
+
+        assert_eq!(of(Some(vec![one.clone()])), vec![one.clone()]);
+        assert_eq!(of(Some(Vec::new())), []);
+        assert_eq!(of(None), Capability::everything());
+        let too_many =
+            TokenRequest::parse("ada".to_owned(), String::new(), 60, Some(vec![one; 65]));
+        let error = ParseTokenRequestError::Capabilities(CapabilityError::TooMany);
+        assert_eq!(too_many.unwrap_err(), error);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::rules::Rules;
 use crate::verify::{unverified_issuer, verify};
 
 mod file;
+mod grants;
 mod problem;
 mod remote;
 

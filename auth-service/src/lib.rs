@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 mod algorithm;
 mod audit;
+mod capabilities;
 mod claims;
 mod config;
 mod deny_list;
@@ -44,6 +45,7 @@ mod tickets;
 mod token_verifier;
 mod verify;
 
+pub use capabilities::{CapabilityError, ParsePatternError};
 pub use config::{Config, ReadSecretError, SecretVariable};
 pub use deny_list::OpenDenyListError;
 pub use hs256_secret::WeakSecretError;

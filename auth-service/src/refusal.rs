@@ -16,10 +16,11 @@ pub(crate) enum Refusal {
     Inactive,
     Scope,
     Ticket,
+    Capabilities,
 }
 
 impl Refusal {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Malformed,
         Self::Algorithm,
         Self::UnknownKey,
@@ -33,6 +34,7 @@ impl Refusal {
         Self::Inactive,
         Self::Scope,
         Self::Ticket,
+        Self::Capabilities,
     ];
 
     /// Returns the name that logs, spans and metrics use.
@@ -51,6 +53,7 @@ impl Refusal {
             Self::Inactive => "inactive",
             Self::Scope => "scope",
             Self::Ticket => "ticket",
+            Self::Capabilities => "capabilities",
         }
     }
 }

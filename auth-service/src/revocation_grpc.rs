@@ -165,6 +165,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::capabilities::CapabilityRules;
     use crate::rules::{ClaimNames, TokenTypes};
     use crate::tenant::TenantRule;
 
@@ -179,6 +180,7 @@ mod tests {
             scopes: Vec::new(),
             claims: ClaimNames::default(),
             tenant: TenantRule::Fixed(String::new()),
+            capabilities: CapabilityRules::default(),
         }
     }
 

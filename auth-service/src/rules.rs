@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::capabilities::CapabilityRules;
 use crate::tenant::TenantRule;
 
 /// What a token must say, apart from its signature.
@@ -18,6 +19,7 @@ pub(crate) struct Rules {
     pub(crate) scopes: Vec<String>,
     pub(crate) claims: ClaimNames,
     pub(crate) tenant: TenantRule,
+    pub(crate) capabilities: CapabilityRules,
 }
 
 impl Rules {

@@ -175,6 +175,7 @@ mod tests {
             name: None,
             expires_at_unix_ms: NOW_MS + 3_600_000,
             marks: TokenMarks::default(),
+            capabilities: Vec::new(),
         }
     }
 

@@ -76,6 +76,9 @@ impl ClientError {
     /// The same whether there is such a room or not.
     pub(crate) const FORBIDDEN: Self =
         Self::new(ClientErrorCode::Forbidden, "this is not allowed in this room");
+    /// Tells a socket, unasked, that it is in a room no longer.
+    pub(crate) const REMOVED: Self =
+        Self::new(ClientErrorCode::Forbidden, "this room is no longer allowed");
     pub(crate) const NOT_A_MEMBER: Self =
         Self::new(ClientErrorCode::NotAMember, "join the room first");
     pub(crate) const UNKNOWN_EVENT: Self =

@@ -35,7 +35,8 @@ pub(crate) const ENTRY_FIELDS: [&str; 5] = ["id", "room", "at", "position", "eve
 pub(crate) struct JoinedView<'a> {
     pub(crate) room: &'a str,
     pub(crate) position: Position,
-    pub(crate) members: Members<'a>,
+    /// Absent for who may not see them.
+    pub(crate) members: Option<Members<'a>>,
     /// Present where a room may have latest values.
     pub(crate) latest: Option<Vec<&'a Value>>,
     /// Present when the client said where it was.
@@ -126,15 +127,19 @@ pub(crate) fn joined(view: &JoinedView<'_>) -> Bytes {
     struct View<'a> {
         room: &'a str,
         position: String,
-        members: &'a [&'a RawValue],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        members: Option<&'a [&'a RawValue]>,
         #[serde(flatten)]
         counted: Option<CountedView>,
     }
     let JoinedView { room, position, members, latest, recovery } = view;
     let position = position.to_string();
     let (members, counted) = match members {
-        Members::Listed(profiles) => (&profiles[..], None),
-        Members::Counted(count) => (&[][..], Some(CountedView { count: *count, more: true })),
+        None => (None, None),
+        Some(Members::Listed(profiles)) => (Some(&profiles[..]), None),
+        Some(Members::Counted(count)) => {
+            (Some(&[][..]), Some(CountedView { count: *count, more: true }))
+        }
     };
     let mut json = vec![b'['];
     json.extend(to_json(&View { room, position, members, counted }));
@@ -462,7 +467,7 @@ mod tests {
         let view = |recovery| JoinedView {
             room: "a",
             position,
-            members: Members::Listed(listed_profiles([&user].into_iter(), 1)),
+            members: Some(Members::Listed(listed_profiles([&user].into_iter(), 1))),
             latest: None,
             recovery,
         };
@@ -473,7 +478,9 @@ mod tests {
             text(&joined(&view(Some(Recovery::Impossible)))),
             format!("{plain},\"recovered\":false,\"messages\":[]}}]")
         );
-        let counted = JoinedView { members: Members::Counted(200), ..view(None) };
+        let unseen = JoinedView { members: None, ..view(None) };
+        assert_eq!(text(&joined(&unseen)), format!(r#"[{{"room":"a","position":"{position}"}}]"#));
+        let counted = JoinedView { members: Some(Members::Counted(200)), ..view(None) };
         assert_eq!(
             text(&joined(&counted)),
             format!(

@@ -63,6 +63,11 @@ pub struct Config {
     )]
     pub namespaces_file: Option<PathBuf>,
 
+    /// Lets everybody who is let into a namespace do everything in its rooms, where the file does not say who may. Otherwise users
+    /// may do what their tokens say.
+    #[arg(id = "chat-open-rooms", long = "chat-open-rooms", env = "CHAT_OPEN_ROOMS")]
+    pub open_rooms: bool,
+
     /// Directory for the rooms' history. It is kept in memory, and lost with the process, unless set.
     #[arg(
         id = "chat-data-dir",
@@ -183,7 +188,8 @@ impl Config {
             None => Durability::Memory,
         });
         let settings = NamespaceSettings { retention, durability };
-        Namespaces::read(self.namespaces_file.as_deref(), settings)
+        let namespaces = Namespaces::read(self.namespaces_file.as_deref(), settings)?;
+        Ok(namespaces.with_open_rooms(self.open_rooms))
     }
 }
 
@@ -245,7 +251,7 @@ mod tests {
         assert_eq!(config.link_grace, Duration::from_secs(10));
         assert_eq!(config.presence_grace, Duration::from_secs(3));
         assert_eq!(config.presence_list_max, 100);
-        assert!(!config.expose_trace_ids);
+        assert!(!config.expose_trace_ids && !config.open_rooms);
         assert!((1..=WORKERS_MAX).contains(&config.worker_count()));
     }
 

@@ -15,6 +15,7 @@ mod memory;
 mod outbox;
 mod planned;
 mod reentries;
+mod renewal;
 mod sent;
 mod stream;
 

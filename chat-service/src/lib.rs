@@ -1,5 +1,6 @@
 //! Owns rooms and decides who receives what.
 
+mod audit;
 mod client_error;
 mod client_event;
 mod client_view;

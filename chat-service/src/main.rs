@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use chat_service::{ChatService, Config};
 use clap::Parser;
 use service_kit::{
+    audit::{AuditConfig, AuditLog},
     exit::{self, Failure},
     ops::Readiness,
     shutdown::Shutdown,
@@ -22,6 +23,8 @@ struct Cli {
     config: Config,
     #[command(flatten)]
     telemetry: TelemetryConfig,
+    #[command(flatten)]
+    audit: AuditConfig,
 }
 
 #[tokio::main]
@@ -29,11 +32,12 @@ async fn main() -> ExitCode {
     exit::finish(run(exit::parse_args()).await)
 }
 
-async fn run(Cli { check, config, telemetry }: Cli) -> Result<(), Failure> {
+async fn run(Cli { check, config, telemetry, audit }: Cli) -> Result<(), Failure> {
     if check {
         return Ok(config.check()?);
     }
     telemetry::init_logging(&telemetry).map_err(Failure::configuration)?;
+    let _audit_log = AuditLog::start(&audit).map_err(Failure::configuration)?;
     let tracing = Tracing::start("chat-service", &telemetry).map_err(Failure::configuration)?;
     let shutdown = Shutdown::on_signals().map_err(Failure::internal)?;
     let service = ChatService::bind(config, tracing.tracer(), Readiness::new()).await?;

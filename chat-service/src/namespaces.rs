@@ -21,8 +21,9 @@ pub(crate) struct Namespaces {
     named: HashMap<Box<str>, NamespaceSettings>,
     /// Of the namespaces that declare any.
     events: HashMap<Box<str>, Arc<DeclaredEvents>>,
-    /// Of the namespaces that say who may be in which rooms.
+    /// Of the namespaces that the file names: who may be in which rooms.
     rules: HashMap<Box<str>, Arc<RoomRules>>,
+    other_rules: Arc<RoomRules>,
     /// Of those that want to know how far their rooms' logs reach each user: how many users of a room are followed.
     followed_users_max: HashMap<Box<str>, usize>,
 }
@@ -56,10 +57,22 @@ impl Namespaces {
         }
     }
 
+    /// Has all rooms open, or closed but for what is allowed, where the file does not say which.
+    pub(crate) fn with_open_rooms(mut self, is_open: bool) -> Self {
+        self.other_rules = RoomRules::of_others(is_open);
+        for rules in self.rules.values_mut() {
+            if let Some(rules) = Arc::get_mut(rules) {
+                rules.complete(is_open);
+            }
+        }
+        self
+    }
+
     /// The same terms for all.
     pub(crate) fn alike(other: NamespaceSettings) -> Self {
         let (named, events, rules) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { other, named, events, rules, followed_users_max: HashMap::new() }
+        let other_rules = RoomRules::of_others(false);
+        Self { other, named, events, rules, other_rules, followed_users_max: HashMap::new() }
     }
 
     pub(crate) fn parse(
@@ -78,9 +91,8 @@ impl Namespaces {
             if !events.is_empty() {
                 namespaces.events.insert(name.clone(), Arc::new(events));
             }
-            if let Some(rules) = RoomRules::read(&mut file, &mut fields) {
-                namespaces.rules.insert(name.clone(), Arc::new(rules));
-            }
+            let rules = RoomRules::read(&mut file, &mut fields);
+            namespaces.rules.insert(name.clone(), Arc::new(rules));
             if let Some(users_max) = read_followed_users_max(&mut file, &mut fields) {
                 namespaces.followed_users_max.insert(name.clone(), users_max);
             }
@@ -108,9 +120,9 @@ impl Namespaces {
         self.events.get(namespace)
     }
 
-    /// Who may be in which rooms of a namespace, if it says so.
-    pub(crate) fn rules(&self, namespace: &str) -> Option<&Arc<RoomRules>> {
-        self.rules.get(namespace)
+    /// Who may be in which rooms of a namespace.
+    pub(crate) fn rules(&self, namespace: &str) -> &Arc<RoomRules> {
+        self.rules.get(namespace).unwrap_or(&self.other_rules)
     }
 
     /// How many users of a room are followed, if that is wanted.

@@ -150,20 +150,37 @@ impl Request {
 }
 
 impl Request {
-    /// Whether the rules for rooms let a socket's user do this. Everybody may leave.
-    pub(crate) fn is_allowed(&self, socket: &Socket) -> bool {
+    /// What a socket's user would do and may not. Everybody may leave.
+    fn forbidden(&self, socket: &Socket) -> Option<Deed<'_>> {
         let deed = match &self.action {
-            Action::Leave => return true,
-            Action::Join { .. } | Action::History { .. } | Action::Presence => Deed::Join,
+            Action::Leave => return None,
+            Action::Join { .. } => Deed::Join,
+            Action::History { .. } => Deed::History,
+            Action::Presence => Deed::Presence,
             Action::Message { .. } => Deed::Publish(MESSAGE),
             Action::Typing { .. } => Deed::Publish(TYPING),
+            Action::Declared { event, .. } if self.room.is_inbox() => {
+                let may_send = socket.may_send_directly(&event.name);
+                return (!may_send).then_some(Deed::Publish(&event.name));
+            }
             Action::Declared { event, .. } => Deed::Publish(&event.name),
         };
-        socket.may(deed, &self.room)
+        (!socket.may(deed, &self.room)).then_some(deed)
     }
 }
 
 impl Asked {
+    /// What a socket's user would do and may not.
+    pub(crate) fn forbidden(&self, socket: &Socket) -> Option<Deed<'_>> {
+        match self {
+            Self::InRoom(request) => request.forbidden(socket),
+            Self::Direct(Direct { event, .. }) => {
+                let may_send = socket.may_send_directly(&event.name);
+                (!may_send).then_some(Deed::Publish(&event.name))
+            }
+        }
+    }
+
     /// Reads an event that an application declares.
     pub(crate) fn parse_declared(
         socket: &Socket,

@@ -3,7 +3,7 @@
 mod presence;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -26,6 +26,8 @@ pub(crate) struct Room {
     presence: Presence,
     /// Those who have suspended sockets here, and how many.
     suspended: BTreeMap<Arc<User>, usize>,
+    /// The sockets that may not see who is here, by link.
+    blind: HashMap<LinkKey, HashSet<u64>>,
     socket_count: usize,
 }
 
@@ -70,8 +72,13 @@ pub(crate) enum Left {
 impl Room {
     /// A room that tells its members of up to so many users one by one.
     pub(crate) fn new(list_max: usize) -> Self {
-        let (links, suspended) = (HashMap::new(), BTreeMap::new());
-        Self { links, presence: Presence::new(list_max), suspended, socket_count: 0 }
+        Self {
+            links: HashMap::new(),
+            presence: Presence::new(list_max),
+            suspended: BTreeMap::new(),
+            blind: HashMap::new(),
+            socket_count: 0,
+        }
     }
 
     pub(crate) fn handle_join(
@@ -93,6 +100,20 @@ impl Room {
                 Joined::Socket
             }
         }
+    }
+
+    /// Whether a socket that is in may see who else is.
+    pub(crate) fn note_sight(&mut self, socket: SocketKey, may_see: bool) {
+        if !may_see && self.contains(socket) {
+            self.blind.entry(socket.link).or_default().insert(socket.handle);
+        } else {
+            self.forget_blind(socket);
+        }
+    }
+
+    /// The sockets of a link that may not see who is here, if there are any.
+    pub(crate) fn blind_of(&self, link: LinkKey) -> Option<&HashSet<u64>> {
+        self.blind.get(&link)
     }
 
     /// A socket has lost its client for a while. It stays in the room.
@@ -121,12 +142,14 @@ impl Room {
         if sockets.is_empty() {
             self.links.remove(&socket.link);
         }
+        self.forget_blind(socket);
         self.forget(&member, parting)
     }
 
     /// Takes out every socket of a link; tells which users are seen until then and no longer.
     pub(crate) fn handle_link_gone(&mut self, link: LinkKey, until: Instant) -> Vec<Arc<User>> {
         let sockets = self.links.remove(&link).unwrap_or_default();
+        self.blind.remove(&link);
         let mut going = Vec::new();
         for member in sockets.into_values() {
             if let Left::Going { user, .. } = self.forget(&member, Parting::Until(until)) {
@@ -241,6 +264,15 @@ impl Room {
             Arrival::Suspended => {
                 self.forget_suspended(&member.user);
                 Left::Socket
+            }
+        }
+    }
+
+    fn forget_blind(&mut self, socket: SocketKey) {
+        if let Some(blind) = self.blind.get_mut(&socket.link) {
+            blind.remove(&socket.handle);
+            if blind.is_empty() {
+                self.blind.remove(&socket.link);
             }
         }
     }

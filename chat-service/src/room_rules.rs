@@ -1,84 +1,82 @@
-//! Decides who may be in which rooms of a namespace, and who may send what there.
+//! Decides who may be in which rooms of a namespace, and what they may do there.
 
+mod capabilities;
 mod pattern;
+mod rule;
+
+use std::sync::Arc;
 
 use serde::Deserialize;
 use toml::{Spanned, de::DeValue};
 
-use self::pattern::{NamePattern, ParsePatternError, RoomPattern};
+pub(crate) use self::{
+    capabilities::{Capabilities, CapabilitiesError, SharedCapabilities},
+    rule::{Action, Deed},
+};
+use self::{
+    pattern::{NamePattern, ParsePatternError, RoomPattern},
+    rule::{Actions, Rule},
+};
 use crate::{
     toml_file::{Fields, TomlFile},
     user::User,
 };
 
-/// The rules of one namespace. What no rule allows is refused, and what any rule denies.
-#[derive(Debug)]
+/// The rules of one namespace. What any rule denies is refused, whatever else is said of it.
+#[derive(Debug, Default)]
 pub(crate) struct RoomRules {
+    /// Whether all is allowed that is not denied. Absent where the namespace does not say.
+    is_open: Option<bool>,
     allow: Vec<Rule>,
     deny: Vec<Rule>,
 }
 
-/// What a client wants to do in a room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Deed<'e> {
-    /// To be in it: to get what is sent there, and to ask for its history and who is there.
-    Join,
-    /// To send this event into it.
-    Publish(&'e str),
-}
-
-#[derive(Debug)]
-struct Rule {
-    rooms: Vec<RoomPattern>,
-    is_of_join: bool,
-    is_of_publish: bool,
-    /// Only of these events; of all if there are none.
-    events: Vec<NamePattern>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Action {
-    Join,
-    Publish,
-}
-
 impl RoomRules {
-    /// Reads the rules from the table of a namespace. Without `allow`, it has none.
-    pub(crate) fn read(file: &mut TomlFile<'_>, namespace: &mut Fields<'_>) -> Option<Self> {
+    /// Those of a namespace that has none of its own.
+    pub(crate) fn of_others(is_open: bool) -> Arc<Self> {
+        Arc::new(Self { is_open: Some(is_open), ..Self::default() })
+    }
+
+    /// Reads the rules from the table of a namespace.
+    pub(crate) fn read(file: &mut TomlFile<'_>, namespace: &mut Fields<'_>) -> Self {
+        let open = namespace.read::<bool>(file, "open");
         let (allow, deny) = (namespace.take("allow"), namespace.take("deny"));
-        let deny_begin = deny.as_ref().map(Spanned::span);
-        let deny = deny.map(|deny| read_rules(file, deny)).unwrap_or_default();
-        let Some(allow) = allow else {
-            if let Some(begin) = deny_begin {
+        let is_open = match (&open, &allow) {
+            (Some(open), Some(_)) if *open.get_ref() => {
                 file.add(
-                    &begin,
-                    "deny means nothing without allow: what is not allowed is refused",
+                    &open.span(),
+                    "open and allow exclude each other: in open rooms all is allowed",
                 );
+                Some(true)
             }
-            return None;
+            // Who says what is allowed has said that nothing else is.
+            (_, Some(_)) => Some(false),
+            (open, None) => open.as_ref().map(|open| *open.get_ref()),
         };
-        Some(Self { allow: read_rules(file, allow), deny })
+        let allow = allow.map(|allow| read_rules(file, allow)).unwrap_or_default();
+        let deny = deny.map(|deny| read_rules(file, deny)).unwrap_or_default();
+        Self { is_open, allow, deny }
     }
 
-    /// Whether a user may do this in the room of that name.
-    pub(crate) fn allow(&self, user: &User, deed: Deed<'_>, room: &str) -> bool {
+    /// Has the rooms open or closed where the namespace does not say which.
+    pub(crate) fn complete(&mut self, is_open: bool) {
+        self.is_open.get_or_insert(is_open);
+    }
+
+    /// Whether a user with these capabilities may do this in the room of that name. An event that goes to no room has the empty name.
+    pub(crate) fn allow(
+        &self,
+        (user, capabilities): (&User, &Capabilities),
+        deed: Deed<'_>,
+        room: &str,
+    ) -> bool {
         let is_of = |rule: &Rule| rule.is_of(user, deed, room);
-        self.allow.iter().any(is_of) && !self.deny.iter().any(is_of)
-    }
-}
-
-impl Rule {
-    fn is_of(&self, user: &User, deed: Deed<'_>, room: &str) -> bool {
-        let is_of_deed = match deed {
-            Deed::Join => self.is_of_join,
-            Deed::Publish(event) => {
-                let mut events = self.events.iter();
-                self.is_of_publish
-                    && (self.events.is_empty() || events.any(|pattern| pattern.matches(event)))
-            }
-        };
-        is_of_deed && self.rooms.iter().any(|pattern| pattern.matches(user, room))
+        if self.deny.iter().any(is_of) {
+            return false;
+        }
+        self.is_open == Some(true)
+            || self.allow.iter().any(is_of)
+            || capabilities.allow(user, deed, room)
     }
 }
 
@@ -98,23 +96,41 @@ fn read_rules(file: &mut TomlFile<'_>, value: Spanned<DeValue<'_>>) -> Vec<Rule>
 
 fn read_rule(file: &mut TomlFile<'_>, mut fields: Fields<'_>) -> Option<Rule> {
     let rooms = read_list(file, &mut fields, "rooms", "rooms must list at least one pattern");
-    let problem = "actions must list join, publish or both";
-    let actions: Option<Vec<Action>> = read_list(file, &mut fields, "actions", problem);
+    let problem = "actions must list join, publish, presence or history";
+    let actions: Option<Vec<ActionName>> = read_list(file, &mut fields, "actions", problem);
     let events = fields.read::<Vec<Spanned<String>>>(file, "events");
     fields.finish(file);
 
     let rooms = parse_all(file, "rooms", rooms.unwrap_or_default(), RoomPattern::parse);
-    let actions = actions?;
-    let (is_of_join, is_of_publish) =
-        (actions.contains(&Action::Join), actions.contains(&Action::Publish));
+    let actions: Actions = actions?.into_iter().map(Action::from).collect();
     let events = events.map(|events| {
-        if events.get_ref().is_empty() || !is_of_publish || is_of_join {
+        if events.get_ref().is_empty() || actions != Actions::of(Action::Publish) {
             let problem = "events lists events, in a rule whose only action is publish";
             file.add(&events.span(), problem);
         }
         parse_all(file, "events", events.into_inner(), NamePattern::parse)
     });
-    Some(Rule { rooms, is_of_join, is_of_publish, events: events.unwrap_or_default() })
+    Some(Rule { rooms, actions, events: events.unwrap_or_default() })
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ActionName {
+    Join,
+    Publish,
+    Presence,
+    History,
+}
+
+impl From<ActionName> for Action {
+    fn from(name: ActionName) -> Self {
+        match name {
+            ActionName::Join => Self::Join,
+            ActionName::Publish => Self::Publish,
+            ActionName::Presence => Self::Presence,
+            ActionName::History => Self::History,
+        }
+    }
 }
 
 /// A list that must be there and not be empty.
@@ -153,9 +169,11 @@ fn parse_all<P>(
 mod tests {
     use std::path::Path;
 
+    use proto::auth::v1 as wire;
+
     use super::*;
 
-    fn read(text: &str) -> Result<Option<RoomRules>, String> {
+    fn read(text: &str) -> Result<RoomRules, String> {
         let mut file = TomlFile::new(Path::new("ns.toml"), text);
         let mut fields = file.fields();
         let rules = RoomRules::read(&mut file, &mut fields);
@@ -168,19 +186,22 @@ mod tests {
         User::parse("ann", "test", b"{}").unwrap()
     }
 
+    fn nothing() -> Capabilities {
+        Capabilities::default()
+    }
+
     #[test]
     fn what_no_rule_allows_is_refused_and_what_any_rule_denies() {
         let rules = read(
             "[[allow]]\nrooms = ['team.*', 'user.{subject}']\nactions = ['join', 'publish']\n\
-             [[allow]]\nrooms = ['news']\nactions = ['join']\n\
+             [[allow]]\nrooms = ['news']\nactions = ['join', 'history']\n\
              [[allow]]\nrooms = ['news']\nactions = ['publish']\nevents = ['typ*', 'like']\n\
              [[deny]]\nrooms = ['team.board']\nactions = ['join']\n\
              [[deny]]\nrooms = ['*']\nactions = ['publish']\nevents = ['cursor']",
         )
-        .unwrap()
         .unwrap();
 
-        let may = |deed, room| rules.allow(&ann(), deed, room);
+        let may = |deed, room| rules.allow((&ann(), &nothing()), deed, room);
         for (deed, room, expected) in [
             (Deed::Join, "team.a", true),
             (Deed::Join, "team", false),
@@ -188,6 +209,9 @@ mod tests {
             (Deed::Join, "user.ann", true),
             (Deed::Join, "user.bob", false),
             (Deed::Join, "elsewhere", false),
+            (Deed::History, "news", true),
+            (Deed::History, "team.a", false),
+            (Deed::Presence, "news", false),
             (Deed::Publish("message"), "team.a", true),
             (Deed::Publish("cursor"), "team.a", false),
             (Deed::Publish("message"), "news", false),
@@ -200,11 +224,50 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_has_no_rules_unless_it_says_so() {
-        assert!(read("").unwrap().is_none());
+    fn rooms_are_closed_unless_they_are_opened_in_so_many_words() {
+        let may = |text: &str, by_default: bool, room: &str| {
+            let mut rules = read(text).unwrap();
+            rules.complete(by_default);
+            rules.allow((&ann(), &nothing()), Deed::Join, room)
+        };
+        let deny = "[[deny]]\nrooms = ['board']\nactions = ['join']";
+        let allow = "[[allow]]\nrooms = ['news']\nactions = ['join']";
 
-        let closed = read("allow = []").unwrap().unwrap();
-        assert!(!closed.allow(&ann(), Deed::Join, "lobby"));
+        for (text, by_default, lobby) in [
+            ("", false, false),
+            ("", true, true),
+            ("open = true", false, true),
+            ("open = false", true, false),
+            ("allow = []", true, false),
+            (allow, true, false),
+            (deny, false, false),
+            (deny, true, true),
+        ] {
+            assert_eq!(may(text, by_default, "lobby"), lobby, "{text} {by_default}");
+        }
+        assert!(may(allow, false, "news"));
+        assert!(!may(&format!("open = true\n{deny}"), true, "board"));
+        assert!(!RoomRules::default().allow((&ann(), &nothing()), Deed::Join, "lobby"));
+    }
+
+    #[test]
+    fn a_capability_allows_beside_the_rules_and_is_denied_by_them() {
+        let capability = wire::Capability {
+            actions: vec![wire::capability::Action::Join.into()],
+            rooms: vec!["own.*".to_owned()],
+            events: Vec::new(),
+        };
+        let own = Capabilities::parse(&[capability]).unwrap();
+        let rules = read(
+            "[[allow]]\nrooms = ['news']\nactions = ['join']\n\
+             [[deny]]\nrooms = ['*.board']\nactions = ['join']",
+        )
+        .unwrap();
+
+        let may = |deed, room| rules.allow((&ann(), &own), deed, room);
+        assert!(may(Deed::Join, "own.a") && may(Deed::Join, "news"));
+        assert!(!may(Deed::Join, "own.board") && !may(Deed::Join, "other"));
+        assert!(!may(Deed::Presence, "own.a"));
     }
 
     #[test]
@@ -213,7 +276,10 @@ mod tests {
             ("allow = 1", "ns.toml:1: this must be an array of tables"),
             ("allow = [1]", "ns.toml:1: this must be a table"),
             ("[[allow]]\nactions = ['join']", "ns.toml:1: rooms must list at least one pattern"),
-            ("[[allow]]\nrooms = ['a']", "ns.toml:1: actions must list join, publish or both"),
+            (
+                "[[allow]]\nrooms = ['a']",
+                "ns.toml:1: actions must list join, publish, presence or history",
+            ),
             (
                 "[[allow]]\nrooms = ['a']\nactions = ['leave']",
                 "ns.toml:3: actions: unknown variant",
@@ -231,8 +297,8 @@ mod tests {
                 "ns.toml:4: rooms: it must not begin with @",
             ),
             (
-                "[[deny]]\nrooms = ['a']\nactions = ['join']",
-                "ns.toml:1: deny means nothing without allow",
+                "open = true\n[[allow]]\nrooms = ['a']\nactions = ['join']",
+                "ns.toml:1: open and allow exclude each other",
             ),
         ];
         for (text, expected) in cases {

@@ -24,6 +24,7 @@ use crate::{
     grpc::{ChatGrpc, ServeError, Server},
     namespaces::Namespaces,
     room_log::{Bounds, OpenStoreError, ServiceRoomLog, Threads},
+    room_rules::SharedCapabilities,
     socket_registry::SocketRegistry,
     telemetry::Metrics,
     toml_file::TomlFileError,
@@ -246,6 +247,7 @@ where
         // Half of the random number is unlike that of other lives, too.
         registry: SocketRegistry::new(backend_id as u64),
         namespaces: Arc::clone(&namespaces),
+        capabilities: SharedCapabilities::default(),
         workers: workers.clone(),
         tracer: tracer.clone(),
         metrics: metrics.clone(),

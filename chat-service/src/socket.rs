@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -11,7 +11,7 @@ use std::{
 use crate::{
     declared_events::DeclaredEvents,
     room_key::RoomKey,
-    room_rules::{Deed, RoomRules},
+    room_rules::{Capabilities, Deed, RoomRules},
     user::User,
 };
 
@@ -52,8 +52,10 @@ pub(crate) struct Socket {
     pub(crate) user: Arc<User>,
     /// Those that its namespace declares, if it does.
     pub(crate) events: Option<Arc<DeclaredEvents>>,
-    /// Those that its namespace has for rooms, if it does.
-    rules: Option<Arc<RoomRules>>,
+    /// Those that its namespace has for rooms.
+    rules: Arc<RoomRules>,
+    /// What its token says that its user may do. Its client may bring another token.
+    capabilities: RwLock<Arc<Capabilities>>,
     /// Where its client may come back.
     pub(crate) recovery: Option<Box<Recovery>>,
     /// Its rooms lie with several workers; the count is what they share.
@@ -61,17 +63,34 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
+    /// One whose user may do nothing yet.
     pub(crate) fn new(key: SocketKey, id: Arc<str>, namespace: Arc<str>, user: User) -> Self {
-        let (user, rooms) = (Arc::new(user), AtomicUsize::new(0));
-        Self { key, id, namespace, user, events: None, rules: None, recovery: None, rooms }
+        let (rules, capabilities) = (Arc::default(), RwLock::default());
+        Self {
+            key,
+            id,
+            namespace,
+            user: Arc::new(user),
+            events: None,
+            rules,
+            capabilities,
+            recovery: None,
+            rooms: AtomicUsize::new(0),
+        }
     }
 
     pub(crate) fn with_events(self, events: Option<Arc<DeclaredEvents>>) -> Self {
         Self { events, ..self }
     }
 
-    pub(crate) fn with_rules(self, rules: Option<Arc<RoomRules>>) -> Self {
-        Self { rules, ..self }
+    pub(crate) fn with_rules(self, rules: Arc<RoomRules>, capabilities: Arc<Capabilities>) -> Self {
+        Self { rules, capabilities: RwLock::new(capabilities), ..self }
+    }
+
+    /// One whose user may do everything.
+    #[cfg(test)]
+    pub(crate) fn in_open_rooms(self) -> Self {
+        self.with_rules(RoomRules::of_others(true), Arc::default())
     }
 
     pub(crate) fn with_recovery(self, recovery: Option<Recovery>) -> Self {
@@ -89,11 +108,31 @@ impl Socket {
         !is_anothers && self.may(Deed::Join, room)
     }
 
-    /// Whether the rules for rooms let its user do this. Inboxes have none: they follow from the user, and what comes into them
-    /// from the declared events.
+    /// Whether its user may do this in a room. Inboxes have no rules: each is its own user's.
     pub(crate) fn may(&self, deed: Deed<'_>, room: &RoomKey) -> bool {
-        let Some(rules) = self.rules.as_ref().filter(|_| !room.is_inbox()) else { return true };
-        rules.allow(&self.user, deed, room.name_for_clients())
+        room.is_inbox() || self.is_allowed(deed, room.name())
+    }
+
+    /// Whether its user may send an event that goes to no room: to users wherever they are, or into their inboxes.
+    pub(crate) fn may_send_directly(&self, event: &str) -> bool {
+        self.is_allowed(Deed::Publish(event), "")
+    }
+
+    fn is_allowed(&self, deed: Deed<'_>, room: &str) -> bool {
+        self.rules.allow((&self.user, &self.capabilities()), deed, room)
+    }
+
+    fn capabilities(&self) -> Arc<Capabilities> {
+        // A panic under the lock would leave what it holds whole.
+        Arc::clone(&self.capabilities.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Its user may do this from now on, and no longer what it could; tells whether that is another thing.
+    pub(crate) fn set_capabilities(&self, capabilities: Arc<Capabilities>) -> bool {
+        let mut current = self.capabilities.write().unwrap_or_else(PoisonError::into_inner);
+        let is_other = !Arc::ptr_eq(&current, &capabilities);
+        *current = capabilities;
+        is_other
     }
 
     /// Counts one more room, unless it is in as many as it may.

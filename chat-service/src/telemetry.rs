@@ -5,7 +5,7 @@ use std::sync::Arc;
 use metrics::{Counter, Gauge, counter, gauge};
 use service_kit::trace::{Span, SpanKind, TraceParent, Tracer};
 
-use crate::{client_error::ClientErrorCode, namespaces::Namespaces};
+use crate::{client_error::ClientErrorCode, namespaces::Namespaces, room_rules::Action};
 
 /// Handles are made once, after the recorder of the process was installed.
 #[derive(Debug, Clone)]
@@ -14,6 +14,9 @@ pub(crate) struct Metrics {
     expired: Counter,
     unknown_socket: Counter,
     refused: [(ClientErrorCode, Counter); ClientErrorCode::ALL.len()],
+    denied: [(Action, Counter); Action::ALL.len()],
+    /// Sockets that were taken out of rooms in which they may no longer be.
+    pub(crate) removals: Counter,
     /// Rooms with members.
     pub(crate) rooms: Gauge,
     /// Edge links whose sockets are kept, attached or not.
@@ -52,6 +55,10 @@ impl Metrics {
             expired: events("expired"),
             unknown_socket: events("unknown_socket"),
             refused: ClientErrorCode::ALL.map(|code| (code, events(code.label()))),
+            denied: Action::ALL.map(|action| {
+                (action, counter!("sockeye_chat_denials_total", "action" => action.label()))
+            }),
+            removals: counter!("sockeye_chat_removals_total"),
             rooms: gauge!("sockeye_chat_rooms"),
             links: gauge!("sockeye_chat_links"),
             sockets: gauge!("sockeye_chat_sockets"),
@@ -89,6 +96,14 @@ impl Metrics {
             Outcome::CarriedOut => self.carried_out.increment(1),
             Outcome::Expired => self.expired.increment(1),
             Outcome::UnknownSocket => self.unknown_socket.increment(1),
+        }
+    }
+
+    pub(crate) fn count_denied(&self, action: Action) {
+        for (denied, counter) in &self.denied {
+            if *denied == action {
+                counter.increment(1);
+            }
         }
     }
 

@@ -14,6 +14,7 @@ mod membership;
 mod presence;
 mod queries;
 mod refill;
+mod refreshed;
 mod relay;
 
 use std::{collections::HashMap, future, sync::Arc, time::Duration};
@@ -196,6 +197,9 @@ impl<L: RoomLog> Worker<L> {
             }
             Command::SocketResumed(ticket, socket) => {
                 self.handle_resumed(ticket, socket, now_ms).await;
+            }
+            Command::SocketRefreshed(ticket, socket) => {
+                self.handle_refreshed(ticket, &socket, now_ms).await;
             }
             Command::CatchUp(catch_up) => self.handle_catch_up(*catch_up, now_ms).await,
             Command::Refill(refill) => self.handle_refill(*refill, now_ms).await,

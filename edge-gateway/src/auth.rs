@@ -21,6 +21,7 @@ use tonic::{
 };
 
 use crate::{
+    capabilities::SharedCapabilities,
     dialer::Dialer,
     revocations::{Point, TokenMarks},
     socket::Identity,
@@ -43,6 +44,7 @@ const OUTAGE_LOG_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) struct TokenVerifier {
     client: AuthServiceClient<Channel>,
     outage_log: Rc<OutageLog>,
+    capabilities: Rc<SharedCapabilities>,
 }
 
 /// Logs an outage once, not for each client that it turns away.
@@ -92,7 +94,7 @@ impl TokenVerifier {
         let client = AuthServiceClient::new(dialer.channel(&endpoint))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Self { client, outage_log: Rc::default() }
+        Self { client, outage_log: Rc::default(), capabilities: Rc::default() }
     }
 
     /// Answers within [`OUTAGE_PATIENCE`] and one call's timeout.
@@ -153,6 +155,7 @@ impl TokenVerifier {
                 // Copied: a slice of it would keep the whole buffer that the answer was read into.
                 profile: Bytes::copy_from_slice(&identity.profile),
                 expires_at_unix_ms: identity.expires_at_unix_ms,
+                capabilities: self.capabilities.share(identity.capabilities),
             }),
             Some(Outcome::Refusal(_)) => Err(VerifyTokenError::Rejected),
             Some(Outcome::Identity(_)) | None => {

@@ -14,7 +14,8 @@ use std::{
 use bytes::Bytes;
 use proto::edge::v1::{
     AckFinished, AllAnnounced, CatchUp, ClientAck, ClientEvent, Delivered, EdgeEvent, EdgeFrame,
-    Hello, SocketClosed, SocketOpened, SocketResumed, SocketSuspended, Welcome, edge_event::Kind,
+    Hello, SocketClosed, SocketOpened, SocketRefreshed, SocketResumed, SocketSuspended, Welcome,
+    edge_event::Kind,
 };
 use tokio::sync::Notify;
 
@@ -62,6 +63,8 @@ pub(crate) struct BackendLink {
     volatile_events: Vec<String>,
     /// It can give events that have a position again.
     refills: bool,
+    /// It wants to know what a new token says.
+    refreshes: bool,
     /// How far this life of it has brought us, for sockets that it can bring back on another edge.
     delivered: EmitCount,
     /// Not yet in a frame.
@@ -125,6 +128,7 @@ impl BackendLink {
             rooms_on_close: false,
             volatile_events: Vec::new(),
             refills: false,
+            refreshes: false,
             delivered: EmitCount::default(),
             queued: VecDeque::new(),
             queued_bytes: 0,
@@ -229,6 +233,13 @@ impl BackendLink {
         self.push(event(handle, Kind::Resumed(SocketResumed { identity, joined, left })));
     }
 
+    pub(crate) fn socket_refreshed(&mut self, handle: u64, identity: &Identity) {
+        if self.refreshes {
+            let identity = Some(wire_identity(identity));
+            self.push(event(handle, Kind::Refreshed(SocketRefreshed { identity })));
+        }
+    }
+
     pub(crate) fn catch_up(&mut self, handle: u64, catch_up: CatchUp) {
         self.push(event(handle, Kind::CatchUp(catch_up)));
     }
@@ -321,6 +332,7 @@ impl BackendLink {
         self.rooms_on_close = welcome.rooms_on_close;
         self.volatile_events.clone_from(&welcome.volatile_events);
         self.refills = welcome.refills;
+        self.refreshes = welcome.refreshes;
         self.metrics.links_up.increment(1.0);
     }
 

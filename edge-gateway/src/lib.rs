@@ -7,6 +7,7 @@ mod application;
 mod audit;
 mod auth;
 mod backend_link;
+mod capabilities;
 mod client_address;
 mod client_handshake;
 mod client_stream;

@@ -251,6 +251,7 @@ mod tests {
             tenant: "".into(),
             profile: bytes::Bytes::new(),
             expires_at_unix_ms: u64::MAX,
+            capabilities: None,
             marks: TokenMarks::of("i", &marks),
             checked: Point::of(&wire::RevocationPoint { list_id: "a".to_owned(), position }),
         }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use service_kit::trace::Span;
 
 use crate::{
+    capabilities::Capabilities,
     revocations::{Point, TokenMarks},
     session_id::SessionId,
     shard::{ConnectionKey, Found, NamespaceKey, Recoverable, Wanted},
@@ -21,6 +22,8 @@ pub(crate) struct Identity {
     /// JSON text of an object: what other users may see.
     pub(crate) profile: Bytes,
     pub(crate) expires_at_unix_ms: u64,
+    /// What its user may do in rooms, for business services.
+    pub(crate) capabilities: Capabilities,
     /// What a revocation may name the token by.
     pub(crate) marks: TokenMarks,
     /// The revocations that the token was held against.

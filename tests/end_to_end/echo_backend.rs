@@ -214,6 +214,7 @@ impl Attached {
             edge_event::Kind::CatchUp(_)
             | edge_event::Kind::Delivered(_)
             | edge_event::Kind::Suspended(_)
+            | edge_event::Kind::Refreshed(_)
             | edge_event::Kind::Resumed(_) => Vec::new(),
             edge_event::Kind::Event(event) => self.event_instructions(socket, &event),
             edge_event::Kind::Ack(ack) => {

@@ -114,7 +114,9 @@ class Service {
 async function startBehindEdges({ chat: chatFlags = [], auth: authFlags } = {}) {
   const ownSecret = authFlags ? {} : { AUTH_HS256_SECRET: SECRET };
   const auth = await new Service("auth-service", [`--auth-listen=${ownHost()}:0`, ...(authFlags ?? [])], ownSecret).start();
-  const chat = await new Service("chat-service", [`--chat-listen=${ownHost()}:0`, ...chatFlags]).start();
+  // The tokens of `token` say nothing of rooms.
+  const chatDefaults = [`--chat-listen=${ownHost()}:0`, "--chat-open-rooms"];
+  const chat = await new Service("chat-service", [...chatDefaults, ...chatFlags]).start();
   const authAddress = await auth.stayAt("--auth-listen", "auth-service", "grpc");
   const chatAddress = await chat.stayAt("--chat-listen", "chat-service", "grpc");
   const flags = [

@@ -40,6 +40,7 @@ fn ada() -> Identity {
         tenant: String::new(),
         name: None,
         expires_at_unix_ms: NOW + 60 * MINUTE,
+        capabilities: Vec::new(),
         marks: TokenMarks {
             token_id: Some("t".to_owned()),
             session: Some("s".to_owned()),

@@ -167,6 +167,7 @@ mod tests {
             name: None,
             expires_at_unix_ms: NOW_MS + seconds * 1000,
             marks: TokenMarks::default(),
+            capabilities: Vec::new(),
         })
     }
 

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::grants::{GrantTable, capability_rules};
 use super::problem::{IssuerProblem, NamedProblem, ReadIssuersError};
 use super::remote::{IntrospectionTable, RemoteTable};
 use super::{Issuer, Issuers, Verifier};
 use crate::algorithm::Algorithm;
+use crate::capabilities::ClaimPath;
 use crate::config;
 use crate::key_set::KeySet;
 use crate::published_keys::{KeyFetcher, PublishedKeys};
@@ -51,6 +53,8 @@ struct IssuerTable {
     tenant: Option<String>,
     #[serde(default)]
     claims: ClaimNamesTable,
+    #[serde(default)]
+    grant: Vec<GrantTable>,
 }
 
 #[derive(Default, Deserialize)]
@@ -59,6 +63,8 @@ struct ClaimNamesTable {
     name: Option<String>,
     session: Option<String>,
     tenant: Option<String>,
+    capabilities: Option<ClaimPath>,
+    roles: Option<ClaimPath>,
 }
 
 impl Issuers {
@@ -135,6 +141,8 @@ impl IssuerTable {
             report(IssuerProblem::Scopes);
         }
         let tenant = parse_tenant(self.tenant, self.claims.tenant, &self.name, report);
+        let ClaimNamesTable { capabilities, roles, .. } = self.claims;
+        let capabilities = capability_rules(capabilities, roles, self.grant, report);
         let sources = Sources {
             remote: RemoteTable {
                 jwks_url: self.jwks_url,
@@ -163,6 +171,7 @@ impl IssuerTable {
             scopes: self.scopes,
             claims,
             tenant: tenant?,
+            capabilities: capabilities?,
         };
         Some((Issuer { verifier, rules }, fetcher))
     }

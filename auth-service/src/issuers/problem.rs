@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use std::io;
 use std::path::PathBuf;
 
+use crate::capabilities::CapabilityError;
 use crate::config::ReadSecretError;
 use crate::https::{ParseUrlError, TrustError};
 use crate::key_set::LoadKeysError;
@@ -87,6 +88,16 @@ pub enum IssuerProblem {
     Tenant,
     #[error("it has both `tenant` and `claims.tenant`")]
     SecondTenant,
+    #[error(
+        "grant {number} must have one of `roles`, `scopes` and `everyone = true`; both lists have names without blanks"
+    )]
+    Grantees { number: usize },
+    #[error("grant {number}")]
+    Grant { number: usize, source: CapabilityError },
+    #[error("it has grants for roles, and no `claims.roles`")]
+    NoRoles,
+    #[error("it has `claims.roles`, and no grant for a role")]
+    UnusedRoles,
     #[error("another one has `introspection`, and a token must not be shown to the wrong one")]
     SecondIntrospection,
     #[error("`introspection`: the client's id and secret do not make a header")]

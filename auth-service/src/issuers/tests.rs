@@ -9,6 +9,8 @@ use super::*;
 use crate::claims::strict_validation;
 use crate::signing::{HS256_SECRET, hs256, key_pairs, rs256};
 
+mod grants;
+
 const NOW_S: u64 = 1_800_000_000;
 const RS256_HEADER: &str = r#"{"alg":"RS256","typ":"at+jwt"}"#;
 const HS256_HEADER: &str = r#"{"alg":"HS256","typ":"at+jwt"}"#;

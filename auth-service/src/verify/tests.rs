@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::capabilities::CapabilityRules;
 use crate::hs256_secret::Hs256Secret;
 use crate::identity::TokenMarks;
 use crate::key_set::VerificationKey;
@@ -33,6 +34,7 @@ fn rules() -> Rules {
         scopes: Vec::new(),
         claims: ClaimNames::default(),
         tenant: TenantRule::Fixed(String::new()),
+        capabilities: CapabilityRules::default(),
     }
 }
 
@@ -122,6 +124,7 @@ fn a_good_token_of_each_algorithm_is_accepted() {
                 name: None,
                 expires_at_unix_ms: (NOW_S + 60) * 1000,
                 marks: TokenMarks::default(),
+                capabilities: Vec::new(),
             }),
         );
     }

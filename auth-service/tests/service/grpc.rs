@@ -1,6 +1,8 @@
 //! The contract, over a real socket.
 
-use proto::auth::v1::{IssueTokenRequest, RefusalReason};
+use proto::auth::v1::{
+    Capability, CapabilityList, IssueTokenRequest, RefusalReason, capability::Action,
+};
 use tokio_stream::StreamExt;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
@@ -15,7 +17,8 @@ use crate::running::{Running, authenticate};
 use crate::tokens::{expired_token, token_for};
 
 fn issue_request(subject: &str, lifetime_seconds: u32) -> IssueTokenRequest {
-    IssueTokenRequest { subject: subject.to_owned(), name: "Ada".to_owned(), lifetime_seconds }
+    let (subject, name) = (subject.to_owned(), "Ada".to_owned());
+    IssueTokenRequest { subject, name, lifetime_seconds, capabilities: None }
 }
 
 #[tokio::test]
@@ -80,6 +83,39 @@ async fn an_issued_token_is_accepted_until_it_expires() {
     let identity = authenticate(&mut client, &issued.token).await.unwrap();
     assert_eq!(identity.subject, "ada");
     assert_eq!(identity.expires_at_unix_ms, issued.expires_at_unix_ms);
+}
+
+#[tokio::test]
+async fn an_issued_token_allows_what_was_asked_for() {
+    let service = Running::start(&["--auth-issue-tokens"]).await;
+    let mut client = service.client().await;
+    let of = |actions: &[Action], rooms: &[&str]| Capability {
+        actions: actions.iter().map(|action| i32::from(*action)).collect(),
+        rooms: rooms.iter().map(|room| (*room).to_owned()).collect(),
+        events: Vec::new(),
+    };
+    let everything =
+        of(&[Action::Join, Action::Publish, Action::Presence, Action::History], &["*"]);
+    let one = of(&[Action::Join], &["user:{subject}"]);
+
+    for (asked, expected) in [
+        (None, vec![everything]),
+        (Some(Vec::new()), Vec::new()),
+        (Some(vec![one.clone()]), vec![one]),
+    ] {
+        let capabilities = asked.map(|capabilities| CapabilityList { capabilities });
+        let request = IssueTokenRequest { capabilities, ..issue_request("ada", 60) };
+        let issued = client.issue_token(request).await.unwrap().into_inner();
+        let identity = authenticate(&mut client, &issued.token).await.unwrap();
+        assert_eq!(identity.capabilities, expected);
+    }
+    for bad in [of(&[Action::Unspecified], &["a"]), of(&[Action::Join], &["@a"])] {
+        let capabilities = Some(CapabilityList { capabilities: vec![bad] });
+        let request = IssueTokenRequest { capabilities, ..issue_request("ada", 60) };
+        let status = client.issue_token(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().starts_with("capabilities: "), "{status:?}");
+    }
 }
 
 #[tokio::test]

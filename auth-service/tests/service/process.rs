@@ -238,8 +238,12 @@ async fn nothing_of_a_token_or_the_secret_is_in_the_most_talkative_log() {
     let good = token_for("canary-subject");
     let tampered = format!("{}AA", &good[..good.len() - 2]);
     let subject = "canary-subject".to_owned();
-    let request =
-        IssueTokenRequest { subject, name: "canary-name".to_owned(), lifetime_seconds: 60 };
+    let request = IssueTokenRequest {
+        subject,
+        name: "canary-name".to_owned(),
+        lifetime_seconds: 60,
+        capabilities: None,
+    };
 
     let issued = client.issue_token(request).await.unwrap().into_inner().token;
     for token in [&good, &tampered, &expired_token(), &issued] {

@@ -137,6 +137,7 @@ async fn spawn(
     command.args(["--edge-events-per-second", "1000000", "--edge-events-burst", "1000000"]);
     let mut process = command
         .env("AUTH_HS256_SECRET", SECRET)
+        .env("CHAT_OPEN_ROOMS", "true")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -2,10 +2,18 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use service_kit::trace::TraceParent;
 use tokio::time::Instant;
 
-use super::{direct::Target, instructions::Emit, life::Attached, links::Links, planned::Planned};
+use super::{
+    direct::Target,
+    instructions::Emit,
+    life::Attached,
+    links::{LinkSettings, Links},
+    planned::Planned,
+};
 use crate::{
+    audit,
     client_error::ClientError,
     client_event::ClientEvent,
     client_view,
@@ -25,7 +33,7 @@ impl Attached {
         planned: &mut VecDeque<Planned>,
     ) {
         let settings = links.settings();
-        match self.read(name, args) {
+        match self.read((name, args), event.trace(), settings) {
             Ok(Asked::InRoom(request)) => {
                 let worker = settings.workers.of(&request.room);
                 if let Action::Join { .. } = request.action {
@@ -41,14 +49,19 @@ impl Attached {
     }
 
     /// Reads what a client asks for with an event, and refuses what its user may not do.
-    pub(super) fn read(&mut self, name: &str, args: &[u8]) -> Result<Asked, ClientError> {
+    fn read(
+        &mut self,
+        (name, args): (&str, &[u8]),
+        trace: Option<TraceParent>,
+        settings: &LinkSettings,
+    ) -> Result<Asked, ClientError> {
         let asked = self.parse(name, args)?;
-        match &asked {
-            Asked::InRoom(request) if !request.is_allowed(&self.socket) => {
-                Err(ClientError::FORBIDDEN)
-            }
-            Asked::InRoom(_) | Asked::Direct(_) => Ok(asked),
+        if let Some(deed) = asked.forbidden(&self.socket) {
+            settings.metrics.count_denied(deed.action());
+            audit::denied(&self.socket.user, deed.action(), trace);
+            return Err(ClientError::FORBIDDEN);
         }
+        Ok(asked)
     }
 
     /// An event that is declared counts against its rate before it is looked at.

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use prost::Message;
-use proto::edge::v1::{self as wire, edge_event::Kind};
+use proto::{
+    auth::v1::{Capability, Identity},
+    edge::v1::{self as wire, edge_event::Kind},
+};
 use service_kit::trace::TraceParent;
 use thiserror::Error;
 
@@ -74,9 +77,10 @@ pub(super) enum EventKind {
     },
     Suspended,
     /// Its client is back. One that has moved here may have joined and left rooms where it was since it was opened.
-    Resumed {
-        joined: Vec<String>,
-        left: Vec<String>,
+    Resumed(Resumed),
+    /// Its client has brought another token.
+    Refreshed {
+        who: Renewed,
     },
     /// A client that the edge let come without a token.
     Unidentified,
@@ -110,8 +114,26 @@ pub(super) struct Introduction {
     pub(super) socket_id: Arc<str>,
     pub(super) namespace: String,
     pub(super) user: Result<User, UserError>,
+    /// What its token says that the user may do.
+    pub(super) capabilities: Vec<Capability>,
     /// Where its client may come back.
     pub(super) recovery: Option<Recovery>,
+}
+
+/// Its client is back.
+#[derive(Debug)]
+pub(super) struct Resumed {
+    pub(super) who: Renewed,
+    pub(super) joined: Vec<String>,
+    pub(super) left: Vec<String>,
+}
+
+/// What another token says of the user of a socket.
+#[derive(Debug)]
+pub(super) struct Renewed {
+    pub(super) subject: String,
+    pub(super) issuer: String,
+    pub(super) capabilities: Vec<Capability>,
 }
 
 /// What a client knows of the socket that it had.
@@ -230,9 +252,16 @@ impl TryFrom<wire::EdgeEvent> for Event {
             }),
             Kind::Suspended(wire::SocketSuspended { reason: _ }) => EventKind::Suspended,
             // It is the same user, and the others know its profile.
-            Kind::Resumed(wire::SocketResumed { identity: _, joined, left }) => {
+            Kind::Resumed(wire::SocketResumed { identity, joined, left }) => {
                 let joined = joined.into_iter().map(|membership| membership.room).collect();
-                EventKind::Resumed { joined, left }
+                EventKind::Resumed(Resumed {
+                    who: identity.unwrap_or_default().into(),
+                    joined,
+                    left,
+                })
+            }
+            Kind::Refreshed(wire::SocketRefreshed { identity }) => {
+                EventKind::Refreshed { who: identity.unwrap_or_default().into() }
             }
             Kind::CatchUp(wire::CatchUp { room, position, bytes_max }) => {
                 EventKind::CatchUp { room, position, bytes_max }
@@ -272,7 +301,8 @@ impl TryFrom<wire::SocketOpened> for EventKind {
         let recovery = recoverability.and_then(|wire::Recoverability { key, window_ms }| {
             Some(Recovery { key: recovery_key(&key)?, window: Duration::from_millis(window_ms) })
         });
-        let who = Introduction { socket_id: socket_id.into(), namespace, user, recovery };
+        let (socket_id, capabilities) = (socket_id.into(), identity.capabilities);
+        let who = Introduction { socket_id, namespace, user, capabilities, recovery };
         if !announced && !recovered {
             let reentry = reentry.and_then(|wire::Reentry { key, memory, delivered }| {
                 Some(Reentry { key: recovery_key(&key)?, memory, delivered })
@@ -288,6 +318,12 @@ impl TryFrom<wire::SocketOpened> for EventKind {
         } else {
             Self::Announced { who, memberships, is_suspended }
         })
+    }
+}
+
+impl From<Identity> for Renewed {
+    fn from(Identity { subject, issuer, capabilities, .. }: Identity) -> Self {
+        Self { subject, issuer, capabilities }
     }
 }
 

@@ -5,9 +5,11 @@ use prost::Message;
 use proto::edge::v1::{self as wire, instruction::Kind};
 
 use crate::{
+    client_error::ClientError,
+    client_view::{self, EXCEPTION},
     room_key::RoomKey,
     room_log::{EventName, Position},
-    socket::SocketKey,
+    socket::{Socket, SocketKey},
 };
 
 /// What the edge is to do, in order. All of it stems from one event, and carries its trace.
@@ -38,6 +40,8 @@ pub(crate) struct Emit<'a> {
 pub(crate) enum Audience<'a> {
     /// Whoever is in the room, but for one socket.
     Room { room: &'a RoomKey, except: Option<SocketKey> },
+    /// Whoever is in the room, but for these, by their handles.
+    RoomBut { room: &'a RoomKey, except: Vec<u64> },
     /// These, by their handles.
     Sockets { namespace: &'a str, handles: Vec<u64> },
     /// All sockets of a subject, but for one.
@@ -88,6 +92,15 @@ impl Instructions {
     pub(crate) fn emit(&mut self, audience: Audience<'_>, emit: &Emit<'_>) {
         let audience = wire::Audience { except_users: excepted(emit), ..audience.into() };
         self.push(Kind::Emit(wire::Emit { audience: Some(audience), ..emit.into() }));
+    }
+
+    /// Tells a socket of an error that concerns a room, unasked.
+    pub(crate) fn tell(&mut self, socket: &Socket, error: &ClientError, room: &RoomKey) {
+        let handles = vec![socket.key.handle];
+        let audience = Audience::Sockets { namespace: &socket.namespace, handles };
+        let args = client_view::exception(error, Some(room.name_for_clients()));
+        let (event, except_users) = (EXCEPTION, &[][..]);
+        self.emit(audience, &Emit { event, args, volatile: false, position: None, except_users });
     }
 
     /// Gives a socket the next of what it missed in a room, up to a position, and tells whether there is more.
@@ -184,6 +197,12 @@ impl From<Audience<'_>> for wire::Audience {
                 namespace: room.namespace().to_owned(),
                 rooms: vec![room.name().to_owned()],
                 except_sockets: handles(except),
+                ..Self::default()
+            },
+            Audience::RoomBut { room, except } => Self {
+                namespace: room.namespace().to_owned(),
+                rooms: vec![room.name().to_owned()],
+                except_sockets: except,
                 ..Self::default()
             },
             Audience::Sockets { namespace, handles } => {

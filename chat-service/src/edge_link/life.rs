@@ -6,16 +6,17 @@ use std::{
     sync::Arc,
 };
 
-use proto::edge::v1 as wire;
+use proto::{auth::v1::Capability, edge::v1 as wire};
 use service_kit::{
     clock,
     trace::{self, TraceParent},
 };
+use thiserror::Error;
 use tokio::time::Instant;
 
 use super::{
     edge_clock::EdgeClock,
-    frame::{Event, EventKind, Frame, Introduction, Membership, Sent},
+    frame::{Event, EventKind, Frame, Introduction, Membership, Resumed, Sent},
     instructions::Instructions,
     links::{LinkSettings, Links},
     outbox::{Outbox, Ticket},
@@ -29,8 +30,10 @@ use crate::{
     declared_events::Allowances,
     room::Arrival,
     room_key::{RoomKey, is_namespace},
+    room_rules::{Capabilities, CapabilitiesError},
     socket::{LinkKey, Socket, SocketKey},
     telemetry::{self, Outcome},
+    user::{User, UserError},
     worker::{CatchUp, Command, Departure},
     workers::{WorkerSet, Workers},
 };
@@ -213,10 +216,10 @@ impl Life {
                 let ticket = self.outbox.ticket(seq, Instructions::default());
                 self.tell_workers(handle, &ticket, planned, Command::SocketSuspended);
             }
-            EventKind::Resumed { joined, left } => {
-                let ticket = self.outbox.ticket(seq, Instructions::default());
-                self.resume((handle, &ticket), (&joined, &left), settings, planned);
+            EventKind::Resumed(resumed) => {
+                self.resume((handle, seq), resumed, settings, planned);
             }
+            EventKind::Refreshed { who } => self.refresh((handle, seq), who, settings, planned),
             EventKind::CatchUp { room, position, bytes_max } => {
                 let ticket = self.outbox.ticket(seq, Instructions::default());
                 let asked = (room, position, bytes_max);
@@ -314,19 +317,21 @@ impl Life {
 
     fn resume(
         &mut self,
-        (handle, ticket): (u64, &Ticket),
-        (joined, left): (&[String], &[String]),
+        (handle, seq): (u64, u64),
+        Resumed { who, joined, left }: Resumed,
         settings: &LinkSettings,
         planned: &mut VecDeque<Planned>,
     ) {
-        self.tell_workers(handle, ticket, planned, Command::SocketResumed);
+        let mut ticket = self.outbox.ticket(seq, Instructions::default());
+        self.renew((handle, &mut ticket), who, settings, planned);
+        self.tell_workers(handle, &ticket, planned, Command::SocketResumed);
         let Some(attached) = self.sockets.get(&handle) else { return };
         let socket = Arc::clone(&attached.socket);
         let joined = joined.iter();
-        planned.extend(joined.filter_map(|room| self.take_over(settings, ticket, &socket, room)));
+        planned.extend(joined.filter_map(|room| self.take_over(settings, &ticket, &socket, room)));
         let left = left.iter();
         planned.extend(
-            left.filter_map(|room| Planned::give_up(&settings.workers, ticket, &socket, room)),
+            left.filter_map(|room| Planned::give_up(&settings.workers, &ticket, &socket, room)),
         );
     }
 
@@ -355,27 +360,19 @@ impl Life {
         ticket: &mut Ticket,
     ) -> Option<Arc<Socket>> {
         let settings = links.settings();
-        let Introduction { socket_id, namespace, user, recovery } = who;
-        let user = match user {
-            Ok(user) if is_namespace(&namespace) => user,
-            Ok(_) => {
-                tracing::error!("edge opens a socket in what is no namespace");
-                ticket.instructions.close(handle);
-                return None;
-            }
-            Err(error) => {
-                tracing::error!(%error, "edge opens a socket with an unusable identity");
-                ticket.instructions.close(handle);
-                return None;
-            }
+        let Introduction { socket_id, namespace, user, capabilities, recovery } = who;
+        let Some((user, capabilities)) = usable(&namespace, (user, capabilities), settings) else {
+            ticket.instructions.close(handle);
+            return None;
         };
         let known = self.namespaces.iter().find(|known| ***known == *namespace);
         let namespace = known.map_or_else(|| namespace.into(), Arc::clone);
         let key = SocketKey { link: self.key(), handle };
         let events = settings.namespaces.events(&namespace).cloned();
-        let rules = settings.namespaces.rules(&namespace).cloned();
+        let rules = Arc::clone(settings.namespaces.rules(&namespace));
         let socket = Socket::new(key, socket_id, namespace, user).with_events(events);
-        let socket = Arc::new(socket.with_rules(rules).with_recovery(recovery));
+        let socket = socket.with_rules(rules, capabilities).with_recovery(recovery);
+        let socket = Arc::new(socket);
         let attached = Attached {
             socket: Arc::clone(&socket),
             workers: WorkerSet::default(),
@@ -388,4 +385,31 @@ impl Life {
         links.memory().keep(&socket, &self.outbox);
         Some(socket)
     }
+}
+
+/// Who a socket is of and what that user may do, unless the edge says what it should not.
+fn usable(
+    namespace: &str,
+    (user, capabilities): (Result<User, UserError>, Vec<Capability>),
+    settings: &LinkSettings,
+) -> Option<(User, Arc<Capabilities>)> {
+    if !is_namespace(namespace) {
+        tracing::error!("edge opens a socket in what is no namespace");
+        return None;
+    }
+    let user = user.map_err(UnusableIdentity::User);
+    let usable = user.and_then(|user| Ok((user, settings.capabilities.share(capabilities)?)));
+    usable
+        .inspect_err(|error| {
+            tracing::error!(%error, "edge opens a socket with an unusable identity");
+        })
+        .ok()
+}
+
+#[derive(Debug, Error)]
+enum UnusableIdentity {
+    #[error(transparent)]
+    User(UserError),
+    #[error(transparent)]
+    Capabilities(#[from] CapabilitiesError),
 }

@@ -225,6 +225,7 @@ impl Link {
             received,
             takes_repeats: true,
             refills: true,
+            refreshes: true,
             memory: self.life.as_ref().map_or(0, |life| life.outbox.memory()),
             volatile_events: volatile_events(&self.links.settings().namespaces),
             delivery_reports: delivery_reports(&self.links.settings().namespaces, &hello),

@@ -23,8 +23,8 @@ use super::{
     stream::StreamEnd,
 };
 use crate::{
-    namespaces::Namespaces, socket::LinkKey, socket_registry::SocketRegistry, telemetry::Metrics,
-    workers::Workers,
+    namespaces::Namespaces, room_rules::SharedCapabilities, socket::LinkKey,
+    socket_registry::SocketRegistry, telemetry::Metrics, workers::Workers,
 };
 
 /// Most links. An edge has one for each of its shards.
@@ -44,6 +44,8 @@ pub(crate) struct LinkSettings {
     pub(crate) lease: Lease,
     pub(crate) registry: SocketRegistry,
     pub(crate) namespaces: Arc<Namespaces>,
+    /// What the users of all sockets may do.
+    pub(crate) capabilities: SharedCapabilities,
     pub(crate) workers: Workers,
     pub(crate) tracer: Tracer,
     pub(crate) metrics: Metrics,

@@ -108,6 +108,7 @@ impl Planned {
             Command::SocketClosed(ticket, ..)
             | Command::SocketSuspended(ticket, _)
             | Command::SocketResumed(ticket, _)
+            | Command::SocketRefreshed(ticket, _)
             | Command::SocketMoved(ticket, ..)
             | Command::SocketLeft(ticket, ..) => ticket.expect(SMALL_ANSWER_BYTES),
             Command::Restore(_)
@@ -128,6 +129,7 @@ impl Planned {
             | Command::SocketClosed(..)
             | Command::SocketSuspended(..)
             | Command::SocketResumed(..)
+            | Command::SocketRefreshed(..)
             | Command::SocketMoved(..)
             | Command::SocketLeft(..) => true,
             Command::LinkGone(_) | Command::Query(_) => false,

@@ -14,6 +14,8 @@ use super::{
     planned::Planned,
 };
 use crate::{
+    audit,
+    client_error::ClientError,
     room::Arrival,
     room_key::RoomKey,
     room_log::{Limit, Position, Range},
@@ -95,6 +97,11 @@ impl Life {
         (ticket, settings): (&Ticket, &LinkSettings),
         planned: &mut VecDeque<Planned>,
     ) {
+        let (rooms, forbidden): (Vec<_>, Vec<_>) =
+            rooms.into_iter().partition(|(room, _)| socket.may_be_in(room));
+        for _ in forbidden {
+            note_removal(socket, settings);
+        }
         for (room, position) in &rooms {
             let restore = Restore {
                 ticket: ticket.another(),
@@ -120,7 +127,7 @@ impl Life {
         (socket, membership, arrival): (&Arc<Socket>, Membership, Arrival),
     ) -> Option<Planned> {
         let Membership { room, position } = membership;
-        let room = room_of(socket, ticket, &room)?;
+        let room = room_of(socket, (ticket, settings), &room)?;
         self.announced_rooms.insert(room.clone());
         self.outbox.enter(socket.key.handle, room.clone(), None);
         let earlier = self.earlier.map(|link| SocketKey { link, handle: socket.key.handle });
@@ -151,7 +158,7 @@ impl Life {
         socket: &Arc<Socket>,
         room: &str,
     ) -> Option<Planned> {
-        let room = room_of(socket, ticket, room)?;
+        let room = room_of(socket, (ticket, settings), room)?;
         let attached = self.sockets.get_mut(&socket.key.handle)?;
         let worker = settings.workers.of(&room);
         attached.workers.insert(worker);
@@ -162,17 +169,32 @@ impl Life {
 }
 
 /// The room that an edge says a socket is in, unless it must not be.
-fn room_of(socket: &Socket, ticket: &Ticket, name: &str) -> Option<RoomKey> {
+fn room_of(
+    socket: &Socket,
+    (ticket, settings): (&Ticket, &LinkSettings),
+    name: &str,
+) -> Option<RoomKey> {
     let Ok(room) = RoomKey::parse(&socket.namespace, name) else {
         tracing::error!("edge has a socket in what is no room");
         return None;
     };
-    // Who has an inbox, and who may be where, may have changed with the settings.
+    // Who has an inbox, and who may be where, may have changed with the settings or the token.
     if !socket.may_be_in(&room) {
-        ticket.another().instructions.leave(socket.key, &room);
+        let mut ticket = ticket.another();
+        ticket.instructions.leave(socket.key, &room);
+        // Of others' inboxes a client knows nothing.
+        if !room.is_inbox() {
+            ticket.instructions.tell(socket, &ClientError::REMOVED, &room);
+            note_removal(socket, settings);
+        }
         return None;
     }
     Some(room)
+}
+
+fn note_removal(socket: &Socket, settings: &LinkSettings) {
+    settings.metrics.removals.increment(1);
+    audit::removed(&socket.user);
 }
 
 /// Finds out whether the logs still have all that comes after these positions.

@@ -1,4 +1,6 @@
 //! Matches names with patterns: `*` stands for any text, also none, in linear time.
+//!
+//! The auth service writes such patterns, too. Both are held against `proto/testdata/patterns.txt`.
 
 use std::borrow::Cow;
 
@@ -6,6 +8,10 @@ use thiserror::Error;
 
 use crate::{room_key::INBOX_MARK, user::User};
 
+/// Longest pattern, in bytes.
+const PATTERN_BYTES_MAX: usize = 256;
+
+const ESCAPE: char = '\\';
 const WILDCARD: char = '*';
 const SUBJECT: &str = "{subject}";
 const ISSUER: &str = "{issuer}";
@@ -36,15 +42,19 @@ enum Piece {
 
 /// Why a text is no pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(super) enum ParsePatternError {
-    #[error("it must not be empty")]
-    Empty,
+pub(crate) enum ParsePatternError {
+    #[error("it must have from 1 to {PATTERN_BYTES_MAX} bytes")]
+    Length,
     #[error("it must not have control characters")]
     ControlCharacter,
     #[error("it must not begin with @: inboxes are each user's own")]
     Inbox,
-    #[error("a brace must be part of {SUBJECT} or {ISSUER}")]
+    #[error(
+        "a brace must be part of {SUBJECT} or {ISSUER}, for rooms, or stand behind a backslash"
+    )]
     Brace,
+    #[error("a backslash must stand before a backslash, an asterisk or a brace")]
+    Backslash,
 }
 
 impl RoomPattern {
@@ -53,8 +63,7 @@ impl RoomPattern {
         if text.starts_with(INBOX_MARK) {
             return Err(ParsePatternError::Inbox);
         }
-        let literals = text.split(WILDCARD).map(Literal::parse).collect::<Result<_, _>>()?;
-        Ok(Self { literals })
+        Ok(Self { literals: literals(text)?.into_iter().map(Literal).collect() })
     }
 
     pub(super) fn matches(&self, user: &User, name: &str) -> bool {
@@ -65,7 +74,12 @@ impl RoomPattern {
 impl NamePattern {
     pub(super) fn parse(text: &str) -> Result<Self, ParsePatternError> {
         check(text)?;
-        Ok(Self { literals: text.split(WILDCARD).map(Into::into).collect() })
+        let literals = literals(text)?.into_iter().map(|pieces| match pieces.as_slice() {
+            [] => Ok("".into()),
+            [Piece::Text(text)] => Ok(text.clone()),
+            [..] => Err(ParsePatternError::Brace),
+        });
+        Ok(Self { literals: literals.collect::<Result<_, _>>()? })
     }
 
     pub(super) fn matches(&self, name: &str) -> bool {
@@ -73,31 +87,59 @@ impl NamePattern {
     }
 }
 
-impl Literal {
-    fn parse(text: &str) -> Result<Self, ParsePatternError> {
-        let mut pieces = Vec::new();
-        let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            let (before, placeholder) = rest.split_at(at);
-            pieces.push(Piece::Text(before.into()));
-            let (piece, after) = if let Some(after) = placeholder.strip_prefix(SUBJECT) {
-                (Piece::Subject, after)
-            } else if let Some(after) = placeholder.strip_prefix(ISSUER) {
-                (Piece::Issuer, after)
-            } else {
-                return Err(ParsePatternError::Brace);
-            };
-            pieces.push(piece);
+/// What stands between the wildcards of a pattern. Texts are not empty, and no two of them lie side by side.
+fn literals(pattern: &str) -> Result<Vec<Vec<Piece>>, ParsePatternError> {
+    let mut literals = vec![Vec::new()];
+    let mut text = String::new();
+    let mut rest = pattern;
+    while let Some(next) = rest.chars().next() {
+        let after = &rest[next.len_utf8()..];
+        let piece = match next {
+            ESCAPE => {
+                let escaped =
+                    after.chars().next().filter(|one| [ESCAPE, WILDCARD, '{', '}'].contains(one));
+                text.push(escaped.ok_or(ParsePatternError::Backslash)?);
+                rest = &after[1..];
+                continue;
+            }
+            WILDCARD => None,
+            '{' | '}' if rest.starts_with(SUBJECT) => Some((Piece::Subject, SUBJECT)),
+            '{' | '}' if rest.starts_with(ISSUER) => Some((Piece::Issuer, ISSUER)),
+            '{' | '}' => return Err(ParsePatternError::Brace),
+            char => {
+                text.push(char);
+                rest = after;
+                continue;
+            }
+        };
+        let literal = literals.last_mut().expect("there is one from the beginning");
+        if !text.is_empty() {
+            literal.push(Piece::Text(std::mem::take(&mut text).into()));
+        }
+        if let Some((piece, placeholder)) = piece {
+            literal.push(piece);
+            rest = &rest[placeholder.len()..];
+        } else {
+            literals.push(Vec::new());
             rest = after;
         }
-        pieces.push(Piece::Text(rest.into()));
-        Ok(Self(pieces))
     }
+    if !text.is_empty() {
+        literals
+            .last_mut()
+            .expect("there is one from the beginning")
+            .push(Piece::Text(text.into()));
+    }
+    Ok(literals)
+}
 
+impl Literal {
     /// The text for a user. An asterisk in a subject is an asterisk.
     fn of(&self, user: &User) -> Cow<'_, str> {
-        if let [Piece::Text(text)] = &*self.0 {
-            return Cow::Borrowed(text);
+        match &*self.0 {
+            [] => return Cow::Borrowed(""),
+            [Piece::Text(text)] => return Cow::Borrowed(text),
+            [..] => {}
         }
         let pieces = self.0.iter().map(|piece| match piece {
             Piece::Text(text) => text,
@@ -109,8 +151,8 @@ impl Literal {
 }
 
 fn check(text: &str) -> Result<(), ParsePatternError> {
-    if text.is_empty() {
-        return Err(ParsePatternError::Empty);
+    if !(1..=PATTERN_BYTES_MAX).contains(&text.len()) {
+        return Err(ParsePatternError::Length);
     }
     if text.chars().any(char::is_control) {
         return Err(ParsePatternError::ControlCharacter);
@@ -182,9 +224,34 @@ mod tests {
     }
 
     #[test]
+    fn patterns_are_those_of_the_contract() {
+        let user = User::parse("a*b", "i", b"{}").unwrap();
+        let mut count = 0;
+        for line in include_str!("../../../proto/testdata/patterns.txt").lines() {
+            let fields: Vec<_> = line.splitn(3, ' ').collect();
+            let (found, expected) = match fields[..] {
+                ["good" | "bad", "room", text] => {
+                    (RoomPattern::parse(text).is_ok(), line.starts_with("good"))
+                }
+                ["good" | "bad", "event", text] => {
+                    (NamePattern::parse(text).is_ok(), line.starts_with("good"))
+                }
+                ["yes" | "no", pattern, name] => {
+                    let pattern = RoomPattern::parse(pattern).unwrap();
+                    (pattern.matches(&user, name), line.starts_with("yes"))
+                }
+                _ => continue,
+            };
+            assert_eq!(found, expected, "{line}");
+            count += 1;
+        }
+        assert_eq!(count, 24 + 13);
+    }
+
+    #[test]
     fn says_why_a_text_is_no_pattern() {
         for (text, error) in [
-            ("", ParsePatternError::Empty),
+            ("", ParsePatternError::Length),
             ("a\nb", ParsePatternError::ControlCharacter),
             ("@ann", ParsePatternError::Inbox),
             ("{sub}", ParsePatternError::Brace),

@@ -18,6 +18,7 @@ use crate::{
     room::{Joined, Left},
     room_key::RoomKey,
     room_log::{Entry as LogEntry, Limit, Page, Position, Range, ReadError, RoomLog, Unreadable},
+    room_rules::Deed,
     socket::SocketKey,
 };
 
@@ -60,6 +61,7 @@ impl<L: RoomLog> Worker<L> {
             return;
         }
         socket.keep_room();
+        self.note_sight(&key, &socket);
 
         let link = self.links.entry(socket.key.link).or_insert_with(|| Link::new(ticket.outbox()));
         link.note_membership(socket.key, &key);
@@ -74,8 +76,16 @@ impl<L: RoomLog> Worker<L> {
                 vacant.insert(vec![Group::new(Standing::of(end), end, handles)])
             }
         };
+        let is_at_end = matches!((position, end), (Some(Ok(at)), Some(end)) if at == end);
+        let may_look_back = socket.may(Deed::History, &key);
+        let is_left_out = !may_look_back && position.is_some() && !is_at_end;
+        let position = if may_look_back { position } else { end.map(Ok) };
         if let (true, Some(Ok(position))) = (is_told, position) {
             ticket.instructions.join(socket.key, &key, position);
+        }
+        if is_left_out {
+            self.metrics.gaps.increment(1);
+            ticket.instructions.tell(&socket, &ClientError::MISSED_EVENTS, &key);
         }
         let standing = match position {
             None => Standing::of(end),

@@ -33,6 +33,8 @@ pub(crate) enum Command {
     SocketSuspended(Ticket, SocketKey),
     /// He has.
     SocketResumed(Ticket, SocketKey),
+    /// Its client has brought another token, by which its user may do other things.
+    SocketRefreshed(Ticket, Arc<Socket>),
     /// A socket has come from another link, where it stays until this is done, and was in a room there. What was sent to it
     /// until now it brings with it.
     SocketMoved(Ticket, Arc<Socket>, RoomKey),

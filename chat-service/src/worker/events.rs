@@ -18,6 +18,7 @@ use crate::{
         Author, Limit, Page, Position, Publication, PublicationId, Range, ReadError, RoomLog,
         Unreadable,
     },
+    room_rules::Deed,
     user::User,
 };
 
@@ -92,12 +93,16 @@ impl<L: RoomLog> Worker<L> {
         now_ms: u64,
     ) {
         let socket = Arc::clone(&event.socket);
-        let events = socket.events.as_ref().filter(|_| !key.is_inbox());
+        let may_look_back = socket.may(Deed::History, &key);
+        let events = socket.events.as_ref().filter(|_| may_look_back && !key.is_inbox());
         let has_latest = events.is_some_and(|events| events.retain_any());
-        let entry = self.read_entry((&key, &socket.user), (since, has_latest), now_ms).await;
+        let missed = since.filter(|_| may_look_back);
+        let entry = self.read_entry((&key, &socket.user), (missed, has_latest), now_ms).await;
         let Ok((position, recovery)) = entry else {
             return event.refuse(&self.metrics, &ClientError::UNREADABLE);
         };
+        // What was there before is not told to who may not know of it.
+        let recovery = recovery.or_else(|| since.map(|_| Recovery::Impossible));
         if !self.is_member(&key, socket.key) && !socket.take_room() {
             return event.refuse(&self.metrics, &ClientError::ROOM_LIMIT);
         }
@@ -112,6 +117,7 @@ impl<L: RoomLog> Worker<L> {
             let link = link.or_insert_with(|| Link::new(event.ticket.outbox()));
             link.note_membership(socket.key, &key);
             link.join_catching_up(socket.key, &key, Some(position));
+            self.note_sight(&key, &socket);
         }
         let coming = match (since, &recovery) {
             (Some(since), Some(Recovery::Complete(_))) => Some(Coming::Since(since)),
@@ -127,7 +133,8 @@ impl<L: RoomLog> Worker<L> {
         }
         let room = &self.rooms[&key];
         event.answer(&self.metrics, || {
-            let members = self.members(&key, room);
+            let may_see = socket.may(Deed::Presence, &key);
+            let members = may_see.then(|| self.members(&key, room));
             let latest = has_latest.then(|| self.retained.latest(&key, &socket.user).collect());
             client_view::joined(&JoinedView {
                 room: key.name_for_clients(),

@@ -83,6 +83,7 @@ impl<L: RoomLog> Worker<L> {
             return;
         }
         socket.keep_room();
+        self.note_sight(&key, socket);
         if let Some(end) = end {
             self.follow(&key, &socket.user, Coming::Along(end), now_ms).await;
         }
@@ -132,7 +133,7 @@ impl<L: RoomLog> Worker<L> {
         }
     }
 
-    fn rooms_of(&self, socket: SocketKey) -> Vec<RoomKey> {
+    pub(super) fn rooms_of(&self, socket: SocketKey) -> Vec<RoomKey> {
         let link = self.links.get(&socket.link);
         link.and_then(|link| link.sockets.get(&socket.handle).cloned()).unwrap_or_default()
     }

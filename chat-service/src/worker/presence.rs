@@ -11,8 +11,7 @@ use tokio::time::Instant;
 
 use super::{Worker, fan_out::Cause};
 use crate::{
-    client_view::{self, Members, PRESENCE},
-    edge_link::Emit,
+    client_view::{self, Members},
     room::{Joined, Left, Notice, NoticeDue, Parting, Room},
     room_key::RoomKey,
     room_log::RoomLog,
@@ -172,7 +171,7 @@ impl<L: RoomLog> Worker<L> {
     ) {
         if let Some(count) = self.count_to_tell(key) {
             let args = client_view::presence(key.name(), &[user], &[], count);
-            self.fan_out(key, &presence(args), except, cause);
+            self.fan_out_presence(key, args, except, cause);
         }
     }
 
@@ -254,7 +253,7 @@ impl<L: RoomLog> Worker<L> {
             let told: Vec<&User> = told.iter().map(Arc::as_ref).collect();
             let args = client_view::presence(key.name(), &[], &told, count);
             told_bytes += self.bytes_to_all(key, &args);
-            self.fan_out(key, &presence(args), None, cause);
+            self.fan_out_presence(key, args, None, cause);
             rest = untold;
         }
         told_bytes
@@ -272,7 +271,7 @@ impl<L: RoomLog> Worker<L> {
             }
         };
         let bytes = self.bytes_to_all(key, &args);
-        self.fan_out(key, &presence(args), None, &mut Cause::Other(String::new()));
+        self.fan_out_presence(key, args, None, &mut Cause::Other(String::new()));
         bytes
     }
 
@@ -294,10 +293,6 @@ impl<L: RoomLog> Worker<L> {
     fn bytes_to_all(&self, key: &RoomKey, args: &Bytes) -> usize {
         self.rooms.get(key).map_or(0, |room| room.socket_count() * args.len())
     }
-}
-
-fn presence(args: Bytes) -> Emit<'static> {
-    Emit { event: PRESENCE, args, volatile: false, position: None, except_users: &[] }
 }
 
 #[cfg(test)]

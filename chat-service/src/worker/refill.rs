@@ -9,6 +9,7 @@ use crate::{
     edge_link::{Audience, Emit},
     request::PAGE_ENTRIES_MAX,
     room_log::{Limit, Page, Position, Range, ReadError, RoomLog},
+    room_rules::Deed,
 };
 
 /// About what an event takes of the edge's room besides its payload.
@@ -39,6 +40,8 @@ impl<L: RoomLog> Worker<L> {
         let page = match position {
             // It has left meanwhile.
             _ if !self.is_member(&key, socket.key) => Ok(Page { entries: Vec::new(), more: false }),
+            // It is given nothing of what was there before.
+            Ok(_) if !socket.may(Deed::History, &key) => Err(ReadError::Gap),
             Ok(position) => self.log.read(&key, Range::After(position), limit, now_ms).await,
             Err(error) => Err(error),
         };

@@ -13,11 +13,11 @@ use crate::{
 const RULES: &str = r#"
 [[namespace."/chat".allow]]
 rooms = ["open", "team.*", "user.{subject}"]
-actions = ["join", "publish"]
+actions = ["join", "publish", "presence", "history"]
 
 [[namespace."/chat".allow]]
 rooms = ["news"]
-actions = ["join"]
+actions = ["join", "presence", "history"]
 
 [[namespace."/chat".allow]]
 rooms = ["news"]
@@ -26,7 +26,7 @@ events = ["typing", "wav*"]
 
 [[namespace."/chat".deny]]
 rooms = ["team.board"]
-actions = ["join"]
+actions = ["join", "presence", "history"]
 
 [[namespace."/chat".deny]]
 rooms = ["team.*"]
@@ -192,9 +192,14 @@ async fn nobody_is_brought_back_into_a_room_that_is_no_longer_allowed() {
     let before = opened(1, "/chat", "ann", Some(&[("team.board", ""), ("open", "")]));
 
     edge.send(vec![before, all_announced()]).await;
-    edge.expect(&["leave [1] team.board"]).await;
+    let told = |room: &str| {
+        format!(
+            r#"emit to [1]: exception [{{"status":"error","code":"forbidden","message":"this room is no longer allowed","retryable":false,"room":"{room}"}}]"#
+        )
+    };
+    edge.expect(&["leave [1] team.board", &told("team.board")]).await;
     edge.send(vec![moved(1, "ann", &["user.sub-bob", "news"], &[])]).await;
-    edge.expect(&["leave [1] user.sub-bob"]).await;
+    edge.expect(&["leave [1] user.sub-bob", &told("user.sub-bob")]).await;
 
     let mut chat = service.chat().await;
     for room in ["team.board", "user.sub-bob", "open"] {

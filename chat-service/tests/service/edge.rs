@@ -3,11 +3,11 @@
 use std::{collections::VecDeque, future::Future};
 
 use proto::{
-    auth::v1::Identity,
+    auth::v1::{Capability, Identity, capability::Action},
     edge::v1::{
         AllAnnounced, BackendFrame, CatchUp, ClientEvent, EdgeEvent, EdgeFrame, Hello, Instruction,
-        Membership, SocketClosed, SocketOpened, SocketResumed, SocketSuspended, Welcome,
-        edge_event::Kind, edge_link_client::EdgeLinkClient,
+        Membership, SocketClosed, SocketOpened, SocketRefreshed, SocketResumed, SocketSuspended,
+        Welcome, edge_event::Kind, edge_link_client::EdgeLinkClient,
     },
 };
 use tokio::{sync::mpsc, time};
@@ -129,6 +129,16 @@ impl Edge {
     pub(crate) async fn confirm(&mut self) {
         let (ack, sent_ms) = (self.received, self.clock_ms);
         self.write(EdgeFrame { ack, sent_ms, ..Default::default() }).await;
+    }
+
+    /// Lets a socket in whose token allows this.
+    pub(crate) async fn open_allowed(
+        &mut self,
+        (socket, user): (u64, &str),
+        capabilities: Vec<Capability>,
+    ) {
+        self.send(vec![allowed(opened(socket, "/chat", user, None), capabilities)]).await;
+        self.expect(&[&format!("accept {socket}")]).await;
     }
 
     /// Lets a socket in.
@@ -277,6 +287,33 @@ pub(crate) fn opened(
         ..SocketOpened::default()
     };
     EdgeEvent { socket, traceparent: String::new(), kind: Some(Kind::Opened(kind)) }
+}
+
+/// What may be done in some rooms.
+pub(crate) fn may(actions: &[Action], rooms: &[&str]) -> Capability {
+    Capability {
+        actions: actions.iter().map(|action| i32::from(*action)).collect(),
+        rooms: rooms.iter().map(|room| (*room).to_owned()).collect(),
+        events: Vec::new(),
+    }
+}
+
+/// A socket whose client has brought another token of its user.
+pub(crate) fn refreshed(socket: u64, user: &str) -> EdgeEvent {
+    let kind = SocketRefreshed { identity: Some(identity(user)) };
+    EdgeEvent { socket, traceparent: String::new(), kind: Some(Kind::Refreshed(kind)) }
+}
+
+/// The same with what the token allows.
+pub(crate) fn allowed(mut event: EdgeEvent, capabilities: Vec<Capability>) -> EdgeEvent {
+    let identity = match &mut event.kind {
+        Some(Kind::Opened(opened)) => &mut opened.identity,
+        Some(Kind::Resumed(resumed)) => &mut resumed.identity,
+        Some(Kind::Refreshed(refreshed)) => &mut refreshed.identity,
+        _ => panic!("{event:?}"),
+    };
+    identity.as_mut().unwrap().capabilities = capabilities;
+    event
 }
 
 /// A socket that has lost its connection.

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod authorization;
+mod capabilities;
 mod catch_up;
 mod damaged_directory;
 mod data_directory;

@@ -29,7 +29,7 @@ pub(crate) fn chat_service(flags: &[&str]) -> Command {
     command
         .args(flags)
         .env_clear()
-        .envs([("LOG_FORMAT", "json"), ("CHAT_LISTEN", "127.0.0.1:0")])
+        .envs([("LOG_FORMAT", "json"), ("CHAT_LISTEN", "127.0.0.1:0"), ("CHAT_OPEN_ROOMS", "true")])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());

@@ -41,6 +41,15 @@ impl Running {
     }
 
     pub(crate) async fn start_traced(flags: &[&str], tracer: Tracer) -> Self {
+        Self::run(&[flags, &["--chat-open-rooms"]].concat(), tracer).await
+    }
+
+    /// A service whose users may do what is allowed them, and nothing else.
+    pub(crate) async fn start_closed(flags: &[&str]) -> Self {
+        Self::run(flags, Tracer::disabled()).await
+    }
+
+    async fn run(flags: &[&str], tracer: Tracer) -> Self {
         let defaults = [
             "chat-service",
             "--chat-listen=127.0.0.1:0",

@@ -118,6 +118,7 @@ pub(super) fn wire_identity(identity: &Identity) -> WireIdentity {
         tenant: identity.tenant.as_ref().to_owned(),
         profile: identity.profile.clone(),
         expires_at_unix_ms: identity.expires_at_unix_ms,
+        capabilities: identity.capabilities.as_deref().cloned().unwrap_or_default(),
     }
 }
 
@@ -146,17 +147,18 @@ pub(super) fn event_bytes(event: &EdgeEvent) -> usize {
         Some(Kind::Ack(ack)) => ack.args.len() + bytes_of(&ack.attachments),
         Some(Kind::Opened(opened)) => {
             membership_bytes(&opened.memberships)
-                + opened.identity.as_ref().map_or(0, |identity| identity.profile.len())
+                + opened.identity.as_ref().map_or(0, identity_bytes)
                 + opened.handshake.as_ref().map_or(0, handshake_bytes)
                 + opened.recoverability.as_ref().map_or(0, |one| one.key.len())
                 + opened.reentry.as_ref().map_or(0, |one| one.key.len())
         }
         Some(Kind::Closed(closed)) => closed.rooms.iter().map(String::len).sum(),
         Some(Kind::Resumed(resumed)) => {
-            resumed.identity.as_ref().map_or(0, |identity| identity.profile.len())
+            resumed.identity.as_ref().map_or(0, identity_bytes)
                 + membership_bytes(&resumed.joined)
                 + resumed.left.iter().map(String::len).sum::<usize>()
         }
+        Some(Kind::Refreshed(refreshed)) => refreshed.identity.as_ref().map_or(0, identity_bytes),
         Some(Kind::Delivered(delivered)) => {
             delivered.room.len() + delivered.position.len() + size_of_val(&*delivered.sockets)
         }
@@ -164,6 +166,13 @@ pub(super) fn event_bytes(event: &EdgeEvent) -> usize {
         Some(Kind::Suspended(_) | Kind::AckFinished(_) | Kind::AllAnnounced(_)) | None => 0,
     };
     contents + EVENT_OVERHEAD_BYTES
+}
+
+fn identity_bytes(identity: &WireIdentity) -> usize {
+    let capabilities = identity.capabilities.iter();
+    let patterns = capabilities.flat_map(|one| one.rooms.iter().chain(&one.events));
+    let patterns = patterns.map(|text| text.len() + size_of::<String>()).sum::<usize>();
+    identity.profile.len() + patterns
 }
 
 fn membership_bytes(memberships: &[Membership]) -> usize {

@@ -154,6 +154,7 @@ fn is_meaningful(event: &EdgeEvent, known: &HashSet<u64>) -> bool {
             | Kind::Ack(_)
             | Kind::Suspended(_)
             | Kind::Resumed(_)
+            | Kind::Refreshed(_)
             | Kind::CatchUp(_)
             | Kind::AckFinished(_)
             | Kind::AllAnnounced(_),

@@ -83,9 +83,7 @@ impl Shard {
             Ok(identity) => {
                 self.audit_refresh(connection, Decision::Allowed, Some(&identity));
                 let args = expires_at(&identity);
-                if let Some(socket) = self.sockets.get_mut(key.index()) {
-                    socket.identity = Some(Rc::new(identity));
-                }
+                self.identify_anew(key, identity);
                 self.expire_anew(connection);
                 if let Some(ack_id) = ack_id {
                     let (args, attachments) = (args.into(), Vec::new());
@@ -97,6 +95,17 @@ impl Shard {
                 self.audit_refresh(connection, decision, owner.as_deref());
                 self.answer_socket(handle, ack_id, &answer);
             }
+        }
+    }
+
+    /// What the socket's user may do is what the new token says, as of the next event.
+    fn identify_anew(&mut self, key: SocketKey, identity: Identity) {
+        let Some(socket) = self.sockets.get_mut(key.index()) else { return };
+        let (handle, namespace) = (socket.handle, socket.namespace);
+        let identity = Rc::new(identity);
+        socket.identity = Some(Rc::clone(&identity));
+        if let Some(link) = self.link_of(namespace) {
+            link.socket_refreshed(handle, &identity);
         }
     }
 

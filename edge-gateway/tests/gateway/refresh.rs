@@ -2,7 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use proto::edge::v1::{Accept, instruction::Kind};
+use proto::{
+    auth::v1::Identity,
+    edge::v1::{Accept, Welcome, edge_event, instruction::Kind},
+};
 use serde_json::Value;
 
 use crate::support::{Client, Edge, Stream, unix_ms, within};
@@ -155,4 +158,50 @@ async fn without_tokens_the_event_is_the_backends() {
     client.send(r#"42/chat,["auth:refresh",{"token":"ok:alice"}]"#).await;
 
     assert_eq!(stream.event().await.1.name, "auth:refresh");
+}
+
+fn rooms_of(identity: &Identity) -> Vec<&str> {
+    let rooms = identity.capabilities.iter().flat_map(|one| &one.rooms);
+    rooms.map(String::as_str).collect()
+}
+
+#[tokio::test]
+async fn a_business_service_that_wants_to_hears_what_a_new_token_says_before_what_follows() {
+    let mut edge = Edge::start(&[]).await;
+    let welcome = |backend_id: &str| {
+        let backend_id = backend_id.to_owned();
+        Welcome { backend_id, refreshes: true, ..Welcome::default() }
+    };
+    let mut stream = edge.stream().await.welcome_with(welcome("backend-1")).await;
+    let mut client = edge.socket_io().await;
+    client.send(r#"40/chat,{"token":"ok:alice#may-join=a"}"#).await;
+    let (socket, opened) = stream.opened().await;
+    assert_eq!(rooms_of(&opened.identity.unwrap()), ["a"]);
+    stream.instruct([Kind::Accept(Accept { socket })]).await;
+    client.text().await;
+
+    for (token, rooms) in [("ok:alice#may-join=b", &["b"][..]), ("ok:alice", &[])] {
+        refresh(&mut client, token).await;
+        client.send(r#"42/chat,["next"]"#).await;
+
+        let refreshed = stream.next().await;
+        let Some(edge_event::Kind::Refreshed(told)) = refreshed.kind else {
+            panic!("{refreshed:?}")
+        };
+        assert_eq!(refreshed.socket, socket);
+        let identity = told.identity.unwrap();
+        assert_eq!((&*identity.subject, &*rooms_of(&identity)), ("alice", rooms));
+        assert_eq!(stream.event().await.1.name, "next");
+    }
+    refresh(&mut client, "garbage").await;
+    refresh(&mut client, "ok:alice#may-join=c").await;
+    let refreshed = stream.next().await;
+    assert!(matches!(refreshed.kind, Some(edge_event::Kind::Refreshed(_))), "{refreshed:?}");
+
+    // One that starts anew is told what the token says now.
+    drop(stream);
+    let mut stream = edge.stream().await.welcome_with(welcome("backend-2")).await;
+    let (announced, opened) = stream.opened().await;
+    assert_eq!((announced, opened.announced), (socket, true));
+    assert_eq!(rooms_of(&opened.identity.unwrap()), ["c"]);
 }

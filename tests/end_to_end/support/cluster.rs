@@ -64,6 +64,9 @@ pub(crate) struct Cluster {
     _data: Option<TempDir>,
 }
 
+/// Lets everybody do everything in rooms.
+const OPEN_ROOMS: &str = "--chat-open-rooms";
+
 impl Cluster {
     /// Starts three processes with one shard and default settings.
     pub(crate) async fn start() -> Self {
@@ -76,7 +79,8 @@ impl Cluster {
             secret: Some("only-for-tests-0123456789-abcdefghij".to_owned()),
             shared: Vec::new(),
             edge: vec!["--edge-shards=1".to_owned()],
-            chat: Vec::new(),
+            // The tokens of the mint say nothing of rooms.
+            chat: vec![OPEN_ROOMS.to_owned()],
             auth: vec![format!("--auth-issuer={ISSUER}"), format!("--auth-audience={AUDIENCE}")],
             other_routes: Vec::new(),
             starts_chat: true,
@@ -194,6 +198,12 @@ impl ClusterBuilder {
     /// Adds a setting of the chat service.
     pub(crate) fn chat(mut self, setting: impl Into<String>) -> Self {
         self.chat.push(setting.into());
+        self
+    }
+
+    /// Lets users do what their tokens say, and nothing else.
+    pub(crate) fn with_closed_rooms(mut self) -> Self {
+        self.chat.retain(|setting| setting != OPEN_ROOMS);
         self
     }
 

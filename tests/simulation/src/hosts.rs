@@ -53,7 +53,7 @@ struct EdgeArgs {
 
 /// Runs the chat service.
 pub(crate) async fn chat(args: Vec<String>, skew: Skew) -> turmoil::Result {
-    let first = ["chat", "--chat-workers=2"].map(str::to_owned);
+    let first = ["chat", "--chat-workers=2", "--chat-open-rooms"].map(str::to_owned);
     let ChatArgs { config } = ChatArgs::try_parse_from(first.into_iter().chain(args))?;
     let (_trigger, shutdown) = Shutdown::new();
     let _clock = follow(skew);

@@ -46,6 +46,8 @@ pub(super) fn start(start: &Start<'_>, is_traced: bool, edges: u16) -> anyhow::R
     })?;
 
     let mut command = self::command(start, "chat-service", is_traced);
+    // Nobody is to be kept out. As a variable, it means nothing to versions that do not know it.
+    command.env("CHAT_OPEN_ROOMS", "true");
     command.arg("--chat-ops-listen=127.0.0.1:0");
     command.arg("--chat-namespaces-file").arg(namespaces.path());
     let chat = Process::start(Program {

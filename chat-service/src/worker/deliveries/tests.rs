@@ -69,7 +69,7 @@ impl Scene {
         let handle = u64::from(user.as_bytes()[0]);
         let key = SocketKey { link: self.outbox.link(), handle };
         let user = User::parse(user, "test", b"{}").unwrap();
-        Arc::new(Socket::new(key, format!("{handle}").into(), "/chat".into(), user))
+        Arc::new(Socket::new(key, format!("{handle}").into(), "/chat".into(), user).in_open_rooms())
     }
 
     async fn join(&mut self, room_name: &str, user: &str) {

@@ -176,7 +176,9 @@ impl World {
         let key = SocketKey { link: self.edges[edge].outbox.link(), handle };
         let profile = format!("{{\"id\":\"{user}\"}}");
         let identity = User::parse(&user.to_string(), "test", profile.as_bytes()).unwrap();
-        let socket = Arc::new(Socket::new(key, "x".into(), room().namespace().into(), identity));
+        let socket = Arc::new(
+            Socket::new(key, "x".into(), room().namespace().into(), identity).in_open_rooms(),
+        );
         let (is_suspended, may_have_missed) = (false, false);
         let client = Client { socket, user, is_suspended, view: None, may_have_missed };
         self.edges[edge].clients.insert(handle, client);
@@ -220,12 +222,15 @@ impl World {
                 "test",
                 client.socket.user.profile().get().as_bytes(),
             );
-            client.socket = Arc::new(Socket::new(
-                key,
-                "x".into(),
-                Arc::clone(&client.socket.namespace),
-                identity.unwrap(),
-            ));
+            client.socket = Arc::new(
+                Socket::new(
+                    key,
+                    "x".into(),
+                    Arc::clone(&client.socket.namespace),
+                    identity.unwrap(),
+                )
+                .in_open_rooms(),
+            );
             client.may_have_missed = true;
             let arrival = if client.is_suspended { Arrival::Suspended } else { Arrival::Present };
             let restore = Restore {
@@ -286,7 +291,7 @@ impl Edge {
         if emit.event == latest::POINTER {
             return;
         }
-        assert_eq!(emit.event, PRESENCE);
+        assert_eq!(emit.event, client_view::PRESENCE);
         let except = &emit.audience.as_ref().unwrap().except_sockets;
         for (handle, client) in &mut self.clients {
             if !except.contains(handle) {

@@ -57,7 +57,9 @@ impl World {
         let user = User::parse("ann", "test", br#"{"id":"ann"}"#).unwrap();
         let key = SocketKey { link: outbox.link(), handle: 1 };
         let events = namespaces.events("/chat").cloned();
-        let socket = Socket::new(key, "ann-1".into(), "/chat".into(), user).with_events(events);
+        let socket = Socket::new(key, "ann-1".into(), "/chat".into(), user)
+            .with_events(events)
+            .in_open_rooms();
         Self { worker: fragile_worker(&namespaces), outbox, socket: Arc::new(socket) }
     }
 
@@ -149,7 +151,7 @@ impl World {
     fn other_socket(&self, handle: u64) -> Arc<Socket> {
         let user = User::parse("bob", "test", br#"{"id":"bob"}"#).unwrap();
         let key = SocketKey { link: self.outbox.link(), handle };
-        Arc::new(Socket::new(key, "bob-1".into(), "/chat".into(), user))
+        Arc::new(Socket::new(key, "bob-1".into(), "/chat".into(), user).in_open_rooms())
     }
 
     async fn catch_up(&mut self) -> Vec<String> {

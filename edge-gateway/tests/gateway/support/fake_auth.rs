@@ -6,10 +6,11 @@ use std::sync::{
 };
 
 use proto::auth::v1::{
-    AuthenticateRequest, AuthenticateResponse, Identity, IssueTokenRequest, IssueTokenResponse,
-    Refusal, RefusalReason, Revocation, RevocationPoint, RevocationTarget, TokenMarks,
-    WatchRevocationsRequest, WatchRevocationsResponse, auth_service_server::AuthService,
-    authenticate_response::Outcome, revocation_target::Tokens,
+    AuthenticateRequest, AuthenticateResponse, Capability, Identity, IssueTokenRequest,
+    IssueTokenResponse, Refusal, RefusalReason, Revocation, RevocationPoint, RevocationTarget,
+    TokenMarks, WatchRevocationsRequest, WatchRevocationsResponse,
+    auth_service_server::AuthService, authenticate_response::Outcome, capability,
+    revocation_target::Tokens,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -84,6 +85,7 @@ impl AuthService for FakeAuth {
                 tenant: subject.split_once('@').map_or("", |(_, tenant)| tenant).to_owned(),
                 profile: format!("{{\"id\":\"{subject}\"}}").into(),
                 expires_at_unix_ms: unix_ms() + lifetime,
+                capabilities: subject.split_once("#may-join=").map(may_join).into_iter().collect(),
             }),
             _ => Outcome::Refusal(Refusal { reason: RefusalReason::Signature.into() }),
         };
@@ -129,4 +131,9 @@ impl AuthService for FakeAuth {
     ) -> Result<Response<IssueTokenResponse>, Status> {
         Err(Status::unimplemented("a double"))
     }
+}
+
+fn may_join((_, room): (&str, &str)) -> Capability {
+    let (actions, rooms) = (vec![capability::Action::Join.into()], vec![room.to_owned()]);
+    Capability { actions, rooms, events: Vec::new() }
 }

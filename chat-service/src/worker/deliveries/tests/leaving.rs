@@ -18,7 +18,7 @@ impl Scene {
     async fn join_with_a_phone(&mut self, user: &str) -> SocketKey {
         let key = SocketKey { link: self.outbox.link(), handle: 999 };
         let user = User::parse(user, "test", b"{}").unwrap();
-        let phone = Arc::new(Socket::new(key, "999".into(), "/chat".into(), user));
+        let phone = Arc::new(Socket::new(key, "999".into(), "/chat".into(), user).in_open_rooms());
         let ticket = self.outbox.extra_ticket();
         self.worker.handle(Command::SocketMoved(ticket, phone, room("lobby")), 0).await;
         self.worker.commit().await;

@@ -1,0 +1,54 @@
+//! Sockets whose clients have brought another token.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::{
+    frame::Renewed, instructions::Instructions, life::Life, links::LinkSettings, outbox::Ticket,
+    planned::Planned,
+};
+use crate::worker::Command;
+
+impl Life {
+    pub(super) fn refresh(
+        &self,
+        (handle, seq): (u64, u64),
+        who: Renewed,
+        settings: &LinkSettings,
+        planned: &mut VecDeque<Planned>,
+    ) {
+        let mut ticket = self.outbox.ticket(seq, Instructions::default());
+        self.renew((handle, &mut ticket), who, settings, planned);
+    }
+
+    /// A socket's user may do what its new token says, and no longer what the last one said. Events that came before are with the
+    /// workers already, so each worker learns of it behind them.
+    pub(super) fn renew(
+        &self,
+        (handle, ticket): (u64, &mut Ticket),
+        who: Renewed,
+        settings: &LinkSettings,
+        planned: &mut VecDeque<Planned>,
+    ) {
+        // One that is gone is owed nothing.
+        let Some(attached) = self.sockets.get(&handle) else { return };
+        let socket = &attached.socket;
+        let Renewed { subject, issuer, capabilities } = who;
+        if (&*subject, &*issuer) != (socket.user.subject(), socket.user.issuer()) {
+            tracing::error!("edge has a socket change hands");
+            return ticket.instructions.close(handle);
+        }
+        let capabilities = match settings.capabilities.share(capabilities) {
+            Ok(capabilities) => capabilities,
+            Err(error) => {
+                tracing::error!(%error, "edge has a socket with an unusable identity");
+                return ticket.instructions.close(handle);
+            }
+        };
+        if socket.set_capabilities(capabilities) {
+            for worker in attached.workers.iter() {
+                let command = Command::SocketRefreshed(ticket.another(), Arc::clone(socket));
+                planned.push_back(Planned { worker, command });
+            }
+        }
+    }
+}
