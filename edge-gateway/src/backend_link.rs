@@ -20,7 +20,7 @@ use proto::edge::v1::{
 use tokio::sync::Notify;
 
 pub(crate) use self::{
-    events::{EmitCount, Moves, bytes_of, json_list, opened},
+    events::{EmitCount, Moves, json_list, opened, payload_bytes},
     outstanding::Reception,
 };
 use self::{

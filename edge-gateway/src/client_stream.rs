@@ -1,5 +1,6 @@
 //! A client's stream of bytes: TCP, or TLS over it.
 
+mod short_read;
 mod tls;
 
 use std::{
@@ -80,7 +81,7 @@ impl ClientStream {
     /// Reads what is there; 0 bytes are the end of what the client sends, however it ended.
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Plain(tcp) => tcp.try_read(buffer),
+            Self::Plain(tcp) => short_read::read(tcp, buffer),
             Self::Tls(stream) => stream.try_read(buffer),
         }
     }

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 
 use self::gathered::Gathering;
-pub(crate) use self::reader::run;
+pub(crate) use self::{gathered::FRAMES_BYTES_MAX, reader::run};
 use crate::{
     client_stream::ClientStream,
     close_reason::CloseReason,
@@ -48,7 +48,7 @@ impl Common {
         Self { payload_bytes_max, outbox_bytes_max, metrics, gathering, scratch }
     }
 
-    fn collapse_bytes(&self) -> usize {
+    pub(crate) fn collapse_bytes(&self) -> usize {
         self.outbox_bytes_max / COLLAPSE_PART
     }
 }

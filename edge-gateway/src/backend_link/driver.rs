@@ -1,11 +1,14 @@
 //! Keeps a link's stream up: attaches, carries frames both ways, and attaches again after a break.
 
-use std::time::{Duration, Instant};
+use std::{
+    future,
+    time::{Duration, Instant},
+};
 
 use http::Uri;
 use proto::{
     MESSAGE_BYTES_MAX,
-    edge::v1::{EdgeFrame, edge_link_client::EdgeLinkClient},
+    edge::v1::{BackendFrame, EdgeFrame, edge_link_client::EdgeLinkClient},
 };
 use tokio::{
     sync::mpsc,
@@ -13,11 +16,11 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
-    Status,
+    Status, Streaming,
     transport::{Channel, Endpoint},
 };
 
-use super::SequenceError;
+use super::{SequenceError, payload_bytes};
 use crate::{
     dialer::Dialer,
     shard::{LinkKey, SharedShard},
@@ -25,6 +28,11 @@ use crate::{
 
 /// How many frames may wait inside the stream. What waits before that is merged into larger frames.
 const STREAM_FRAMES_MAX: usize = 4;
+
+/// How many frames that have come at once, and about how many bytes of them, are carried out before anything is written to
+/// those who are sent more than one of their events.
+const PASS_FRAMES_MAX: usize = 32;
+const PASS_BYTES_MAX: usize = 256 * 1024;
 
 /// How long a business service may take to answer the hello.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -86,6 +94,35 @@ pub(crate) async fn run(shard: SharedShard, link: LinkKey, url: Uri, dialer: Dia
     }
 }
 
+/// What has come at once.
+struct Pass {
+    frames: Vec<BackendFrame>,
+    /// How the stream ended behind them, if it did.
+    end: Result<(), StreamError>,
+}
+
+/// Takes the frames that are there, and never waits for more.
+async fn pass(first: BackendFrame, inbound: &mut Streaming<BackendFrame>) -> Pass {
+    let mut bytes = payload_bytes(&first);
+    let mut frames = vec![first];
+    let mut end = Ok(());
+    while frames.len() < PASS_FRAMES_MAX && bytes < PASS_BYTES_MAX && end.is_ok() {
+        tokio::select! {
+            biased;
+            received = inbound.message() => match received {
+                Ok(Some(frame)) => {
+                    bytes += payload_bytes(&frame);
+                    frames.push(frame);
+                }
+                Ok(None) => end = Err(StreamError::Ended),
+                Err(status) => end = Err(status.into()),
+            },
+            () = future::ready(()) => break,
+        }
+    }
+    Pass { frames, end }
+}
+
 async fn stream(
     shard: &SharedShard,
     link: LinkKey,
@@ -111,7 +148,7 @@ async fn stream(
     {
         let mut shard = shard.borrow_mut();
         shard.attached(link, &welcome)?;
-        shard.apply(link, first)?;
+        shard.apply(link, vec![first])?;
     }
     tracing::info!(backend.id = welcome.backend_id, resumed = welcome.resumed, "link is up");
 
@@ -119,8 +156,10 @@ async fn stream(
         let has_frame = shard.borrow().links.get(link.0).is_some_and(super::BackendLink::has_frame);
         tokio::select! {
             received = inbound.message() => {
-                let frame = received?.ok_or(StreamError::Ended)?;
-                shard.borrow_mut().apply(link, frame)?;
+                let first = received?.ok_or(StreamError::Ended)?;
+                let Pass { frames, end } = pass(first, &mut inbound).await;
+                shard.borrow_mut().apply(link, frames)?;
+                end?;
             }
             permit = outbound.reserve(), if has_frame => {
                 let permit = permit.map_err(|_| StreamError::Ended)?;

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use proto::{
     auth::v1::Identity as WireIdentity,
-    edge::v1::{EdgeEvent, Handshake, Membership, SocketOpened, edge_event::Kind},
+    edge::v1::{
+        BackendFrame, EdgeEvent, Handshake, Membership, SocketOpened, edge_event::Kind, instruction,
+    },
 };
 
 use crate::{session_id, socket::Identity};
@@ -135,7 +137,7 @@ pub(super) fn event(socket: u64, kind: Kind) -> EdgeEvent {
     EdgeEvent { socket, traceparent: String::new(), kind: Some(kind) }
 }
 
-pub(crate) fn bytes_of(attachments: &[Bytes]) -> usize {
+fn bytes_of(attachments: &[Bytes]) -> usize {
     attachments.iter().map(Bytes::len).sum()
 }
 
@@ -183,4 +185,25 @@ fn handshake_bytes(handshake: &Handshake) -> usize {
     let fields = handshake.query.iter().chain(&handshake.headers);
     let fields: usize = fields.map(|field| field.name.len() + field.value.len()).sum();
     handshake.auth.len() + handshake.address.len() + fields
+}
+
+/// What a frame's instructions carry.
+pub(crate) fn payload_bytes(frame: &BackendFrame) -> usize {
+    let instructions = frame.instructions.iter().filter_map(|one| one.kind.as_ref());
+    let bytes = instructions.map(|kind| match kind {
+        instruction::Kind::Emit(emit) => emit.args.len() + bytes_of(&emit.attachments),
+        instruction::Kind::Refill(refill) => {
+            refill.events.iter().map(|emit| emit.args.len() + bytes_of(&emit.attachments)).sum()
+        }
+        instruction::Kind::Acknowledge(ack) => ack.args.len() + bytes_of(&ack.attachments),
+        instruction::Kind::Accept(_)
+        | instruction::Kind::Recall(_)
+        | instruction::Kind::Refuse(_)
+        | instruction::Kind::Join(_)
+        | instruction::Kind::Leave(_)
+        | instruction::Kind::Handled(_)
+        | instruction::Kind::Disconnect(_)
+        | instruction::Kind::Close(_) => 0,
+    });
+    bytes.sum()
 }

@@ -1,4 +1,4 @@
-//! What one frame of the link brings for one client is written at once, by one system call.
+//! What the link brings at once for one client is written at once, by one system call.
 
 use std::{
     cell::{Cell, RefCell},
@@ -7,11 +7,11 @@ use std::{
 
 use bytes::Bytes;
 
-use super::Connection;
+use super::{Connection, Pace};
 use crate::telemetry::as_f64;
 
 /// At most so many bytes are gathered for one client before they are written.
-const GATHERED_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const FRAMES_BYTES_MAX: usize = 64 * 1024;
 
 /// The connections that have something to be written before the shard does anything else.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ impl Connection {
         if !self.is_gathering.get() && !gathering.is_on.get() {
             return false;
         }
-        let bytes_max = GATHERED_BYTES_MAX.min(self.common.collapse_bytes());
+        let bytes_max = FRAMES_BYTES_MAX.min(self.common.collapse_bytes());
         if self.gathered_bytes().saturating_add(frame.len()) > bytes_max {
             self.write_gathered();
         }
@@ -62,6 +62,33 @@ impl Connection {
         }
         let mut slot = self.outbox.borrow_mut();
         slot.get_or_insert_default().push_data(frame.clone(), usize::MAX).is_ok()
+    }
+
+    /// Writes frames at once, which are those of `each` one behind the other, if nothing waits for the client; returns how many
+    /// of them have been taken. What comes of the rest is for [`send`](Self::send) to say.
+    pub(crate) fn send_frames(&self, each: &[Bytes], joined: &[u8]) -> usize {
+        let mut slot = self.outbox.borrow_mut();
+        if slot.is_some() || self.pace.get() != Pace::Even {
+            return 0;
+        }
+        let mut written = self.write_now(joined);
+        if written == joined.len() {
+            return each.len();
+        }
+        for (index, frame) in each.iter().enumerate() {
+            if written == 0 {
+                return index;
+            }
+            if written < frame.len() {
+                slot.insert(Box::default()).push_rest(frame.slice(written..));
+                self.common.metrics.outbox_bytes.increment(as_f64(frame.len() - written));
+                drop(slot);
+                self.wake();
+                return index + 1;
+            }
+            written -= frame.len();
+        }
+        each.len()
     }
 
     fn gathered_bytes(&self) -> usize {
@@ -175,6 +202,57 @@ mod tests {
         assert_eq!(arrived(&mut client), b"1234567890");
         send(&connection, b"larger than what is gathered", Class::Required);
         assert_eq!(arrived(&mut client), b"alarger than what is gathered");
+    }
+
+    #[tokio::test]
+    async fn frames_are_written_together_where_nothing_waits() {
+        let (connection, mut client) = connected(1000).await;
+        let frames = ["one ", "two ", "three"].map(|frame| Bytes::from_static(frame.as_bytes()));
+
+        assert_eq!(connection.send_frames(&frames, b"one two three"), 3);
+        assert_eq!(arrived(&mut client), b"one two three");
+
+        connection.common.gathering.set(true);
+        send(&connection, b"first ", Class::Required);
+        assert_eq!(connection.send_frames(&frames, b"one two three"), 0);
+        connection.common.gathering.finish();
+        assert_eq!(arrived(&mut client), b"first ");
+        connection.set_pace(Pace::Behind);
+        assert_eq!(connection.send_frames(&frames, b"one two three"), 0);
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_takes_a_part_is_sent_the_rest_of_the_frame_that_was_begun() {
+        let (connection, mut client) = connected(1_000_000).await;
+        let frames: Vec<_> = (0..60_u8).map(|number| Bytes::from(vec![number; 999])).collect();
+        let joined = frames.concat();
+
+        let mut taken = frames.len();
+        let mut sent = 0;
+        while taken == frames.len() {
+            taken = connection.send_frames(&frames, &joined);
+            sent += taken;
+        }
+        assert_eq!(connection.send_frames(&frames, &joined), 0, "something waits or nothing fits");
+
+        let stream = connection.stream.get().unwrap();
+        let mut bytes = Vec::new();
+        while bytes.len() < sent * 999 {
+            bytes.extend(arrived(&mut client));
+            std::future::poll_fn(|cx| {
+                connection.poll_flush(stream, cx).map(Result::unwrap).is_ready();
+                std::task::Poll::Ready(())
+            })
+            .await;
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(bytes.len(), sent * 999);
+        let numbers = bytes.chunks(999).map(|frame| {
+            assert!(frame.iter().all(|byte| *byte == frame[0]));
+            usize::from(frame[0])
+        });
+        assert!(numbers.eq((0..sent).map(|number| number % 60)));
+        assert!(!connection.is_behind());
     }
 
     #[tokio::test]

@@ -1,5 +1,8 @@
 //! Carries out an emit: encodes once for each wire format, writes the same bytes to every socket of the audience.
 
+mod burst;
+mod marks;
+
 use std::{
     borrow::Cow,
     time::{Duration, Instant},
@@ -12,9 +15,10 @@ use edge_protocol::{
     socket_io::{self, EncodeError},
 };
 use proto::edge::v1::{AckRequest, Audience, Emit};
-use service_kit::trace::{SpanKind, TraceParent};
+use service_kit::trace::{Span, SpanKind, TraceParent};
 use smallvec::SmallVec;
 
+pub(crate) use self::marks::Marks;
 use super::{
     ConnectionKey, LinkKey, NamespaceKey, Shard, SocketKey, Wire, acks::ServerAck, rooms::RoomKey,
 };
@@ -29,39 +33,6 @@ use crate::{
 /// How long clients may take to acknowledge, unless the business service says otherwise, and at most.
 const ASK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 const ASK_TIMEOUT_MAX: Duration = Duration::from_secs(60);
-
-/// Notes which sockets an emit has reached or must not reach, so that the union of an audience gets it once. Never cleared:
-/// each emit has a number of its own.
-#[derive(Debug, Default)]
-pub(crate) struct Marks {
-    number: u32,
-    /// By socket key: the number of the last emit that was done with this socket.
-    by_socket: Vec<u32>,
-}
-
-impl Marks {
-    fn begin(&mut self, sockets: usize) {
-        if self.number == u32::MAX {
-            self.by_socket.clear();
-            self.number = 0;
-        }
-        self.number += 1;
-        if self.by_socket.len() < sockets {
-            self.by_socket.resize(sockets, 0);
-        }
-    }
-
-    /// Whether this emit was not yet done with `socket`; from now on it is.
-    fn first(&mut self, socket: SocketKey) -> bool {
-        match self.by_socket.get_mut(socket.index()) {
-            Some(mark) if *mark != self.number => {
-                *mark = self.number;
-                true
-            }
-            _ => false,
-        }
-    }
-}
 
 /// One event in each wire format that somebody in the audience speaks, made when the first of them comes up.
 struct Encoded<'a> {
@@ -176,6 +147,16 @@ impl<'a> Encoded<'a> {
     }
 }
 
+/// An emit, and where it belongs.
+#[derive(Clone, Copy)]
+struct Delivery<'a> {
+    link: LinkKey,
+    namespace: NamespaceKey,
+    audience: &'a Audience,
+    emit: &'a Emit,
+    ack_id: Option<u64>,
+}
+
 /// What came of one fan-out.
 #[derive(Default)]
 pub(super) struct Outcome {
@@ -204,11 +185,21 @@ impl Shard {
             }
             return self.bad_instruction("emit to no namespace that has a route");
         };
-        let parent = TraceParent::parse(traceparent);
-        let mut span = self.tracer.follow(telemetry::SPAN_DELIVER, SpanKind::Producer, parent);
-
         let ack_id = emit.ask.is_some().then(|| self.server_acks.next_id());
-        let outcome = self.deliver(namespace, audience, emit, ack_id);
+        let delivery = Delivery { link, namespace, audience, emit, ack_id };
+        let span = self.deliver_span(traceparent);
+        let outcome = self.deliver(&delivery);
+        self.conclude(&delivery, outcome, span);
+    }
+
+    fn deliver_span(&self, traceparent: &str) -> Option<Span> {
+        let parent = TraceParent::parse(traceparent);
+        self.tracer.follow(telemetry::SPAN_DELIVER, SpanKind::Producer, parent)
+    }
+
+    /// Sees to what came of an emit.
+    fn conclude(&mut self, delivery: &Delivery<'_>, outcome: Outcome, mut span: Option<Span>) {
+        let Delivery { link, namespace, audience, emit, ack_id } = *delivery;
         if outcome.is_unencodable {
             self.bad_instruction("emit whose args are no JSON list, or with too many attachments");
         }
@@ -256,14 +247,10 @@ impl Shard {
         }
     }
 
-    fn deliver(
-        &mut self,
-        namespace: NamespaceKey,
-        audience: &Audience,
-        emit: &Emit,
-        ack_id: Option<u64>,
-    ) -> Outcome {
-        let mut outcome = Outcome::default();
+    fn encoded<'a>(
+        &self,
+        &Delivery { namespace, audience, emit, ack_id, .. }: &Delivery<'a>,
+    ) -> Encoded<'a> {
         let log = self.log_of(namespace, emit);
         let class = match log {
             _ if emit.volatile => Class::Volatile,
@@ -271,7 +258,7 @@ impl Shard {
             None => Class::Required,
         };
         let offset = self.recovery.offset_of(namespace, emit);
-        let mut encoded = Encoded {
+        Encoded {
             ack_id,
             log,
             is_kept: offset.is_some() && !emit.volatile,
@@ -279,7 +266,13 @@ impl Shard {
             offset,
             fingerprint: self.recovery.double_of(emit),
             ..Encoded::new(&audience.namespace, emit, class)
-        };
+        }
+    }
+
+    fn deliver(&mut self, delivery: &Delivery<'_>) -> Outcome {
+        let Delivery { namespace, audience, .. } = *delivery;
+        let mut outcome = Outcome::default();
+        let mut encoded = self.encoded(delivery);
         // Without exceptions and overlaps, as with most emits, there is nothing to note.
         let simple = audience.except_rooms.is_empty()
             && audience.except_sockets.is_empty()

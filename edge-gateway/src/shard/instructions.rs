@@ -8,45 +8,80 @@ use smallvec::SmallVec;
 
 use super::{LinkKey, Shard, SocketKey};
 use crate::{
-    backend_link::{SequenceError, bytes_of},
+    backend_link::{SequenceError, payload_bytes},
     close_reason::CloseReason,
 };
 
 impl Shard {
-    /// Carries out a frame as one group.
+    /// Carries out what has come at once. What several instructions send to the same clients is written together, behind the
+    /// last of them.
     pub(crate) fn apply(
         &mut self,
         link: LinkKey,
-        frame: BackendFrame,
+        frames: Vec<BackendFrame>,
     ) -> Result<(), SequenceError> {
-        let is_new = match self.links.get_mut(link.0) {
-            Some(link) if frame.seq > 0 => link.accept_frame(frame.seq, payload_bytes(&frame))?,
-            _ => true,
-        };
-        if is_new {
-            let repeats = repeats(&frame.instructions);
-            for (instruction, is_followed) in frame.instructions.into_iter().zip(repeats) {
-                self.common.gathering.set(is_followed);
-                self.carry_out(link, instruction);
+        let mut instructions = Vec::new();
+        let mut acks = SmallVec::<[u64; 8]>::new();
+        let mut sequence = Ok(());
+        for frame in frames {
+            match self.accept_frame(link, &frame) {
+                Ok(is_new) => {
+                    acks.push(frame.ack);
+                    if is_new && instructions.is_empty() {
+                        instructions = frame.instructions;
+                    } else if is_new {
+                        instructions.extend(frame.instructions);
+                    }
+                }
+                Err(error) => {
+                    sequence = Err(error);
+                    break;
+                }
             }
-            self.common.gathering.finish();
         }
+        self.carry_out_all(link, &instructions);
         if let Some(link) = self.links.get_mut(link.0) {
-            link.handle_ack(frame.ack)?;
+            acks.into_iter().try_for_each(|ack| link.handle_ack(ack))?;
         }
+        sequence?;
         self.go_on_with_claims(link);
         self.resume_waiting(link);
         Ok(())
     }
 
-    fn carry_out(&mut self, link: LinkKey, instruction: Instruction) {
-        match instruction.kind {
+    /// Whether the instructions of a frame are to be carried out.
+    fn accept_frame(&mut self, link: LinkKey, frame: &BackendFrame) -> Result<bool, SequenceError> {
+        match self.links.get_mut(link.0) {
+            Some(link) if frame.seq > 0 => link.accept_frame(frame.seq, payload_bytes(frame)),
+            _ => Ok(true),
+        }
+    }
+
+    fn carry_out_all(&mut self, link: LinkKey, instructions: &[Instruction]) {
+        let mut rest = instructions;
+        let mut repeats = repeats(instructions).into_iter();
+        while let Some(next) = rest.first() {
+            let is_followed = repeats.next().unwrap_or(false);
+            let mut count = if is_followed { self.emit_burst(link, rest) } else { 0 };
+            if count == 0 {
+                self.common.gathering.set(is_followed);
+                self.carry_out(link, next);
+                count = 1;
+            }
+            repeats.by_ref().take(count - 1).for_each(drop);
+            rest = rest.get(count..).unwrap_or_default();
+        }
+        self.common.gathering.finish();
+    }
+
+    pub(super) fn carry_out(&mut self, link: LinkKey, instruction: &Instruction) {
+        match &instruction.kind {
             Some(Kind::Accept(accept)) => self.accepted(accept.socket),
             Some(Kind::Recall(recall)) => self.recalled(recall.socket, &recall.socket_id),
             Some(Kind::Refuse(refuse)) => {
                 self.refused(refuse.socket, &refuse.message, &refuse.data);
             }
-            Some(Kind::Join(join)) => self.join(&join),
+            Some(Kind::Join(join)) => self.join(join),
             Some(Kind::Leave(leave)) => {
                 for socket in self.live_sockets(&leave.sockets) {
                     let namespace = self.sockets.get(socket.index()).map(|socket| socket.namespace);
@@ -58,14 +93,11 @@ impl Shard {
                 }
             }
             Some(Kind::Emit(emit)) => {
-                if let Some(link) = self.links.get_mut(link.0).filter(|_| !emit.position.is_empty())
-                {
-                    link.note_logged();
-                }
-                self.emit(link, &instruction.traceparent, &emit);
+                self.note_position(link, emit);
+                self.emit(link, &instruction.traceparent, emit);
             }
-            Some(Kind::Refill(refill)) => self.refill(&refill),
-            Some(Kind::Acknowledge(ack)) => self.acknowledge(&ack),
+            Some(Kind::Refill(refill)) => self.refill(refill),
+            Some(Kind::Acknowledge(ack)) => self.acknowledge(ack),
             Some(Kind::Handled(handled)) => {
                 if let Some(link) = self.links.get_mut(link.0) {
                     link.note_handled(&handled.event_id);
@@ -78,8 +110,8 @@ impl Shard {
             }
             Some(Kind::Close(close)) => {
                 // Also of sockets that were not let in: it is how a client is told to try again.
-                for handle in close.sockets {
-                    let socket = self.socket_by_handle(handle);
+                for handle in &close.sockets {
+                    let socket = self.socket_by_handle(*handle);
                     let socket = socket.and_then(|socket| self.sockets.get(socket.index()));
                     // A suspended socket has none.
                     if let Some(connection) = socket.map(|socket| socket.connection) {
@@ -88,6 +120,13 @@ impl Shard {
                 }
             }
             None => self.bad_instruction("an instruction of an unknown kind"),
+        }
+    }
+
+    /// Counts an emit with a position.
+    pub(super) fn note_position(&mut self, link: LinkKey, emit: &Emit) {
+        if let Some(link) = self.links.get_mut(link.0).filter(|_| !emit.position.is_empty()) {
+            link.note_logged();
         }
     }
 
@@ -113,7 +152,7 @@ impl Shard {
     }
 }
 
-/// Which of a frame's instructions are emits to a room that a later one of the frame is for too.
+/// Which of these instructions are emits to a room that a later one of them is for too.
 fn repeats(instructions: &[Instruction]) -> SmallVec<[bool; 16]> {
     let mut repeats = SmallVec::from_elem(false, instructions.len());
     if let [] | [_] = instructions {
@@ -128,30 +167,6 @@ fn repeats(instructions: &[Instruction]) -> SmallVec<[bool; 16]> {
         }
     }
     repeats
-}
-
-/// What a frame's instructions carry.
-fn payload_bytes(frame: &BackendFrame) -> usize {
-    let instructions = frame.instructions.iter();
-    let bytes = instructions.map(|instruction| match &instruction.kind {
-        Some(Kind::Emit(emit)) => emit.args.len() + bytes_of(&emit.attachments),
-        Some(Kind::Refill(refill)) => {
-            refill.events.iter().map(|emit| emit.args.len() + bytes_of(&emit.attachments)).sum()
-        }
-        Some(Kind::Acknowledge(ack)) => ack.args.len() + bytes_of(&ack.attachments),
-        Some(
-            Kind::Accept(_)
-            | Kind::Recall(_)
-            | Kind::Refuse(_)
-            | Kind::Join(_)
-            | Kind::Leave(_)
-            | Kind::Handled(_)
-            | Kind::Disconnect(_)
-            | Kind::Close(_),
-        )
-        | None => 0,
-    });
-    bytes.sum()
 }
 
 /// Longest room name of the contract.

@@ -1,11 +1,11 @@
 //! Events in, instructions out: who gets what, in which order.
 
 use proto::edge::v1::{
-    Accept, AckRequest, Acknowledge, Audience, Close, Disconnect, Emit, Join, Leave, edge_event,
-    instruction::Kind,
+    Accept, AckRequest, Acknowledge, Audience, Close, Disconnect, Emit, Handled, Join, Leave,
+    edge_event, instruction::Kind,
 };
 
-use crate::support::{Edge, Stream};
+use crate::support::{Edge, Stream, poller::Poller};
 
 fn join(sockets: &[u64], room: &str) -> Kind {
     Kind::Join(Join { sockets: sockets.to_vec(), room: room.to_owned(), position: "p0".to_owned() })
@@ -77,6 +77,43 @@ async fn events_and_acks_keep_the_clients_own_json() {
     stream.instruct([Kind::Emit(back), Kind::Acknowledge(ack)]).await;
     assert_eq!(client.text().await, format!(r#"42/chat,["back",{args}]"#));
     assert_eq!(client.text().await, format!("43/chat,7[{args}]"));
+}
+
+#[tokio::test]
+async fn a_burst_to_a_room_reaches_each_client_in_order_whatever_it_speaks() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let (mut alice, first) = edge.in_chat(&mut stream, "alice").await;
+    let (mut json, second) = edge.json_in_chat(&mut stream, "bob").await;
+    let poller = Poller::open(&edge).await;
+    let third = poller.enter_chat(&mut stream).await;
+    let (mut outside, fourth) = edge.in_chat(&mut stream, "dave").await;
+    let members = [first, second, third];
+    let say = |number: usize| emit(room("lobby"), "say", format!("[{number}]"));
+    let handled = || Kind::Handled(Handled { event_id: vec![0; 16].into() });
+
+    alice.send(r#"42/chat,5["ask"]"#).await;
+    assert_eq!(stream.event().await.0, first);
+    let ack = Acknowledge { socket: first, ack_id: 5, args: "[]".into(), ..Acknowledge::default() };
+    let except = Audience { except_sockets: vec![second], ..room("lobby") };
+    let mut kinds = vec![join(&members, "lobby"), say(0), handled(), say(1), handled(), say(2)];
+    kinds.extend([Kind::Acknowledge(ack), say(3), say(4), emit(except, "say", "[5]"), say(6)]);
+    // What is no JSON list is left out, and nothing else.
+    kinds.extend([emit(room("lobby"), "say", "no list"), say(7), say(8)]);
+    kinds.extend([emit(room("elsewhere"), "say", "[9]"), emit(only(fourth), "end", "[]")]);
+    stream.instruct(kinds).await;
+
+    let packet = |number: usize| format!(r#"42/chat,["say",{number}]"#);
+    let mut packets: Vec<_> = (0..=8).map(packet).collect();
+    packets.insert(3, "43/chat,5[]".to_owned());
+    for packet in &packets {
+        assert_eq!(alice.text().await, *packet);
+    }
+    for number in (0..=8).filter(|number| *number != 5) {
+        assert_eq!(json.text().await, format!(r#"{{"event":"say","data":{number}}}"#));
+    }
+    packets.remove(3);
+    assert_eq!(poller.get().await, (200, packets.join("\x1e")));
+    assert_eq!(outside.text().await, r#"42/chat,["end"]"#);
 }
 
 #[tokio::test]

@@ -120,7 +120,7 @@ async fn slow_and_good(edge: &Edge, stream: &mut Stream) -> (Client, u64, Client
 
 #[tokio::test]
 async fn a_client_that_pauses_gets_everything_once_and_in_order_and_nobody_waits_for_it() {
-    let (edge, mut stream) = start(&[]).await;
+    let (edge, mut stream) = start(&["--edge-ping-interval=10m"]).await;
     let (mut slow, slow_socket, mut good, good_socket) = slow_and_good(&edge, &mut stream).await;
     let mut log = Log::new("lobby");
     stream.instruct([log.join(slow_socket), log.join(good_socket)]).await;
@@ -163,6 +163,40 @@ async fn a_client_that_pauses_gets_everything_once_and_in_order_and_nobody_waits
     }
     stream.instruct([log.say()]).await;
     assert_eq!(said(&slow.text().await).1, 841);
+}
+
+#[tokio::test]
+async fn a_client_that_pauses_gets_bursts_once_and_in_order_too() {
+    let (edge, mut stream) = start(&["--edge-ping-interval=10m"]).await;
+    let (mut slow, slow_socket, mut good, good_socket) = slow_and_good(&edge, &mut stream).await;
+    let mut log = Log::new("lobby");
+    stream.instruct([log.join(slow_socket), log.join(good_socket)]).await;
+
+    // More than the kernel's buffers hold, and parts of what is written at once.
+    for burst in 0..80 {
+        let kinds: Vec<_> = (0..10).map(|_| log.say()).collect();
+        stream.instruct(kinds).await;
+        for number in 1..=10 {
+            assert_eq!(said(&good.text().await).1, burst * 10 + number);
+        }
+    }
+    let mut reading = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        while seen.last() != Some(&800) {
+            seen.push(said(&slow.text().await).1);
+        }
+        seen
+    });
+    let seen = loop {
+        tokio::select! {
+            read = &mut reading => break read.unwrap(),
+            (socket, catch_up) = asked(&mut stream) => {
+                stream.instruct([log.refill(socket, &catch_up, 100)]).await;
+            }
+        }
+    };
+
+    assert_eq!(seen, (1..=800).collect::<Vec<_>>());
 }
 
 /// A client on long-polling that has not polled since three events of the first room, so that the fourth is left out, and one
