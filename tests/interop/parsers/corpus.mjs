@@ -1,9 +1,9 @@
-// Cases that mutations start from: those that the fuzz targets of the protocol crate start from, too.
+// Cases that mutations start from: those that the fuzzer starts from, too.
 
 import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 
-const FOLDER = path.join(import.meta.dirname, "../../../edge-gateway/protocol/fuzz/corpus");
+const FOLDER = path.join(import.meta.dirname, "../../../fuzz/corpus");
 const SEPARATOR = "\u001e";
 /** Mutations of longer files cost much and tell little. */
 const BYTES_MAX = 8192;
