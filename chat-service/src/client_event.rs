@@ -78,7 +78,7 @@ impl ClientEvent {
             }
             None => {
                 let handles = vec![socket.handle];
-                let audience = Audience::Sockets { namespace: &self.socket.namespace, handles };
+                let audience = Audience::Sockets { realm: self.socket.realm(), handles };
                 let args = client_view::exception(error, None);
                 let emit = Emit {
                     event: EXCEPTION,

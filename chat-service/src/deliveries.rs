@@ -47,11 +47,16 @@ impl Deliveries {
         Self { epoch, users: BTreeMap::new(), unlisted, changed: None }
     }
 
-    /// Those that are kept, of a log that ends here.
-    pub(crate) fn kept(end: Position, standings: &[KeptStanding], unlisted: Unlisted) -> Self {
+    /// Those that are kept, of a log of this tenant that ends here.
+    pub(crate) fn kept(
+        tenant: &str,
+        end: Position,
+        standings: &[KeptStanding],
+        unlisted: Unlisted,
+    ) -> Self {
         let users = standings.iter().filter_map(|kept| {
             // It was a user's name when it was kept.
-            let user = User::parse(&kept.subject, &kept.issuer, b"{}").ok()?;
+            let user = User::parse_of(tenant, (&kept.subject, &kept.issuer), b"{}").ok()?;
             Some((Arc::new(user), Standing::from_kept(kept, end)))
         });
         let (users, changed) = (users.collect(), Some(BTreeSet::new()));

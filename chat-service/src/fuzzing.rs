@@ -18,17 +18,17 @@ pub fn edge_frame(data: &[u8]) {
 }
 
 /// An event of a client: its first byte says which one, the rest is its arguments. What is asked for is in a room of the
-/// client's namespace that clients may name.
+/// client's tenant and namespace that clients may name.
 pub fn client_event(data: &[u8]) {
     let Some((which, args)) = data.split_first() else { return };
     let Some(name) = EVENTS.get(usize::from(*which) % EVENTS.len()) else { return };
-    let Ok(user) = User::parse("ann", "https://id.example", b"{}") else { return };
+    let Ok(user) = User::parse_of("acme", ("ann", "https://id.example"), b"{}") else { return };
     let key = SocketKey { link: LinkKey(1), handle: 1 };
     let socket = Socket::new(key, "socket".into(), "/chat".into(), user);
 
     if let Ok(request) = Request::parse(&socket, name, args) {
-        assert_eq!(request.room.namespace(), "/chat");
-        let room = request.room.name();
+        assert_eq!((request.room.namespace(), request.room.tenant()), ("/chat", "acme"));
+        let room = request.room.name_for_services();
         assert!((1..=ROOM_NAME_BYTES_MAX).contains(&room.len()));
         assert!(!request.room.is_inbox() && !room.chars().any(char::is_control));
     }

@@ -1,6 +1,7 @@
 //! What other services call: tonic in, domain out.
 
 mod convert;
+mod request_error;
 mod server;
 mod watch;
 
@@ -149,7 +150,12 @@ impl ChatGrpc {
     }
 
     /// Sends to the sockets of a user, or to all, without asking anyone where they are.
-    fn publish_to_namespace(&self, request: &PublishRequest, subject: Option<&str>, trace: &str) {
+    fn publish_to_namespace(
+        &self,
+        request: &PublishRequest,
+        target: edge_link::Target<'_>,
+        trace: &str,
+    ) {
         let emit = Emit {
             event: &request.event,
             args: request.args(),
@@ -157,8 +163,7 @@ impl ChatGrpc {
             position: None,
             except_users: &request.except_users,
         };
-        let target = subject.map_or(edge_link::Target::Everyone, edge_link::Target::User);
-        self.links.send((&request.namespace, target), &emit, (trace, None), None);
+        self.links.send((request.realm(), target), &emit, (trace, None), None);
     }
 }
 
@@ -170,12 +175,13 @@ impl wire::chat_service_server::ChatService for ChatGrpc {
         &self,
         request: Request<wire::WatchSocketsRequest>,
     ) -> Result<Response<Self::WatchSocketsStream>, Status> {
-        let WatchSocketsRequest { namespace, cursor } = request.into_inner().try_into()?;
+        let WatchSocketsRequest { tenant, namespace, cursor } = request.into_inner().try_into()?;
         let permit = Arc::clone(&self.watchers).try_acquire_owned();
         let permit = permit.map_err(|_| Status::resource_exhausted("too many watch already"))?;
         let (sender, responses) = mpsc::channel(watch::RESPONSES_MAX);
         let registry = self.links.registry().clone();
-        let watcher = Watcher::new(registry, namespace.into_owned(), self.settled_at, sender);
+        let watcher =
+            Watcher::new(registry, (tenant, namespace.into_owned()), self.settled_at, sender);
         let shutdown = self.links.shutdown().clone();
         self.links.spawn(async move {
             watcher.run(cursor, shutdown).await;
@@ -200,14 +206,15 @@ impl wire::chat_service_server::ChatService for ChatGrpc {
             Target::Room(room) | Target::Inbox(room) => {
                 self.publish_to_room(request.to_room(room, trace)).await
             }
-            Target::User(subject) => {
+            Target::User { subject, issuer } => {
                 let trace = service_kit::trace::traceparent_of(span.as_ref());
-                self.publish_to_namespace(&request, Some(subject), &trace);
+                let target = edge_link::Target::User { subject, issuer };
+                self.publish_to_namespace(&request, target, &trace);
                 Ok(Published::Volatile)
             }
             Target::Everyone => {
                 let trace = service_kit::trace::traceparent_of(span.as_ref());
-                self.publish_to_namespace(&request, None, &trace);
+                self.publish_to_namespace(&request, edge_link::Target::Everyone, &trace);
                 Ok(Published::Volatile)
             }
         };

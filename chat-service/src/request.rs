@@ -311,9 +311,9 @@ fn room(socket: &Socket, name: Option<&RawValue>) -> Result<RoomKey, ClientError
 }
 
 fn room_named(socket: &Socket, name: &str) -> Result<RoomKey, ClientError> {
-    RoomKey::parse_room(&socket.namespace, name).map_err(|error| match error {
+    RoomKey::parse_room(socket.realm(), name).map_err(|error| match error {
         RoomKeyError::Length => length("room", ROOM_NAME_BYTES_MAX),
-        RoomKeyError::Namespace | RoomKeyError::ControlCharacter => {
+        RoomKeyError::Namespace | RoomKeyError::Tenant | RoomKeyError::ControlCharacter => {
             ClientError::invalid_payload("room must not contain control characters")
         }
         RoomKeyError::Inbox if name == OWN_INBOX => {
@@ -335,7 +335,7 @@ fn room_or_inbox(socket: &Socket, name: Option<&RawValue>) -> Result<RoomKey, Cl
 
 /// The inbox of a user that an event is for, who may be anybody.
 fn inbox(socket: &Socket, subject: &str) -> Result<RoomKey, ClientError> {
-    let inbox = RoomKey::inbox(&socket.namespace, subject);
+    let inbox = RoomKey::inbox(socket.realm(), subject);
     inbox.map_err(|_| ClientError::invalid_payload("user must not contain control characters"))
 }
 
@@ -430,7 +430,11 @@ mod tests {
     fn a_room_may_be_named_by_a_string_or_in_an_object() {
         for name in ["join", "leave", "presence"] {
             for args in [r#"["lobby"]"#, r#"[{"room":"lobby"}]"#, r#"["l\u006fbby",{"more":[]}]"#] {
-                assert_eq!(parse(name, args).unwrap().room.name(), "lobby", "{name} {args}");
+                assert_eq!(
+                    parse(name, args).unwrap().room.name_for_clients(),
+                    "lobby",
+                    "{name} {args}"
+                );
             }
         }
     }

@@ -22,7 +22,10 @@ pub(crate) use self::{
     memory::MemoryRoomLog,
     position::{ParsePositionError, Position},
 };
-use crate::{room_key::RoomKey, user::User};
+use crate::{
+    room_key::{Realm, RoomKey},
+    user::User,
+};
 
 /// Keeps the logged events of rooms.
 ///
@@ -74,11 +77,11 @@ pub(crate) trait RoomLog: Send + Sync + 'static {
     /// appended from now on, if the log still has all of it.
     fn end(&self, room: &RoomKey) -> impl Future<Output = Result<Position, Unreadable>> + Send;
 
-    /// The rooms of a namespace that have a log, with its end: all of them, or none if one cannot be read. Inboxes are not
-    /// among them, nor looked at.
+    /// The rooms of a tenant in a namespace that have a log, with its end: all of them, or none if one cannot be read. Inboxes are
+    /// not among them, nor looked at, nor are rooms of other tenants.
     fn rooms(
         &self,
-        namespace: &str,
+        realm: Realm<'_>,
     ) -> impl Future<Output = Result<Vec<(RoomKey, Position)>, Unreadable>> + Send;
 
     /// Where it is kept how far the logs have reached those who follow the rooms, if any logs are on disk.

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     declared_events::DeclaredEvents,
-    room_key::RoomKey,
+    room_key::{Realm, RoomKey},
     room_rules::{Capabilities, Deed, RoomRules},
     user::User,
 };
@@ -97,20 +97,31 @@ impl Socket {
         Self { recovery: recovery.map(Box::new), ..self }
     }
 
+    /// Where the names that it says are looked up.
+    pub(crate) fn realm(&self) -> Realm<'_> {
+        Realm { tenant: self.user.tenant(), namespace: &self.namespace }
+    }
+
+    /// The room that an edge names and says that the socket is, or was, in: one of its tenant.
+    pub(crate) fn room_for_edges(&self, name: &str) -> Option<RoomKey> {
+        let room = RoomKey::parse(&self.namespace, name).ok()?;
+        room.is_in(self.realm()).then_some(room)
+    }
+
     /// Its user's inbox, if it has one.
     pub(crate) fn inbox(&self) -> Option<RoomKey> {
         self.events.as_ref()?.inboxes.of(&self.namespace, &self.user)
     }
 
-    /// Whether its user may be in a room: in no inbox but its own, and where the rules say so.
+    /// Whether its user may be in a room: in none of another tenant, in no inbox but its own, and where the rules say so.
     pub(crate) fn may_be_in(&self, room: &RoomKey) -> bool {
         let is_anothers = room.is_inbox() && self.inbox().as_ref() != Some(room);
-        !is_anothers && self.may(Deed::Join, room)
+        room.is_in(self.realm()) && !is_anothers && self.may(Deed::Join, room)
     }
 
     /// Whether its user may do this in a room. Inboxes have no rules: each is its own user's.
     pub(crate) fn may(&self, deed: Deed<'_>, room: &RoomKey) -> bool {
-        room.is_inbox() || self.is_allowed(deed, room.name())
+        room.is_inbox() || self.is_allowed(deed, room.name_for_clients())
     }
 
     /// Whether its user may send an event that goes to no room: to users wherever they are, or into their inboxes.

@@ -9,10 +9,13 @@ use std::{
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+use crate::room_key::is_tenant;
+
 /// A user as its verified token describes it.
 ///
-/// Two values are equal when they are the same user: same issuer, same subject. What the profile says plays no part.
+/// Two values are equal when they are the same user: same tenant, same issuer, same subject. What the profile says plays no part.
 pub(crate) struct User {
+    tenant: Box<str>,
     subject: Box<str>,
     issuer: Box<str>,
     profile: Box<RawValue>,
@@ -23,21 +26,43 @@ pub(crate) struct User {
 pub(crate) enum UserError {
     #[error("the identity has no subject or no issuer")]
     Nameless,
+    #[error("the tenant has more than 128 bytes, or control characters")]
+    Tenant,
     #[error("the profile is not a JSON object")]
     Profile,
 }
 
 impl User {
-    pub(crate) fn parse(subject: &str, issuer: &str, profile: &[u8]) -> Result<Self, UserError> {
+    /// Whose it is comes first: empty is the default tenant.
+    pub(crate) fn parse_of(
+        tenant: &str,
+        (subject, issuer): (&str, &str),
+        profile: &[u8],
+    ) -> Result<Self, UserError> {
         if subject.is_empty() || issuer.is_empty() {
             return Err(UserError::Nameless);
+        }
+        if !is_tenant(tenant) {
+            return Err(UserError::Tenant);
         }
         let profile: Box<RawValue> =
             serde_json::from_slice(profile).map_err(|_| UserError::Profile)?;
         if !profile.get().starts_with('{') {
             return Err(UserError::Profile);
         }
-        Ok(Self { subject: subject.into(), issuer: issuer.into(), profile })
+        let (subject, issuer) = (subject.into(), issuer.into());
+        Ok(Self { tenant: tenant.into(), subject, issuer, profile })
+    }
+
+    /// One of the default tenant.
+    #[cfg(test)]
+    pub(crate) fn parse(subject: &str, issuer: &str, profile: &[u8]) -> Result<Self, UserError> {
+        Self::parse_of("", (subject, issuer), profile)
+    }
+
+    /// Whose it is. Empty: the default tenant's.
+    pub(crate) fn tenant(&self) -> &str {
+        &self.tenant
     }
 
     /// Its name within its issuer. Not for other users.
@@ -52,7 +77,7 @@ impl User {
 
     /// Whether it is the same, whatever others see of it.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        (&self.subject, &self.issuer) == (&other.subject, &other.issuer)
+        self == other
     }
 
     /// What other users may see of it: a JSON object.
@@ -77,7 +102,10 @@ impl PartialOrd for User {
 
 impl Ord for User {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.subject.cmp(&other.subject).then_with(|| self.issuer.cmp(&other.issuer))
+        let by_subject = self.subject.cmp(&other.subject);
+        by_subject
+            .then_with(|| self.issuer.cmp(&other.issuer))
+            .then_with(|| self.tenant.cmp(&other.tenant))
     }
 }
 
@@ -85,13 +113,15 @@ impl Hash for User {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.subject.hash(state);
         self.issuer.hash(state);
+        self.tenant.hash(state);
     }
 }
 
 impl fmt::Debug for User {
     /// Leaves the profile out: logs hold no personal data.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("User").field("subject", &self.subject).finish_non_exhaustive()
+        let mut user = formatter.debug_struct("User");
+        user.field("subject", &self.subject).field("tenant", &self.tenant).finish_non_exhaustive()
     }
 }
 
@@ -105,6 +135,25 @@ mod tests {
 
         assert_eq!(ann, User::parse("ann", "a", br#"{"name":"Ann"}"#).unwrap());
         assert_ne!(ann, User::parse("ann", "b", b"{}").unwrap());
+    }
+
+    #[test]
+    fn the_same_subject_of_another_tenant_is_another_user() {
+        let of = |tenant: &str| User::parse_of(tenant, ("ann", "a"), b"{}").unwrap();
+
+        assert_eq!(of("acme"), of("acme"));
+        assert_ne!(of("acme"), of("zinc"));
+        assert_ne!(of("acme"), User::parse("ann", "a", b"{}").unwrap());
+        assert!(!of("acme").is_same(&of("zinc")) && of("zinc").is_same(&of("zinc")));
+    }
+
+    #[test]
+    fn refuses_what_is_no_tenant() {
+        for tenant in ["a\u{1}b", "\0", &"x".repeat(129)] {
+            let user = User::parse_of(tenant, ("ann", "a"), b"{}");
+            assert_eq!(user.unwrap_err(), UserError::Tenant);
+        }
+        assert!(User::parse_of(&"x".repeat(128), ("ann", "a"), b"{}").is_ok());
     }
 
     #[test]

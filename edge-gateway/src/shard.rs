@@ -3,6 +3,7 @@
 mod acks;
 mod announce;
 mod answers;
+mod audience;
 mod confirmations;
 mod connect;
 mod deadlines;
@@ -50,6 +51,7 @@ pub(crate) use self::{
         claims::{self, Claim, Claimed, Found, Rest, Settled, Settlement},
         elsewhere,
     },
+    rooms::UserName,
     wheel::TICK,
     wire::{JsonSession, JsonStage, Wire},
 };

@@ -9,7 +9,7 @@ use crate::{
     capabilities::Capabilities,
     revocations::{Point, TokenMarks},
     session_id::SessionId,
-    shard::{ConnectionKey, Found, NamespaceKey, Recoverable, Wanted},
+    shard::{ConnectionKey, Found, NamespaceKey, Recoverable, UserName, Wanted},
 };
 
 /// Who a socket belongs to, as the auth service said.
@@ -88,6 +88,11 @@ impl Identity {
     /// Subject, issuer and tenant: together they never change hands.
     pub(crate) fn owner(&self) -> (&str, &str, &str) {
         (&self.subject, &self.issuer, &self.tenant)
+    }
+
+    /// What its sockets are found by.
+    pub(crate) fn user_name(&self) -> UserName<'_> {
+        UserName { tenant: &self.tenant, subject: &self.subject }
     }
 
     pub(crate) fn has_expired(&self, now_unix_ms: u64) -> bool {

@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::DeclaredEvent;
 use crate::{
-    room_key::RoomKey,
+    room_key::{Realm, RoomKey},
     toml_file::{Fields, TomlFile},
     user::User,
 };
@@ -52,10 +52,14 @@ impl Inboxes {
         self.issuer.is_some()
     }
 
+    /// Whether the users of an issuer have inboxes.
+    pub(crate) fn are_of(&self, issuer: &str) -> bool {
+        self.issuer.as_ref().is_some_and(|ours| **ours.get_ref() == *issuer)
+    }
+
     /// The inbox of a user, if it has one.
     pub(crate) fn of(&self, namespace: &str, user: &User) -> Option<RoomKey> {
-        let issuer = self.issuer.as_ref()?;
-        let is_ours = **issuer.get_ref() == *user.issuer();
-        is_ours.then(|| RoomKey::inbox(namespace, user.subject()).ok())?
+        let realm = Realm { tenant: user.tenant(), namespace };
+        self.are_of(user.issuer()).then(|| RoomKey::inbox(realm, user.subject()).ok())?
     }
 }

@@ -203,12 +203,12 @@ fn kept_and_read(deliveries: &mut Deliveries, end: Position) -> Deliveries {
     while let Some((_, standing)) = deliveries.take_any_change() {
         standings.extend(standing);
     }
-    Deliveries::kept(end, &standings, deliveries.unlisted())
+    Deliveries::kept("", end, &standings, deliveries.unlisted())
 }
 
 /// Ann as before, who came back without what she missed, and Bob, who is new.
 fn kept_ann_and_bob() -> (Deliveries, Arc<User>, Arc<User>) {
-    let mut deliveries = Deliveries::kept(at(5), &[], Unlisted::default());
+    let mut deliveries = Deliveries::kept("", at(5), &[], Unlisted::default());
     let (ann, bob) = (user("ann"), user("bob"));
     deliveries.note_gap(&ann, at(5), 10).unwrap();
     deliveries.note_delivered(&ann, at(8), 1000);

@@ -209,8 +209,9 @@ mod tests {
 
     fn standing(course: &Course, delivered: u64) -> Option<Vec<(String, u64)>> {
         let rooms = course.standing(HANDLE, delivered)?.into_iter();
-        let mut rooms: Vec<_> =
-            rooms.map(|(room, position)| (room.name().to_owned(), position.offset)).collect();
+        let mut rooms: Vec<_> = rooms
+            .map(|(room, position)| (room.name_for_edges().to_owned(), position.offset))
+            .collect();
         rooms.sort();
         Some(rooms)
     }

@@ -95,18 +95,22 @@ pub(super) fn send(links: &Links, mut event: ClientEvent, direct: &Direct) {
     }
     let Direct { event: declared, data, subject } = direct;
     let socket = Arc::clone(&event.socket);
-    let Socket { key, namespace, user, .. } = &*socket;
+    let Socket { key, user, .. } = &*socket;
+    // Clients name users of their own issuer only: of another one, the same subject is somebody else.
+    let issuer = user.issuer();
     let target = match (declared.audience, subject) {
-        (Audience::User, Some(subject)) => Target::User(subject),
+        (Audience::User, Some(subject)) => Target::User { subject, issuer },
         (Audience::Everyone, _) => Target::Everyone,
-        (Audience::Sender | Audience::User | Audience::Room, _) => Target::User(user.subject()),
+        (Audience::Sender | Audience::User | Audience::Room, _) => {
+            Target::User { subject: user.subject(), issuer }
+        }
     };
     let args = client_view::array(&client_view::declared(None, Some(user), &data.fields, None));
     let emit =
         Emit { event: &declared.name, args, volatile: true, position: None, except_users: &[] };
     let except = (!declared.echoes).then_some(*key);
     let traceparent = event.ticket.instructions.traceparent().to_owned();
-    links.send((namespace, target), &emit, (&traceparent, except), Some(&mut event.ticket));
+    links.send((socket.realm(), target), &emit, (&traceparent, except), Some(&mut event.ticket));
     metrics.count_declared(declared.number);
     event.answer(metrics, client_view::done);
 }

@@ -131,6 +131,7 @@ pub(super) struct Resumed {
 /// What another token says of the user of a socket.
 #[derive(Debug)]
 pub(super) struct Renewed {
+    pub(super) tenant: String,
     pub(super) subject: String,
     pub(super) issuer: String,
     pub(super) capabilities: Vec<Capability>,
@@ -297,7 +298,11 @@ impl TryFrom<wire::SocketOpened> for EventKind {
         if socket_id.is_empty() || socket_id.len() > NAME_BYTES_MAX {
             return Err(FrameError::BadSocketId);
         }
-        let user = User::parse(&identity.subject, &identity.issuer, &identity.profile);
+        let user = User::parse_of(
+            &identity.tenant,
+            (&identity.subject, &identity.issuer),
+            &identity.profile,
+        );
         let recovery = recoverability.and_then(|wire::Recoverability { key, window_ms }| {
             Some(Recovery { key: recovery_key(&key)?, window: Duration::from_millis(window_ms) })
         });
@@ -322,8 +327,8 @@ impl TryFrom<wire::SocketOpened> for EventKind {
 }
 
 impl From<Identity> for Renewed {
-    fn from(Identity { subject, issuer, capabilities, .. }: Identity) -> Self {
-        Self { subject, issuer, capabilities }
+    fn from(Identity { tenant, subject, issuer, capabilities, .. }: Identity) -> Self {
+        Self { tenant, subject, issuer, capabilities }
     }
 }
 

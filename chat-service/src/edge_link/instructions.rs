@@ -7,7 +7,7 @@ use proto::edge::v1::{self as wire, instruction::Kind};
 use crate::{
     client_error::ClientError,
     client_view::{self, EXCEPTION},
-    room_key::RoomKey,
+    room_key::{Realm, RoomKey},
     room_log::{EventName, Position},
     socket::{Socket, SocketKey},
 };
@@ -43,11 +43,11 @@ pub(crate) enum Audience<'a> {
     /// Whoever is in the room, but for these, by their handles.
     RoomBut { room: &'a RoomKey, except: Vec<u64> },
     /// These, by their handles.
-    Sockets { namespace: &'a str, handles: Vec<u64> },
-    /// All sockets of a subject, but for one.
-    User { namespace: &'a str, subject: &'a str, except: Option<SocketKey> },
-    /// All sockets, but for one.
-    Everyone { namespace: &'a str, except: Option<SocketKey> },
+    Sockets { realm: Realm<'a>, handles: Vec<u64> },
+    /// All sockets of a subject and an issuer, or of any where that is empty, but for one.
+    User { realm: Realm<'a>, user: (&'a str, &'a str), except: Option<SocketKey> },
+    /// All sockets of a tenant, but for one.
+    Everyone { realm: Realm<'a>, except: Option<SocketKey> },
 }
 
 impl Instructions {
@@ -77,7 +77,7 @@ impl Instructions {
     pub(crate) fn join(&mut self, socket: SocketKey, room: &RoomKey, position: Position) {
         self.push(Kind::Join(wire::Join {
             sockets: vec![socket.handle],
-            room: room.name().to_owned(),
+            room: room.name_for_edges().to_owned(),
             position: position.to_string(),
         }));
     }
@@ -85,7 +85,7 @@ impl Instructions {
     pub(crate) fn leave(&mut self, socket: SocketKey, room: &RoomKey) {
         self.push(Kind::Leave(wire::Leave {
             sockets: vec![socket.handle],
-            room: room.name().to_owned(),
+            room: room.name_for_edges().to_owned(),
         }));
     }
 
@@ -97,7 +97,7 @@ impl Instructions {
     /// Tells a socket of an error that concerns a room, unasked.
     pub(crate) fn tell(&mut self, socket: &Socket, error: &ClientError, room: &RoomKey) {
         let handles = vec![socket.key.handle];
-        let audience = Audience::Sockets { namespace: &socket.namespace, handles };
+        let audience = Audience::Sockets { realm: socket.realm(), handles };
         let args = client_view::exception(error, Some(room.name_for_clients()));
         let (event, except_users) = (EXCEPTION, &[][..]);
         self.emit(audience, &Emit { event, args, volatile: false, position: None, except_users });
@@ -176,7 +176,7 @@ fn excepted(emit: &Emit<'_>) -> Vec<String> {
 impl From<&Emit<'_>> for wire::Emit {
     fn from(emit: &Emit<'_>) -> Self {
         let (position, position_room) = match emit.position {
-            Some((room, position)) => (position.to_string(), room.name().to_owned()),
+            Some((room, position)) => (position.to_string(), room.name_for_edges().to_owned()),
             None => (String::new(), String::new()),
         };
         Self {
@@ -195,27 +195,35 @@ impl From<Audience<'_>> for wire::Audience {
         match audience {
             Audience::Room { room, except } => Self {
                 namespace: room.namespace().to_owned(),
-                rooms: vec![room.name().to_owned()],
+                tenant: room.tenant().to_owned(),
+                rooms: vec![room.name_for_edges().to_owned()],
                 except_sockets: handles(except),
                 ..Self::default()
             },
             Audience::RoomBut { room, except } => Self {
                 namespace: room.namespace().to_owned(),
-                rooms: vec![room.name().to_owned()],
+                tenant: room.tenant().to_owned(),
+                rooms: vec![room.name_for_edges().to_owned()],
                 except_sockets: except,
                 ..Self::default()
             },
-            Audience::Sockets { namespace, handles } => {
-                Self { namespace: namespace.to_owned(), sockets: handles, ..Self::default() }
-            }
-            Audience::User { namespace, subject, except } => Self {
-                namespace: namespace.to_owned(),
+            Audience::Sockets { realm, handles } => Self {
+                namespace: realm.namespace.to_owned(),
+                tenant: realm.tenant.to_owned(),
+                sockets: handles,
+                ..Self::default()
+            },
+            Audience::User { realm, user: (subject, issuer), except } => Self {
+                namespace: realm.namespace.to_owned(),
+                tenant: realm.tenant.to_owned(),
                 users: vec![subject.to_owned()],
+                users_issuer: issuer.to_owned(),
                 except_sockets: handles(except),
                 ..Self::default()
             },
-            Audience::Everyone { namespace, except } => Self {
-                namespace: namespace.to_owned(),
+            Audience::Everyone { realm, except } => Self {
+                namespace: realm.namespace.to_owned(),
+                tenant: realm.tenant.to_owned(),
                 everyone: true,
                 except_sockets: handles(except),
                 ..Self::default()

@@ -447,6 +447,7 @@ mod tests {
     use super::*;
     use crate::{
         edge_link::{Audience, Emit},
+        room_key::Realm,
         socket::SocketKey,
     };
 
@@ -587,7 +588,8 @@ mod tests {
                 position: None,
                 except_users: &[],
             };
-            instructions.emit(Audience::Everyone { namespace: "/chat", except: None }, &emit);
+            let realm = Realm::of_default("/chat");
+            instructions.emit(Audience::Everyone { realm, except: None }, &emit);
             instructions
         };
         outbox.push(typing());

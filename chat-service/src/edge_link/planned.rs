@@ -7,7 +7,6 @@ use crate::{
     client_view::LISTED_USERS_BYTES_MAX,
     request::Action,
     retained::ROOM_BYTES_MAX,
-    room_key::RoomKey,
     socket::Socket,
     worker::{Command, Delivered, PAGE_BYTES_MAX, Refill},
     workers::{WorkerIndex, Workers},
@@ -30,8 +29,8 @@ impl Planned {
         (room, after, bytes_max): (String, String, u32),
         workers: &Workers,
     ) -> Option<Self> {
-        let Ok(room) = RoomKey::parse(&socket.namespace, &room) else {
-            tracing::error!("edge asks for what was missed in what is no room");
+        let Some(room) = socket.room_for_edges(&room) else {
+            tracing::error!("edge asks for what was missed in what is no room of the socket's");
             return None;
         };
         let worker = workers.of(&room);
@@ -46,8 +45,8 @@ impl Planned {
         socket: &Arc<Socket>,
         room: &str,
     ) -> Option<Self> {
-        let Ok(room) = RoomKey::parse(&socket.namespace, room) else {
-            tracing::error!("edge takes a socket out of what is no room");
+        let Some(room) = socket.room_for_edges(room) else {
+            tracing::error!("edge takes a socket out of what is no room of the socket's");
             return None;
         };
         let worker = workers.of(&room);
@@ -65,14 +64,14 @@ impl Planned {
         settings: &LinkSettings,
     ) -> Option<Self> {
         // They may all be gone.
-        let namespace = &sockets.clone().next()?.namespace;
-        settings.namespaces.followed_users_max(namespace)?;
-        let Ok(room) = RoomKey::parse(namespace, room) else {
-            tracing::error!("edge reports what was delivered in what is no room");
+        let first = sockets.clone().next()?;
+        settings.namespaces.followed_users_max(&first.namespace)?;
+        let Some(room) = first.room_for_edges(room) else {
+            tracing::error!("edge reports what was delivered in what is no room of the sockets'");
             return None;
         };
         let worker = settings.workers.of(&room);
-        let sockets = sockets.filter(|socket| socket.namespace == *namespace);
+        let sockets = sockets.filter(|socket| room.is_in(socket.realm()));
         let users = sockets.map(|socket| Arc::clone(&socket.user)).collect();
         let delivered = Delivered { ticket, room, position, users };
         Some(Self { worker, command: Command::Delivered(Box::new(delivered)) })

@@ -178,12 +178,13 @@ fn room_of(
         tracing::error!("edge has a socket in what is no room");
         return None;
     };
-    // Who has an inbox, and who may be where, may have changed with the settings or the token.
+    // Who has an inbox, and who may be where, may have changed with the settings or the token. An edge may also have come into the
+    // room with a service that knew no tenants.
     if !socket.may_be_in(&room) {
         let mut ticket = ticket.another();
         ticket.instructions.leave(socket.key, &room);
-        // Of others' inboxes a client knows nothing.
-        if !room.is_inbox() {
+        // Of others' inboxes and of other tenants' rooms a client knows nothing.
+        if !room.is_inbox() && room.is_in(socket.realm()) {
             ticket.instructions.tell(socket, &ClientError::REMOVED, &room);
             note_removal(socket, settings);
         }

@@ -32,8 +32,9 @@ impl Life {
         // One that is gone is owed nothing.
         let Some(attached) = self.sockets.get(&handle) else { return };
         let socket = &attached.socket;
-        let Renewed { subject, issuer, capabilities } = who;
-        if (&*subject, &*issuer) != (socket.user.subject(), socket.user.issuer()) {
+        let Renewed { tenant, subject, issuer, capabilities } = who;
+        let user = &socket.user;
+        if (&*tenant, &*subject, &*issuer) != (user.tenant(), user.subject(), user.issuer()) {
             tracing::error!("edge has a socket change hands");
             return ticket.instructions.close(handle);
         }

@@ -7,17 +7,15 @@ use proto::chat::v1::{self as wire, publish_request::Target as WireTarget};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use service_kit::trace::TraceParent;
-use thiserror::Error;
-use tonic::Status;
 
-use super::{PAGE_BYTES_MAX, PRESENT_USERS_MAX};
+use super::{PAGE_BYTES_MAX, PRESENT_USERS_MAX, request_error::RequestError};
 use crate::{
     client_view::{self, ENTRY_FIELDS, MESSAGE},
     declared_events::{Audience, Data, DeclaredEvent, Retain, Sender},
     event_name::{EVENT_NAME_BYTES_MAX, RESERVED_BY_CLIENTS},
     namespaces::Namespaces,
     request::PAGE_ENTRIES_MAX,
-    room_key::{RoomKey, RoomKeyError, SUBJECT_BYTES_MAX, is_namespace},
+    room_key::{Realm, RoomKey, SUBJECT_BYTES_MAX, is_namespace, is_tenant},
     room_log::{Author, Limit, Position, Publication, PublicationId, Range},
     socket_registry::Cursor,
     worker::{
@@ -30,6 +28,7 @@ const NAMESPACE_DEFAULT: &str = "/chat";
 const DATA_BYTES_MAX: usize = 128 * 1024;
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
 const EXCEPT_USERS_MAX: usize = 64;
+const ISSUER_BYTES_MAX: usize = 512;
 const PAGE_ENTRIES_DEFAULT: usize = 50;
 const DELIVERED_USERS_DEFAULT: usize = 100;
 const DELIVERED_USERS_MAX: usize = 1000;
@@ -38,6 +37,7 @@ const ROOMS_MAX: usize = 1000;
 
 #[derive(Debug)]
 pub(super) struct PublishRequest {
+    tenant: String,
     pub(super) namespace: Cow<'static, str>,
     pub(super) target: Target,
     pub(super) event: Arc<str>,
@@ -53,7 +53,11 @@ pub(super) struct PublishRequest {
 #[derive(Debug)]
 pub(super) enum Target {
     Room(RoomKey),
-    User(String),
+    User {
+        subject: String,
+        /// Empty: of whatever issuer.
+        issuer: String,
+    },
     /// What is kept for a user.
     Inbox(RoomKey),
     Everyone,
@@ -61,84 +65,10 @@ pub(super) enum Target {
 
 #[derive(Debug)]
 pub(super) struct WatchSocketsRequest {
+    /// None: of all.
+    pub(super) tenant: Option<String>,
     pub(super) namespace: Cow<'static, str>,
     pub(super) cursor: Option<Cursor>,
-}
-
-/// What is wrong with a request.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum RequestError {
-    #[error(
-        "namespace must begin with a slash and have at most 256 bytes, none of them control characters"
-    )]
-    Namespace,
-    #[error("a target is missing: room, user, or everyone set to true")]
-    Target,
-    #[error(
-        "room must have from 1 to 200 bytes, none of them control characters, and not begin with @"
-    )]
-    Room,
-    #[error("user must have from 1 to 256 bytes")]
-    User,
-    #[error("user must have no control characters where the event is logged")]
-    InboxUser,
-    #[error(
-        "either room or inbox_of is needed; inbox_of has from 1 to 256 bytes, none of them control characters"
-    )]
-    InboxOf,
-    #[error("event must have at most 256 bytes")]
-    Event,
-    #[error("event must not be a name that Socket.IO reserves")]
-    ReservedEvent,
-    #[error("data must be a JSON object of at most 131072 bytes")]
-    Data,
-    #[error("data must not have a field id, room, at, position or event")]
-    DataField,
-    #[error("idempotency_key must have at most 128 bytes, and is only for what is logged")]
-    IdempotencyKey,
-    #[error(
-        "except_users must be at most 64 subjects of from 1 to 256 bytes, and none for the target user"
-    )]
-    ExceptUsers,
-    #[error("the namespace declares its events, and this is none of them")]
-    Undeclared,
-    #[error("the event is declared for another kind of target")]
-    DeclaredTarget,
-    #[error("the event is declared to be logged")]
-    DeclaredLogged,
-    #[error("the event is of users: its latest value is kept for each of them")]
-    OfUsers,
-    #[error("data: {0}")]
-    DeclaredData(String),
-    #[error("before and after exclude each other")]
-    BeforeAndAfter,
-    #[error("before and after must be positions")]
-    Position,
-    #[error("behind must be a position")]
-    Behind,
-    #[error("users must be at most 1000 subjects of from 1 to 256 bytes")]
-    Users,
-    #[error("cursor must be one that was given out")]
-    Cursor,
-    #[error("limit must be at most 1000")]
-    Limit,
-}
-
-impl From<RequestError> for Status {
-    fn from(error: RequestError) -> Self {
-        Self::invalid_argument(error.to_string())
-    }
-}
-
-impl From<RoomKeyError> for RequestError {
-    fn from(error: RoomKeyError) -> Self {
-        match error {
-            RoomKeyError::Namespace => Self::Namespace,
-            RoomKeyError::Length | RoomKeyError::ControlCharacter | RoomKeyError::Inbox => {
-                Self::Room
-            }
-        }
-    }
 }
 
 impl TryFrom<wire::PublishRequest> for PublishRequest {
@@ -153,17 +83,26 @@ impl TryFrom<wire::PublishRequest> for PublishRequest {
             volatile,
             idempotency_key,
             except_users,
+            tenant,
+            user_issuer,
         } = request;
-        let namespace = namespace_or_default(namespace)?;
+        let (tenant, namespace) = (checked(tenant)?, namespace_or_default(namespace)?);
+        let realm = Realm { tenant: &tenant, namespace: &namespace };
+        let is_for_user = matches!(target, Some(WireTarget::User(_)));
+        if user_issuer.len() > if is_for_user { ISSUER_BYTES_MAX } else { 0 } {
+            return Err(RequestError::UserIssuer);
+        }
         let target = match target.ok_or(RequestError::Target)? {
-            WireTarget::Room(room) => Target::Room(RoomKey::parse_room(&namespace, &room)?),
-            WireTarget::User(user) if is_subject(&user) => Target::User(user),
+            WireTarget::Room(room) => Target::Room(RoomKey::parse_room(realm, &room)?),
+            WireTarget::User(subject) if is_subject(&subject) => {
+                Target::User { subject, issuer: user_issuer }
+            }
             WireTarget::User(_) => return Err(RequestError::User),
             WireTarget::Everyone(true) => Target::Everyone,
             WireTarget::Everyone(false) => return Err(RequestError::Target),
         };
         let is_logged = matches!(target, Target::Room(_)) && !volatile;
-        let is_to_one = matches!(target, Target::User(_));
+        let is_to_one = matches!(target, Target::User { .. });
         let may_be_logged = is_logged || is_to_one && !volatile;
         if idempotency_key.len() > IDEMPOTENCY_KEY_BYTES_MAX
             || (!idempotency_key.is_empty() && !may_be_logged)
@@ -176,6 +115,7 @@ impl TryFrom<wire::PublishRequest> for PublishRequest {
         }
         check_data(&data, is_logged)?;
         Ok(Self {
+            tenant,
             namespace,
             target,
             event: event_name(event)?,
@@ -189,6 +129,10 @@ impl TryFrom<wire::PublishRequest> for PublishRequest {
 }
 
 impl PublishRequest {
+    pub(super) fn realm(&self) -> Realm<'_> {
+        Realm { tenant: &self.tenant, namespace: &self.namespace }
+    }
+
     /// Holds it to what its namespace declares, if it declares events.
     pub(super) fn hold_to_declaration(
         mut self,
@@ -200,7 +144,7 @@ impl PublishRequest {
                 return Err(RequestError::Undeclared);
             }
             // Without a declaration, nothing is kept for a user.
-            let is_to_one = matches!(self.target, Target::User(_));
+            let is_to_one = matches!(self.target, Target::User { .. });
             if is_to_one && self.idempotency_key.is_some() {
                 return Err(RequestError::IdempotencyKey);
             }
@@ -208,7 +152,7 @@ impl PublishRequest {
         };
         match (event.audience, &self.target) {
             (Audience::Room, Target::Room(_))
-            | (Audience::User | Audience::Sender, Target::User(_))
+            | (Audience::User | Audience::Sender, Target::User { .. })
             | (Audience::Everyone, Target::Everyone) => {}
             (Audience::Room | Audience::User | Audience::Sender | Audience::Everyone, _) => {
                 return Err(RequestError::DeclaredTarget);
@@ -227,8 +171,11 @@ impl PublishRequest {
         let read = event.read(body, Sender::Service);
         let (data, _) = read.map_err(|error| RequestError::DeclaredData(error.to_string()))?;
         self.volatile = !event.is_logged;
-        if let (true, Target::User(subject)) = (event.goes_to_inbox(), &self.target) {
-            let inbox = RoomKey::inbox(&self.namespace, subject);
+        if let (true, Target::User { subject, issuer }) = (event.goes_to_inbox(), &self.target) {
+            if !issuer.is_empty() && !events.is_some_and(|events| events.inboxes.are_of(issuer)) {
+                return Err(RequestError::NoInbox);
+            }
+            let inbox = RoomKey::inbox(self.realm(), subject);
             self.target = Target::Inbox(inbox.map_err(|_| RequestError::InboxUser)?);
         }
         self.declared = Some((Arc::clone(event), data));
@@ -238,8 +185,8 @@ impl PublishRequest {
     /// The arguments of an event that stands in no log: JSON text of an array.
     pub(super) fn args(&self) -> Bytes {
         let room = match &self.target {
-            Target::Room(room) => Some(room.name()),
-            Target::User(_) | Target::Inbox(_) | Target::Everyone => None,
+            Target::Room(room) => Some(room.name_for_services()),
+            Target::User { .. } | Target::Inbox(_) | Target::Everyone => None,
         };
         client_view::array(&self.object(room))
     }
@@ -276,10 +223,13 @@ impl PublishRequest {
     }
 }
 
-fn room_or_inbox(namespace: &str, room: &str, inbox_of: &str) -> Result<RoomKey, RequestError> {
+fn room_or_inbox(
+    realm: Realm<'_>,
+    (room, inbox_of): (&str, &str),
+) -> Result<RoomKey, RequestError> {
     match (room, inbox_of) {
-        (room, "") => Ok(RoomKey::parse_room(namespace, room)?),
-        ("", subject) => RoomKey::inbox(namespace, subject).map_err(|_| RequestError::InboxOf),
+        (room, "") => Ok(RoomKey::parse_room(realm, room)?),
+        ("", subject) => RoomKey::inbox(realm, subject).map_err(|_| RequestError::InboxOf),
         _ => Err(RequestError::InboxOf),
     }
 }
@@ -305,7 +255,8 @@ impl TryFrom<wire::HistoryRequest> for History {
     type Error = RequestError;
 
     fn try_from(request: wire::HistoryRequest) -> Result<Self, RequestError> {
-        let wire::HistoryRequest { namespace, room, before, after, limit, inbox_of } = request;
+        let wire::HistoryRequest { namespace, room, before, after, limit, inbox_of, tenant } =
+            request;
         let position = |text: &str| text.parse::<Position>().map_err(|_| RequestError::Position);
         let range = match (&*before, &*after) {
             ("", "") => Range::Newest,
@@ -313,7 +264,9 @@ impl TryFrom<wire::HistoryRequest> for History {
             ("", after) => Range::After(position(after)?),
             _ => return Err(RequestError::BeforeAndAfter),
         };
-        let room = room_or_inbox(&namespace_or_default(namespace)?, &room, &inbox_of)?;
+        let (tenant, namespace) = (checked(tenant)?, namespace_or_default(namespace)?);
+        let realm = Realm { tenant: &tenant, namespace: &namespace };
+        let room = room_or_inbox(realm, (&room, &inbox_of))?;
         let count = limit_or_default(limit, PAGE_ENTRIES_DEFAULT, PAGE_ENTRIES_MAX)?;
         Ok(Self { room, range, limit: Limit { count, bytes: PAGE_BYTES_MAX } })
     }
@@ -323,8 +276,9 @@ impl TryFrom<wire::PresenceRequest> for Presence {
     type Error = RequestError;
 
     fn try_from(request: wire::PresenceRequest) -> Result<Self, RequestError> {
-        let wire::PresenceRequest { namespace, room } = request;
-        let room = RoomKey::parse_room(&namespace_or_default(namespace)?, &room)?;
+        let wire::PresenceRequest { namespace, room, tenant } = request;
+        let (tenant, namespace) = (checked(tenant)?, namespace_or_default(namespace)?);
+        let room = RoomKey::parse_room(Realm { tenant: &tenant, namespace: &namespace }, &room)?;
         Ok(Self { room, users_max: PRESENT_USERS_MAX, bytes_max: PAGE_BYTES_MAX })
     }
 }
@@ -333,9 +287,10 @@ impl TryFrom<wire::RoomsRequest> for Rooms {
     type Error = RequestError;
 
     fn try_from(request: wire::RoomsRequest) -> Result<Self, RequestError> {
-        let wire::RoomsRequest { namespace, after, limit } = request;
-        let namespace = namespace_or_default(namespace)?.into_owned();
-        Ok(Self { namespace, after, limit: limit_or_default(limit, ROOMS_DEFAULT, ROOMS_MAX)? })
+        let wire::RoomsRequest { namespace, after, limit, tenant } = request;
+        let (tenant, namespace) = (checked(tenant)?, namespace_or_default(namespace)?.into_owned());
+        let limit = limit_or_default(limit, ROOMS_DEFAULT, ROOMS_MAX)?;
+        Ok(Self { tenant, namespace, after, limit })
     }
 }
 
@@ -343,9 +298,19 @@ impl TryFrom<wire::DeliveredToRequest> for DeliveredTo {
     type Error = RequestError;
 
     fn try_from(request: wire::DeliveredToRequest) -> Result<Self, RequestError> {
-        let wire::DeliveredToRequest { namespace, room, behind, users, after, limit, inbox_of } =
-            request;
-        let room = room_or_inbox(&namespace_or_default(namespace)?, &room, &inbox_of)?;
+        let wire::DeliveredToRequest {
+            namespace,
+            room,
+            behind,
+            users,
+            after,
+            limit,
+            inbox_of,
+            tenant,
+        } = request;
+        let (tenant, namespace) = (checked(tenant)?, namespace_or_default(namespace)?);
+        let realm = Realm { tenant: &tenant, namespace: &namespace };
+        let room = room_or_inbox(realm, (&room, &inbox_of))?;
         let behind = if behind.is_empty() {
             None
         } else {
@@ -382,13 +347,17 @@ impl TryFrom<wire::WatchSocketsRequest> for WatchSocketsRequest {
     type Error = RequestError;
 
     fn try_from(request: wire::WatchSocketsRequest) -> Result<Self, RequestError> {
-        let wire::WatchSocketsRequest { namespace, cursor } = request;
+        let wire::WatchSocketsRequest { namespace, cursor, tenant, all_tenants } = request;
+        if all_tenants && !tenant.is_empty() {
+            return Err(RequestError::TenantAndAll);
+        }
+        let tenant = if all_tenants { None } else { Some(checked(tenant)?) };
         let cursor = if cursor.is_empty() {
             None
         } else {
             Some(cursor.parse().map_err(|_| RequestError::Cursor)?)
         };
-        Ok(Self { namespace: namespace_or_default(namespace)?, cursor })
+        Ok(Self { tenant, namespace: namespace_or_default(namespace)?, cursor })
     }
 }
 
@@ -409,6 +378,11 @@ fn namespace_or_default(namespace: String) -> Result<Cow<'static, str>, RequestE
         return Ok(Cow::Borrowed(NAMESPACE_DEFAULT));
     }
     if is_namespace(&namespace) { Ok(namespace.into()) } else { Err(RequestError::Namespace) }
+}
+
+/// Empty names the default one.
+fn checked(tenant: String) -> Result<String, RequestError> {
+    if is_tenant(&tenant) { Ok(tenant) } else { Err(RequestError::Tenant) }
 }
 
 fn limit_or_default(limit: u32, default: usize, max: usize) -> Result<usize, RequestError> {

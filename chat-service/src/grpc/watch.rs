@@ -26,6 +26,8 @@ pub(super) type Response = Result<wire::WatchSocketsResponse, Status>;
 pub(super) struct Watcher {
     registry: SocketRegistry,
     changed: watch::Receiver<u64>,
+    /// None: of all.
+    tenant: Option<String>,
     namespace: String,
     /// Until then, edges may come back that an earlier life of this service has known.
     settled_at: Instant,
@@ -39,12 +41,12 @@ struct Unread;
 impl Watcher {
     pub(super) fn new(
         registry: SocketRegistry,
-        namespace: String,
+        (tenant, namespace): (Option<String>, String),
         settled_at: Instant,
         responses: mpsc::Sender<Response>,
     ) -> Self {
         let changed = registry.watch();
-        Self { registry, changed, namespace, settled_at, responses }
+        Self { registry, changed, tenant, namespace, settled_at, responses }
     }
 
     /// Runs until nobody reads the responses any more, or the service shuts down.
@@ -88,7 +90,7 @@ impl Watcher {
     }
 
     async fn send_changes(&self, changes: &[Change], place: Cursor) -> Result<(), Unread> {
-        let ours = changes.iter().filter(|change| *change.socket.namespace == *self.namespace);
+        let ours = changes.iter().filter(|change| self.is_watched(&change.socket));
         let changes = ours.map(wire::SocketChange::from).collect();
         let response =
             wire::WatchSocketsResponse { cursor: place.to_string(), snapshot: None, changes };
@@ -97,7 +99,7 @@ impl Watcher {
 
     async fn send_snapshot(&self) -> Result<Cursor, Unread> {
         let (mut sockets, place) = self.registry.snapshot();
-        sockets.retain(|socket| *socket.namespace == *self.namespace);
+        sockets.retain(|socket| self.is_watched(socket));
         let mut parts = sockets.chunks(PAGE_MAX).peekable();
         loop {
             let part = parts.next().unwrap_or_default();
@@ -113,6 +115,12 @@ impl Watcher {
         }
     }
 
+    fn is_watched(&self, socket: &Socket) -> bool {
+        let tenant = self.tenant.as_ref();
+        *socket.namespace == *self.namespace
+            && tenant.is_none_or(|tenant| *tenant == *socket.user.tenant())
+    }
+
     async fn send(&self, response: wire::WatchSocketsResponse) -> Result<(), Unread> {
         self.responses.send(Ok(response)).await.map_err(|_| Unread)
     }
@@ -124,6 +132,8 @@ impl From<&Socket> for wire::LiveSocket {
             socket_id: socket.id.to_string(),
             subject: socket.user.subject().to_owned(),
             profile: socket.user.profile().get().to_owned(),
+            issuer: socket.user.issuer().to_owned(),
+            tenant: socket.user.tenant().to_owned(),
         }
     }
 }
@@ -137,6 +147,8 @@ impl From<&Change> for wire::SocketChange {
                 socket_id: socket.id.to_string(),
                 subject: socket.user.subject().to_owned(),
                 reason: reason.to_string(),
+                issuer: socket.user.issuer().to_owned(),
+                tenant: socket.user.tenant().to_owned(),
             }),
         };
         Self { at_unix_ms: *at_ms, kind: Some(kind) }

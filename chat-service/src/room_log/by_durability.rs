@@ -7,7 +7,10 @@ use super::{
     Position, Publication, Range, ReadError, RoomLog, Standings, Unreadable,
     disk::{DiskBounds, DiskRoomLog, Threads},
 };
-use crate::{namespaces::Namespaces, room_key::RoomKey};
+use crate::{
+    namespaces::Namespaces,
+    room_key::{Realm, RoomKey},
+};
 
 /// See the module. Each worker has one of its own.
 #[derive(Debug)]
@@ -121,10 +124,10 @@ impl RoomLog for ServiceRoomLog {
         }
     }
 
-    async fn rooms(&self, namespace: &str) -> Result<Vec<(RoomKey, Position)>, Unreadable> {
-        match self.disk(namespace) {
-            Some(disk) => disk.rooms(namespace).await,
-            None => self.memory.rooms(namespace).await,
+    async fn rooms(&self, realm: Realm<'_>) -> Result<Vec<(RoomKey, Position)>, Unreadable> {
+        match self.disk(realm.namespace) {
+            Some(disk) => disk.rooms(realm).await,
+            None => self.memory.rooms(realm).await,
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     namespaces::{NamespaceSettings, Namespaces},
-    room_key::RoomKey,
+    room_key::{Realm, RoomKey},
     user::User,
 };
 
@@ -37,6 +37,7 @@ macro_rules! room_log_contract {
             numbers_the_entries_of_a_room_without_holes,
             shows_an_entry_as_it_was_appended,
             keeps_rooms_and_namespaces_apart,
+            keeps_tenants_apart,
             lists_rooms_and_no_inboxes,
             pages_forwards_from_a_position,
             pages_backwards_from_the_end,
@@ -153,21 +154,53 @@ pub(crate) async fn keeps_rooms_and_namespaces_apart(log: impl RoomLog) {
     let here = log.append(&room(), with_id("here", "one"), 0).await.unwrap();
 
     assert!(matches!(here, Appended::New(entry) if entry.position.offset == 1));
-    assert_eq!(log.rooms("/chat").await.unwrap(), [(room(), log.end(&room()).await.unwrap())]);
-    assert_eq!(log.rooms("/nowhere").await.unwrap(), []);
+    assert_eq!(
+        log.rooms(Realm::of_default("/chat")).await.unwrap(),
+        [(room(), log.end(&room()).await.unwrap())]
+    );
+    assert_eq!(log.rooms(Realm::of_default("/nowhere")).await.unwrap(), []);
+}
+
+pub(crate) async fn keeps_tenants_apart(log: impl RoomLog) {
+    let room_of = |tenant| RoomKey::parse_room(Realm { tenant, namespace: "/chat" }, "lobby");
+    let rooms = ["", "acme", "acm", "acmee"].map(|tenant| room_of(tenant).unwrap());
+    for room in &rooms {
+        let said = with_id(room.tenant(), "one");
+        let user = User::parse_of(room.tenant(), ("ann", "test"), b"{}").unwrap();
+        let said = Publication { author: Author::User(Arc::new(user)), ..said };
+        let appended = log.append(room, said, 0).await.unwrap();
+        assert!(matches!(appended, Appended::New(entry) if entry.position.offset == 1));
+    }
+
+    for room in &rooms {
+        let page = log.read(room, Range::Newest, ALL, 0).await.unwrap();
+        let texts = page.entries.iter().map(|entry| entry.payload.clone());
+        assert_eq!(texts.collect::<Vec<_>>(), [publication(room.tenant()).payload]);
+        let end = log.end(room).await.unwrap();
+        assert_eq!(log.rooms(room.realm()).await.unwrap(), [(room.clone(), end)]);
+    }
 }
 
 pub(crate) async fn lists_rooms_and_no_inboxes(log: impl RoomLog) {
     let names = ["!", "?", "A", "lobby"];
-    for name in names.into_iter().chain(["@ann", "@\u{10ffff}"]) {
-        let room = RoomKey::parse("/chat", name).unwrap();
-        log.append(&room, publication("x"), 0).await.unwrap();
+    let realms = ["", "acme"].map(|tenant| Realm { tenant, namespace: "/chat" });
+    for realm in realms {
+        for name in names {
+            let room = RoomKey::parse_room(realm, name).unwrap();
+            log.append(&room, publication("x"), 0).await.unwrap();
+        }
+        for subject in ["ann", "\u{10ffff}"] {
+            let inbox = RoomKey::inbox(realm, subject).unwrap();
+            log.append(&inbox, publication("x"), 0).await.unwrap();
+        }
     }
 
-    let mut rooms = log.rooms("/chat").await.unwrap();
-
-    rooms.sort_unstable_by(|(a, _), (b, _)| a.name().cmp(b.name()));
-    assert_eq!(rooms.iter().map(|(room, _)| room.name()).collect::<Vec<_>>(), names);
+    for realm in realms {
+        let mut rooms = log.rooms(realm).await.unwrap();
+        rooms.sort_unstable_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+        let listed = rooms.iter().map(|(room, _)| (room.realm(), room.name_for_services()));
+        assert_eq!(listed.collect::<Vec<_>>(), names.map(|name| (realm, name)));
+    }
 }
 
 pub(crate) async fn pages_forwards_from_a_position(log: impl RoomLog) {
@@ -279,7 +312,7 @@ pub(crate) async fn a_log_that_was_given_up_does_not_use_its_epoch_again(log: im
     let start = log.end(&room()).await.unwrap();
     let old = append(&log, "old").await;
     log.expire(TOO_LATE_MS, |_| false).await;
-    assert_eq!(log.rooms("/chat").await.unwrap(), []);
+    assert_eq!(log.rooms(Realm::of_default("/chat")).await.unwrap(), []);
     assert_eq!(read(&log, Range::After(start), 9).await, Err(Gap));
     assert_eq!(read(&log, Range::After(old.position), 9).await, Err(Gap));
 
@@ -361,7 +394,7 @@ pub(crate) async fn does_not_add_what_may_have_gone_with_a_log(log: impl RoomLog
         |since_ms| Publication { repeated_since_ms: Some(since_ms), ..with_id("again", "one") };
     log.append(&room(), with_id("first", "one"), 5).await.unwrap();
     log.expire(5 + TOO_LATE_MS, |_| false).await;
-    assert_eq!(log.rooms("/chat").await.unwrap(), []);
+    assert_eq!(log.rooms(Realm::of_default("/chat")).await.unwrap(), []);
 
     let unknown = log.append(&room(), repeated(5), 5 + TOO_LATE_MS).await.unwrap();
     append(&log, "other").await;

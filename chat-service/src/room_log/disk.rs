@@ -44,7 +44,11 @@ use super::{
     AppendError, Appended, Durability, Limit, LogFailed, Page, Position, Publication, Range,
     ReadError, Retention, RoomLog, Unreadable, history::read_nothing,
 };
-use crate::{namespaces::Namespaces, room_key::RoomKey, workers::worker_of};
+use crate::{
+    namespaces::Namespaces,
+    room_key::{Realm, RoomKey},
+    workers::worker_of,
+};
 
 /// See the module.
 ///
@@ -320,11 +324,15 @@ impl RoomLog for DiskRoomLog {
         Ok(end.unwrap_or_else(|| self.start()))
     }
 
-    async fn rooms(&self, namespace: &str) -> Result<Vec<(RoomKey, Position)>, Unreadable> {
-        let (name, share) = (namespace.to_owned(), self.share);
-        let stored = self.ask(move |store| load::rooms(store, &name, share)).await?;
+    async fn rooms(&self, realm: Realm<'_>) -> Result<Vec<(RoomKey, Position)>, Unreadable> {
+        let (tenant, namespace) = (realm.tenant.to_owned(), realm.namespace.to_owned());
+        let share = self.share;
+        let stored = self.ask(move |store| {
+            load::rooms(store, Realm { tenant: &tenant, namespace: &namespace }, share)
+        });
+        let stored = stored.await?;
         let mut ends: HashMap<RoomKey, Position> = stored.into_iter().collect();
-        ends.extend(self.state().ends(namespace));
+        ends.extend(self.state().ends(realm));
         Ok(ends.into_iter().collect())
     }
 

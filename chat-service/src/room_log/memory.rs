@@ -10,7 +10,10 @@ use super::{
     ReadError, Retention, RoomLog, Unreadable,
     history::{History, read_nothing},
 };
-use crate::{namespaces::Namespaces, room_key::RoomKey};
+use crate::{
+    namespaces::Namespaces,
+    room_key::{Realm, RoomKey},
+};
 
 /// See the module.
 ///
@@ -108,9 +111,9 @@ impl RoomLog for MemoryRoomLog {
         })
     }
 
-    async fn rooms(&self, namespace: &str) -> Result<Vec<(RoomKey, Position)>, Unreadable> {
+    async fn rooms(&self, realm: Realm<'_>) -> Result<Vec<(RoomKey, Position)>, Unreadable> {
         let state = self.state();
-        let is_listed = |room: &RoomKey| room.namespace() == namespace && !room.is_inbox();
+        let is_listed = |room: &RoomKey| room.is_in(realm) && !room.is_inbox();
         let rooms = state.rooms.iter().filter(|(room, _)| is_listed(room));
         Ok(rooms.map(|(key, room)| (key.clone(), room.history.end())).collect())
     }
@@ -240,13 +243,13 @@ mod tests {
             log.append(room, large(), 0).await.unwrap();
         }
         log.append(&rooms[1], publication("late"), 0).await.unwrap();
-        assert_eq!(log.rooms("/chat").await.unwrap().len(), 8);
+        assert_eq!(log.rooms(Realm::of_default("/chat")).await.unwrap().len(), 8);
 
         log.append(&rooms[8], large(), 0).await.unwrap();
 
-        let rooms_left = log.rooms("/chat").await.unwrap();
+        let rooms_left = log.rooms(Realm::of_default("/chat")).await.unwrap();
         let mut names: Vec<RoomKey> = rooms_left.into_iter().map(|room| room.0).collect();
-        names.sort_by(|a, b| a.name().cmp(b.name()));
+        names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         assert_eq!(names, [&rooms[1..2], &rooms[4..9]].concat());
         let (total, sum) = bytes_of(&log);
         assert_eq!(total, sum);

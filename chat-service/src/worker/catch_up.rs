@@ -160,7 +160,7 @@ impl<L: RoomLog> Worker<L> {
             if group.handles.len() == here {
                 return Audience::Room { room: key, except: None };
             }
-            Audience::Sockets { namespace: key.namespace(), handles: group.handles.clone() }
+            Audience::Sockets { realm: key.realm(), handles: group.handles.clone() }
         };
         match page {
             Ok(Page { entries, more }) => {

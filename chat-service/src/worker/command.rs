@@ -13,7 +13,7 @@ use crate::{
     edge_link::Ticket,
     request::Request,
     room::Arrival,
-    room_key::RoomKey,
+    room_key::{Realm, RoomKey},
     room_log::{
         AppendError, Durability, Entry, Limit, Page, ParsePositionError, Position, Publication,
         Range, ReadError, Unreadable,
@@ -189,9 +189,16 @@ pub(crate) struct DeliveredUser {
 /// Asks one worker for its share.
 #[derive(Debug, Clone)]
 pub(crate) struct Rooms {
+    pub(crate) tenant: String,
     pub(crate) namespace: String,
     pub(crate) after: String,
     pub(crate) limit: usize,
+}
+
+impl Rooms {
+    pub(crate) fn realm(&self) -> Realm<'_> {
+        Realm { tenant: &self.tenant, namespace: &self.namespace }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -363,7 +363,8 @@ impl<L: RoomLog> Worker<L> {
         let Some(standings) = self.log.standings() else { return };
         let Ok(Some(kept)) = standings.read(key).await else { return };
         for standing in &kept.standings {
-            if let Ok(user) = User::parse(&standing.subject, &standing.issuer, b"{}") {
+            let name = (&*standing.subject, &*standing.issuer);
+            if let Ok(user) = User::parse_of(key.tenant(), name, b"{}") {
                 standings.keep(key, &user, None);
             }
         }

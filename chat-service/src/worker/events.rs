@@ -219,7 +219,7 @@ impl<L: RoomLog> Worker<L> {
     }
 
     fn typing(&mut self, event: &mut ClientEvent, room: &RoomKey, typing: bool) {
-        let args = client_view::typing(room.name(), &event.socket.user, typing);
+        let args = client_view::typing(room.name_for_clients(), &event.socket.user, typing);
         let emit = Emit { event: TYPING, args, volatile: true, position: None, except_users: &[] };
         let socket = event.socket.key;
         self.fan_out(room, &emit, Some(socket), &mut Cause::Event(&mut event.ticket));

@@ -79,7 +79,7 @@ fn those_who_see<'a>(
     }
     let mut handles = members.handles(link);
     handles.retain(|handle| !blind.contains(handle) && Some(*handle) != except);
-    Some(Audience::Sockets { namespace: room.namespace(), handles })
+    Some(Audience::Sockets { realm: room.realm(), handles })
 }
 
 fn fan_out<'a>(

@@ -170,7 +170,7 @@ impl<L: RoomLog> Worker<L> {
         cause: &mut Cause<'_>,
     ) {
         if let Some(count) = self.count_to_tell(key) {
-            let args = client_view::presence(key.name(), &[user], &[], count);
+            let args = client_view::presence(key.name_for_clients(), &[user], &[], count);
             self.fan_out_presence(key, args, except, cause);
         }
     }
@@ -251,7 +251,7 @@ impl<L: RoomLog> Worker<L> {
             });
             let (told, untold) = rest.split_at(fitting.count().max(1));
             let told: Vec<&User> = told.iter().map(Arc::as_ref).collect();
-            let args = client_view::presence(key.name(), &[], &told, count);
+            let args = client_view::presence(key.name_for_clients(), &[], &told, count);
             told_bytes += self.bytes_to_all(key, &args);
             self.fan_out_presence(key, args, None, cause);
             rest = untold;
@@ -263,11 +263,13 @@ impl<L: RoomLog> Worker<L> {
     fn tell_all(&mut self, key: &RoomKey, due: NoticeDue) -> usize {
         let Some(room) = self.rooms.get(key) else { return 0 };
         let args = match due {
-            NoticeDue::Count => client_view::presence_count(key.name(), room.user_count()),
+            NoticeDue::Count => {
+                client_view::presence_count(key.name_for_clients(), room.user_count())
+            }
             NoticeDue::List => {
                 let users = room.users().map(|(user, _)| user);
                 let users = client_view::listed_profiles(users, self.agenda.list_max());
-                client_view::presence_list(key.name(), &users)
+                client_view::presence_list(key.name_for_clients(), &users)
             }
         };
         let bytes = self.bytes_to_all(key, &args);

@@ -76,21 +76,21 @@ impl<L: RoomLog> Worker<L> {
 
     /// Looks at every room of this worker: rooms are found by name all day, and listed once in a while.
     async fn rooms_after(&self, rooms: &Rooms) -> Result<Vec<RoomSummary>, Unreadable> {
-        let mut ends: HashMap<_, _> = self.log.rooms(&rooms.namespace).await?.into_iter().collect();
-        for room in self.rooms.keys().filter(|room| room.namespace() == rooms.namespace) {
+        let mut ends: HashMap<_, _> = self.log.rooms(rooms.realm()).await?.into_iter().collect();
+        for room in self.rooms.keys().filter(|room| room.is_in(rooms.realm())) {
             if !room.is_inbox() && !ends.contains_key(room) {
                 ends.insert(room.clone(), self.log.end(room).await?);
             }
         }
-        ends.retain(|room, _| room.name() > rooms.after.as_str());
+        ends.retain(|room, _| room.name_for_services() > rooms.after.as_str());
         let mut found: Vec<_> = ends.into_iter().collect();
-        found.sort_unstable_by(|(a, _), (b, _)| a.name().cmp(b.name()));
+        found.sort_unstable_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
         found.truncate(rooms.limit);
 
         let summary = |(key, position)| {
             let room = self.rooms.get(&key);
             RoomSummary {
-                name: key.name().to_owned(),
+                name: key.name_for_services().to_owned(),
                 users: room.map_or(0, |room| room.user_count()),
                 sockets: room.map_or(0, |room| room.socket_count()),
                 position,

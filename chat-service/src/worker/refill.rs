@@ -53,7 +53,7 @@ impl<L: RoomLog> Worker<L> {
             let (event, except_users) = (EXCEPTION, &[][..]);
             let emit = Emit { event, args, volatile: false, position: None, except_users };
             let handles = vec![socket.key.handle];
-            let audience = Audience::Sockets { namespace: key.namespace(), handles };
+            let audience = Audience::Sockets { realm: key.realm(), handles };
             ticket.instructions.emit(audience, &emit);
             Page { entries: Vec::new(), more: false }
         });
@@ -67,7 +67,12 @@ impl<L: RoomLog> Worker<L> {
         let stands_at = stands_at.map_or_else(|| after.clone(), |position| position.to_string());
         let own = entries.iter().filter(|entry| entry.is_for(&socket.user));
         let events = own.map(|entry| (&missed(&key, entry)).into()).collect();
-        ticket.instructions.refill(socket.key, (key.name(), after), events, (stands_at, more));
+        ticket.instructions.refill(
+            socket.key,
+            (key.name_for_edges(), after),
+            events,
+            (stands_at, more),
+        );
         self.effects.finish_ticket(ticket);
     }
 }

@@ -65,7 +65,8 @@ impl<L: RoomLog> Worker<L> {
         if latest_of.is_some() && self.load_latest(&room, now_ms).await.is_err() {
             return event.refuse(&self.metrics, &ClientError::UNREADABLE);
         }
-        let object = client_view::declared(Some(room.name()), Some(&socket.user), &fields, None);
+        let object =
+            client_view::declared(Some(room.name_for_clients()), Some(&socket.user), &fields, None);
         let args = client_view::array(&object);
         let except = (!declared.echoes).then_some(socket.key);
         let volatile = latest_of.is_none();
@@ -202,7 +203,7 @@ impl<L: RoomLog> Worker<L> {
         }
         self.retained.begin(room);
         for ((declared, key), entry) in found.into_iter().rev() {
-            let args = client_view::entry(room.name(), &entry);
+            let args = client_view::entry(room.name_for_clients(), &entry);
             self.retained.keep(room, (&declared, key), (&args, &entry.except_users));
         }
         Ok(())

@@ -8,9 +8,12 @@ use std::sync::{
 };
 
 use super::*;
-use crate::room_log::{
-    AppendError, Appended, Durability, Limit, MemoryRoomLog, Page, Position, Publication, Range,
-    ReadError, Unreadable,
+use crate::{
+    room_key::Realm,
+    room_log::{
+        AppendError, Appended, Durability, Limit, MemoryRoomLog, Page, Position, Publication,
+        Range, ReadError, Unreadable,
+    },
 };
 
 /// Keeps what is committed, until it is told to fail.
@@ -76,9 +79,9 @@ impl RoomLog for FragileLog {
         self.kept.end(room).await
     }
 
-    async fn rooms(&self, namespace: &str) -> Result<Vec<(RoomKey, Position)>, Unreadable> {
+    async fn rooms(&self, realm: Realm<'_>) -> Result<Vec<(RoomKey, Position)>, Unreadable> {
         self.need(Damage::Ends)?;
-        self.kept.rooms(namespace).await
+        self.kept.rooms(realm).await
     }
 
     async fn expire(&self, now_ms: u64, in_use: impl Fn(&RoomKey) -> bool + Send + Sync) {

@@ -316,11 +316,22 @@ async fn many_sockets_that_are_announced_with_one_that_lags_do_not_overflow_thei
     let mut next = [1, 2];
     while next != [101; 2] {
         let line = edge.next().await;
+        // On a slow machine, it is told meanwhile who is there.
+        if line.contains(": presence ") {
+            continue;
+        }
         let next = &mut next[usize::from(!line.starts_with("emit to [1]:"))];
         assert!(line.contains(&format!(r#""text":"{next}""#)), "no {next}: {line}");
         *next += 1;
     }
-    edge.expect_quiet(1, "lobby").await;
+    edge.ask(1, 998, "presence", r#"["lobby"]"#).await;
+    loop {
+        let line = edge.next().await;
+        if line.starts_with("ack 1/998 ") {
+            break;
+        }
+        assert!(line.contains(": presence "), "{line}");
+    }
 }
 
 async fn publish(chat: &mut ChatServiceClient<Channel>, room: &str, text: &str) -> String {

@@ -306,7 +306,7 @@ async fn what_goes_to_a_user_or_to_everyone_goes_over_every_link() {
     }
 
     ann.ask(1, 1, "poke", r#"[{"user":"sub-bob"}]"#).await;
-    let poke = r#"emit to user sub-bob"#;
+    let poke = r#"emit to user sub-bob of test"#;
     ann.expect(&[
         &format!(r#"{poke} but [1]: poke [{{"user":{{"id":"ann"}}}}] volatile"#),
         "ack 1/1 [{}]",
@@ -316,8 +316,8 @@ async fn what_goes_to_a_user_or_to_everyone_goes_over_every_link() {
 
     ann.ask(1, 2, "read", r#"[{"upto":"m7"}]"#).await;
     let read = r#"read [{"user":{"id":"ann"},"upto":"m7"}] volatile"#;
-    ann.expect(&[&format!("emit to user sub-ann but [1]: {read}"), "ack 1/2 [{}]"]).await;
-    bob.expect(&[&format!("emit to user sub-ann: {read}")]).await;
+    ann.expect(&[&format!("emit to user sub-ann of test but [1]: {read}"), "ack 1/2 [{}]"]).await;
+    bob.expect(&[&format!("emit to user sub-ann of test: {read}")]).await;
 }
 
 #[tokio::test]

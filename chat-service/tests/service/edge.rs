@@ -196,6 +196,11 @@ impl Edge {
         }
     }
 
+    /// Whatever has come and was not looked at.
+    pub(crate) fn take_instructions(&mut self) -> Vec<Instruction> {
+        self.instructions.drain(..).collect()
+    }
+
     /// Waits until the service is done with everything that was sent.
     pub(crate) async fn wait_until_acknowledged(&mut self) {
         while self.acknowledged < self.seq {

@@ -26,5 +26,6 @@ mod running;
 mod script;
 mod silence;
 mod span_collector;
+mod tenants;
 mod traces;
 mod watch;

@@ -101,6 +101,8 @@ fn audience(audience: &Audience) -> String {
         except_rooms,
         except_sockets,
         except_users,
+        tenant,
+        users_issuer,
     } = audience;
     assert_eq!(*except_rooms, [""; 0]);
     let mut parts = Vec::new();
@@ -108,7 +110,10 @@ fn audience(audience: &Audience) -> String {
         parts.push("everyone".to_owned());
     }
     parts.extend(rooms.iter().map(|room| format!("room {room}")));
-    parts.extend(users.iter().map(|user| format!("user {user}")));
+    parts.extend(users.iter().map(|user| match &**users_issuer {
+        "" => format!("user {user}"),
+        issuer => format!("user {user} of {issuer}"),
+    }));
     if !sockets.is_empty() {
         let mut sockets = sockets.clone();
         sockets.sort_unstable();
@@ -120,6 +125,9 @@ fn audience(audience: &Audience) -> String {
     }
     if !except_users.is_empty() {
         line += &format!(" but users {except_users:?}");
+    }
+    if !tenant.is_empty() {
+        line += &format!(" of tenant {tenant}");
     }
     if namespace != "/chat" {
         line += &format!(" in {namespace}");

@@ -55,7 +55,7 @@ impl Watch {
             assert!(response.snapshot.is_none());
             lines.extend(response.changes.into_iter().map(|change| match change.kind.unwrap() {
                 Kind::Opened(socket) => format!("{} opened", socket.socket_id),
-                Kind::Closed(EndedSocket { socket_id, subject, reason }) => {
+                Kind::Closed(EndedSocket { socket_id, subject, reason, .. }) => {
                     format!("{socket_id} of {subject}: {reason}")
                 }
             }));

@@ -267,7 +267,7 @@ impl Shard {
         let (identity, public_id) = (socket.identity.clone(), socket.public_id.clone());
         finish(span, "accepted");
         self.common.metrics.connected("accepted");
-        self.rooms.enter(namespace, key, identity.as_deref().map(|identity| &*identity.subject));
+        self.rooms.enter(namespace, key, identity.as_deref().map(Identity::user_name));
         if let Some(found) = found {
             return self.begin_arrival(key, namespace, found);
         }

@@ -293,10 +293,11 @@ impl Shard {
         };
         let sockets = audience.sockets.iter().filter_map(|handle| self.socket_by_handle(*handle));
         let sockets = sockets.filter(is_in);
-        let everyone = if audience.everyone { self.rooms.everyone(namespace) } else { &[] };
+        let tenant = &*audience.tenant;
+        let everyone = if audience.everyone { self.rooms.everyone(namespace, tenant) } else { &[] };
         let rooms = audience.rooms.iter().flat_map(|room| self.rooms.in_room(namespace, room));
-        let users = audience.users.iter().flat_map(|user| self.rooms.of_user(namespace, user));
-        let all = everyone.iter().chain(rooms).chain(users).copied().chain(sockets);
+        let users = self.users_of(namespace, audience);
+        let all = everyone.iter().chain(rooms).copied().chain(users).chain(sockets);
 
         for socket in all {
             if (simple || marks.first(socket))
@@ -314,24 +315,6 @@ impl Shard {
     fn delivered_to(&self, namespace: NamespaceKey) -> Option<EmitCount> {
         let link = self.namespaces.get(namespace.index())?.link;
         self.links.get(link.0)?.delivered()
-    }
-
-    fn mark_exceptions(&self, namespace: NamespaceKey, audience: &Audience, marks: &mut Marks) {
-        for room in &audience.except_rooms {
-            for socket in self.rooms.in_room(namespace, room) {
-                marks.first(*socket);
-            }
-        }
-        for user in &audience.except_users {
-            for socket in self.rooms.of_user(namespace, user) {
-                marks.first(*socket);
-            }
-        }
-        for handle in &audience.except_sockets {
-            if let Some(socket) = self.socket_by_handle(*handle) {
-                marks.first(socket);
-            }
-        }
     }
 
     /// The room whose log can give an event again.

@@ -163,11 +163,12 @@ fn repeats(instructions: &[Instruction]) -> SmallVec<[bool; 16]> {
         if let Some(Kind::Emit(Emit { audience: Some(audience), .. })) = &instruction.kind {
             let rooms = audience.rooms.first().map(String::as_str);
             let key = rooms.or_else(|| audience.everyone.then_some(""));
-            *repeat = key.is_some_and(|room| !later.insert((&*audience.namespace, room)));
+            let part = (&*audience.namespace, &*audience.tenant);
+            *repeat = key.is_some_and(|room| !later.insert((part, room)));
         }
     }
     repeats
 }
 
 /// Longest room name of the contract.
-const ROOM_BYTES_MAX: usize = 256;
+const ROOM_BYTES_MAX: usize = 512;

@@ -1,6 +1,7 @@
-//! Which sockets of this shard are in which room, belong to which user, and are in which namespace.
+//! Which sockets of this shard are in which room, belong to which user, and are in which namespace, tenant by tenant.
 
 mod lagging;
+mod tenants;
 
 use std::{collections::HashMap, rc::Rc};
 
@@ -8,6 +9,7 @@ use foldhash::fast::FixedState;
 use slab::Slab;
 use smallvec::SmallVec;
 
+use self::tenants::{TenantKey, Tenants};
 use super::{NamespaceKey, SocketKey};
 
 /// The index from rooms, users and namespaces to sockets.
@@ -32,6 +34,13 @@ pub(crate) struct RoomKey(u32);
 /// A socket is always in its namespace's group and, where it has one, in its user's, so rooms start at the third.
 type Memberships = SmallVec<[Membership; 3]>;
 
+/// A user's name within a tenant. Empty is the default tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UserName<'a> {
+    pub(crate) tenant: &'a str,
+    pub(crate) subject: &'a str,
+}
+
 type NameMap = HashMap<Rc<str>, u32, FixedState>;
 
 #[derive(Debug, Clone, Copy)]
@@ -52,32 +61,27 @@ struct Group {
 
 #[derive(Debug)]
 enum GroupName {
-    Everyone,
-    User(Rc<str>),
+    Everyone(TenantKey),
+    User(TenantKey, Rc<str>),
     Room(Rc<str>),
 }
 
 #[derive(Debug)]
 struct Names {
-    everyone: u32,
-    users: NameMap,
+    tenants: Tenants,
+    /// Rooms have no tenant here: business services have it in their names.
     rooms: NameMap,
 }
 
 impl Rooms {
     pub(crate) fn new(namespace_count: usize) -> Self {
         let mut groups = Slab::new();
-        let namespaces = (0..namespace_count)
-            .map(|namespace| Names {
-                everyone: insert(
-                    &mut groups,
-                    NamespaceKey(index_of(namespace)),
-                    GroupName::Everyone,
-                ),
-                users: NameMap::default(),
-                rooms: NameMap::default(),
-            })
-            .collect();
+        let namespaces = (0..namespace_count).map(|namespace| {
+            let namespace = NamespaceKey(index_of(namespace));
+            let everyone = |tenant| insert(&mut groups, namespace, GroupName::Everyone(tenant));
+            Names { tenants: Tenants::new(everyone), rooms: NameMap::default() }
+        });
+        let namespaces = namespaces.collect();
         Self {
             groups,
             namespaces,
@@ -87,30 +91,29 @@ impl Rooms {
         }
     }
 
-    /// Takes in a socket that was let into its namespace.
+    /// Takes in a socket that was let into its namespace. One of no user belongs to the default tenant.
     pub(crate) fn enter(
         &mut self,
         namespace: NamespaceKey,
         socket: SocketKey,
-        subject: Option<&str>,
+        user: Option<UserName<'_>>,
     ) {
         if self.memberships.len() <= socket.index() {
             self.memberships.resize_with(socket.index() + 1, SmallVec::new);
         }
         let Some(names) = self.namespaces.get_mut(namespace.index()) else { return };
-        let everyone = names.everyone;
-        let Some(subject) = subject else { return self.add(everyone, socket) };
-        let user = match names.users.get(subject) {
-            Some(user) => *user,
-            None => {
-                let name: Rc<str> = subject.into();
-                let user = insert(&mut self.groups, namespace, GroupName::User(Rc::clone(&name)));
-                names.users.insert(name, user);
-                user
-            }
-        };
+        let groups = &mut self.groups;
+        let tenant = user.map_or("", |user| user.tenant);
+        let everyone = |tenant| insert(groups, namespace, GroupName::Everyone(tenant));
+        let (tenant, everyone) = names.tenants.enter(tenant, everyone);
+        let user = user.and_then(|UserName { subject, .. }| {
+            let user = |name| insert(groups, namespace, GroupName::User(tenant, name));
+            names.tenants.enter_user(tenant, subject, user)
+        });
         self.add(everyone, socket);
-        self.add(user, socket);
+        if let Some(user) = user {
+            self.add(user, socket);
+        }
     }
 
     /// Puts a socket into a room whose log stands at `position`.
@@ -197,15 +200,16 @@ impl Rooms {
         }
     }
 
-    /// The sockets in a namespace.
-    pub(crate) fn everyone(&self, namespace: NamespaceKey) -> &[SocketKey] {
-        self.members(self.namespaces.get(namespace.index()).map(|names| names.everyone))
+    /// The sockets of a tenant in a namespace.
+    pub(crate) fn everyone(&self, namespace: NamespaceKey, tenant: &str) -> &[SocketKey] {
+        let names = self.namespaces.get(namespace.index());
+        self.members(names.and_then(|names| names.tenants.everyone(tenant)))
     }
 
-    /// The sockets of a user.
-    pub(crate) fn of_user(&self, namespace: NamespaceKey, subject: &str) -> &[SocketKey] {
+    /// The sockets of a tenant's users with a subject, who may be of several issuers.
+    pub(crate) fn of_user(&self, namespace: NamespaceKey, user: UserName<'_>) -> &[SocketKey] {
         let names = self.namespaces.get(namespace.index());
-        self.members(names.and_then(|names| names.users.get(subject).copied()))
+        self.members(names.and_then(|names| names.tenants.user(user)))
     }
 
     /// The sockets in a room.
@@ -219,7 +223,7 @@ impl Rooms {
         memberships.iter().filter_map(move |membership| {
             match &self.groups.get(membership.group as usize)?.name {
                 GroupName::Room(name) => Some((&**name, self.standing(membership.group, socket)?)),
-                GroupName::Everyone | GroupName::User(_) => None,
+                GroupName::Everyone(_) | GroupName::User(..) => None,
             }
         })
     }
@@ -268,10 +272,16 @@ impl Rooms {
         let Some(group) = self.groups.get(key as usize) else { return };
         let Some(names) = self.namespaces.get_mut(group.namespace.index()) else { return };
         match &group.name {
-            GroupName::Everyone => return,
-            GroupName::User(name) => names.users.remove(name),
-            GroupName::Room(name) => names.rooms.remove(name),
-        };
+            GroupName::Everyone(tenant) => {
+                if !names.tenants.leave(*tenant) {
+                    return;
+                }
+            }
+            GroupName::User(tenant, name) => names.tenants.leave_user(*tenant, name),
+            GroupName::Room(name) => {
+                names.rooms.remove(name);
+            }
+        }
         self.groups.remove(key as usize);
     }
 }
@@ -297,10 +307,14 @@ mod tests {
         SocketKey(index)
     }
 
+    fn user(subject: &str) -> UserName<'_> {
+        UserName { tenant: "", subject }
+    }
+
     fn three_in_a_room() -> Rooms {
         let mut rooms = Rooms::new(2);
         for index in 0..3 {
-            rooms.enter(CHAT, socket(index), Some(if index == 2 { "bob" } else { "alice" }));
+            rooms.enter(CHAT, socket(index), Some(user(if index == 2 { "bob" } else { "alice" })));
             rooms.join(CHAT, socket(index), "lobby", "p1");
         }
         rooms
@@ -311,8 +325,8 @@ mod tests {
         let rooms = three_in_a_room();
 
         assert_eq!(rooms.in_room(CHAT, "lobby"), [socket(0), socket(1), socket(2)]);
-        assert_eq!(rooms.of_user(CHAT, "alice"), [socket(0), socket(1)]);
-        assert_eq!(rooms.everyone(CHAT).len(), 3);
+        assert_eq!(rooms.of_user(CHAT, user("alice")), [socket(0), socket(1)]);
+        assert_eq!(rooms.everyone(CHAT, "").len(), 3);
         assert!(rooms.in_room(NamespaceKey(0), "lobby").is_empty());
         assert!(rooms.in_room(CHAT, "attic").is_empty());
     }
@@ -324,10 +338,10 @@ mod tests {
         rooms.enter(CHAT, socket(0), None);
         rooms.join(CHAT, socket(0), "lobby", "");
 
-        assert_eq!(rooms.everyone(CHAT), [socket(0)]);
+        assert_eq!(rooms.everyone(CHAT, ""), [socket(0)]);
         assert_eq!(rooms.in_room(CHAT, "lobby"), [socket(0)]);
         rooms.remove(socket(0));
-        assert!(rooms.everyone(CHAT).is_empty());
+        assert!(rooms.everyone(CHAT, "").is_empty());
     }
 
     #[test]
@@ -338,8 +352,8 @@ mod tests {
         rooms.leave(CHAT, socket(2), "lobby");
 
         assert_eq!(rooms.in_room(CHAT, "lobby"), [socket(1)]);
-        assert_eq!(rooms.of_user(CHAT, "alice"), [socket(1)]);
-        assert_eq!(rooms.of_user(CHAT, "bob"), [socket(2)]);
+        assert_eq!(rooms.of_user(CHAT, user("alice")), [socket(1)]);
+        assert_eq!(rooms.of_user(CHAT, user("bob")), [socket(2)]);
         rooms.remove(socket(1));
         assert!(rooms.in_room(CHAT, "lobby").is_empty());
     }
@@ -364,7 +378,36 @@ mod tests {
 
         assert_eq!(rooms.groups.len(), 2, "only the two namespaces are left");
         let names = rooms.namespaces.iter();
-        assert!(names.into_iter().all(|names| names.users.is_empty() && names.rooms.is_empty()));
+        assert!(names.into_iter().all(|names| names.tenants.is_bare() && names.rooms.is_empty()));
+    }
+
+    #[test]
+    fn tenants_have_their_users_and_everyone_apart() {
+        let mut rooms = three_in_a_room();
+        let alice_of = |tenant| UserName { tenant, subject: "alice" };
+        for (index, tenant) in [(3, "acme"), (4, "acme"), (5, "zinc")] {
+            rooms.enter(CHAT, socket(index), Some(alice_of(tenant)));
+        }
+
+        assert_eq!(rooms.everyone(CHAT, ""), [socket(0), socket(1), socket(2)]);
+        assert_eq!(rooms.everyone(CHAT, "acme"), [socket(3), socket(4)]);
+        assert_eq!(rooms.of_user(CHAT, alice_of("")), [socket(0), socket(1)]);
+        assert_eq!(rooms.of_user(CHAT, alice_of("acme")), [socket(3), socket(4)]);
+        assert_eq!(rooms.of_user(CHAT, alice_of("zinc")), [socket(5)]);
+        assert!(rooms.of_user(CHAT, UserName { tenant: "zinc", subject: "bob" }).is_empty());
+        assert!(rooms.everyone(CHAT, "nobody's").is_empty());
+
+        for index in 3..6 {
+            rooms.remove(socket(index));
+        }
+        assert!(rooms.everyone(CHAT, "acme").is_empty());
+        assert!(rooms.of_user(CHAT, alice_of("zinc")).is_empty());
+        assert_eq!(rooms.everyone(CHAT, "").len(), 3);
+        for index in 0..3 {
+            rooms.remove(socket(index));
+        }
+        assert_eq!(rooms.groups.len(), 2, "tenants that have no socket cost nothing");
+        assert!(rooms.namespaces.iter().all(|names| names.tenants.is_bare()));
     }
 
     #[test]
@@ -387,7 +430,7 @@ mod tests {
     fn a_newcomer_does_not_move_the_others() {
         let mut rooms = three_in_a_room();
 
-        rooms.enter(CHAT, socket(3), Some("dan"));
+        rooms.enter(CHAT, socket(3), Some(user("dan")));
         rooms.join(CHAT, socket(3), "lobby", "p9");
 
         assert_eq!(rooms.rooms_of(socket(0)).collect::<Vec<_>>(), [("lobby", "p1")]);

@@ -28,5 +28,6 @@ mod repeats;
 mod revocation;
 mod slow_consumer;
 pub(crate) mod support;
+mod tenants;
 mod tls;
 mod webtransport;

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::*;
 use crate::{
     declared_events::{Sender, data::DataError},
-    room_key::RoomKey,
+    room_key::{Realm, RoomKey},
     toml_file::TomlFile,
     user::User,
 };
@@ -160,7 +160,10 @@ fn what_is_kept_for_a_user_says_whose_users_they_are() {
 
     assert_eq!((wrong, events.inboxes.are_kept()), (vec![], true));
     assert!(events.get("note").unwrap().goes_to_inbox());
-    assert_eq!(events.inboxes.of("/a", &user("idp")), RoomKey::inbox("/a", "ann").ok());
+    let inbox_of = |tenant| RoomKey::inbox(Realm { tenant, namespace: "/a" }, "ann").ok();
+    assert_eq!(events.inboxes.of("/a", &user("idp")), inbox_of(""));
+    let tenants = User::parse_of("acme", ("ann", "idp"), b"{}").unwrap();
+    assert_eq!(events.inboxes.of("/a", &tenants), inbox_of("acme"));
     assert_eq!(events.inboxes.of("/a", &user("another")), None);
     for (text, problem) in [
         (format!("inbox_issuer = 'idp'\n{note}"), "1: inbox_issuer means nothing without"),

@@ -9,7 +9,7 @@ use super::{
     store::{ReadStoreError, Store},
 };
 use crate::{
-    room_key::RoomKey,
+    room_key::{Realm, RoomKey},
     room_log::{Position, history::History},
     workers::worker_of,
 };
@@ -68,14 +68,14 @@ pub(super) fn census(store: &Store, workers: usize) -> Result<Census, ReadStoreE
 }
 
 /// Reads a room with all its entries, if it has a log. What is missing from it, or is not what was said, is damage.
-pub(super) fn room(store: &Store, key: &RoomKey) -> Result<Option<HeldRoom>, ReadStoreError> {
-    let Some(stored) = stored_room(store, key)? else { return Ok(None) };
+pub(super) fn room(store: &Store, room: &RoomKey) -> Result<Option<HeldRoom>, ReadStoreError> {
+    let Some(stored) = stored_room(store, room)? else { return Ok(None) };
     let mut history = History::new(stored.before(), stored.last_at_ms, stored.given_up_to_ms);
     let first = record::entry_key(stored.number, stored.before_offset + 1);
     let end = record::entry_key(stored.number, stored.end_offset + 1);
     for item in store.scan(first..end) {
         let (key, value) = item?;
-        let (position, publication, at_ms) = record::decode_entry(value, history.end())?;
+        let (position, publication, at_ms) = record::decode_entry(value, history.end(), room)?;
         if *key != *record::entry_key(stored.number, position.offset) {
             return Err(Damaged.into());
         }
@@ -92,15 +92,13 @@ pub(super) fn end(store: &Store, key: &RoomKey) -> Result<Option<Position>, Read
     Ok(stored_room(store, key)?.map(|stored| stored.end()))
 }
 
-/// The rooms of a namespace, as far as they fall to a worker. Inboxes are passed over: there may be many more of them.
+/// The rooms of a tenant in a namespace, as far as they fall to a worker, without inboxes.
 pub(super) fn rooms(
     store: &Store,
-    namespace: &str,
+    realm: Realm<'_>,
     share: Share,
 ) -> Result<Vec<(RoomKey, Position)>, ReadStoreError> {
-    let all = keys_with(&record::namespace_prefix(namespace));
-    let inboxes = keys_with(&record::inboxes_prefix(namespace));
-    let items = store.scan(all.start..inboxes.start).chain(store.scan(inboxes.end..all.end));
+    let items = record::rooms_of(realm).into_iter().flat_map(|keys| store.scan(keys));
     let found = items.map(|item| {
         let (key, value) = item?;
         let room = record::room_of(&key)?;

@@ -2,14 +2,14 @@
 
 pub(super) mod fuzzing;
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use bytes::{Buf, Bytes};
 use prost::Message;
 
-use super::batch::{Batch, Damaged};
+use super::batch::{Batch, Damaged, keys_with};
 use crate::{
-    room_key::{INBOX_MARK, RoomKey},
+    room_key::{INBOX_MARK, Realm, RoomKey, TENANT_MARK, name_prefix},
     room_log::{Author, Entry, Position, Publication, PublicationId},
     user::User,
 };
@@ -131,14 +131,15 @@ fn stored_entry(entry: &Entry, author: &Author) -> StoredEntry {
     }
 }
 
-/// Returns the entry that stands after a position, and when it was appended.
+/// Returns the entry of a room that stands after a position, and when it was appended.
 pub(super) fn decode_entry(
     value: Bytes,
     before: Position,
+    room: &RoomKey,
 ) -> Result<(Position, Publication, u64), Damaged> {
     let stored = StoredEntry::decode(value).map_err(|_| Damaged)?;
     let tag = stored.tag;
-    let (position, publication, at_ms) = placed(stored, before)?;
+    let (position, publication, at_ms) = placed(stored, before, room)?;
     if position.tag != tag {
         return Err(Damaged);
     }
@@ -146,10 +147,16 @@ pub(super) fn decode_entry(
 }
 
 /// Says where an entry stands, without comparing the tag that is stored with it.
-fn placed(stored: StoredEntry, before: Position) -> Result<(Position, Publication, u64), Damaged> {
+fn placed(
+    stored: StoredEntry,
+    before: Position,
+    room: &RoomKey,
+) -> Result<(Position, Publication, u64), Damaged> {
     let author = match stored.subject {
         Some(subject) => {
-            let user = User::parse(&subject, &stored.issuer, b"{}").map_err(|_| Damaged)?;
+            // Who writes into a room is of its tenant.
+            let name = (&*subject, &*stored.issuer);
+            let user = User::parse_of(room.tenant(), name, b"{}").map_err(|_| Damaged)?;
             Author::User(Arc::new(user))
         }
         None => Author::Service,
@@ -187,15 +194,17 @@ pub(super) fn rooms_prefix() -> Vec<u8> {
     key(ROOM, &[])
 }
 
-/// What the keys of a namespace's rooms begin with.
-pub(super) fn namespace_prefix(namespace: &str) -> Vec<u8> {
-    key(ROOM, &[namespace.as_bytes(), b"\0"])
-}
-
-/// What the keys of a namespace's inboxes begin with.
-pub(super) fn inboxes_prefix(namespace: &str) -> Vec<u8> {
-    let mut mark = [0; 4];
-    [&*namespace_prefix(namespace), INBOX_MARK.encode_utf8(&mut mark).as_bytes()].concat()
+/// The keys of a tenant's rooms in a namespace, without inboxes: there may be many more of them.
+pub(super) fn rooms_of(realm: Realm<'_>) -> [Range<Vec<u8>>; 2] {
+    let Realm { tenant, namespace } = realm;
+    let with =
+        |begin: &str| keys_with(&key(ROOM, &[namespace.as_bytes(), b"\0", begin.as_bytes()]));
+    let prefix = name_prefix(tenant);
+    let (all, inboxes) = (with(&prefix), with(&format!("{prefix}{INBOX_MARK}")));
+    // Within the default tenant's are those of all others.
+    let begin =
+        if tenant.is_empty() { with(TENANT_MARK.encode_utf8(&mut [0; 4])).end } else { all.start };
+    [begin..inboxes.start, inboxes.end..all.end]
 }
 
 /// The room that a key of a room names.

@@ -7,7 +7,7 @@ use super::{
     record::{self, StoredEpoch, StoredRoom},
 };
 use crate::{
-    room_key::RoomKey,
+    room_key::{Realm, RoomKey},
     room_log::{Appended, LogFailed, Position, Publication, Retention, history::History},
 };
 
@@ -90,12 +90,12 @@ impl Rooms {
         self.held.get(key).map(|room| room.history.end())
     }
 
-    /// Those that are held of a namespace, without inboxes.
+    /// Those that are held of a tenant in a namespace, without inboxes.
     pub(super) fn ends<'a>(
         &'a self,
-        namespace: &'a str,
+        realm: Realm<'a>,
     ) -> impl Iterator<Item = (RoomKey, Position)> + 'a {
-        let is_listed = move |key: &RoomKey| key.namespace() == namespace && !key.is_inbox();
+        let is_listed = move |key: &RoomKey| key.is_in(realm) && !key.is_inbox();
         let rooms = self.held.iter().filter(move |(key, _)| is_listed(key));
         rooms.map(|(key, room)| (key.clone(), room.history.end()))
     }

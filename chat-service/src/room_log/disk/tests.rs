@@ -103,8 +103,8 @@ impl RoomLog for TestLog {
         self.call(async |log| log.end(room).await).await
     }
 
-    async fn rooms(&self, namespace: &str) -> Result<Vec<(RoomKey, Position)>, Unreadable> {
-        self.call(async |log| log.rooms(namespace).await).await
+    async fn rooms(&self, realm: Realm<'_>) -> Result<Vec<(RoomKey, Position)>, Unreadable> {
+        self.call(async |log| log.rooms(realm).await).await
     }
 
     async fn expire(&self, now_ms: u64, in_use: impl Fn(&RoomKey) -> bool + Send + Sync) {

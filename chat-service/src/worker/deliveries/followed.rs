@@ -75,7 +75,7 @@ impl Followed {
 
     /// Holds a room as it was kept.
     pub(super) fn hold(&mut self, key: &RoomKey, kept: &KeptRoom, (end, now_ms): (Position, u64)) {
-        let held = FollowedRoom::kept(kept, end, now_ms);
+        let held = FollowedRoom::kept(key.tenant(), kept, end, now_ms);
         let counted = kept.following.map_or(0, |following| following.count);
         let counted = usize::try_from(counted).unwrap_or(usize::MAX);
         let counted = counted.max(usize::from(kept.following.is_some()));
@@ -136,19 +136,19 @@ impl FollowedRoom {
     /// One of which nothing is known, on disk or not.
     pub(super) fn new(at: Position, is_kept: bool, unlisted: Unlisted) -> Self {
         let deliveries = match is_kept {
-            true => Deliveries::kept(at, &[], unlisted),
+            true => Deliveries::kept("", at, &[], unlisted),
             false => Deliveries::new(at.epoch, unlisted),
         };
         Self { deliveries, kept: None, is_unsaved: false, is_used: true }
     }
 
-    fn kept(kept: &KeptRoom, end: Position, now_ms: u64) -> Self {
+    fn kept(tenant: &str, kept: &KeptRoom, end: Position, now_ms: u64) -> Self {
         let following = kept.following.unwrap_or_default();
         // Who was here then may have gone at any time since.
         let may_have_gone = following.unlisted_are_here || kept.is_damaged;
         let gone_at_ms = if may_have_gone { Some(now_ms) } else { following.unlisted_gone_at_ms };
         let unlisted = Unlisted { are_here: false, gone_at_ms };
-        let deliveries = Deliveries::kept(end, &kept.standings, unlisted);
+        let deliveries = Deliveries::kept(tenant, end, &kept.standings, unlisted);
         Self { deliveries, kept: kept.following, is_unsaved: false, is_used: true }
     }
 

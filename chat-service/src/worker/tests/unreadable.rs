@@ -324,7 +324,8 @@ async fn a_list_of_rooms_is_whole_or_refused() {
     for (damage, expected) in [(Damage::All, Err(Unreadable)), (Damage::Entries, Ok(1))] {
         world.damage(damage);
         let (asker, answer) = oneshot::channel();
-        let rooms = Rooms { namespace: "/chat".to_owned(), after: String::new(), limit: 9 };
+        let (tenant, namespace) = (String::new(), "/chat".to_owned());
+        let rooms = Rooms { tenant, namespace, after: String::new(), limit: 9 };
 
         world.tell(Command::Query(Box::new(Query::Rooms(rooms, asker)))).await;
 

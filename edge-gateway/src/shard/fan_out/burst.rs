@@ -154,6 +154,9 @@ fn to_one_room(instruction: &Instruction) -> Option<(&Audience, &Emit)> {
     let audience = emit.audience.as_ref()?;
     let Audience {
         namespace: _,
+        // Only users are looked up by these: a room has its tenant in its name.
+        tenant: _,
+        users_issuer: _,
         rooms,
         sockets,
         users,

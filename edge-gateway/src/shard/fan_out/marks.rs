@@ -24,7 +24,7 @@ impl Marks {
     }
 
     /// Whether this emit was not yet done with `socket`; from now on it is.
-    pub(super) fn first(&mut self, socket: SocketKey) -> bool {
+    pub(in crate::shard) fn first(&mut self, socket: SocketKey) -> bool {
         match self.by_socket.get_mut(socket.index()) {
             Some(mark) if *mark != self.number => {
                 *mark = self.number;

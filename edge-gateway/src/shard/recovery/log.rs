@@ -12,7 +12,10 @@ use proto::edge::v1::{Audience, Emit};
 use smallvec::SmallVec;
 
 use super::recoverable::Doubles;
-use crate::session_id;
+use crate::{
+    session_id,
+    shard::audience::{self, Owner},
+};
 
 /// Most bytes of frames and audiences that one log keeps. Beyond, the oldest go, and with them the recovery of who has not
 /// seen them.
@@ -71,7 +74,7 @@ pub(crate) struct Stay {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reader<'a> {
     pub(crate) handle: u64,
-    pub(crate) subject: Option<&'a str>,
+    pub(crate) owner: Owner<'a>,
     pub(crate) stays: &'a [Stay],
 }
 
@@ -212,12 +215,12 @@ fn is_for(audience: &Audience, number: u64, reader: Reader<'_>) -> bool {
         let mut stays = reader.stays.iter();
         stays.any(|stay| *stay.room == **room && stay.from < number && number <= stay.until)
     };
-    let is_meant = audience.everyone
+    let is_meant = audience::has_everyone_of(audience, reader.owner)
         || audience.sockets.contains(&reader.handle)
-        || audience.users.iter().any(|user| reader.subject == Some(user))
+        || audience::names_user(audience, reader.owner)
         || audience.rooms.iter().any(was_in);
     is_meant
-        && !audience.except_users.iter().any(|user| reader.subject == Some(user))
+        && !audience::excepts_user(audience, reader.owner)
         && !audience.except_sockets.contains(&reader.handle)
         && !audience.except_rooms.iter().any(was_in)
 }
@@ -235,7 +238,8 @@ pub(super) fn fingerprint(emit: &Emit) -> u64 {
 
 fn audience_bytes(audience: &Audience) -> usize {
     let names = audience.rooms.iter().chain(&audience.users).chain(&audience.except_rooms);
-    let names = names.chain(&audience.except_users);
+    let names = names.chain(&audience.except_users).chain([&audience.tenant]);
+    let names = names.chain([&audience.users_issuer]);
     let names: usize = names.map(|name| name.len() + size_of::<String>()).sum();
     let handles = audience.sockets.len() + audience.except_sockets.len();
     names + handles * size_of::<u64>()
@@ -285,6 +289,10 @@ mod tests {
             ("another room", to_room("b")),
             ("its user", Audience { users: vec!["ann".to_owned()], ..Audience::default() }),
             ("another user", Audience { users: vec!["bob".to_owned()], ..Audience::default() }),
+            (
+                "another tenant",
+                Audience { everyone: true, tenant: "acme".to_owned(), ..Audience::default() },
+            ),
             ("itself", Audience { sockets: vec![3, 7], ..Audience::default() }),
             ("others", Audience { everyone: true, except_sockets: vec![7], ..Audience::default() }),
             (
@@ -309,10 +317,10 @@ mod tests {
         }
 
         let stays = [stay("a", 0, u64::MAX)];
-        let reader = Reader { handle: 7, subject: Some("ann"), stays: &stays };
+        let reader = Reader { handle: 7, owner: Some(("ann", "https://a", "")), stays: &stays };
 
         let missed = events(log.missed(reader, 0, None, &Doubles::default()));
-        let except_six = Doubles { numbers: vec![6], ..Doubles::default() };
+        let except_six = Doubles { numbers: vec![7], ..Doubles::default() };
         assert_eq!(missed, ["everyone", "its room", "its user", "itself"]);
         assert_eq!(events(log.missed(reader, 2, None, &except_six)), ["its user"]);
     }
@@ -326,7 +334,7 @@ mod tests {
         }
 
         let stays = [stay("a", 1, 2)];
-        let reader = Reader { handle: 7, subject: None, stays: &stays };
+        let reader = Reader { handle: 7, owner: None, stays: &stays };
 
         assert_eq!(events(log.missed(reader, 0, None, &Doubles::default())), ["in"]);
     }
@@ -356,7 +364,7 @@ mod tests {
         log.expire(later);
 
         let stays = [stay("a", 0, u64::MAX)];
-        let reader = Reader { handle: 7, subject: None, stays: &stays };
+        let reader = Reader { handle: 7, owner: None, stays: &stays };
         assert_eq!(log.first(), 2);
         assert_eq!(
             events(log.missed(reader, 0, Some(start + NOTICE), &Doubles::default())),
@@ -376,7 +384,7 @@ mod tests {
         }
 
         assert!(log.bytes() <= LOG_BYTES_MAX);
-        let reader = Reader { handle: 7, subject: None, stays: &[] };
+        let reader = Reader { handle: 7, owner: None, stays: &[] };
         assert_eq!(log.missed(reader, 0, Some(start), &Doubles::default()), Err(Gap));
         assert!(
             log.missed(reader, 2, Some(start), &Doubles::default()).is_ok(),
@@ -401,7 +409,7 @@ mod tests {
             push(&mut here, now, to_room("r"), event);
         }
         let stays = [stay("r", 0, u64::MAX)];
-        let reader = Reader { handle: 7, subject: None, stays: &stays };
+        let reader = Reader { handle: 7, owner: None, stays: &stays };
         let known = there.missed(reader, 0, None, &Doubles::default()).unwrap();
 
         assert_eq!(here.doubles(reader, 0, &known), [2, 3]);

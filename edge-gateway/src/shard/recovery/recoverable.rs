@@ -7,7 +7,11 @@ use super::{
     lag::Lag,
     log::{Missed, Reader, RecoveryLog, Stay},
 };
-use crate::{session_id::SessionId, socket::Socket};
+use crate::{
+    session_id::SessionId,
+    shard::audience::Owner,
+    socket::{Identity, Socket},
+};
 
 /// Most stays in rooms that have ended and are remembered of one socket.
 const ENDED_STAYS_MAX: usize = 256;
@@ -42,7 +46,7 @@ pub(crate) struct Recoverable {
 pub(super) struct Search<'a> {
     pub(super) log: &'a RecoveryLog,
     pub(super) handle: u64,
-    pub(super) subject: Option<&'a str>,
+    pub(super) owner: Owner<'a>,
     /// Whatever is older, its client has got for certain.
     pub(super) confirmed_at: Option<Instant>,
 }
@@ -53,8 +57,8 @@ impl<'a> Search<'a> {
         log: &'a RecoveryLog,
         confirmed_at: Option<Instant>,
     ) -> Self {
-        let subject = socket.identity.as_deref().map(|identity| &*identity.subject);
-        Self { log, handle: socket.handle, subject, confirmed_at }
+        let owner = socket.identity.as_deref().map(Identity::owner);
+        Self { log, handle: socket.handle, owner, confirmed_at }
     }
 }
 
@@ -193,18 +197,18 @@ impl Recoverable {
 
     /// What the client has missed after entry `after` of the log.
     pub(super) fn missed_after(&self, search: &Search<'_>, after: u64) -> Option<Vec<Missed>> {
-        let Search { log, handle, subject, confirmed_at } = *search;
+        let Search { log, handle, owner, confirmed_at } = *search;
         if after < self.forgotten {
             return None;
         }
-        let reader = Reader { handle, subject, stays: &self.stays };
+        let reader = Reader { handle, owner, stays: &self.stays };
         log.missed(reader, after, confirmed_at, &self.doubles).ok()
     }
 
     /// What is in the log here of that which was given elsewhere too.
     pub(super) fn doubles(&self, search: &Search<'_>, known: &[Missed]) -> Vec<u64> {
-        let Search { log, handle, subject, .. } = *search;
-        log.doubles(Reader { handle, subject, stays: &self.stays }, self.since, known)
+        let Search { log, handle, owner, .. } = *search;
+        log.doubles(Reader { handle, owner, stays: &self.stays }, self.since, known)
     }
 
     /// What of that which was brought comes after an offset, and from where on to look in the log.
@@ -266,7 +270,7 @@ mod tests {
         log: &RecoveryLog,
         offset: Option<&str>,
     ) -> Option<Vec<String>> {
-        let search = Search { log, handle: 1, subject: None, confirmed_at: None };
+        let search = Search { log, handle: 1, owner: None, confirmed_at: None };
         let missed = recoverable.missed(&search, offset)?;
         Some(missed.into_iter().map(|one| one.offset.into()).collect())
     }

@@ -54,7 +54,7 @@ impl Rooms {
             let position = self.lagging.get(&(membership.group, socket))?.clone();
             match &self.groups.get(membership.group as usize)?.name {
                 GroupName::Room(name) => Some(Behind { room: (**name).to_owned(), position }),
-                GroupName::Everyone | GroupName::User(_) => None,
+                GroupName::Everyone(_) | GroupName::User(..) => None,
             }
         })
     }

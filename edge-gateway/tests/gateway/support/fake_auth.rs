@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 
 use super::unix_ms;
 
-/// Accepts `ok:<subject>` (a user's tokens are told apart by `#` and whatever follows; a tenant follows `@`), `short:<subject>`, which expires in two seconds, `over:<subject>`, which does at once, and
+/// Accepts `ok:<subject>` (a user's tokens are told apart by `#` and whatever follows; a tenant follows `@`, and behind that an issuer `%`), `short:<subject>`, which expires in two seconds, `over:<subject>`, which does at once, and
 /// `late:<subject>`, of which it tells only once released; refuses all else, `held:` only once released; or fails when down.
 #[derive(Clone, Default)]
 pub(crate) struct FakeAuth {
@@ -78,11 +78,12 @@ impl AuthService for FakeAuth {
             Some(("short", _)) => 2_000,
             _ => 3_600_000,
         };
+        let behind = |mark: char| token.split_once(mark)?.1.split(['@', '%']).next();
         let outcome = match token.split_once(':') {
             Some(("ok" | "short" | "over" | "late", subject)) => Outcome::Identity(Identity {
-                subject: subject.split(['#', '@']).next().unwrap().to_owned(),
-                issuer: "test".to_owned(),
-                tenant: subject.split_once('@').map_or("", |(_, tenant)| tenant).to_owned(),
+                subject: subject.split(['#', '@', '%']).next().unwrap().to_owned(),
+                issuer: behind('%').unwrap_or("test").to_owned(),
+                tenant: behind('@').unwrap_or_default().to_owned(),
                 profile: format!("{{\"id\":\"{subject}\"}}").into(),
                 expires_at_unix_ms: unix_ms() + lifetime,
                 capabilities: subject.split_once("#may-join=").map(may_join).into_iter().collect(),

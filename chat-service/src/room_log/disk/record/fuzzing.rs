@@ -7,9 +7,12 @@ use super::{
     StoredEntry, StoredRoom, decode_entry, decode_epoch, named, placed, put_epoch, room_key,
     room_of, stored_entry,
 };
-use crate::room_log::{
-    Entry, Position,
-    disk::batch::{Batch, verified},
+use crate::{
+    room_key::{Realm, RoomKey},
+    room_log::{
+        Entry, Position,
+        disk::batch::{Batch, verified},
+    },
 };
 
 /// An entry is damaged, or is the same once it is stored again. The keys and the other values are damaged, or make sense.
@@ -25,10 +28,12 @@ pub(in crate::room_log::disk) fn check(data: &[u8]) {
     }
 
     let before = Position::start(3);
-    drop(decode_entry(Bytes::copy_from_slice(data), before));
+    let realm = Realm { tenant: "acme", namespace: "/chat" };
+    let Ok(room) = RoomKey::parse_room(realm, "lobby") else { return };
+    drop(decode_entry(Bytes::copy_from_slice(data), before, &room));
     let Ok(stored) = StoredEntry::decode(data) else { return };
     // The tag is what a fuzzer does not hit.
-    let Ok((position, publication, at_ms)) = placed(stored, before) else { return };
+    let Ok((position, publication, at_ms)) = placed(stored, before, &room) else { return };
     let entry = Entry {
         position,
         at_ms,
@@ -38,6 +43,6 @@ pub(in crate::room_log::disk) fn check(data: &[u8]) {
         except_users: publication.except_users,
     };
     let again = stored_entry(&entry, &publication.author).encode_to_vec();
-    let again = decode_entry(again.into(), before);
+    let again = decode_entry(again.into(), before, &room);
     assert!(again.is_ok_and(|(again, _, at_ms)| again == position && at_ms == entry.at_ms));
 }

@@ -3,9 +3,12 @@
 use std::fs;
 
 use super::{faults::files_under, restarts::append};
-use crate::room_log::{
-    contract::{TOO_LATE_MS, publication, room},
-    disk::tests::*,
+use crate::{
+    room_key::Realm,
+    room_log::{
+        contract::{TOO_LATE_MS, publication, room},
+        disk::tests::*,
+    },
 };
 
 const ALL: Limit = Limit { count: 1000, bytes: usize::MAX };
@@ -77,7 +80,7 @@ async fn a_flipped_bit_of_an_entry_closes_its_room_and_no_other() {
     goes_on(&log, &other(), end_of_other).await;
     // That is said in another place, which is as it was.
     assert_eq!(log.end(&room()).await, Ok(end));
-    assert_eq!(log.rooms("/chat").await.unwrap().len(), 2);
+    assert_eq!(log.rooms(Realm::of_default("/chat")).await.unwrap().len(), 2);
     drop(log);
     let log = open_in(directory.path()).await.unwrap();
     is_closed(&log, &room(), first).await;
@@ -97,8 +100,8 @@ async fn a_room_that_cannot_be_found_is_not_taken_for_one_that_nothing_was_said_
 
     is_closed(&log, &room(), position).await;
     assert_eq!(log.end(&room()).await, Err(Unreadable));
-    assert_eq!(log.rooms("/chat").await, Err(Unreadable));
-    assert_eq!(log.rooms("/other").await, Ok(Vec::new()));
+    assert_eq!(log.rooms(Realm::of_default("/chat")).await, Err(Unreadable));
+    assert_eq!(log.rooms(Realm::of_default("/other")).await, Ok(Vec::new()));
     goes_on(&log, &other(), end_of_other).await;
 }
 
@@ -112,15 +115,15 @@ async fn a_damaged_inbox_does_not_keep_the_rooms_from_being_listed() {
     }
     log.commit().await.unwrap();
     log.state().forget_all();
-    let inbox = RoomKey::inbox("/chat", "ann").unwrap();
+    let inbox = RoomKey::inbox(Realm::of_default("/chat"), "ann").unwrap();
     let mut damage = Batch::default();
     damage.put(&record::room_key(&inbox), b"\xff");
     log.shared.store.commit(damage).await.unwrap();
 
-    let rooms = log.rooms("/chat").await.unwrap();
+    let rooms = log.rooms(Realm::of_default("/chat")).await.unwrap();
 
     assert_eq!(log.end(&inbox).await, Err(Unreadable));
-    let mut names: Vec<_> = rooms.iter().map(|(room, _)| room.name()).collect();
+    let mut names: Vec<_> = rooms.iter().map(|(room, _)| room.name_for_clients()).collect();
     names.sort_unstable();
     assert_eq!(names, ["?", "A"]);
 }

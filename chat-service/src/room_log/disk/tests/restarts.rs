@@ -2,10 +2,13 @@
 
 use std::fs;
 
-use crate::room_log::{
-    Appended, Author, Entry, PublicationId,
-    contract::{TOO_LATE_MS, publication, room},
-    disk::tests::*,
+use crate::{
+    room_key::Realm,
+    room_log::{
+        Appended, Author, Entry, PublicationId,
+        contract::{TOO_LATE_MS, publication, room},
+        disk::tests::*,
+    },
 };
 
 const ALL: Limit = Limit { count: 1000, bytes: usize::MAX };
@@ -138,11 +141,17 @@ async fn another_number_of_workers_finds_every_room_once() {
             log.commit().await.unwrap();
             // Nothing is too old, and the rooms of others are not this one's to give up.
             log.expire(6, |_| false).await;
-            found.extend(log.rooms("/chat").await.unwrap().into_iter().map(|(room, _)| room));
+            found.extend(
+                log.rooms(Realm::of_default("/chat"))
+                    .await
+                    .unwrap()
+                    .into_iter()
+                    .map(|(room, _)| room),
+            );
         }
-        found.sort_by(|a, b| a.name().cmp(b.name()));
+        found.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         let mut expected = rooms.clone();
-        expected.sort_by(|a, b| a.name().cmp(b.name()));
+        expected.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         assert_eq!(found, expected);
     }
 }
@@ -161,13 +170,18 @@ async fn the_rooms_that_get_too_old_first_are_given_up_when_the_store_has_too_ma
         logs[0].commit().await.unwrap();
     }
 
-    let mut left: Vec<RoomKey> =
-        logs[0].rooms("/chat").await.unwrap().into_iter().map(|(room, _)| room).collect();
-    left.sort_by(|a, b| a.name().cmp(b.name()));
+    let mut left: Vec<RoomKey> = logs[0]
+        .rooms(Realm::of_default("/chat"))
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|(room, _)| room)
+        .collect();
+    left.sort_by(|a, b| a.as_str().cmp(b.as_str()));
     assert_eq!(left, rooms[4..]);
     drop(logs);
     let log = open_in(directory.path()).await.unwrap();
-    assert_eq!(log.rooms("/chat").await.unwrap().len(), left.len());
+    assert_eq!(log.rooms(Realm::of_default("/chat")).await.unwrap().len(), left.len());
     assert_eq!(log.read(&rooms[0], Range::Newest, ALL, 0).await.unwrap().entries.len(), 0);
 }
 
