@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use foldhash::fast::FixedState;
-use proto::edge::v1::{BackendFrame, Emit, Instruction, Join, instruction::Kind};
+use proto::edge::v1::{BackendFrame, Emit, Instruction, Join, Leave, instruction::Kind};
 use smallvec::SmallVec;
 
 use super::{LinkKey, Shard, SocketKey};
@@ -82,16 +82,7 @@ impl Shard {
                 self.refused(refuse.socket, &refuse.message, &refuse.data);
             }
             Some(Kind::Join(join)) => self.join(join),
-            Some(Kind::Leave(leave)) => {
-                for socket in self.live_sockets(&leave.sockets) {
-                    let namespace = self.sockets.get(socket.index()).map(|socket| socket.namespace);
-                    if let Some(namespace) = namespace {
-                        self.rooms.leave(namespace, socket, &leave.room);
-                        self.note_no_lag(socket);
-                        self.note_leave(socket, &leave.room);
-                    }
-                }
-            }
+            Some(Kind::Leave(leave)) => self.leave(leave),
             Some(Kind::Emit(emit)) => {
                 self.note_position(link, emit);
                 self.emit(link, &instruction.traceparent, emit);
@@ -139,6 +130,20 @@ impl Shard {
             if let Some(namespace) = namespace {
                 self.stand_at(namespace, socket, &join.room, &join.position);
                 self.note_join(socket, &join.room);
+            }
+        }
+    }
+
+    fn leave(&mut self, leave: &Leave) {
+        for handle in &leave.sockets {
+            self.forget_claimed_membership(*handle, &leave.room);
+        }
+        for socket in self.live_sockets(&leave.sockets) {
+            let namespace = self.sockets.get(socket.index()).map(|socket| socket.namespace);
+            if let Some(namespace) = namespace {
+                self.rooms.leave(namespace, socket, &leave.room);
+                self.note_no_lag(socket);
+                self.note_leave(socket, &leave.room);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Clients that lose their connection, and come back as the same socket.
 
 mod moves;
+mod put_out;
 mod recalls;
 mod schedule;
 

@@ -41,6 +41,15 @@ impl Shard {
         self.wait_for_acknowledgement(handle, namespace, Then::Fetch);
     }
 
+    /// The business service has taken a claimed socket out of a room before it lets it in.
+    pub(in crate::shard) fn forget_claimed_membership(&mut self, handle: u64, room: &str) {
+        let socket =
+            self.socket_by_handle(handle).and_then(|key| self.sockets.get_mut(key.index()));
+        if let Some(Socket { stage: Stage::Opening { found: Some(found), .. }, .. }) = socket {
+            found.claimed.memberships.retain(|one| one.room != *room);
+        }
+    }
+
     /// Fetches the rest of what a socket missed: its business service sends whatever comes from now on here.
     pub(super) fn fetch_rest(&mut self, handle: u64) {
         let socket = self.socket_by_handle(handle).and_then(|key| self.sockets.get(key.index()));

@@ -26,7 +26,7 @@ pub(super) async fn opened_on(streams: &mut [Stream; 2]) -> (usize, u64, SocketO
 }
 
 /// Brings a client back until the kernel has chosen the other shard; returns it with its socket there.
-async fn come_back_elsewhere(
+pub(super) async fn come_back_elsewhere(
     edge: &Edge,
     streams: &mut [Stream; 2],
     home: usize,
@@ -49,7 +49,10 @@ async fn come_back_elsewhere(
 }
 
 /// A client in `/chat` and in the room `a`, the number of its shard, and its socket.
-async fn in_a_room(edge: &Edge, streams: &mut [Stream; 2]) -> (Client, usize, u64, Names) {
+pub(super) async fn in_a_room(
+    edge: &Edge,
+    streams: &mut [Stream; 2],
+) -> (Client, usize, u64, Names) {
     let mut client = edge.socket_io().await;
     client.send(r#"40/chat,{"token":"ok:alice"}"#).await;
     let (home, socket, opened) = opened_on(streams).await;
