@@ -30,11 +30,15 @@ pub(crate) enum ClientErrorCode {
     Unavailable,
     /// Too many of these events.
     RateLimited,
+    /// The socket was put out of the room.
+    Kicked,
+    /// The user may not come into the room for now.
+    Banned,
 }
 
 impl ClientErrorCode {
     /// All of them, for metrics.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::InvalidPayload,
         Self::Forbidden,
         Self::NotAMember,
@@ -43,6 +47,8 @@ impl ClientErrorCode {
         Self::Gap,
         Self::Unavailable,
         Self::RateLimited,
+        Self::Kicked,
+        Self::Banned,
     ];
 
     pub(crate) const fn label(self) -> &'static str {
@@ -55,6 +61,8 @@ impl ClientErrorCode {
             Self::Gap => "gap",
             Self::Unavailable => "unavailable",
             Self::RateLimited => "rate_limited",
+            Self::Kicked => "kicked",
+            Self::Banned => "banned",
         }
     }
 
@@ -66,7 +74,9 @@ impl ClientErrorCode {
             | Self::NotAMember
             | Self::UnknownEvent
             | Self::RoomLimit
-            | Self::Gap => false,
+            | Self::Gap
+            | Self::Kicked
+            | Self::Banned => false,
             Self::Unavailable | Self::RateLimited => true,
         }
     }
@@ -100,6 +110,13 @@ impl ClientError {
     /// Tells a socket, unasked, that events passed it by.
     pub(crate) const MISSED_EVENTS: Self =
         Self::new(ClientErrorCode::Gap, "events of this room were missed: join it again");
+
+    /// Tells a socket, unasked, that it was put out of a room, or answers a join that came before that.
+    pub(crate) const KICKED: Self =
+        Self::new(ClientErrorCode::Kicked, "you were put out of this room");
+    /// Tells a socket, unasked, that its user was banned from a room, and answers what it sends there then.
+    pub(crate) const BANNED: Self =
+        Self::new(ClientErrorCode::Banned, "you are banned from this room");
 
     /// Answers an event that only other services may send.
     pub(crate) const NOT_FROM_CLIENTS: Self =

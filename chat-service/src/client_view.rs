@@ -308,6 +308,20 @@ pub(crate) fn exception(error: &ClientError, room: Option<&str>) -> Bytes {
     to_json(&[View { status: "error", error: ErrorView::new(error), room }]).into()
 }
 
+/// The event `exception` for a socket that is in a room no more.
+pub(crate) fn put_out(error: &ClientError, room: &str, reason: &str) -> Bytes {
+    #[derive(Serialize)]
+    struct View<'a> {
+        status: &'static str,
+        #[serde(flatten)]
+        error: ErrorView<'a>,
+        room: &'a str,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        reason: &'a str,
+    }
+    to_json(&[View { status: "error", error: ErrorView::new(error), room, reason }]).into()
+}
+
 #[derive(Serialize)]
 struct ErrorView<'a> {
     code: &'static str,

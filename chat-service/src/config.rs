@@ -130,6 +130,26 @@ pub struct Config {
     )]
     pub followed_users_max: NonZeroUsize,
 
+    /// How many kicks and bans are remembered in all rooms together.
+    #[arg(
+        id = "chat-exclusions-max",
+        long = "chat-exclusions-max",
+        env = "CHAT_EXCLUSIONS_MAX",
+        default_value = "100000",
+        value_name = "COUNT"
+    )]
+    pub exclusions_max: NonZeroUsize,
+
+    /// How many users may be banned from one room at a time.
+    #[arg(
+        id = "chat-room-bans-max",
+        long = "chat-room-bans-max",
+        env = "CHAT_ROOM_BANS_MAX",
+        default_value = "1000",
+        value_name = "COUNT"
+    )]
+    pub room_bans_max: NonZeroUsize,
+
     /// How long the sockets of an edge stay in their rooms while its link is down.
     #[arg(
         id = "chat-link-grace",
@@ -248,6 +268,7 @@ mod tests {
         assert_eq!(config.data_bytes_max.get(), 10 << 30);
         assert_eq!((config.data_dir.as_ref(), config.durability), (None, None));
         assert_eq!(config.followed_users_max.get(), 1_000_000);
+        assert_eq!((config.exclusions_max.get(), config.room_bans_max.get()), (100_000, 1000));
         assert_eq!(config.link_grace, Duration::from_secs(10));
         assert_eq!(config.presence_grace, Duration::from_secs(3));
         assert_eq!(config.presence_list_max, 100);
@@ -275,6 +296,8 @@ mod tests {
             ["--chat-workers", "65"],
             ["--chat-history-count-max", "0"],
             ["--chat-followed-users-max", "0"],
+            ["--chat-exclusions-max", "0"],
+            ["--chat-room-bans-max", "0"],
             ["--chat-link-grace", "10"],
             ["--chat-presence-grace", "3"],
             ["--chat-presence-list-max", "1001"],

@@ -1,6 +1,7 @@
 //! What other services call: tonic in, domain out.
 
 mod convert;
+mod exclusions;
 mod request_error;
 mod server;
 mod watch;
@@ -8,7 +9,10 @@ mod watch;
 use std::{sync::Arc, time::Duration};
 
 use proto::chat::v1 as wire;
-use service_kit::trace::{Span, TraceParent, Tracer};
+use service_kit::{
+    clock,
+    trace::{Span, TraceParent, Tracer},
+};
 use thiserror::Error;
 use tokio::{
     sync::{
@@ -291,5 +295,36 @@ impl wire::chat_service_server::ChatService for ChatGrpc {
         found.truncate(rooms.limit);
         let rooms = found.into_iter().map(Into::into).collect();
         Ok(Response::new(wire::RoomsResponse { rooms }))
+    }
+
+    async fn kick(
+        &self,
+        request: Request<wire::KickRequest>,
+    ) -> Result<Response<wire::KickResponse>, Status> {
+        let put_out = self.put_out(exclusions::kick(request.into_inner())?).await?;
+        Ok(Response::new(put_out.into()))
+    }
+
+    async fn ban(
+        &self,
+        request: Request<wire::BanRequest>,
+    ) -> Result<Response<wire::BanResponse>, Status> {
+        let ban = exclusions::ban(request.into_inner(), clock::unix_ms())?;
+        Ok(Response::new(self.put_out(ban).await?.into()))
+    }
+
+    async fn unban(
+        &self,
+        request: Request<wire::UnbanRequest>,
+    ) -> Result<Response<wire::UnbanResponse>, Status> {
+        let was_banned = self.lift_ban(request.into_inner()).await?;
+        Ok(Response::new(wire::UnbanResponse { was_banned }))
+    }
+
+    async fn list_bans(
+        &self,
+        request: Request<wire::ListBansRequest>,
+    ) -> Result<Response<wire::ListBansResponse>, Status> {
+        Ok(Response::new(self.bans(request.into_inner()).await?.into()))
     }
 }

@@ -9,6 +9,7 @@ mod declared_events;
 mod deliveries;
 mod edge_link;
 mod event_name;
+mod exclusions;
 #[doc(hidden)]
 pub mod fuzzing;
 mod grpc;

@@ -18,7 +18,10 @@ pub use self::disk::OpenStoreError;
 pub(crate) use self::disk::fuzzing;
 pub(crate) use self::{
     by_durability::{Bounds, ServiceRoomLog},
-    disk::{DueRooms, KeptFollowing, KeptRoom, KeptStanding, KeptStretch, Standings, Threads},
+    disk::{
+        DueRooms, KeptExclusions, KeptFollowing, KeptRoom, KeptStanding, KeptStretch, Standings,
+        Threads,
+    },
     memory::MemoryRoomLog,
     position::{ParsePositionError, Position},
 };
@@ -86,6 +89,12 @@ pub(crate) trait RoomLog: Send + Sync + 'static {
 
     /// Where it is kept how far the logs have reached those who follow the rooms, if any logs are on disk.
     fn standings(&self) -> Option<&Standings> {
+        None
+    }
+
+    /// Where it is kept who is kept out of rooms, if there is a directory. It is on disk and survives a power cut from the next
+    /// [`RoomLog::commit`] on, which fails if it is not.
+    fn exclusions(&self) -> Option<&KeptExclusions> {
         None
     }
 

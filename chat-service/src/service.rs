@@ -21,6 +21,7 @@ use tonic::transport::server::{Connected, TcpIncoming};
 use crate::{
     Config,
     edge_link::{Lease, LinkSettings, Links},
+    exclusions::ExclusionBounds,
     grpc::{ChatGrpc, ServeError, Server},
     namespaces::Namespaces,
     room_log::{Bounds, OpenStoreError, ServiceRoomLog, Threads},
@@ -222,6 +223,8 @@ where
     let Parts { config, namespaces, tracer, is_serving, backend_id, logs } = parts;
     let metrics = Metrics::new().with_declared(&namespaces);
 
+    // Half of the random number is unlike that of other lives, too.
+    let registry = SocketRegistry::new(backend_id as u64);
     let mut worker_tasks = JoinSet::new();
     let settled_at = Instant::now() + config.link_grace;
     let settings = WorkerSettings {
@@ -236,6 +239,11 @@ where
         namespaces: Arc::clone(&namespaces),
         retained_bytes_max: RETAINED_BYTES_MAX / config.worker_count(),
         followed_users_max: config.followed_users_max.get().div_ceil(config.worker_count()),
+        exclusions: ExclusionBounds {
+            count_max: config.exclusions_max.get().div_ceil(config.worker_count()),
+            room_bans_max: config.room_bans_max.get(),
+        },
+        registry: registry.clone(),
     };
     let new_worker = |log| Worker::new(log, settings.clone());
     let workers = Workers::start(logs.into_iter().map(new_worker), &mut worker_tasks);
@@ -244,8 +252,7 @@ where
         backend_id: format!("{:032x}", backend_id),
         first_life: (backend_id >> 64) as u64,
         lease: Lease::new(config.link_grace),
-        // Half of the random number is unlike that of other lives, too.
-        registry: SocketRegistry::new(backend_id as u64),
+        registry,
         namespaces: Arc::clone(&namespaces),
         capabilities: SharedCapabilities::default(),
         workers: workers.clone(),

@@ -10,7 +10,11 @@ use std::{
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::socket::{Socket, SocketKey};
+use crate::{
+    exclusions::Who,
+    room_key::Realm,
+    socket::{Socket, SocketKey},
+};
 
 /// Most changes that are kept for watchers that are behind, or away. It is more than one lost edge is likely to have sockets.
 pub(crate) const CHANGES_MAX: usize = 65_536;
@@ -165,6 +169,23 @@ impl SocketRegistry {
         let changes: Vec<Change> = changes.cloned().collect();
         let number = after.number + changes.len() as u64;
         Following::Changes(changes, Cursor { number, ..end })
+    }
+
+    /// The sockets of a tenant in a namespace that are somebody's, on whatever links they are. Looks at all sockets for those of a user.
+    pub(crate) fn of(&self, realm: Realm<'_>, who: &Who) -> Vec<Arc<Socket>> {
+        let state = self.state();
+        let is_it = |socket: &&Arc<Socket>| socket.realm() == realm && who.is(socket);
+        let elsewhere = |id: &str| state.elsewhere.get(id).into_iter().flatten();
+        match who {
+            Who::Socket(id) => {
+                let live = state.live.get(&**id).into_iter();
+                live.chain(elsewhere(id)).filter(is_it).cloned().collect()
+            }
+            Who::User { .. } => {
+                let elsewhere = state.elsewhere.values().flatten();
+                state.live.values().chain(elsewhere).filter(is_it).cloned().collect()
+            }
+        }
     }
 
     /// Tells of each change that comes after this.

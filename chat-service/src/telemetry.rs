@@ -32,6 +32,16 @@ pub(crate) struct Metrics {
     pub(crate) gaps: Counter,
     /// Users whose deliveries are not followed, as too many are.
     pub(crate) unfollowed: Counter,
+    /// Users and sockets that were put out of rooms by services,
+    pub(crate) kicks: Counter,
+    /// and users that were banned from them.
+    pub(crate) bans: Counter,
+    /// How many of either are remembered.
+    pub(crate) exclusions: Gauge,
+    /// Kicks and bans that were refused, as too many are remembered.
+    pub(crate) exclusions_refused: Counter,
+    /// Sockets that were not let back into a room, as they had been put out.
+    pub(crate) returns_refused: Counter,
     /// Clients' events that applications declare, by their numbers.
     declared: Arc<[Counter]>,
 }
@@ -67,6 +77,11 @@ impl Metrics {
             volatile_dropped: counter!("sockeye_chat_volatile_dropped_total"),
             gaps: counter!("sockeye_chat_gaps_total"),
             unfollowed: counter!("sockeye_chat_unfollowed_users_total"),
+            kicks: counter!("sockeye_chat_kicks_total"),
+            bans: counter!("sockeye_chat_bans_total"),
+            exclusions: gauge!("sockeye_chat_exclusions"),
+            exclusions_refused: counter!("sockeye_chat_exclusions_refused_total"),
+            returns_refused: counter!("sockeye_chat_returns_refused_total"),
             declared: Arc::default(),
         }
     }

@@ -9,6 +9,7 @@ mod command;
 mod deliveries;
 mod effects;
 mod events;
+mod exclusions;
 mod fan_out;
 mod membership;
 mod presence;
@@ -28,20 +29,24 @@ use tokio::{
 use self::{catch_up::Group, deliveries::Followed, effects::Effects, presence::Agenda};
 pub(crate) use self::{
     command::{
-        CatchUp, Command, Delivered, DeliveredPage, DeliveredTo, DeliveredUser, Departure, History,
-        Presence, Present, Publish, Published, Query, Refill, Restore, RoomSummary, Rooms,
+        BanPage, Bans, CatchUp, Command, Delivered, DeliveredPage, DeliveredTo, DeliveredUser,
+        Departure, History, KeepOut, Presence, Present, Publish, Published, PutOut, Query, Refill,
+        Restore, RoomSummary, Rooms,
     },
+    exclusions::KeepOutError,
     presence::PresenceTerms,
     relay::LatestOf,
 };
 use crate::{
     edge_link::Outbox,
+    exclusions::{ExclusionBounds, Exclusions},
     namespaces::Namespaces,
     retained::Retained,
     room::Room,
     room_key::RoomKey,
     room_log::{LogFailed, RoomLog, Standings},
-    socket::{LinkKey, SocketKey},
+    socket::{LinkKey, Socket, SocketKey},
+    socket_registry::SocketRegistry,
     telemetry::Metrics,
 };
 
@@ -68,6 +73,8 @@ pub(crate) struct Worker<L> {
     expose_trace_ids: bool,
     namespaces: Arc<Namespaces>,
     retained: Retained,
+    exclusions: Exclusions,
+    registry: SocketRegistry,
 }
 
 /// What every worker is given, besides its log.
@@ -82,6 +89,9 @@ pub(crate) struct WorkerSettings {
     pub(crate) retained_bytes_max: usize,
     /// Most users that are followed, one in two of its rooms counted twice.
     pub(crate) followed_users_max: usize,
+    pub(crate) exclusions: ExclusionBounds,
+    /// The sockets of all links.
+    pub(crate) registry: SocketRegistry,
 }
 
 /// What this worker knows of a life of a link.
@@ -89,10 +99,17 @@ pub(crate) struct WorkerSettings {
 struct Link {
     outbox: Outbox,
     /// The rooms of its sockets, as far as they fall to this worker.
-    sockets: foldhash::HashMap<u64, Vec<RoomKey>>,
+    sockets: foldhash::HashMap<u64, Stay>,
     /// The rooms in which its sockets do not stand at the end of the log. What is logged there meanwhile is not sent but
     /// read from the log in its turn, so that it comes in order and once.
     catching_up: HashMap<RoomKey, Vec<Group>>,
+}
+
+/// A socket and its rooms.
+#[derive(Debug)]
+struct Stay {
+    socket: Arc<Socket>,
+    rooms: Vec<RoomKey>,
 }
 
 impl<L: RoomLog> Worker<L> {
@@ -105,7 +122,7 @@ impl<L: RoomLog> Worker<L> {
         let kept = log.standings().map_or(0, Standings::count);
         let unlisted = deliveries::unlisted_at_start(log.standings(), clock::unix_ms());
         let followed = Followed::new(kept, settings.followed_users_max, unlisted);
-        Self {
+        let mut worker = Self {
             log,
             rooms,
             links,
@@ -117,7 +134,11 @@ impl<L: RoomLog> Worker<L> {
             expose_trace_ids,
             namespaces,
             retained,
-        }
+            exclusions: Exclusions::new(settings.exclusions),
+            registry: settings.registry,
+        };
+        worker.load_exclusions();
+        worker
     }
 
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
@@ -151,6 +172,7 @@ impl<L: RoomLog> Worker<L> {
                 }
                 _ = expire.tick() => {
                     self.expire_deliveries(clock::unix_ms()).await;
+                    self.expire_exclusions(clock::unix_ms());
                     self.commit().await;
                     let rooms = &self.rooms;
                     self.log.expire(clock::unix_ms(), |room| rooms.contains_key(room)).await;
@@ -237,13 +259,15 @@ impl Link {
     }
 
     /// Notes that a socket is in a room.
-    fn note_membership(&mut self, socket: SocketKey, key: &RoomKey) {
-        self.sockets.entry(socket.handle).or_default().push(key.clone());
+    fn note_membership(&mut self, socket: &Arc<Socket>, key: &RoomKey) {
+        let stay = self.sockets.entry(socket.key.handle);
+        let stay = stay.or_insert_with(|| Stay { socket: Arc::clone(socket), rooms: Vec::new() });
+        stay.rooms.push(key.clone());
     }
 
     /// Notes that a socket is no longer in a room.
     fn forget_membership(&mut self, socket: SocketKey, key: &RoomKey) {
-        let Some(rooms) = self.sockets.get_mut(&socket.handle) else { return };
+        let Some(Stay { rooms, .. }) = self.sockets.get_mut(&socket.handle) else { return };
         rooms.retain(|room| room != key);
         if rooms.is_empty() {
             self.sockets.remove(&socket.handle);

@@ -11,6 +11,7 @@ mod concluded_ends;
 mod deliveries;
 mod descriptors;
 mod echo_backend;
+mod exclusions;
 mod handshake;
 mod leaks;
 mod limits;

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{
     edge_clock::EdgeClock,
-    frame::{Event, EventKind, Frame, Introduction, Membership, Resumed, Sent},
+    frame::{Event, EventKind, Frame, Introduction, Resumed, Sent},
     instructions::Instructions,
     links::{LinkSettings, Links},
     outbox::{Outbox, Ticket},
@@ -204,13 +204,8 @@ impl Life {
                 }
             }
             EventKind::Recovered { who, memberships } => {
-                let mut ticket = self.outbox.ticket(seq, Instructions::default());
-                if let Some(socket) = self.admit((handle, None), who, links, &mut ticket) {
-                    ticket.instructions.accept(socket.key);
-                    for Membership { room, .. } in &memberships {
-                        planned.extend(self.take_over(settings, &ticket, &socket, room));
-                    }
-                }
+                let ticket = self.outbox.ticket(seq, Instructions::default());
+                self.take_in(handle, (who, &memberships, ticket), links, planned);
             }
             EventKind::Suspended => {
                 let ticket = self.outbox.ticket(seq, Instructions::default());
@@ -327,8 +322,9 @@ impl Life {
         self.tell_workers(handle, &ticket, planned, Command::SocketResumed);
         let Some(attached) = self.sockets.get(&handle) else { return };
         let socket = Arc::clone(&attached.socket);
-        let joined = joined.iter();
-        planned.extend(joined.filter_map(|room| self.take_over(settings, &ticket, &socket, room)));
+        for room in &joined {
+            planned.extend(self.take_over(settings, ticket.another(), &socket, room));
+        }
         let left = left.iter();
         planned.extend(
             left.filter_map(|room| Planned::give_up(&settings.workers, &ticket, &socket, room)),

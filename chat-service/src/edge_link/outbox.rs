@@ -1,5 +1,7 @@
 //! What waits to be sent over one life of a link, and which events are not done with yet.
 
+mod progress;
+
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -8,6 +10,7 @@ use std::{
 use proto::edge::v1::{self as wire, instruction::Kind};
 use tokio::sync::{Notify, futures::Notified};
 
+use self::progress::Progress;
 use super::{course::Course, instructions::Instructions};
 use crate::{room_key::RoomKey, room_log::Position, socket::LinkKey};
 
@@ -52,6 +55,8 @@ pub(crate) struct Ticket {
     seq: u64,
     expected_bytes: usize,
     pub(crate) instructions: Instructions,
+    /// One that is done with no sooner: it is dropped behind this one.
+    followed_by: Option<Arc<Self>>,
 }
 
 /// What one frame is made of.
@@ -123,15 +128,6 @@ enum Waiting {
     Ack(u64),
 }
 
-/// Which EdgeFrames are done with. Their events are worked on in parallel.
-#[derive(Debug, Default)]
-struct Progress {
-    /// Every frame up to this one is done with.
-    done: u64,
-    /// Of each frame after it, how many events are not.
-    undone: VecDeque<usize>,
-}
-
 impl Outbox {
     pub(crate) fn new(link: LinkKey) -> Self {
         let (changed, freed) = (Notify::new(), Notify::new());
@@ -166,7 +162,7 @@ impl Outbox {
     /// Issues the ticket for one of the events that `begin_frame` has counted.
     pub(super) fn ticket(&self, seq: u64, instructions: Instructions) -> Ticket {
         self.queue().tickets += 1;
-        Ticket { outbox: self.clone(), seq, expected_bytes: 0, instructions }
+        Ticket { outbox: self.clone(), seq, expected_bytes: 0, instructions, followed_by: None }
     }
 
     /// Issues a ticket for work that stems from no event.
@@ -304,7 +300,15 @@ impl Ticket {
         queue.progress.add(self.seq);
         drop(queue);
         let instructions = Instructions::new(self.instructions.traceparent().to_owned());
-        Self { outbox: self.outbox.clone(), seq: self.seq, expected_bytes: 0, instructions }
+        let (outbox, seq) = (self.outbox.clone(), self.seq);
+        Self { outbox, seq, expected_bytes: 0, instructions, followed_by: None }
+    }
+
+    /// As [`another`](Self::another), and what comes of `ticket` stands behind what comes of this one.
+    pub(super) fn before(ticket: &Arc<Self>) -> Self {
+        let mut first = ticket.another();
+        first.followed_by = Some(Arc::clone(ticket));
+        first
     }
 
     /// Keeps room in the outbox for the answer, as long as the ticket lives.
@@ -405,38 +409,6 @@ impl Queue {
 
 fn is_volatile(instruction: &wire::Instruction) -> bool {
     matches!(&instruction.kind, Some(Kind::Emit(emit)) if emit.volatile)
-}
-
-impl Progress {
-    /// Numbers begin at 1.
-    const NO_FRAME: u64 = 0;
-
-    fn add(&mut self, seq: u64) {
-        if let Some(undone) = self.of(seq) {
-            *undone += 1;
-        }
-    }
-
-    fn finish(&mut self, seq: u64) {
-        if let Some(undone) = self.of(seq) {
-            *undone -= 1;
-        }
-    }
-
-    fn of(&mut self, seq: u64) -> Option<&mut usize> {
-        let index = seq.checked_sub(self.done + 1)?;
-        self.undone.get_mut(usize::try_from(index).ok()?)
-    }
-
-    /// Moves on over the frames that are done with; tells how far, if it moved.
-    fn advance(&mut self) -> Option<u64> {
-        let before = self.done;
-        while self.undone.front() == Some(&0) {
-            self.undone.pop_front();
-            self.done += 1;
-        }
-        (self.done > before).then_some(self.done)
-    }
 }
 
 #[cfg(test)]

@@ -150,20 +150,37 @@ impl Life {
         Some(Planned { worker, command: Command::Restore(Box::new(restore)) })
     }
 
+    /// Lets a socket in that was on another link. It is in its rooms as soon as it is let in: not before it is known in which.
+    pub(super) fn take_in(
+        &mut self,
+        handle: u64,
+        (who, memberships, mut ticket): (Introduction, &[Membership], Ticket),
+        links: &Links,
+        planned: &mut VecDeque<Planned>,
+    ) {
+        let Some(socket) = self.admit((handle, None), who, links, &mut ticket) else { return };
+        ticket.instructions.accept(socket.key);
+        let accept = Arc::new(ticket);
+        for Membership { room, .. } in memberships {
+            let ticket = Ticket::before(&accept);
+            planned.extend(self.take_over(links.settings(), ticket, &socket, room));
+        }
+    }
+
     /// Takes a socket into a room that it was in on another link.
     pub(super) fn take_over(
         &mut self,
         settings: &LinkSettings,
-        ticket: &Ticket,
+        ticket: Ticket,
         socket: &Arc<Socket>,
         room: &str,
     ) -> Option<Planned> {
-        let room = room_of(socket, (ticket, settings), room)?;
+        let room = room_of(socket, (&ticket, settings), room)?;
         let attached = self.sockets.get_mut(&socket.key.handle)?;
         let worker = settings.workers.of(&room);
         attached.workers.insert(worker);
         self.outbox.enter(socket.key.handle, room.clone(), None);
-        let command = Command::SocketMoved(ticket.another(), Arc::clone(socket), room);
+        let command = Command::SocketMoved(ticket, Arc::clone(socket), room);
         Some(Planned { worker, command })
     }
 }

@@ -86,7 +86,7 @@ impl TryFrom<wire::PublishRequest> for PublishRequest {
             tenant,
             user_issuer,
         } = request;
-        let (tenant, namespace) = (checked(tenant)?, namespace_or_default(namespace)?);
+        let (tenant, namespace) = (checked_tenant(tenant)?, namespace_or_default(namespace)?);
         let realm = Realm { tenant: &tenant, namespace: &namespace };
         let is_for_user = matches!(target, Some(WireTarget::User(_)));
         if user_issuer.len() > if is_for_user { ISSUER_BYTES_MAX } else { 0 } {
@@ -234,7 +234,7 @@ fn room_or_inbox(
     }
 }
 
-fn is_subject(text: &str) -> bool {
+pub(super) fn is_subject(text: &str) -> bool {
     (1..=SUBJECT_BYTES_MAX).contains(&text.len())
 }
 
@@ -264,10 +264,10 @@ impl TryFrom<wire::HistoryRequest> for History {
             ("", after) => Range::After(position(after)?),
             _ => return Err(RequestError::BeforeAndAfter),
         };
-        let (tenant, namespace) = (checked(tenant)?, namespace_or_default(namespace)?);
+        let (tenant, namespace) = (checked_tenant(tenant)?, namespace_or_default(namespace)?);
         let realm = Realm { tenant: &tenant, namespace: &namespace };
         let room = room_or_inbox(realm, (&room, &inbox_of))?;
-        let count = limit_or_default(limit, PAGE_ENTRIES_DEFAULT, PAGE_ENTRIES_MAX)?;
+        let count = limit_or(limit, PAGE_ENTRIES_DEFAULT, PAGE_ENTRIES_MAX)?;
         Ok(Self { room, range, limit: Limit { count, bytes: PAGE_BYTES_MAX } })
     }
 }
@@ -277,7 +277,7 @@ impl TryFrom<wire::PresenceRequest> for Presence {
 
     fn try_from(request: wire::PresenceRequest) -> Result<Self, RequestError> {
         let wire::PresenceRequest { namespace, room, tenant } = request;
-        let (tenant, namespace) = (checked(tenant)?, namespace_or_default(namespace)?);
+        let (tenant, namespace) = (checked_tenant(tenant)?, namespace_or_default(namespace)?);
         let room = RoomKey::parse_room(Realm { tenant: &tenant, namespace: &namespace }, &room)?;
         Ok(Self { room, users_max: PRESENT_USERS_MAX, bytes_max: PAGE_BYTES_MAX })
     }
@@ -288,8 +288,9 @@ impl TryFrom<wire::RoomsRequest> for Rooms {
 
     fn try_from(request: wire::RoomsRequest) -> Result<Self, RequestError> {
         let wire::RoomsRequest { namespace, after, limit, tenant } = request;
-        let (tenant, namespace) = (checked(tenant)?, namespace_or_default(namespace)?.into_owned());
-        let limit = limit_or_default(limit, ROOMS_DEFAULT, ROOMS_MAX)?;
+        let (tenant, namespace) =
+            (checked_tenant(tenant)?, namespace_or_default(namespace)?.into_owned());
+        let limit = limit_or(limit, ROOMS_DEFAULT, ROOMS_MAX)?;
         Ok(Self { tenant, namespace, after, limit })
     }
 }
@@ -308,7 +309,7 @@ impl TryFrom<wire::DeliveredToRequest> for DeliveredTo {
             inbox_of,
             tenant,
         } = request;
-        let (tenant, namespace) = (checked(tenant)?, namespace_or_default(namespace)?);
+        let (tenant, namespace) = (checked_tenant(tenant)?, namespace_or_default(namespace)?);
         let realm = Realm { tenant: &tenant, namespace: &namespace };
         let room = room_or_inbox(realm, (&room, &inbox_of))?;
         let behind = if behind.is_empty() {
@@ -321,7 +322,7 @@ impl TryFrom<wire::DeliveredToRequest> for DeliveredTo {
         }
         // It is asked for by name, even where it has never been there.
         let users = if room.is_inbox() && users.is_empty() { vec![inbox_of] } else { users };
-        let limit = limit_or_default(limit, DELIVERED_USERS_DEFAULT, DELIVERED_USERS_MAX)?;
+        let limit = limit_or(limit, DELIVERED_USERS_DEFAULT, DELIVERED_USERS_MAX)?;
         Ok(Self { room, behind, users, after, limit })
     }
 }
@@ -351,7 +352,7 @@ impl TryFrom<wire::WatchSocketsRequest> for WatchSocketsRequest {
         if all_tenants && !tenant.is_empty() {
             return Err(RequestError::TenantAndAll);
         }
-        let tenant = if all_tenants { None } else { Some(checked(tenant)?) };
+        let tenant = if all_tenants { None } else { Some(checked_tenant(tenant)?) };
         let cursor = if cursor.is_empty() {
             None
         } else {
@@ -373,19 +374,19 @@ pub(super) fn count(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-fn namespace_or_default(namespace: String) -> Result<Cow<'static, str>, RequestError> {
-    if namespace.is_empty() {
+pub(super) fn namespace_or_default(name: String) -> Result<Cow<'static, str>, RequestError> {
+    if name.is_empty() {
         return Ok(Cow::Borrowed(NAMESPACE_DEFAULT));
     }
-    if is_namespace(&namespace) { Ok(namespace.into()) } else { Err(RequestError::Namespace) }
+    if is_namespace(&name) { Ok(name.into()) } else { Err(RequestError::Namespace) }
 }
 
 /// Empty names the default one.
-fn checked(tenant: String) -> Result<String, RequestError> {
+pub(super) fn checked_tenant(tenant: String) -> Result<String, RequestError> {
     if is_tenant(&tenant) { Ok(tenant) } else { Err(RequestError::Tenant) }
 }
 
-fn limit_or_default(limit: u32, default: usize, max: usize) -> Result<usize, RequestError> {
+pub(super) fn limit_or(limit: u32, default: usize, max: usize) -> Result<usize, RequestError> {
     match usize::try_from(limit) {
         Ok(0) => Ok(default),
         Ok(limit) if limit <= max => Ok(limit),

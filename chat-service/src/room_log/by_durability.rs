@@ -3,8 +3,8 @@
 use std::{path::Path, sync::Arc};
 
 use super::{
-    AppendError, Appended, Durability, Limit, LogFailed, MemoryRoomLog, OpenStoreError, Page,
-    Position, Publication, Range, ReadError, RoomLog, Standings, Unreadable,
+    AppendError, Appended, Durability, KeptExclusions, Limit, LogFailed, MemoryRoomLog,
+    OpenStoreError, Page, Position, Publication, Range, ReadError, RoomLog, Standings, Unreadable,
     disk::{DiskBounds, DiskRoomLog, Threads},
 };
 use crate::{
@@ -133,6 +133,10 @@ impl RoomLog for ServiceRoomLog {
 
     fn standings(&self) -> Option<&Standings> {
         self.disk.as_ref()?.standings()
+    }
+
+    fn exclusions(&self) -> Option<&KeptExclusions> {
+        self.disk.as_ref()?.exclusions()
     }
 
     async fn expire(&self, now_ms: u64, in_use: impl Fn(&RoomKey) -> bool + Send + Sync) {

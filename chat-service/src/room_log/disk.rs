@@ -7,6 +7,7 @@
 
 mod batch;
 mod crash_points;
+mod exclusions;
 pub(crate) mod fuzzing;
 mod health;
 mod journal;
@@ -37,6 +38,7 @@ use self::{
     store::{ReadStoreError, Store},
 };
 pub(crate) use self::{
+    exclusions::KeptExclusions,
     standings::{DueRooms, KeptFollowing, KeptRoom, KeptStanding, KeptStretch, Standings},
     store::Threads,
 };
@@ -60,6 +62,7 @@ pub(crate) struct DiskRoomLog {
     share: Share,
     state: Mutex<Rooms>,
     standings: Standings,
+    exclusions: KeptExclusions,
 }
 
 /// What the logs of all workers have in common.
@@ -150,16 +153,18 @@ impl DiskRoomLog {
             epoch_reserved: AtomicU64::new(census.epoch.unwrap_or(epoch)),
             number: AtomicU64::new(census.number),
         });
-        let log = |(worker, (bytes, standings))| {
+        let log = |(worker, (bytes, (standings, exclusions)))| {
             let share = Share { worker, workers };
             Self {
                 shared: Arc::clone(&shared),
                 share,
                 state: Mutex::new(Rooms::new(worker, bytes, census.given_up_to_ms)),
                 standings: Standings::new(Arc::clone(&shared), share, (standings, census.unlisted)),
+                exclusions: KeptExclusions::new(Arc::clone(&shared), exclusions),
             }
         };
-        Ok(census.bytes.into_iter().zip(census.standings).enumerate().map(log).collect())
+        let kept = census.standings.into_iter().zip(census.exclusions);
+        Ok(census.bytes.into_iter().zip(kept).enumerate().map(log).collect())
     }
 
     fn retention(&self, room: &RoomKey) -> &Retention {
@@ -207,6 +212,8 @@ impl DiskRoomLog {
         let reserve = || self.shared.epoch_reserved.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
         let mut changes = self.state().take_changes(due, fsync, reserve);
         self.standings.take_changes(&mut changes.batch);
+        // Who asked for it is told whether it was kept.
+        changes.has_appended |= self.exclusions.take_changes(&mut changes.batch);
         changes
     }
 
@@ -338,6 +345,10 @@ impl RoomLog for DiskRoomLog {
 
     fn standings(&self) -> Option<&Standings> {
         Some(&self.standings)
+    }
+
+    fn exclusions(&self) -> Option<&KeptExclusions> {
+        Some(&self.exclusions)
     }
 
     async fn expire(&self, now_ms: u64, in_use: impl Fn(&RoomKey) -> bool + Send + Sync) {

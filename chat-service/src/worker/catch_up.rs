@@ -53,6 +53,9 @@ impl<L: RoomLog> Worker<L> {
         if ticket.outbox().is_closed() {
             return;
         }
+        if let Some((error, reason)) = self.refusal_of_return(&key, &socket, now_ms) {
+            return self.refuse_return(ticket, (&socket, &key), earlier, (&error, &reason));
+        }
         let end = self.log.end(&key).await.ok();
         let room = self.room(&key);
         let count_before = room.socket_count_of(socket.key.link);
@@ -64,7 +67,7 @@ impl<L: RoomLog> Worker<L> {
         self.note_sight(&key, &socket);
 
         let link = self.links.entry(socket.key.link).or_insert_with(|| Link::new(ticket.outbox()));
-        link.note_membership(socket.key, &key);
+        link.note_membership(&socket, &key);
         let groups = match link.catching_up.entry(key.clone()) {
             Entry::Occupied(groups) => groups.into_mut(),
             Entry::Vacant(vacant) if count_before == 0 => vacant.insert(Vec::new()),

@@ -6,11 +6,12 @@ use bytes::Bytes;
 use service_kit::trace::TraceParent;
 use tokio::sync::oneshot;
 
-use super::LatestOf;
+use super::{KeepOutError, LatestOf};
 use crate::{
     client_event::ClientEvent,
     deliveries::Stretch,
     edge_link::Ticket,
+    exclusions::{Ban, Who},
     request::Request,
     room::Arrival,
     room_key::{Realm, RoomKey},
@@ -109,6 +110,43 @@ pub(crate) enum Query {
     Presence(Presence, oneshot::Sender<Present>),
     Rooms(Rooms, oneshot::Sender<Result<Vec<RoomSummary>, Unreadable>>),
     Delivered(DeliveredTo, oneshot::Sender<Result<DeliveredPage, ReadError>>),
+    KeepOut(KeepOut, oneshot::Sender<Result<PutOut, KeepOutError>>),
+    Unban(RoomKey, Who, oneshot::Sender<Result<bool, KeepOutError>>),
+    Bans(Bans, oneshot::Sender<BanPage>),
+}
+
+/// Puts somebody out of a room.
+#[derive(Debug)]
+pub(crate) struct KeepOut {
+    pub(crate) room: RoomKey,
+    pub(crate) who: Who,
+    /// Not to be let in again until then, or ever if there is no such time.
+    pub(crate) ban: Option<Option<u64>>,
+    pub(crate) reason: Box<str>,
+}
+
+#[derive(Debug)]
+pub(crate) struct PutOut {
+    pub(crate) sockets: usize,
+    /// Where the room's log ended, if that can be read.
+    pub(crate) position: Option<Position>,
+    /// It survives this process that they are out.
+    pub(crate) is_on_disk: bool,
+}
+
+/// Asks who is banned from a room.
+#[derive(Debug)]
+pub(crate) struct Bans {
+    pub(crate) room: RoomKey,
+    /// Only behind this user.
+    pub(crate) after: Option<Who>,
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct BanPage {
+    pub(crate) bans: Vec<(Who, Ban)>,
+    pub(crate) more: bool,
 }
 
 #[derive(Debug)]

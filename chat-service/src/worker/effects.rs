@@ -4,7 +4,7 @@ use std::{mem, time::Duration};
 
 use tokio::{sync::oneshot, time};
 
-use super::{DeliveredPage, Present, Published, RoomSummary};
+use super::{BanPage, DeliveredPage, KeepOutError, Present, Published, PutOut, RoomSummary};
 use crate::{
     client_event::ClientEvent,
     edge_link::{Instructions, OUTBOX_BYTES_MAX, Outbox, Ticket},
@@ -49,6 +49,9 @@ pub(super) enum Reply {
     Present(oneshot::Sender<Present>, Present),
     Rooms(Asker<Vec<RoomSummary>, Unreadable>, Result<Vec<RoomSummary>, Unreadable>),
     Delivered(Asker<DeliveredPage, ReadError>, Result<DeliveredPage, ReadError>),
+    PutOut(Asker<PutOut, KeepOutError>, Result<PutOut, KeepOutError>),
+    Unbanned(Asker<bool, KeepOutError>, Result<bool, KeepOutError>),
+    Bans(oneshot::Sender<BanPage>, BanPage),
 }
 
 impl Effects {
@@ -157,6 +160,9 @@ impl Reply {
             Self::Present(asker, present) => drop(asker.send(present)),
             Self::Rooms(asker, rooms) => drop(asker.send(rooms)),
             Self::Delivered(asker, page) => drop(asker.send(page)),
+            Self::PutOut(asker, put_out) => drop(asker.send(put_out)),
+            Self::Unbanned(asker, unbanned) => drop(asker.send(unbanned)),
+            Self::Bans(asker, page) => drop(asker.send(page)),
         }
     }
 }

@@ -49,7 +49,18 @@ impl<L: RoomLog> Worker<L> {
         // What is kept for a user comes from others.
         let is_for_inbox = room.is_inbox() && matches!(action, Action::Declared { .. });
         let may_act = is_for_inbox || self.is_member(&room, event.socket.key);
+        let bans =
+            |worker: &Self| worker.exclusions.ban_of(&room, &event.socket.user, now_ms).is_some();
         match action {
+            Action::Message { .. }
+            | Action::Typing { .. }
+            | Action::History { .. }
+            | Action::Presence
+            | Action::Declared { .. }
+                if !is_for_inbox && bans(self) =>
+            {
+                event.refuse(&self.metrics, &ClientError::BANNED);
+            }
             Action::Join { since } => {
                 self.join(event, room, since, now_ms).await;
                 event.end_repeats();
@@ -93,6 +104,10 @@ impl<L: RoomLog> Worker<L> {
         now_ms: u64,
     ) {
         let socket = Arc::clone(&event.socket);
+        let when = (event.repeated_since_ms, now_ms);
+        if let Some(error) = self.refusal_of_join(&key, &socket, when) {
+            return event.refuse(&self.metrics, &error);
+        }
         let may_look_back = socket.may(Deed::History, &key);
         let events = socket.events.as_ref().filter(|_| may_look_back && !key.is_inbox());
         let has_latest = events.is_some_and(|events| events.retain_any());
@@ -115,7 +130,7 @@ impl<L: RoomLog> Worker<L> {
         if joined != Joined::Already {
             let link = self.links.entry(socket.key.link);
             let link = link.or_insert_with(|| Link::new(event.ticket.outbox()));
-            link.note_membership(socket.key, &key);
+            link.note_membership(&socket, &key);
             link.join_catching_up(socket.key, &key, Some(position));
             self.note_sight(&key, &socket);
         }
@@ -127,6 +142,7 @@ impl<L: RoomLog> Worker<L> {
         if let Some(coming) = coming {
             self.follow(&key, &socket.user, coming, now_ms).await;
         }
+        self.note_return(&key, &socket, now_ms);
         if joined == Joined::User {
             let cause = &mut Cause::Event(&mut event.ticket);
             self.tell_joined(&key, &socket.user, Some(socket.key), cause);

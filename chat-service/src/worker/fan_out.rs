@@ -82,6 +82,23 @@ fn those_who_see<'a>(
     Some(Audience::Sockets { realm: room.realm(), handles })
 }
 
+/// The same, of the sockets that are known here to be in the room.
+fn announced<'a>(
+    audience: Audience<'a>,
+    room: &'a RoomKey,
+    members: &Room,
+    link: LinkKey,
+) -> Audience<'a> {
+    let except = match audience {
+        Audience::Room { except, .. } => except.map(|socket| socket.handle).into_iter().collect(),
+        Audience::RoomBut { except, .. } => except,
+        other => return other,
+    };
+    let mut handles = members.handles(link);
+    handles.retain(|handle| !except.contains(handle));
+    Audience::Sockets { realm: room.realm(), handles }
+}
+
 fn fan_out<'a>(
     links: &HashMap<LinkKey, Link>,
     (room, members): (&'a RoomKey, &Room),
@@ -98,6 +115,11 @@ fn fan_out<'a>(
         if nobody_else || comes_later {
             continue;
         }
+        // The edge may have more sockets there, which are announced only now, and do not come back.
+        let audience = match link.catching_up.contains_key(room) {
+            false => audience,
+            true => announced(audience, room, members, key),
+        };
         let traceparent = match cause {
             Cause::Event(ticket) if ticket.outbox().link() == key => {
                 ticket.instructions.emit(audience, emit);

@@ -21,7 +21,7 @@ impl<L: RoomLog> Worker<L> {
         now_ms: u64,
     ) {
         let Some(link) = self.links.get_mut(&socket.link) else { return };
-        let rooms = link.sockets.remove(&socket.handle).unwrap_or_default();
+        let rooms = link.sockets.remove(&socket.handle).map(|stay| stay.rooms).unwrap_or_default();
         for key in &rooms {
             link.leave_catching_up(socket, key);
         }
@@ -77,6 +77,9 @@ impl<L: RoomLog> Worker<L> {
         if ticket.outbox().is_closed() {
             return;
         }
+        if let Some((error, reason)) = self.refusal_of_return(&key, socket, now_ms) {
+            return self.refuse_return(ticket, (socket, &key), None, (&error, &reason));
+        }
         let end = self.log.end(&key).await.ok();
         let joined = self.room(&key).handle_join(socket.key, &socket.user, Arrival::Present);
         if joined == Joined::Already {
@@ -88,7 +91,7 @@ impl<L: RoomLog> Worker<L> {
             self.follow(&key, &socket.user, Coming::Along(end), now_ms).await;
         }
         let link = self.links.entry(socket.key.link).or_insert_with(|| Link::new(ticket.outbox()));
-        link.note_membership(socket.key, &key);
+        link.note_membership(socket, &key);
         link.join_catching_up(socket.key, &key, end);
         if joined == Joined::User {
             self.tell_joined(&key, &socket.user, None, &mut Cause::Event(&mut ticket));
@@ -135,7 +138,8 @@ impl<L: RoomLog> Worker<L> {
 
     pub(super) fn rooms_of(&self, socket: SocketKey) -> Vec<RoomKey> {
         let link = self.links.get(&socket.link);
-        link.and_then(|link| link.sockets.get(&socket.handle).cloned()).unwrap_or_default()
+        link.and_then(|link| Some(link.sockets.get(&socket.handle)?.rooms.clone()))
+            .unwrap_or_default()
     }
 
     /// Its users have been gone for the grace of the link already: no other one is added.
@@ -143,7 +147,8 @@ impl<L: RoomLog> Worker<L> {
         self.effects.forget(link);
         let Some(gone) = self.links.remove(&link) else { return };
         let now = Instant::now();
-        let rooms: HashSet<RoomKey> = gone.sockets.into_values().flatten().collect();
+        let rooms: HashSet<RoomKey> =
+            gone.sockets.into_values().flat_map(|stay| stay.rooms).collect();
         for key in rooms {
             let Some(room) = self.rooms.get_mut(&key) else { continue };
             let users = room.handle_link_gone(link, now);

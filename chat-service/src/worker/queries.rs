@@ -27,6 +27,13 @@ impl<L: RoomLog> Worker<L> {
             Query::Delivered(asked, asker) => {
                 Reply::Delivered(asker, self.delivered_to(asked, now_ms).await)
             }
+            Query::KeepOut(keep_out, asker) => {
+                Reply::PutOut(asker, self.keep_out(keep_out, now_ms).await)
+            }
+            Query::Unban(room, who, asker) => {
+                Reply::Unbanned(asker, self.unban(&room, &who, now_ms))
+            }
+            Query::Bans(asked, asker) => Reply::Bans(asker, self.list_bans(&asked, now_ms)),
         };
         self.effects.reply(reply);
     }

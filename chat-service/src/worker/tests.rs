@@ -110,5 +110,7 @@ pub(super) fn settings(namespaces: Arc<Namespaces>) -> WorkerSettings {
         namespaces,
         retained_bytes_max: usize::MAX,
         followed_users_max: usize::MAX,
+        exclusions: ExclusionBounds { count_max: usize::MAX, room_bans_max: usize::MAX },
+        registry: SocketRegistry::new(1),
     }
 }

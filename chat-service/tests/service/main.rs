@@ -10,6 +10,7 @@ mod declared;
 mod deliveries;
 mod edge;
 mod events;
+mod exclusions;
 mod inboxes;
 mod large_rooms;
 mod limits;

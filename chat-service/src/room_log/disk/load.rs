@@ -3,6 +3,7 @@
 use super::{
     Share,
     batch::{Damaged, keys_with},
+    exclusions::{self, KeptExclusion},
     record::{self, StoredRoom},
     rooms::HeldRoom,
     standings::{self, KeptFollowing},
@@ -30,6 +31,8 @@ pub(super) struct Census {
     pub(super) bytes: Vec<u64>,
     /// How many there are of the rooms of each worker.
     pub(super) standings: Vec<usize>,
+    /// Who is kept out of the rooms of each worker.
+    pub(super) exclusions: Vec<Vec<KeptExclusion>>,
     /// Who was missing in rooms of which nothing is kept.
     pub(super) unlisted: Option<KeptFollowing>,
 }
@@ -44,8 +47,12 @@ pub(super) struct DuePage {
 
 /// Looks at every room, and so finds out whether any is damaged.
 pub(super) fn census(store: &Store, workers: usize) -> Result<Census, ReadStoreError> {
-    let mut census =
-        Census { bytes: vec![0; workers], standings: vec![0; workers], ..Census::default() };
+    let mut census = Census {
+        bytes: vec![0; workers],
+        standings: vec![0; workers],
+        exclusions: vec![Vec::new(); workers],
+        ..Census::default()
+    };
     for item in store.scan(keys_with(&record::epochs_prefix())) {
         let stored = record::decode_epoch(&item?.1)?;
         census.epoch = census.epoch.max(Some(stored.epoch));
@@ -62,6 +69,10 @@ pub(super) fn census(store: &Store, workers: usize) -> Result<Census, ReadStoreE
         let (room, count) = item?;
         let count = usize::try_from(count).unwrap_or(usize::MAX).max(1);
         census.standings[worker_of(&room, workers)] += count;
+    }
+    for item in exclusions::all(store) {
+        let one = item?;
+        census.exclusions[worker_of(&one.0, workers)].push(one);
     }
     census.unlisted = standings::unlisted(store)?;
     Ok(census)
