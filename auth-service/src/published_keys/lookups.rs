@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Shortest time between two fetches that tokens cause, whatever keys they name.
+/// Time between two fetches that tokens cause in the long run, whatever keys they name.
 pub(super) const LOOKUP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How many of them may come at once: the first made-up key must not have the next good one wait.
+const BURST: u32 = 3;
 
 /// Most keys that are remembered to have been looked for.
 const KEY_COUNT_MAX: usize = 64;
@@ -28,12 +31,14 @@ pub(super) struct Lookup {
 pub(super) struct Lookups {
     interval: Duration,
     asked_at: Option<Instant>,
+    /// When as many fetches as may come at once may do so again.
+    rested_at: Option<Instant>,
     keys: Vec<(u64, Instant)>,
 }
 
 impl Lookups {
     pub(super) fn new(interval: Duration) -> Self {
-        Self { interval, asked_at: None, keys: Vec::new() }
+        Self { interval, asked_at: None, rested_at: None, keys: Vec::new() }
     }
 
     /// Takes the hash of a key that a token names.
@@ -46,15 +51,22 @@ impl Lookups {
             self.keys.push((key, now));
         }
         let since = since.unwrap_or(now);
-        match self.asked_at {
-            Some(asked_at) if now.duration_since(asked_at) < interval => {
-                Lookup { is_due: false, asked_at, since }
-            }
-            Some(_) | None => {
-                self.asked_at = Some(now);
-                Lookup { is_due: true, asked_at: now, since }
-            }
+        // A fetch that was asked for later finds the key, or it is not there.
+        let is_asked_for = self.asked_at.is_some_and(|asked_at| since <= asked_at);
+        let is_due = !is_asked_for && self.spend(now);
+        let asked_at = self.asked_at.filter(|_| !is_due).unwrap_or(now);
+        self.asked_at = Some(asked_at);
+        Lookup { is_due, asked_at, since }
+    }
+
+    /// Takes one of the fetches that may come now, if one is left.
+    fn spend(&mut self, now: Instant) -> bool {
+        let rested_at = self.rested_at.map_or(now, |rested_at| rested_at.max(now));
+        let is_left = rested_at.duration_since(now) <= self.interval * (BURST - 1);
+        if is_left {
+            self.rested_at = Some(rested_at + self.interval);
         }
+        is_left
     }
 }
 
@@ -66,7 +78,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_fetch_is_due_once_in_the_interval_whatever_the_keys() {
+    fn three_fetches_are_due_at_once_and_then_one_in_the_interval_whatever_the_keys() {
         let start = Instant::now();
         let mut lookups = Lookups::new(INTERVAL);
         let mut due = Vec::new();
@@ -78,7 +90,37 @@ mod tests {
             }
         }
 
-        assert_eq!(due, [0, 10_000, 20_000]);
+        assert_eq!(due, [0, 1, 2, 10_000, 20_000]);
+    }
+
+    #[test]
+    fn what_is_not_used_comes_back_and_no_more_than_that() {
+        let start = Instant::now();
+        let mut lookups = Lookups::new(INTERVAL);
+        let mut due_at = |seconds: u32| {
+            let keys = u64::from(seconds) * 100..u64::from(seconds) * 100 + 50;
+            keys.filter(|key| {
+                lookups
+                    .look_for(*key, start + SECOND * seconds + Duration::from_millis(*key % 100))
+                    .is_due
+            })
+            .count()
+        };
+
+        assert_eq!([0, 1, 11, 32, 500, 501].map(&mut due_at), [3, 0, 1, 2, 3, 0]);
+    }
+
+    #[test]
+    fn a_made_up_key_does_not_have_the_next_good_one_wait() {
+        let start = Instant::now();
+        let mut lookups = Lookups::new(INTERVAL);
+
+        let made_up = lookups.look_for(1, start);
+        let good = lookups.look_for(2, start + SECOND);
+        let again = lookups.look_for(2, start + 2 * SECOND);
+
+        assert!(made_up.is_due && good.is_due);
+        assert!(!again.is_due, "one fetch is enough for a key");
     }
 
     #[test]
@@ -86,11 +128,13 @@ mod tests {
         let start = Instant::now();
         let mut lookups = Lookups::new(INTERVAL);
 
-        lookups.look_for(1, start);
-        let other = lookups.look_for(2, start + SECOND);
-        let again = lookups.look_for(1, start + 2 * SECOND);
+        for key in 0..3 {
+            lookups.look_for(key, start + SECOND * u32::try_from(key).unwrap() / 10);
+        }
+        let other = lookups.look_for(4, start + SECOND);
+        let again = lookups.look_for(0, start + 2 * SECOND);
 
-        let (is_due, asked_at) = (false, start);
+        let (is_due, asked_at) = (false, start + SECOND / 5);
         assert_eq!(other, Lookup { is_due, asked_at, since: start + SECOND });
         assert_eq!(again, Lookup { is_due, asked_at, since: start });
     }

@@ -139,7 +139,7 @@ async fn a_key_that_is_published_no_more_is_refused() {
 }
 
 #[tokio::test]
-async fn made_up_keys_cause_one_fetch_and_keep_nobody_out() {
+async fn made_up_keys_cause_three_fetches_and_keep_nobody_out() {
     let provider = Provider::start().await;
     let (key, forger) = (SigningKey::new("a"), SigningKey::new("b"));
     provider.publish(&[&key]);
@@ -151,8 +151,10 @@ async fn made_up_keys_cause_one_fetch_and_keep_nobody_out() {
     };
     let began_at = Instant::now();
 
-    assert_eq!(decide(&mut client, &forged(0)).await, UNKNOWN_KEY);
-    for id in 1..150 {
+    for id in 0..3 {
+        assert_eq!(decide(&mut client, &forged(id)).await, UNKNOWN_KEY);
+    }
+    for id in 3..150 {
         // Nothing is known about such a key until the next fetch is due.
         assert_eq!(decide(&mut client, &forged(id)).await, NOTHING_DECIDED);
         assert_eq!(decide(&mut client, &forged(0)).await, UNKNOWN_KEY, "that one is known");
@@ -162,7 +164,24 @@ async fn made_up_keys_cause_one_fetch_and_keep_nobody_out() {
     }
 
     assert!(began_at.elapsed() < Duration::from_secs(10), "the next fetch may be due");
-    assert_eq!(provider.request_count(KEYS_PATH), 2);
+    assert_eq!(provider.request_count(KEYS_PATH), 4);
+}
+
+#[tokio::test]
+async fn a_new_key_is_fetched_at_once_also_behind_a_made_up_one() {
+    let provider = Provider::start().await;
+    let (old, new, forger) = (SigningKey::new("a"), SigningKey::new("b"), SigningKey::new("c"));
+    provider.publish(&[&old]);
+    let service = start(&provider, "").await;
+    let mut client = service.client().await;
+    let claims = provider.claims_for("ada");
+    assert!(decide(&mut client, &old.sign(&claims)).await.is_accepted());
+
+    assert_eq!(decide(&mut client, &forger.sign(&claims)).await, UNKNOWN_KEY);
+    provider.publish(&[&old, &new]);
+
+    assert!(decide(&mut client, &new.sign(&claims)).await.is_accepted());
+    assert_eq!(provider.request_count(KEYS_PATH), 3);
 }
 
 #[tokio::test]
