@@ -26,4 +26,5 @@ mod slow_backend;
 mod slow_consumer;
 mod socket_ends;
 mod support;
+mod tenants;
 mod tracing;
