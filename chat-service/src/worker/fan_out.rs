@@ -92,7 +92,9 @@ fn announced<'a>(
     let except = match audience {
         Audience::Room { except, .. } => except.map(|socket| socket.handle).into_iter().collect(),
         Audience::RoomBut { except, .. } => except,
-        other => return other,
+        other @ (Audience::Sockets { .. } | Audience::User { .. } | Audience::Everyone { .. }) => {
+            return other;
+        }
     };
     let mut handles = members.handles(link);
     handles.retain(|handle| !except.contains(handle));
