@@ -43,7 +43,7 @@ fn named_tests(document: &str) -> Vec<&str> {
 #[test]
 fn every_test_that_proves_a_promise_exists() {
     let files = rust_files();
-    for document in ["docs/SECURITY.md", "docs/KNOWN_ATTACKS.md"] {
+    for document in ["docs/SECURITY.md", "docs/KNOWN_ATTACKS.md", "docs/ASVS.md"] {
         let text = fs::read_to_string(repository().join(document)).unwrap();
 
         let named = named_tests(&text);
@@ -54,6 +54,39 @@ fn every_test_that_proves_a_promise_exists() {
 
         assert!(named.len() > 20, "the tables of {document} were read");
         assert!(missing.is_empty(), "{document} names tests that do not exist: {missing:?}");
+    }
+}
+
+/// Returns what is quoted in a text and written like the name of a setting or a metric.
+fn quoted(text: &str, is_name: impl Fn(&str) -> bool) -> Vec<&str> {
+    let words = text.split('`').skip(1).step_by(2);
+    let names = words.filter_map(|word| word.split(['=', '{']).next());
+    names.filter(|name| is_name(name)).collect()
+}
+
+#[test]
+fn the_checklist_names_settings_and_metrics_that_there_are() {
+    let read = |name: &str| fs::read_to_string(repository().join("docs").join(name)).unwrap();
+    let checklist = read("HARDENING.md");
+    let is_setting = |name: &str| {
+        name.contains('_') && name.chars().all(|one| one.is_ascii_uppercase() || one == '_')
+    };
+    let kinds: [(&str, Vec<&str>); 2] = [
+        ("CONFIGURATION.md", quoted(&checklist, is_setting)),
+        ("TELEMETRY.md", quoted(&checklist, |name| name.starts_with("sockeye_"))),
+    ];
+    for (document, named) in kinds {
+        let known = read(document);
+
+        let missing: Vec<_> = named
+            .iter()
+            .filter(|name| {
+                !known.contains(&format!("`{name}`")) && !known.contains(&format!("`{name}{{"))
+            })
+            .collect();
+
+        assert!(named.len() > 4, "{document}: the checklist was read");
+        assert!(missing.is_empty(), "{document} does not know {missing:?}");
     }
 }
 

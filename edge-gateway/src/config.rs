@@ -2,7 +2,7 @@
 
 mod address_limits;
 mod client_addresses;
-mod origins;
+mod http;
 mod tls;
 
 use std::{
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use http::Uri;
+use ::http::Uri;
 use proto::MESSAGE_BYTES_MAX;
 use service_kit::plaintext::{self, PlaintextError};
 
@@ -23,7 +23,7 @@ pub(crate) use self::client_addresses::parse_network;
 pub use self::{
     address_limits::AddressLimitConfig,
     client_addresses::{ClientAddressConfig, ForwardedHeader},
-    origins::OriginConfig,
+    http::{HttpConfig, OriginConfig},
     tls::TlsConfig,
 };
 use crate::{
@@ -103,9 +103,9 @@ pub struct Config {
     #[arg(skip)]
     pub default_backend: Option<Uri>,
 
-    /// Which pages may use the edge.
+    /// What HTTP requests are held against.
     #[command(flatten)]
-    pub origins: OriginConfig,
+    pub http: HttpConfig,
 
     /// Whose word counts on where a client is.
     #[command(flatten)]

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, header};
 /// An origin that may read answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AllowedOrigin {
-    /// Every origin: each is told that it may.
+    /// Every origin, but without credentials such as cookies.
     Any,
     /// This one, such as `https://app.example`.
     One(String),
@@ -72,9 +72,16 @@ impl Cors {
             return;
         }
         answer.append(header::VARY, HeaderValue::from_static("Origin"));
-        let Some(origin) = origin.filter(|origin| self.allows(origin)) else { return };
-        answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        answer.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        let Some(origin) = origin else { return };
+        if self.allowed.iter().any(|one| matches!(one, AllowedOrigin::One(one) if origin == one)) {
+            let is_true = HeaderValue::from_static("true");
+            answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            answer.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, is_true);
+        } else if self.allowed.contains(&AllowedOrigin::Any) {
+            // Without credentials: whoever wants those is to be listed by name.
+            let any = HeaderValue::from_static("*");
+            answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, any);
+        }
     }
 
     /// Answers a preflight request.
@@ -87,23 +94,21 @@ impl Cors {
         let vary = HeaderValue::from_static("Origin, Access-Control-Request-Headers");
         answer.insert(header::VARY, vary);
     }
-
-    fn allows(&self, origin: &HeaderValue) -> bool {
-        self.allowed.iter().any(|allowed| match allowed {
-            AllowedOrigin::Any => true,
-            AllowedOrigin::One(one) => origin == one,
-        })
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn allow_origin(allowed: &[&str], origin: &str) -> Option<String> {
+    fn marked(allowed: &[&str], origin: &str) -> HeaderMap {
         let cors = Cors::new(allowed.iter().map(|one| one.parse().unwrap()).collect());
         let mut answer = HeaderMap::new();
         cors.mark(Some(&origin.parse().unwrap()), &mut answer);
+        answer
+    }
+
+    fn allow_origin(allowed: &[&str], origin: &str) -> Option<String> {
+        let answer = marked(allowed, origin);
         let value = answer.get(header::ACCESS_CONTROL_ALLOW_ORIGIN)?;
         Some(value.to_str().unwrap().to_owned())
     }
@@ -141,7 +146,18 @@ mod tests {
         assert_eq!(allow_origin(&[], page), None);
         assert_eq!(allow_origin(&["https://other.example"], page), None);
         assert_eq!(allow_origin(&["https://other.example", page], page), Some(page.to_owned()));
-        assert_eq!(allow_origin(&["*"], page), Some(page.to_owned()));
+        assert_eq!(allow_origin(&["*"], page), Some("*".to_owned()));
         assert_eq!(allow_origin(&[page], "https://page.example.evil.example"), None);
+    }
+    #[test]
+    fn credentials_are_for_origins_that_are_listed_by_name() {
+        let page = "https://page.example";
+        let may = |allowed: &[&str]| {
+            let answer = marked(allowed, page);
+            answer.contains_key(header::ACCESS_CONTROL_ALLOW_CREDENTIALS)
+        };
+
+        assert!(may(&[page]) && may(&["*", page]));
+        assert!(!may(&["*"]) && !may(&["https://other.example", "*"]));
     }
 }

@@ -20,6 +20,7 @@ mod dialer;
 mod error_answer;
 #[doc(hidden)]
 pub mod fuzzing;
+mod hosts;
 mod namespaces;
 mod older_handshake;
 mod origins;
@@ -66,9 +67,10 @@ pub use crate::{
     close_reason::CloseReason,
     config::{
         AddressLimitConfig, ClientAddressConfig, Config, ConfigError, DEFAULT_AUTH_URL,
-        ForwardedHeader, OriginConfig, ParseRouteError, Route, TlsConfig,
+        ForwardedHeader, HttpConfig, OriginConfig, ParseRouteError, Route, TlsConfig,
     },
     cors::{AllowedOrigin, ParseOriginError},
+    hosts::{AllowedHost, ParseHostError},
     namespaces::ReadNamespacesError,
     peers::{ParsePeerError, PeerAddress},
     simulated::{BoxedStream, Dial, SimulatedNetwork, SimulationError, Stream},

@@ -23,6 +23,9 @@ const OVERLOADED_FOR: Duration = DELAY_MAX;
 /// When one may come again that is to find another edge, or this one after its restart.
 const SHUTTING_DOWN_FOR: Duration = Duration::from_secs(1);
 
+/// What is taken on one path or another.
+const METHODS: &str = "GET, HEAD, POST, OPTIONS";
+
 /// Longest token, as with the auth service.
 pub(crate) const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
@@ -62,6 +65,10 @@ pub(crate) enum Client {
 pub(crate) enum Refusal {
     /// RFC 9112 §3.2: exactly one Host.
     Host,
+    /// It is for a host that the edge is not known by.
+    Misdirected,
+    /// Its method is none that is taken here; these are.
+    Method { allowed: &'static str },
     /// An Engine.IO request that cannot be served, with the reference server's code.
     EngineIo(EngineIoError),
     /// As [`EngineIo`](Self::EngineIo), of a WebSocket handshake.
@@ -121,6 +128,8 @@ impl Refusal {
         match self {
             Self::Host | Self::EngineIo(_) | Self::Upgrade(_) => StatusCode::BAD_REQUEST,
             Self::Origin => StatusCode::FORBIDDEN,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotWebSocket | Self::Version => StatusCode::UPGRADE_REQUIRED,
             Self::Address(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Overloaded | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
@@ -130,6 +139,8 @@ impl Refusal {
     pub(crate) fn body(self) -> Cow<'static, str> {
         match self {
             Self::Host => "exactly one host header is required\n".into(),
+            Self::Misdirected => "this host is not served here\n".into(),
+            Self::Method { .. } => "this method is not taken here\n".into(),
             Self::EngineIo(error) => error.body().into(),
             Self::Upgrade(error) => error.message().into(),
             Self::Origin => r#"{"code":4,"message":"Forbidden"}"#.into(),
@@ -150,6 +161,8 @@ impl Refusal {
             Self::Address(refusal) => Some(refusal.retry_after()),
             Self::ShuttingDown => Some(SHUTTING_DOWN_FOR),
             Self::Host
+            | Self::Misdirected
+            | Self::Method { .. }
             | Self::EngineIo(_)
             | Self::Upgrade(_)
             | Self::Origin
@@ -167,6 +180,10 @@ pub(crate) fn classify<'a, B>(
     bundle: Option<&'a ClientBundle>,
 ) -> Result<Asked<'a>, Refusal> {
     check_host(request)?;
+    // They are for proxies, and the first gives back what scripts must not read.
+    if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
+        return Err(Refusal::Method { allowed: METHODS });
+    }
     let path = request.uri().path();
     if let Some(name) = path.strip_prefix(application.engine_io_path()) {
         if matches!(*request.method(), Method::GET | Method::HEAD)
@@ -180,6 +197,9 @@ pub(crate) fn classify<'a, B>(
         return classify_engine_io(request, allows_eio3);
     }
     if path == application.websocket_path() {
+        if request.method() != Method::GET {
+            return Err(Refusal::Method { allowed: "GET" });
+        }
         let token = bearer_token(request.headers());
         return upgrade(request, Client::PlainJson { token }, Refusal::NotWebSocket);
     }
@@ -188,8 +208,11 @@ pub(crate) fn classify<'a, B>(
 
 fn check_host<B>(request: &Request<B>) -> Result<(), Refusal> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
-    let has_one = hosts.next().is_some_and(|host| !host.is_empty()) && hosts.next().is_none();
-    if has_one { Ok(()) } else { Err(Refusal::Host) }
+    let host = hosts.next().filter(|host| !host.is_empty() && hosts.next().is_none());
+    // A request line may name one, too (RFC 9112 §3.2.2). Where they differ, somebody on the way may have gone by the other.
+    let named = request.uri().authority();
+    let is_one = host.is_some_and(|host| named.is_none_or(|named| host == named.as_str()));
+    if is_one { Ok(()) } else { Err(Refusal::Host) }
 }
 
 /// The first subprotocol that a client offers. Where none is selected, a browser that offers some gives the connection up.

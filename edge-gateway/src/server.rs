@@ -2,6 +2,7 @@
 
 mod admission;
 mod announced;
+mod checks;
 pub(crate) mod client_bundle;
 mod clients;
 mod content_coding;
@@ -30,6 +31,7 @@ use tower::ServiceExt;
 use self::{
     admission::Overloaded,
     announced::{ReadProxyHeaderError, read_proxy_header},
+    checks::not_to_be_kept,
     client_bundle::ClientBundle,
     content_coding::ContentCoding,
     engine_io::CutOff,
@@ -51,6 +53,7 @@ use crate::{
     config::Config,
     connection::{self, Common, Connection},
     cors::Cors,
+    hosts::Hosts,
     origins::Origins,
     quota::{AddressLimits, Admitted, Held},
     request::{self, Asked, Client, EngineIoError, Refusal},
@@ -81,6 +84,7 @@ pub(crate) struct Server {
     pub(crate) open: Open,
     pub(crate) client_bundle: Option<Arc<ClientBundle>>,
     pub(crate) origins: Rc<Origins>,
+    pub(crate) hosts: Rc<Hosts>,
     pub(crate) cors: Rc<Cors>,
     pub(crate) addresses: Arc<ClientAddresses>,
     pub(crate) address_limits: Arc<AddressLimits>,
@@ -232,10 +236,7 @@ impl Server {
         slot: Rc<RefCell<Option<Upgrade>>>,
     ) -> Result<Response<Body>, CutOff> {
         let origin = request.headers().get(header::ORIGIN).cloned();
-        let (allows_eio3, bundle) = (self.allows_eio3, self.client_bundle.as_deref());
-        let asked = request::classify(&request, self.application, allows_eio3, bundle);
-        let asked =
-            if self.origins.admit(request.headers()) { asked } else { Err(Refusal::Origin) };
+        let asked = self.asked(&request);
         let (asked, client) = match self.admitted(asked, peer, request.headers()).await {
             Ok((asked, client)) => (Ok(asked), client),
             Err(refusal) => (Err(refusal), Admitted::freely(peer)),
@@ -266,6 +267,7 @@ impl Server {
             Err(refusal) => refused(refusal),
         };
         self.cors.mark(origin.as_ref(), response.headers_mut());
+        not_to_be_kept(&mut response);
         if self.edge_shutdown.is_requested() {
             // The next request may find another edge, which has the session or knows who has.
             let close = HeaderValue::from_static("close");

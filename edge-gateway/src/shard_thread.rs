@@ -22,6 +22,7 @@ use crate::{
     connection::Common,
     cors::Cors,
     dialer::Dialer,
+    hosts::Hosts,
     namespaces::NamespaceSettings,
     origins::Origins,
     quota::AddressLimits,
@@ -100,8 +101,6 @@ impl ShardThread {
         let auth_url = self.config.auth_url.clone().unwrap_or(Uri::from_static(DEFAULT_AUTH_URL));
         let verifier = TokenVerifier::new(auth_url, &self.dialer);
         let links = links(&namespaces, urls.len(), &self.edge_id, &self.metrics);
-        let ws_namespace = find(&namespaces, &self.config.ws_namespace);
-        let notice = notice(&self.config);
         let shard: SharedShard = Rc::new_cyclic(|shard| {
             let claims = Claims::new(self.mailboxes.clone(), shard.clone(), self.number);
             let parts = Parts {
@@ -110,9 +109,9 @@ impl ShardThread {
                 common: Rc::clone(&common),
                 tracer: self.tracer,
                 verifications: Verifications::new(verifier.clone(), shard.clone()),
-                recovery: Recovery::new(&namespaces, notice, claims),
+                recovery: Recovery::new(&namespaces, notice(&self.config), claims),
+                ws_namespace: find(&namespaces, &self.config.ws_namespace),
                 namespaces,
-                ws_namespace,
                 links,
             };
             RefCell::new(Shard::new(parts, Instant::now()))
@@ -134,8 +133,9 @@ impl ShardThread {
             open: Open::of(&self.config),
             allows_eio3: self.config.allow_eio3,
             client_bundle: self.client_bundle,
-            origins: Rc::new(Origins::of(&self.config.origins.allowed)),
-            cors: Rc::new(Cors::new(self.config.origins.cors)),
+            origins: Rc::new(Origins::of(&self.config.http.origins.allowed)),
+            hosts: Rc::new(Hosts::of(&self.config.http.allowed_hosts)),
+            cors: Rc::new(Cors::new(self.config.http.origins.cors)),
             addresses: Arc::new(ClientAddresses::of(&self.config.client_addresses)),
             address_limits: self.address_limits,
             policy: Rc::new(policy),

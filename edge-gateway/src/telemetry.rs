@@ -40,6 +40,7 @@ const ACCEPT_ERRORS: &str = "sockeye_edge_accept_errors_total";
 const PROXY_HEADERS_REFUSED: &str = "sockeye_edge_refused_proxy_headers_total";
 const ORIGINS_REFUSED: &str = "sockeye_edge_refused_origins_total";
 const TLS_HANDSHAKES: &str = "sockeye_edge_tls_handshakes_total";
+const HOSTS_REFUSED: &str = "sockeye_edge_refused_hosts_total";
 const LIMIT_HITS: &str = "sockeye_edge_limit_hits_total";
 const FORWARDS: &str = "sockeye_edge_forwards_total";
 const REVOCATION_WATCHES: &str = "sockeye_edge_revocation_watches";
@@ -248,6 +249,10 @@ pub(crate) fn origins_refused() -> Counter {
     counter!(ORIGINS_REFUSED)
 }
 
+pub(crate) fn hosts_refused() -> Counter {
+    counter!(HOSTS_REFUSED)
+}
+
 fn describe() {
     describe_gauge!(CONNECTIONS, "Open client connections.");
     describe_gauge!(SOCKETS, "Sockets: connections times the namespaces they are in.");
@@ -286,6 +291,7 @@ fn describe() {
     );
     describe_counter!(ORIGINS_REFUSED, "Requests from pages that may not use the edge.");
     describe_counter!(TLS_HANDSHAKES, "Handshakes of TLS with clients, by outcome.");
+    describe_counter!(HOSTS_REFUSED, "Requests for hosts that the edge is not known by.");
     describe_counter!(LIMIT_HITS, "What was delayed or refused at a bound, by limit.");
     describe_counter!(FORWARDS, "Requests for sessions of other edges, by outcome.");
     describe_gauge!(REVOCATION_WATCHES, "Shards that the auth service tells of revocations.");

@@ -38,6 +38,7 @@ use crate::{
     client_address::ClientAddresses,
     client_handshake::{ClientHandshake, Policy},
     config::Config,
+    hosts::Hosts,
     namespaces::NamespaceSettings,
     origins::Origins,
     quota::{AddressLimits, Admitted},
@@ -71,6 +72,7 @@ struct Door {
     application: Application,
     addresses: ClientAddresses,
     origins: Origins,
+    hosts: Hosts,
     limits: (Arc<AddressLimits>, Metrics),
     policy: Policy,
     open: Open,
@@ -107,7 +109,8 @@ impl WebTransport {
         let door = Door {
             application,
             addresses: ClientAddresses::of(&config.client_addresses),
-            origins: Origins::of(&config.origins.allowed),
+            origins: Origins::of(&config.http.origins.allowed),
+            hosts: Hosts::of(&config.http.allowed_hosts),
             limits,
             policy: Policy::of(namespaces),
             open: Open::of(config),
@@ -195,6 +198,10 @@ impl Door {
         }
         if !self.origins.admit(requested.headers()) {
             requested.refuse(StatusCode::FORBIDDEN).await;
+            return Err(OpenError::Refused);
+        }
+        if !self.hosts.admit(requested.authority()) {
+            requested.refuse(StatusCode::MISDIRECTED_REQUEST).await;
             return Err(OpenError::Refused);
         }
         if !speaks_4 {

@@ -44,6 +44,26 @@ describe("a business service in JavaScript", () => {
     assert.deepEqual(await ask(alice, "echo", { n: 1.5, list: [null, "é"] }), { n: 1.5, list: [null, "é"] });
   });
 
+  test("keys that name prototypes arrive as keys, and change nothing else", async () => {
+    const alice = await entered("alice");
+    const members = '"__proto__":{"polluted":1},"constructor":{"prototype":{"polluted":1}},"a":[{"__proto__":{"polluted":1}}],"a":[]';
+    const sent = JSON.parse(`{${members}}`);
+
+    const answer = await ask(alice, "echo", sent);
+
+    assert.equal(Object.hasOwn(answer, "__proto__"), true);
+    assert.equal(JSON.stringify(answer), JSON.stringify(sent));
+
+    // The client's own encoder would leave the key out beside an attachment.
+    const received = next(alice, "from one");
+    alice.io.engine.send(`51-/game,["to all",{${members},"b":{"_placeholder":true,"num":0}}]`);
+    alice.io.engine.send(Buffer.from("attached"));
+
+    const [value] = await received;
+    assert.equal(Buffer.from(value.b).toString(), "attached");
+    for (const one of [{}, [], Object.create(Object.prototype)]) assert.equal(one.polluted, undefined);
+  });
+
   test("asks a client and hears its answer", async () => {
     const alice = await entered("alice");
     alice.on("question", (question, answer) => answer(`${question}: 42`));

@@ -18,12 +18,19 @@ pub(super) fn refused(refusal: Refusal) -> Response<Body> {
         | Refusal::Overloaded
         | Refusal::Address(_)
         | Refusal::ShuttingDown => "application/json",
-        Refusal::Upgrade(_) => "text/html",
-        Refusal::Host | Refusal::NotWebSocket | Refusal::Version => "text/plain; charset=utf-8",
+        Refusal::Upgrade(_) => "text/html; charset=utf-8",
+        Refusal::Host
+        | Refusal::Misdirected
+        | Refusal::Method { .. }
+        | Refusal::NotWebSocket
+        | Refusal::Version => "text/plain; charset=utf-8",
     };
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     if let Some(after) = refusal.retry_after() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
+    }
+    if let Refusal::Method { allowed } = refusal {
+        headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
     }
     if matches!(refusal, Refusal::Version | Refusal::NotWebSocket) {
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));

@@ -87,6 +87,11 @@ impl Requested {
         self.request.url.path()
     }
 
+    /// The host and port that the client has asked for.
+    pub(super) fn authority(&self) -> &str {
+        self.request.url.authority()
+    }
+
     pub(super) fn uri(&self) -> Uri {
         self.request.url.as_str().parse().unwrap_or_default()
     }

@@ -34,7 +34,7 @@ async fn serving() -> (Edge, TempDir) {
     }
     fs::write(folder.path().join("secret.js"), "not for clients").unwrap();
     let flag = format!("--edge-client-bundle={}", folder.path().display());
-    (Edge::start(&[&flag, "--edge-cors-origin=*"]).await, folder)
+    (Edge::start(&[&flag, "--edge-cors-origin=https://page.example"]).await, folder)
 }
 
 async fn ask(

@@ -15,7 +15,7 @@ fn told_to_come_again() -> String {
     let body = r#"{"error":{"code":"unavailable","message":"the edge is being stopped; try again","retryable":true,"retry_after_ms":1000}}"#;
     format!(
         "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-type: application/json\r\n\
-        retry-after: 1\r\nx-content-type-options: nosniff\r\ncontent-length: {}\r\n\r\n{body}",
+        retry-after: 1\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
 }

@@ -29,7 +29,7 @@ fn text(body: &str) -> Answer {
 }
 
 fn ok() -> Answer {
-    (200, "text/html".to_owned(), b"ok".to_vec())
+    (200, "text/html; charset=utf-8".to_owned(), b"ok".to_vec())
 }
 
 impl Poller {

@@ -1,5 +1,7 @@
 //! What hostile clients and pages send.
 
+mod headers;
 mod origins;
 mod packets;
 mod smuggling;
+mod twice;

@@ -22,7 +22,7 @@ const UPGRADE: [(&str, &str); 4] = [
 ];
 
 async fn edge() -> Edge {
-    Edge::start(&["--edge-cors-origin=*"]).await
+    Edge::start(&["--edge-cors-origin=https://page.example"]).await
 }
 
 async fn ask(
@@ -100,7 +100,7 @@ async fn a_websocket_handshake_that_cannot_be_served_gets_the_message_alone() {
         let answer = ask(&edge, "GET", &format!("/socket.io/?{query}"), &UPGRADE, "").await;
 
         assert_eq!((answer.status().as_u16(), &answer.body()[..]), (400, message.as_bytes()));
-        assert_eq!(header(answer.headers(), header::CONTENT_TYPE), "text/html");
+        assert_eq!(header(answer.headers(), header::CONTENT_TYPE), "text/html; charset=utf-8");
         assert_eq!(header(answer.headers(), header::CONNECTION), "close");
     }
 }
@@ -206,7 +206,7 @@ async fn what_is_posted_decides_over_the_session() {
         let posted = respond(edge.address, client.request("POST", body)).await;
 
         assert_eq!((posted.status().as_u16(), &posted.body()[..]), (200, &b"ok"[..]), "{body:?}");
-        assert_eq!(header(posted.headers(), header::CONTENT_TYPE), "text/html");
+        assert_eq!(header(posted.headers(), header::CONTENT_TYPE), "text/html; charset=utf-8");
         assert_eq!(header(posted.headers(), header::CACHE_CONTROL), "no-store");
         match then {
             LivesOn => {
