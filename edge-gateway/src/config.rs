@@ -2,6 +2,7 @@
 
 mod address_limits;
 mod client_addresses;
+mod client_limits;
 mod http;
 mod tls;
 
@@ -23,6 +24,7 @@ pub(crate) use self::client_addresses::parse_network;
 pub use self::{
     address_limits::AddressLimitConfig,
     client_addresses::{ClientAddressConfig, ForwardedHeader},
+    client_limits::ClientLimitConfig,
     http::{HttpConfig, OriginConfig},
     tls::TlsConfig,
 };
@@ -114,6 +116,10 @@ pub struct Config {
     /// What one address may have.
     #[command(flatten)]
     pub address_limits: AddressLimitConfig,
+
+    /// What one client may send.
+    #[command(flatten)]
+    pub client_limits: ClientLimitConfig,
 
     /// Lets in clients of Socket.IO 2, which speak Engine.IO 3 and bring their token in the URL.
     #[arg(id = "edge-allow-eio3", long = "edge-allow-eio3", env = "EDGE_ALLOW_EIO3")]

@@ -1,6 +1,7 @@
 //! One client's connection: the socket, and what waits to be written to it.
 
 mod gathered;
+mod payload_bounds;
 mod reader;
 mod writer;
 
@@ -13,7 +14,7 @@ use std::{
 use bytes::Bytes;
 
 use self::gathered::Gathering;
-pub(crate) use self::{gathered::FRAMES_BYTES_MAX, reader::run};
+pub(crate) use self::{gathered::FRAMES_BYTES_MAX, payload_bounds::PayloadBounds, reader::run};
 use crate::{
     client_stream::ClientStream,
     close_reason::CloseReason,
@@ -34,7 +35,7 @@ const DRAINED_PART: usize = 16;
 /// What the connections of a shard have in common.
 #[derive(Debug)]
 pub(crate) struct Common {
-    pub(crate) payload_bytes_max: usize,
+    pub(crate) payload_bounds: PayloadBounds,
     pub(crate) outbox_bytes_max: usize,
     pub(crate) metrics: Metrics,
     pub(crate) gathering: Gathering,
@@ -42,10 +43,10 @@ pub(crate) struct Common {
 }
 
 impl Common {
-    pub(crate) fn new(payload_bytes_max: usize, outbox_bytes_max: usize, metrics: Metrics) -> Self {
+    pub(crate) fn new(payload: PayloadBounds, outbox_bytes_max: usize, metrics: Metrics) -> Self {
         let scratch = RefCell::new(vec![0; SCRATCH_BYTES]);
         let gathering = Gathering::default();
-        Self { payload_bytes_max, outbox_bytes_max, metrics, gathering, scratch }
+        Self { payload_bounds: payload, outbox_bytes_max, metrics, gathering, scratch }
     }
 
     pub(crate) fn collapse_bytes(&self) -> usize {
@@ -67,6 +68,8 @@ pub(crate) struct Connection {
     waker: RefCell<Option<Waker>>,
     state: Cell<State>,
     pace: Cell<Pace>,
+    /// Its client has been let into a namespace.
+    has_entered: Cell<bool>,
 }
 
 /// What becomes of a frame for a client that does not keep up.
@@ -150,6 +153,7 @@ impl Connection {
             waker: RefCell::default(),
             state: Cell::new(State::Open),
             pace: Cell::new(Pace::Even),
+            has_entered: Cell::new(false),
         }
     }
 

@@ -66,8 +66,9 @@ pub use crate::{
     client_tls::ClientTlsError,
     close_reason::CloseReason,
     config::{
-        AddressLimitConfig, ClientAddressConfig, Config, ConfigError, DEFAULT_AUTH_URL,
-        ForwardedHeader, HttpConfig, OriginConfig, ParseRouteError, Route, TlsConfig,
+        AddressLimitConfig, ClientAddressConfig, ClientLimitConfig, Config, ConfigError,
+        DEFAULT_AUTH_URL, ForwardedHeader, HttpConfig, OriginConfig, ParseRouteError, Route,
+        TlsConfig,
     },
     cors::{AllowedOrigin, ParseOriginError},
     hosts::{AllowedHost, ParseHostError},

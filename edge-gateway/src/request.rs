@@ -53,8 +53,8 @@ pub(crate) enum Asked<'a> {
 pub(crate) enum Client {
     /// With what it says if it speaks Engine.IO 3.
     SocketIo { older: Option<OlderHandshake> },
-    /// A Socket.IO client whose session began on long-polling.
-    Probe { session: SessionId },
+    /// A Socket.IO client whose session began on long-polling, and whether it says that it speaks Engine.IO 3.
+    Probe { session: SessionId, is_older: bool },
     /// With the token of its `Authorization` header.
     PlainJson { token: Option<String> },
 }
@@ -262,7 +262,8 @@ fn classify_engine_io<B>(
         (None, _) if is_polling => Ok(Asked::OpenPolling { older }),
         (None, _) => upgrade(request, Client::SocketIo { older }, not_websocket),
         (Some(session), _) if is_upgrade => {
-            upgrade(request, Client::Probe { session }, not_websocket)
+            let is_older = older.is_some();
+            upgrade(request, Client::Probe { session, is_older }, not_websocket)
         }
         (Some(session), &Method::GET) => Ok(Asked::Poll { session }),
         (Some(session), &Method::POST) => Ok(Asked::Post { session }),
@@ -422,7 +423,7 @@ mod tests {
         let probe =
             asked(&format!("/socket.io/?EIO=3&transport=websocket&sid={session}"), &UPGRADE);
         let Ok(Asked::Upgrade { client, .. }) = probe else { panic!("{probe:?}") };
-        assert_eq!(client, Client::Probe { session });
+        assert_eq!(client, Client::Probe { session, is_older: true });
     }
 
     #[test]

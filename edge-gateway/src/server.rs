@@ -253,8 +253,8 @@ impl Server {
             }
             Ok(Asked::Post { session }) => self.post(session, request).await?,
             Ok(Asked::Upgrade { accept, client: speaks }) => {
-                if let Client::Probe { session } = speaks
-                    && let Err(error) = self.may_probe(session).await
+                if let Client::Probe { session, is_older } = speaks
+                    && let Err(error) = self.may_probe(session, is_older).await
                 {
                     return Ok(refused(Refusal::Upgrade(error)));
                 }
@@ -352,7 +352,7 @@ impl Server {
         let parts = upgraded.downcast::<TokioIo<Patient<ClientStream>>>().ok()?;
         let (stream, early) = (parts.io.into_inner().into_inner(), parts.read_buf);
         let (wire, session, token) = match upgrade.client {
-            Client::Probe { session } => {
+            Client::Probe { session, .. } => {
                 let stream = stream.detach().ok()?;
                 // A shard that has ended has no session to take over.
                 self.mailboxes.send(Mail::Probe { session, stream, early }).await.ok();

@@ -271,6 +271,9 @@ impl Shard {
     ) -> ConnectionKey {
         let now = Instant::now();
         self.next_serial = self.next_serial.wrapping_add(1);
+        if self.application == Application::Echo {
+            connection.set_entered();
+        }
         let connect_by = now + self.limits.connect_timeout;
         let entry = Entry {
             serial: self.next_serial,
@@ -380,6 +383,7 @@ impl Shard {
         self.common.metrics.sockets.decrement(1.0);
         self.end_suspension(&socket.stage);
         self.forget_recoverable(key, &socket);
+        self.client_acks.forget(socket.handle);
         self.finish_server_acks_of(key);
         self.go_on_without(socket.connection);
         Some(socket)

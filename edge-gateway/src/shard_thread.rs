@@ -19,7 +19,7 @@ use crate::{
     client_handshake::Policy,
     client_tls::ClientTls,
     config::{Config, DEFAULT_AUTH_URL},
-    connection::Common,
+    connection::{Common, PayloadBounds},
     cors::Cors,
     dialer::Dialer,
     hosts::Hosts,
@@ -92,10 +92,12 @@ impl ShardThread {
         shutdown: Shutdown,
         edge_shutdown: Shutdown,
     ) -> io::Result<()> {
-        let payload_bytes_max = to_usize(self.config.payload_bytes_max);
+        let payload = PayloadBounds::new(
+            to_usize(self.config.client_limits.unauthenticated_payload_bytes_max),
+            to_usize(self.config.payload_bytes_max),
+        );
         let outbox_bytes_max = to_usize(self.config.outbox_bytes_max);
-        let common =
-            Rc::new(Common::new(payload_bytes_max, outbox_bytes_max, self.metrics.clone()));
+        let common = Rc::new(Common::new(payload, outbox_bytes_max, self.metrics.clone()));
         let policy = Policy::of(&self.namespaces);
         let (namespaces, urls) = routing(self.namespaces, &policy);
         let auth_url = self.config.auth_url.clone().unwrap_or(Uri::from_static(DEFAULT_AUTH_URL));

@@ -114,6 +114,10 @@ pub(crate) struct LimitHits {
     pub(crate) body_rate: Counter,
     /// Connections that were closed since too many clients were shaking hands.
     pub(crate) tls_handshakes: Counter,
+    /// Events whose client waits for too many answers.
+    pub(crate) acks: Counter,
+    /// Posts that were too large.
+    pub(crate) body_bytes: Counter,
 }
 
 impl LimitHits {
@@ -126,6 +130,8 @@ impl LimitHits {
             address_http_connections: hit("address_http_connections"),
             body_rate: hit("body_rate"),
             tls_handshakes: hit("tls_handshakes"),
+            acks: hit("acks"),
+            body_bytes: hit("body_bytes"),
         }
     }
 

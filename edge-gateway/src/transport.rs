@@ -6,3 +6,4 @@ pub(crate) mod mailbox;
 pub(crate) mod payload;
 pub(crate) mod polling;
 pub(crate) mod probe;
+pub(crate) mod standing;

@@ -45,7 +45,10 @@ use crate::{
     server::Open,
     session_id::SessionId,
     telemetry::Metrics,
-    transport::mailbox::{Mail, Mailboxes},
+    transport::{
+        mailbox::{Mail, Mailboxes},
+        standing,
+    },
 };
 
 /// How long a client may take from its first datagram to the packet that opens a session, as for an upgrade.
@@ -262,6 +265,9 @@ impl Door {
             }
             Opening::Upgrade { sid } => {
                 let session = SessionId::parse(&sid).ok_or(OpenError::UnknownSession)?;
+                if standing::ask(&self.mailboxes, session).await.is_older {
+                    return Err(OpenError::OtherRevision);
+                }
                 Mail::Probe { session, stream: far.into(), early: Bytes::new() }
             }
         };

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
     use crate::{
         close_reason::CloseReason,
-        connection::{Class, Common, Sent},
+        connection::{Class, Common, PayloadBounds, Sent},
         telemetry::Metrics,
     };
 
@@ -140,7 +140,11 @@ mod tests {
         client.set_nonblocking(true).unwrap();
         let (stream, _): (TcpStream, _) = listener.accept().await.unwrap();
         stream.writable().await.unwrap();
-        let common = Rc::new(Common::new(1_000_000, outbox_bytes_max, Metrics::new()));
+        let common = Rc::new(Common::new(
+            PayloadBounds::new(1_000_000, 1_000_000),
+            outbox_bytes_max,
+            Metrics::new(),
+        ));
         (Rc::new(Connection::websocket(stream.into(), common)), client)
     }
 

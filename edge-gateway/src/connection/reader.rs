@@ -119,7 +119,7 @@ impl Reader {
         let mut consumed = 0;
         // To the end and once beyond: only then does the decoder give up the memory of a message that came in fragments.
         while let Some(rest) = input.get_mut(consumed..) {
-            let flow = match self.decoder.decode(rest, connection.common.payload_bytes_max) {
+            let flow = match self.decoder.decode(rest, connection.payload_bytes_max()) {
                 Ok(Decoded::Incomplete { .. }) => break,
                 Ok(Decoded::Frame { consumed: frame_bytes, message }) => {
                     consumed += frame_bytes;

@@ -1,11 +1,14 @@
 //! Turns what sessions answer into messages between edges, and back.
 
 use edge_protocol::engine_io::v3::payload::Body;
-use proto::peer::v1::{self as wire, PollingAnswer, PollingOutcome, post_part::Part};
+use proto::peer::v1::{
+    self as wire, AskUpgradeResponse, PollingAnswer, PollingOutcome, post_part::Part,
+};
 
 use crate::transport::{
     leave::Left,
     polling::{Answer, Post},
+    standing::Standing,
 };
 
 /// Another edge said something that this one does not know.
@@ -50,6 +53,19 @@ pub(super) fn from_wire(answer: PollingAnswer) -> Result<Answer, UnknownMessage>
         PollingOutcome::OtherTransport => Ok(Answer::OtherTransport),
         PollingOutcome::Unspecified => Err(UnknownMessage),
     }
+}
+
+pub(super) fn standing_to_wire(standing: Standing) -> AskUpgradeResponse {
+    let Standing { refusal, is_older, has_entered } = standing;
+    let refusal = refusal.map_or(0, |refusal| to_wire(refusal).outcome);
+    AskUpgradeResponse { refusal, older: is_older, entered: has_entered }
+}
+
+pub(super) fn standing_from_wire(answer: &AskUpgradeResponse) -> Standing {
+    let outcome = answer.refusal().into();
+    // None is no refusal.
+    let refusal = from_wire(PollingAnswer { outcome, ..PollingAnswer::default() }).ok();
+    Standing { refusal, is_older: answer.older, has_entered: answer.entered }
 }
 
 pub(super) fn post_to_wire(post: Post) -> Part {
@@ -117,6 +133,20 @@ mod tests {
             assert_eq!(from_wire(to_wire(sent)), Ok(expected));
         }
         assert_eq!(from_wire(PollingAnswer::default()), Err(UnknownMessage));
+    }
+
+    #[test]
+    fn a_standing_arrives_as_it_was_told() {
+        for refusal in [None, Some(())] {
+            for (is_older, has_entered) in [(false, false), (true, false), (false, true)] {
+                let standing = || Standing {
+                    refusal: refusal.map(|()| Answer::OtherTransport),
+                    is_older,
+                    has_entered,
+                };
+                assert_eq!(standing_from_wire(&standing_to_wire(standing())), standing());
+            }
+        }
     }
 
     #[test]

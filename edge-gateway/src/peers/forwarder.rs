@@ -30,6 +30,7 @@ use crate::{
         leave::Left,
         mailbox::{Mail, Mailbox},
         polling::{Answer, Post},
+        standing::Standing,
     },
 };
 
@@ -187,7 +188,7 @@ impl Forwarder {
         }
     }
 
-    async fn ask_upgrade(&self, session: SessionId) -> Option<Answer> {
+    async fn ask_upgrade(&self, session: SessionId) -> Standing {
         let request = AskUpgradeRequest { session: session.to_bytes() };
         let call = async {
             let mut client = self.connection.client().await?;
@@ -195,13 +196,13 @@ impl Forwarder {
         };
         match time::timeout(CALL_TIMEOUT, call).await.unwrap_or(Err(CallError::Unreachable)) {
             Ok(answer) => {
-                let refusal = answer.refusal();
-                let refusal = PollingAnswer { outcome: refusal.into(), ..PollingAnswer::default() };
                 self.metrics.forwards.answered.increment(1);
-                // None is no refusal.
-                answers::from_wire(refusal).ok()
+                answers::standing_from_wire(&answer)
             }
-            Err(error) => Some(self.failed(&error).unwrap_or(Answer::UnknownSession)),
+            Err(error) => {
+                self.failed(&error);
+                Standing::unknown()
+            }
         }
     }
 
@@ -354,6 +355,6 @@ mod tests {
         forwarder.poll(session, reply).await;
 
         assert_eq!(answered.await, Ok(Answer::UnknownSession));
-        assert_eq!(forwarder.ask_upgrade(session).await, Some(Answer::UnknownSession));
+        assert_eq!(forwarder.ask_upgrade(session).await, Standing::unknown());
     }
 }

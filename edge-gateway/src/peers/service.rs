@@ -16,6 +16,7 @@ use crate::{
     transport::{
         mailbox::{Mail, Mailboxes, NoShard, Place},
         polling::Answer,
+        standing,
     },
 };
 
@@ -110,14 +111,8 @@ impl EdgePeer for PeerService {
         request: tonic::Request<AskUpgradeRequest>,
     ) -> Result<tonic::Response<AskUpgradeResponse>, Status> {
         let session = self.session(&request.into_inner().session)?;
-        let (reply, answered) = oneshot::channel();
-        let refusal = match self.mailboxes.send(Mail::Ask { session, reply }).await {
-            Ok(()) => answered.await.unwrap_or(Some(Answer::UnknownSession)),
-            Err(NoShard) => Some(Answer::UnknownSession),
-        };
-        let refusal = refusal.map(answers::to_wire);
-        let refusal = refusal.map_or(0, |refusal| refusal.outcome);
-        Ok(tonic::Response::new(AskUpgradeResponse { refusal }))
+        let standing = standing::ask(&self.mailboxes, session).await;
+        Ok(tonic::Response::new(answers::standing_to_wire(standing)))
     }
 
     async fn claim(

@@ -14,7 +14,7 @@ use super::{
     paced_body::{ReadBodyError, read_body},
 };
 use crate::{
-    connection::Connection,
+    connection::{Connection, PayloadBounds},
     older_handshake::OlderHandshake,
     quota::Admitted,
     request::EngineIoError,
@@ -24,6 +24,7 @@ use crate::{
         mailbox::{Mail, NoShard},
         payload::PayloadForm,
         polling::{Answer, Post},
+        standing,
     },
 };
 
@@ -95,7 +96,7 @@ impl Server {
         let posted = tokio::select! {
             // There is no such session, or this post is out of place: its body is of no interest.
             answer = &mut answered => return Ok(polling_answer(answer?)),
-            posted = self.read(request) => posted,
+            posted = self.read(session, request) => posted,
         };
         let is_too_large = matches!(posted, Ok(Post::TooLarge));
         match posted {
@@ -111,31 +112,40 @@ impl Server {
         Ok(response)
     }
 
-    /// Whether there is a session that a WebSocket might take over; if not, the answer that says why.
-    pub(super) async fn may_probe(&self, session: SessionId) -> Result<(), EngineIoError> {
-        let (reply, answered) = oneshot::channel();
-        let sent = self.mailboxes.send(Mail::Ask { session, reply }).await;
-        let refusal = match sent {
-            Ok(()) => answered.await.unwrap_or(Some(Answer::UnknownSession)),
-            Err(NoShard) => Some(Answer::UnknownSession),
-        };
-        match refusal {
+    /// Whether there is a session that a WebSocket might take over which speaks that revision; if not, the answer that says
+    /// why.
+    pub(super) async fn may_probe(
+        &self,
+        session: SessionId,
+        is_older: bool,
+    ) -> Result<(), EngineIoError> {
+        let standing = standing::ask(&self.mailboxes, session).await;
+        match standing.refusal {
             // One that may not is closed once it is there, as by the reference server.
-            None | Some(Answer::OtherTransport) => Ok(()),
+            None | Some(Answer::OtherTransport) if standing.is_older == is_older => Ok(()),
+            None | Some(Answer::OtherTransport) => Err(EngineIoError::BadRequest),
             Some(_) => Err(EngineIoError::SessionIdUnknown),
         }
     }
 
-    async fn read(&self, request: Request<Incoming>) -> Result<Post, CutOff> {
+    async fn read(&self, session: SessionId, request: Request<Incoming>) -> Result<Post, CutOff> {
         let is_binary = request.headers().get(header::CONTENT_TYPE) == Some(&OCTETS);
         if is_binary && !self.allows_eio3 {
             return Ok(Post::NotText);
         }
-        let bytes_max = self.common.payload_bytes_max;
-        match read_body(request.into_body(), bytes_max).await {
+        let PayloadBounds { before_entry, after_entry } = self.common.payload_bounds;
+        // Only what is large is worth the question.
+        let larger = async || {
+            let has_entered = standing::ask(&self.mailboxes, session).await.has_entered;
+            if has_entered { after_entry } else { before_entry }
+        };
+        match read_body(request.into_body(), before_entry, larger).await {
             Ok(body) if is_binary => Ok(Post::Binary(body)),
             Ok(body) => Ok(Post::Text(body)),
-            Err(ReadBodyError::TooLarge) => Ok(Post::TooLarge),
+            Err(ReadBodyError::TooLarge) => {
+                self.common.metrics.limit_hits.body_bytes.increment(1);
+                Ok(Post::TooLarge)
+            }
             Err(ReadBodyError::TooSlow) => {
                 self.common.metrics.limit_hits.body_rate.increment(1);
                 Err(CutOff)

@@ -22,12 +22,18 @@ pub(super) enum ReadBodyError {
     Broken,
 }
 
-pub(super) async fn read_body<B>(mut body: B, bytes_max: usize) -> Result<Bytes, ReadBodyError>
+/// Reads a body of up to `bytes_max` bytes. Whoever brings more is asked about once: `larger` says how much it may be.
+pub(super) async fn read_body<B>(
+    mut body: B,
+    mut bytes_max: usize,
+    larger: impl AsyncFnOnce() -> usize,
+) -> Result<Bytes, ReadBodyError>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let begun = Instant::now();
     let mut received = Vec::new();
+    let mut larger = Some(larger);
     loop {
         let earned = received.len() / BYTES_PER_SECOND_MIN;
         let due = begun + GRACE + Duration::from_secs(u64::try_from(earned).unwrap_or_default());
@@ -37,7 +43,13 @@ where
             None => return Ok(received.into()),
         };
         let Ok(data) = frame.into_data() else { continue };
-        if data.len() > bytes_max.saturating_sub(received.len()) {
+        let is_larger = |bytes_max: usize| data.len() > bytes_max.saturating_sub(received.len());
+        if is_larger(bytes_max)
+            && let Some(larger) = larger.take()
+        {
+            bytes_max = larger().await;
+        }
+        if is_larger(bytes_max) {
             return Err(ReadBodyError::TooLarge);
         }
         received.extend_from_slice(&data);
@@ -66,7 +78,8 @@ mod tests {
                 }
             }
         };
-        let body = read_body(StreamBody::new(ReceiverStream::new(frames)), 100_000);
+        let body = StreamBody::new(ReceiverStream::new(frames));
+        let body = read_body(body, 60_000, async || 100_000);
         let ((), read) = tokio::join!(client, body);
         read.map(|body| body.len())
     }

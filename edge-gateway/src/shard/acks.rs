@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -11,10 +11,18 @@ use smallvec::SmallVec;
 
 use super::{LinkKey, Shard, SocketKey};
 
-/// The events that clients want answered, each until it is or its deadline has passed.
+/// How many events of one socket may wait for their answers.
+pub(crate) const CLIENT_ACKS_MAX: usize = 1024;
+
+/// Deadlines are looked through for those of answered events when there are more than twice as many as events, and so many.
+const SWEPT_FROM: usize = 1024;
+
+/// The events that clients want answered, each until it is, its socket is gone, or its deadline has passed.
 #[derive(Debug, Default)]
 pub(crate) struct ClientAcks {
-    waiting: HashMap<AckKey, ClientAck, FixedState>,
+    /// By the socket's handle. Most sockets that wait do so for one answer.
+    waiting: HashMap<u64, SmallVec<[(u64, ClientAck); 1]>, FixedState>,
+    count: usize,
     /// In the order of their deadlines, which is that of arrival. May name answered ones.
     deadlines: VecDeque<(Instant, AckKey)>,
 }
@@ -30,23 +38,66 @@ pub(crate) struct ClientAck {
     pub(crate) json_id: Option<Box<[u8]>>,
 }
 
+/// So many events of a socket wait that one more may not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooManyAcks {
+    /// When the first of them is given up, if none is answered before.
+    pub(crate) retry_at: Instant,
+}
+
 impl ClientAcks {
-    pub(crate) fn insert(&mut self, key: AckKey, ack: ClientAck, deadline: Instant) {
-        self.waiting.insert(key, ack);
-        self.deadlines.push_back((deadline, key));
+    /// Has an event wait, in the place of one of the same socket with the same id.
+    pub(crate) fn insert(&mut self, (handle, id): AckKey, ack: ClientAck, deadline: Instant) {
+        let waiting = self.waiting.entry(handle).or_default();
+        match waiting.iter_mut().find(|(waiting, _)| *waiting == id) {
+            Some((_, waiting)) => *waiting = ack,
+            None => {
+                waiting.push((id, ack));
+                self.count += 1;
+            }
+        }
+        if self.deadlines.len() > SWEPT_FROM.max(self.count * 2) {
+            let waiting = &self.waiting;
+            self.deadlines.retain(|(_, key)| is_waiting(waiting, *key));
+        }
+        self.deadlines.push_back((deadline, (handle, id)));
+    }
+
+    /// Whether one more event of a socket may wait, for up to `timeout`.
+    pub(crate) fn admit(&self, handle: u64, timeout: Duration) -> Result<(), TooManyAcks> {
+        let Some(waiting) = self.waiting.get(&handle) else { return Ok(()) };
+        let first = waiting.first().map(|(_, ack)| ack.asked_at);
+        match first {
+            Some(first) if waiting.len() >= CLIENT_ACKS_MAX => {
+                Err(TooManyAcks { retry_at: first + timeout })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     pub(crate) fn is_waiting(&self, key: AckKey) -> bool {
-        self.waiting.contains_key(&key)
+        is_waiting(&self.waiting, key)
     }
 
     /// Ends the wait for an answer; none if nobody waits for it any more.
-    pub(crate) fn take(&mut self, key: AckKey) -> Option<ClientAck> {
-        let ack = self.waiting.remove(&key);
-        while self.deadlines.front().is_some_and(|(_, key)| !self.waiting.contains_key(key)) {
+    pub(crate) fn take(&mut self, (handle, id): AckKey) -> Option<ClientAck> {
+        let waiting = self.waiting.get_mut(&handle)?;
+        let place = waiting.iter().position(|(waiting, _)| *waiting == id)?;
+        // In order: most answers come in that of the events.
+        let (_, ack) = waiting.remove(place);
+        if waiting.is_empty() {
+            self.waiting.remove(&handle);
+        }
+        self.count -= 1;
+        while self.deadlines.front().is_some_and(|(_, key)| !is_waiting(&self.waiting, *key)) {
             self.deadlines.pop_front();
         }
-        ack
+        Some(ack)
+    }
+
+    /// Forgets what a socket waits for that is gone.
+    pub(crate) fn forget(&mut self, handle: u64) {
+        self.count -= self.waiting.remove(&handle).map_or(0, |waiting| waiting.len());
     }
 
     /// The next event whose deadline has passed unanswered. It goes on waiting until it is taken.
@@ -56,12 +107,19 @@ impl ClientAcks {
                 return None;
             }
             self.deadlines.pop_front();
-            if self.waiting.contains_key(&key) {
+            if self.is_waiting(key) {
                 return Some(key);
             }
         }
         None
     }
+}
+
+fn is_waiting(
+    waiting: &HashMap<u64, SmallVec<[(u64, ClientAck); 1]>, FixedState>,
+    (handle, id): AckKey,
+) -> bool {
+    waiting.get(&handle).is_some_and(|waiting| waiting.iter().any(|(one, _)| *one == id))
 }
 
 /// The events that business services want clients to acknowledge.
@@ -143,6 +201,24 @@ impl ServerAcks {
 }
 
 impl Shard {
+    /// Whether one more event of a socket may wait for its answer; if not, when to come again.
+    pub(super) fn admit_ack(
+        &mut self,
+        handle: u64,
+        ack_id: Option<u64>,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        if ack_id.is_none() {
+            return Ok(());
+        }
+        let admitted = self.client_acks.admit(handle, self.limits.event_timeout);
+        admitted.map_err(|TooManyAcks { retry_at }| {
+            self.common.metrics.drops.rate_limited.increment(1);
+            self.common.metrics.limit_hits.acks.increment(1);
+            retry_at.saturating_duration_since(now)
+        })
+    }
+
     /// Starts to wait for answers. With none to wait for, the end is told at once.
     pub(crate) fn ask(&mut self, id: u64, ack: ServerAck) {
         self.server_acks.waiting.insert(id, ack);
@@ -219,6 +295,43 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn ack(now: Instant) -> ClientAck {
+        ClientAck { asked_at: now, json_id: None }
+    }
+
+    #[test]
+    fn so_many_events_of_a_socket_wait_and_no_more() {
+        let (now, timeout) = (Instant::now(), Duration::from_secs(10));
+        let mut acks = ClientAcks::default();
+        for id in 0..1024 {
+            assert_eq!(acks.admit(7, timeout), Ok(()), "{id}");
+            acks.insert((7, id), ack(now), now + timeout);
+        }
+
+        assert_eq!(acks.admit(7, timeout), Err(TooManyAcks { retry_at: now + timeout }));
+        assert_eq!(acks.admit(8, timeout), Ok(()), "another socket");
+        assert!(acks.take((7, 0)).is_some());
+        assert_eq!(acks.admit(7, timeout), Ok(()));
+    }
+
+    #[test]
+    fn nothing_is_kept_of_sockets_that_are_gone() {
+        let (now, timeout) = (Instant::now(), Duration::from_secs(10));
+        let mut acks = ClientAcks::default();
+        acks.insert((0, 0), ack(now), now + timeout);
+        for handle in 1..100_000 {
+            for id in 0..3 {
+                acks.insert((handle, id), ack(now), now + timeout);
+            }
+            acks.forget(handle);
+        }
+
+        assert_eq!((acks.waiting.len(), acks.count), (1, 1));
+        assert!(acks.deadlines.len() <= SWEPT_FROM + 1, "{}", acks.deadlines.len());
+        assert!(acks.is_waiting((0, 0)));
+        assert_eq!(acks.overdue(now + timeout), Some((0, 0)));
+    }
 
     #[test]
     fn each_answer_is_due_once_however_many_there_are() {

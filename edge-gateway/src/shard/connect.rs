@@ -294,7 +294,7 @@ impl Shard {
     ) {
         let path = self.path_of(namespace);
         let Some(entry) = self.entry(connection) else { return };
-        entry.connect_by = None;
+        entry.has_entered();
         match &mut entry.wire {
             Wire::SocketIo(session) => {
                 session.connected(&path, socket);

@@ -95,7 +95,7 @@ impl Shard {
                 Application::Services => self.receive_socket_io(key, packet),
                 Application::Echo => self.echo_packet(key, packet),
             },
-            Ok(Received::Binary(base64)) => match base64.decode(self.common.payload_bytes_max) {
+            Ok(Received::Binary(base64)) => match base64.decode(self.payload_bytes_max(key)) {
                 Ok(bytes) => self.receive_bytes(key, bytes),
                 Err(_) => self.closed(key, CloseReason::MalformedPacket),
             },
@@ -120,7 +120,7 @@ impl Shard {
     }
 
     pub(super) fn receive_socket_io(&mut self, key: ConnectionKey, text: &str) -> Flow {
-        let payload_bytes_max = self.common.payload_bytes_max;
+        let payload_bytes_max = self.payload_bytes_max(key);
         let Some(entry) = self.entry(key) else { return Flow::Closed };
         match entry.assembler.text(text, payload_bytes_max) {
             Ok(packet) => {
@@ -234,6 +234,9 @@ impl Shard {
         }
         let Some(socket) = self.sockets.get(event.socket.index()) else { return Flow::Continue };
         let (handle, namespace) = (socket.handle, socket.namespace);
+        if let Err(retry_after) = self.admit_ack(handle, event.ack_id, now) {
+            return self.refuse(key, event, &ErrorAnswer::rate_limited(retry_after));
+        }
         let reception = self.link_of(namespace).map(|link| link.receive(event.name));
         match reception {
             None => return Flow::Continue,

@@ -15,7 +15,7 @@ use crate::{close_reason::CloseReason, error_answer::ErrorAnswer};
 
 impl Shard {
     pub(super) fn receive_json(&mut self, key: ConnectionKey, text: &str) -> Flow {
-        let payload_bytes_max = self.common.payload_bytes_max;
+        let payload_bytes_max = self.payload_bytes_max(key);
         let Some(session) = self.json_session(key) else { return Flow::Closed };
         let stage = session.stage;
         let received = session.assembler.text(text, payload_bytes_max);

@@ -123,11 +123,15 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{connection::Common, telemetry::Metrics, transport::payload::PayloadForm};
+    use crate::{
+        connection::{Common, PayloadBounds},
+        telemetry::Metrics,
+        transport::payload::PayloadForm,
+    };
 
     fn connection() -> Rc<Connection> {
         Rc::new(Connection::polling(
-            Rc::new(Common::new(1000, 1000, Metrics::new())),
+            Rc::new(Common::new(PayloadBounds::new(1000, 1000), 1000, Metrics::new())),
             PayloadForm::V4,
         ))
     }

@@ -57,6 +57,11 @@ impl Shard {
         self.handle_packet(key, Packet::Connect { namespace, auth: auth.as_deref() })
     }
 
+    /// Whether this client speaks Engine.IO 3.
+    pub(crate) fn is_older(&self, key: ConnectionKey) -> bool {
+        self.entry_of(key).is_some_and(|entry| matches!(entry.wire, Wire::SocketIo2(_)))
+    }
+
     /// Handles a packet of Engine.IO 3, from whichever transport.
     pub(crate) fn receive_engine_io_3(
         &mut self,
@@ -66,7 +71,7 @@ impl Shard {
         match received {
             Ok(Received::Message(text)) => self.receive_socket_io_2(key, text),
             Ok(Received::Binary(bytes)) => self.receive_bytes(key, Bytes::copy_from_slice(bytes)),
-            Ok(Received::Base64(base64)) => match base64.decode(self.common.payload_bytes_max) {
+            Ok(Received::Base64(base64)) => match base64.decode(self.payload_bytes_max(key)) {
                 Ok(bytes) => self.receive_bytes(key, bytes),
                 Err(_) => self.closed(key, CloseReason::MalformedPacket),
             },

@@ -15,6 +15,7 @@ use super::{
     leave::{self, Left},
     polling::{self, Answer, Post},
     probe,
+    standing::{self, Standing},
 };
 use crate::{
     client_handshake::ClientHandshake,
@@ -32,8 +33,8 @@ pub(crate) enum Mail {
     Poll { session: SessionId, reply: oneshot::Sender<Answer> },
     /// A post, whose body is still to come.
     Post { session: SessionId, body: oneshot::Receiver<Post>, reply: oneshot::Sender<Answer> },
-    /// May a WebSocket take this session over? No answer means that it may.
-    Ask { session: SessionId, reply: oneshot::Sender<Option<Answer>> },
+    /// How does this session stand?
+    Ask { session: SessionId, reply: oneshot::Sender<Standing> },
     /// A WebSocket that wants to take it over, with what the client has sent already.
     Probe { session: SessionId, stream: DetachedStream, early: Bytes },
     /// A session that begins on a stream of its own, with the packet that opens it.
@@ -194,7 +195,7 @@ pub(crate) async fn serve(shard: SharedShard, Mailbox(mut mail): Mailbox, draine
                 }
                 Some(Mail::Ask { session, reply }) => {
                     // Whoever asked may have hung up.
-                    reply.send(probe::refusal(&shard, session)).ok();
+                    reply.send(standing::standing(&shard, session)).ok();
                 }
                 Some(Mail::Probe { session, stream, early }) => {
                     tasks.spawn_local(probe::run(Rc::clone(&shard), session, stream, early));

@@ -326,7 +326,7 @@ mod tests {
         application::Application,
         auth::TokenVerifier,
         client_handshake::ClientHandshake,
-        connection::Common,
+        connection::{Common, PayloadBounds},
         dialer::Dialer,
         shard::{
             Limits, NamespaceKey, Parts, Recovery, Shard, Wire, claims::Claims,
@@ -339,7 +339,7 @@ mod tests {
     /// A shard with one session.
     fn shard_with(connection: fn(Rc<Common>) -> Connection) -> (SharedShard, SessionId) {
         let long = Duration::from_secs(60);
-        let common = Rc::new(Common::new(1000, 1000, Metrics::new()));
+        let common = Rc::new(Common::new(PayloadBounds::new(1000, 1000), 1000, Metrics::new()));
         let connection = Rc::new(connection(Rc::clone(&common)));
         let shard: SharedShard = Rc::new_cyclic(|shard| {
             let url = Uri::from_static("http://127.0.0.1:1");

@@ -47,6 +47,8 @@ pub(super) enum OpenError {
     Opening,
     #[error("there is no such session")]
     UnknownSession,
+    #[error("the session speaks another revision")]
+    OtherRevision,
     #[error("no pair of sockets can be had")]
     Pair(#[from] io::Error),
 }

@@ -5,7 +5,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Client, Edge, get, within};
+use crate::support::{Client, Edge, get, limit_hits, within};
 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
@@ -27,12 +27,7 @@ async fn open_from(edge: &Edge, client: &str) -> String {
 }
 
 async fn hits(edge: &Edge, limit: &str) -> u64 {
-    let metrics = get(edge.ops, "/metrics").await;
-    let name = format!("sockeye_edge_limit_hits_total{{limit=\"{limit}\"}} ");
-    metrics
-        .lines()
-        .find_map(|line| line.strip_prefix(&name))
-        .map_or(0, |hits| hits.parse().unwrap())
+    limit_hits(edge.ops, limit).await
 }
 
 #[tokio::test]

@@ -251,6 +251,47 @@ async fn a_body_that_cannot_be_read_ends_the_session() {
 }
 
 #[tokio::test]
+async fn an_upgrade_that_says_another_revision_is_refused() {
+    let flags = [ALLOWED, "--edge-number=2", "--edge-peer-listen=127.0.0.1:0"];
+    let (edge, _stream) = Edge::attached(&flags).await;
+    let peer = format!("--edge-peer=2=http://{}", edge.peers.unwrap());
+    let own = [ALLOWED, "--edge-number=1", "--edge-peer-listen=127.0.0.1:0", &peer];
+    let other = Edge::start(&own).await;
+    let older = Poller::open(&edge, "EIO=3&transport=polling").await;
+    let older = older.query.rsplit_once("sid=").unwrap().1.to_owned();
+    let newer = poller::Poller::open(&edge).await.session;
+
+    for at in [edge.address, other.address] {
+        for (session, eio, status) in [
+            (&older, "&EIO=4", 400),
+            (&newer, "&EIO=3", 400),
+            (&newer, "", 400),
+            (&newer, "&EIO=5", 400),
+            (&older, "", 101),
+            (&newer, "&EIO=4", 101),
+        ] {
+            let answer =
+                upgrade_status(at, &format!("transport=websocket&sid={session}{eio}")).await;
+            assert_eq!(answer, status, "{eio} at {at}");
+        }
+    }
+}
+
+/// The status of the answer to a handshake, whose connection ends with that.
+async fn upgrade_status(at: std::net::SocketAddr, query: &str) -> u16 {
+    let request = Request::builder()
+        .uri(format!("/socket.io/?{query}"))
+        .header("host", at.to_string())
+        .header("connection", "upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .body(Full::default())
+        .unwrap();
+    poller::respond(at, request).await.status().as_u16()
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_ping_is_given_up() {
     let flags = [ALLOWED, "--edge-ping-interval=1s", "--edge-ping-timeout=2s"];
     let (edge, mut stream) = Edge::attached(&flags).await;

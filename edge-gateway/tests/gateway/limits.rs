@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use proto::edge::v1::{AckRequest, Audience, Emit, Join, instruction::Kind};
+use proto::edge::v1::{Accept, AckRequest, Acknowledge, Audience, Emit, Join, instruction::Kind};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 use tokio_tungstenite::MaybeTlsStream;
 
-use crate::support::{Client, Edge, get, within};
+use crate::support::{Client, Edge, get, limit_hits, within};
 
 /// For clients that do not answer them, and tests that take their time.
 const NO_PINGS: &str = "--edge-ping-interval=1h";
@@ -64,6 +64,69 @@ async fn a_message_may_be_as_large_as_advertised_and_no_larger() {
 
     client.send(&of_size(1001)).await;
     assert_eq!(client.close_code().await, Some(1009));
+}
+
+#[tokio::test]
+async fn a_stranger_may_send_so_much_at_once_and_no_more() {
+    let (edge, mut stream) =
+        Edge::attached(&["--edge-unauthenticated-payload-bytes-max=1000"]).await;
+    let connect_of = |bytes: usize| {
+        let connect = r#"40/chat,{"token":"ok:alice","more":""}"#;
+        connect.replace("\"\"", &format!("\"{}\"", "x".repeat(bytes - connect.len())))
+    };
+    let mut stranger = edge.socket_io().await;
+    stranger.send(&connect_of(1001)).await;
+    assert_eq!(stranger.close_code().await, Some(1009));
+
+    let mut client = edge.socket_io().await;
+    client.send(&connect_of(1000)).await;
+    let (socket, _) = stream.opened().await;
+    stream.instruct([Kind::Accept(Accept { socket })]).await;
+    client.packet().await;
+
+    client.send(&format!(r#"42/chat,["large","{}"]"#, "x".repeat(100_000))).await;
+    assert_eq!(stream.event().await.1.args.len(), 100_000 + r#"[""]"#.len());
+}
+
+#[tokio::test]
+async fn a_plain_json_client_is_a_stranger_until_it_is_in() {
+    let (edge, mut stream) =
+        Edge::attached(&["--edge-unauthenticated-payload-bytes-max=1000"]).await;
+    let mut stranger = edge.websocket("/ws").await;
+    stranger.send(&"x".repeat(1001)).await;
+    assert_eq!(stranger.close_code().await, Some(1009));
+
+    let (mut client, _) = edge.json_in_chat(&mut stream, "alice").await;
+    client.send(&format!(r#"{{"event":"large","data":"{}"}}"#, "x".repeat(100_000))).await;
+    assert_eq!(stream.event().await.1.args.len(), 100_000 + r#"[""]"#.len());
+}
+
+#[tokio::test]
+async fn so_many_events_wait_for_answers_and_no_more() {
+    let flags = ["--edge-events-per-second=100000", "--edge-events-burst=100000", NO_PINGS];
+    let (edge, mut stream) = Edge::attached(&flags).await;
+    let (mut client, socket) = edge.in_chat(&mut stream, "alice").await;
+    let (mut other, _) = edge.in_chat(&mut stream, "bob").await;
+
+    for id in 0..=1024 {
+        client.send(&format!(r#"42/chat,{id}["e"]"#)).await;
+    }
+
+    let refused = client.text().await;
+    assert!(refused.starts_with(r#"43/chat,1024[{"error":{"code":"rate_limited""#), "{refused}");
+    for id in 0..1024 {
+        assert_eq!(stream.event().await.1.ack_id, Some(id));
+    }
+    client.send(r#"42/chat,["no answer wanted"]"#).await;
+    assert_eq!(stream.event().await.1.name, "no answer wanted");
+    other.send(r#"42/chat,1["of another"]"#).await;
+    assert_eq!(stream.event().await.1.name, "of another");
+    let answer = Acknowledge { socket, ack_id: 0, args: "[]".into(), attachments: Vec::new() };
+    stream.instruct([Kind::Acknowledge(answer)]).await;
+    assert_eq!(client.text().await, "43/chat,0[]");
+    client.send(r#"42/chat,1025["e"]"#).await;
+    assert_eq!(stream.event().await.1.ack_id, Some(1025), "there is room for one again");
+    assert!(limit_hits(edge.ops, "acks").await > 0);
 }
 
 #[tokio::test]

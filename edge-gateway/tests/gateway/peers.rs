@@ -193,6 +193,20 @@ async fn the_owner_holds_posts_to_its_own_limit() {
 }
 
 #[tokio::test]
+async fn a_stranger_may_post_no_more_at_another_edge_than_at_its_own() {
+    let mut pair = Pair::start(&["--edge-unauthenticated-payload-bytes-max=1000"]).await;
+    let stranger = Poller::open(&pair.owner).await;
+    let stranger = Poller::of(&pair.other, &stranger.session);
+    let (_, socket, elsewhere) = pair.client().await;
+    let large = format!("42/chat,[\"large\",\"{}\"]", "x".repeat(100_000));
+
+    assert_eq!(stranger.post(&large).await.0, 413);
+
+    assert_eq!(elsewhere.post(&large).await, ok());
+    assert_eq!(pair.stream.event().await.0, socket);
+}
+
+#[tokio::test]
 async fn an_answer_of_another_edge_may_be_as_large_as_an_outbox() {
     let mut pair = Pair::start(&["--edge-outbox-bytes-max=8000000"]).await;
     let (_, socket, elsewhere) = pair.client().await;

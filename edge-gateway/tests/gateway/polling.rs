@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{
-    Edge, Stream,
+    Edge, Stream, limit_hits,
     poller::{Poller, bad_request, ok, respond, unknown_session},
     within,
 };
@@ -22,6 +22,41 @@ fn shard_of(client: &Poller) -> u8 {
 
 fn ack(socket: u64, ack_id: u64, args: &'static str) -> Kind {
     Kind::Acknowledge(Acknowledge { socket, ack_id, args: args.into(), ..Acknowledge::default() })
+}
+
+#[tokio::test]
+async fn a_stranger_may_post_so_much_at_once_and_no_more() {
+    let flags = ["--edge-unauthenticated-payload-bytes-max=1000", "--edge-shards=2"];
+    let mut edge = Edge::start(&flags).await;
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        streams.push(edge.stream().await.welcome("backend-1").await);
+    }
+    let before = limit_hits(edge.ops, "body_bytes").await;
+    let client = Poller::open(&edge).await;
+    let connect = r#"40/chat,{"token":"ok:alice","more":""}"#;
+    let of_size = |bytes: usize| {
+        connect.replace("\"\"", &format!("\"{}\"", "x".repeat(bytes - connect.len())))
+    };
+
+    for _ in 0..4 {
+        assert_eq!(client.post(&of_size(1001)).await.0, 413, "at whatever shard");
+    }
+    assert!(limit_hits(edge.ops, "body_bytes").await >= before + 4);
+
+    assert_eq!(client.post(&of_size(1000)).await, ok());
+    let [one, other] = &mut streams[..] else { panic!("two shards") };
+    let (stream, socket) = tokio::select! {
+        opened = one.opened() => (&mut *one, opened.0),
+        opened = other.opened() => (&mut *other, opened.0),
+    };
+    stream.instruct([Kind::Accept(Accept { socket })]).await;
+    assert_eq!(client.get().await.0, 200);
+    for _ in 0..4 {
+        let event = format!(r#"42/chat,["large","{}"]"#, "x".repeat(100_000));
+        assert_eq!(client.post(&event).await, ok());
+        assert_eq!(stream.event().await.1.args.len(), 100_000 + r#"[""]"#.len());
+    }
 }
 
 #[tokio::test]
@@ -301,7 +336,8 @@ async fn an_upgrade_waits_for_the_end_of_a_post() {
 
 #[tokio::test]
 async fn a_post_of_many_packets_lets_others_have_their_turn() {
-    let (edge, _stream) = Edge::attached(&[]).await;
+    let large = "--edge-unauthenticated-payload-bytes-max=1000000";
+    let (edge, _stream) = Edge::attached(&[large]).await;
     let client = Poller::open(&edge).await;
     let mut other = edge.socket_io().await;
     let mut turn = async || {

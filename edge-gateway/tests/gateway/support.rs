@@ -36,7 +36,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use self::tls::{IS_OVER_TLS, Relay, TlsFiles};
 pub(crate) use self::{
-    client::{Client, get, status_becomes},
+    client::{Client, get, limit_hits, status_becomes},
     fake_auth::FakeAuth,
 };
 

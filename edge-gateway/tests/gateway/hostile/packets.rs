@@ -9,7 +9,8 @@ const PACKETS: usize = 100_000;
 
 #[tokio::test]
 async fn a_hundred_thousand_packets_in_one_post_hurt_nobody() {
-    let (edge, mut stream) = Edge::attached(&[]).await;
+    let large = "--edge-unauthenticated-payload-bytes-max=1000000";
+    let (edge, mut stream) = Edge::attached(&[large]).await;
     let (mut good, _) = edge.in_chat(&mut stream, "good").await;
     let pongs = Poller::open(&edge).await;
     let events = Poller::open(&edge).await;

@@ -130,3 +130,13 @@ pub(crate) async fn status_becomes(address: SocketAddr, path: &str, status: u16)
     })
     .await;
 }
+
+/// How often a limit was met, by any edge of this process: what an edge counts is the process's.
+pub(crate) async fn limit_hits(ops: SocketAddr, limit: &str) -> u64 {
+    let metrics = get(ops, "/metrics").await;
+    let name = format!("sockeye_edge_limit_hits_total{{limit=\"{limit}\"}} ");
+    metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(&name))
+        .map_or(0, |hits| hits.parse().unwrap())
+}
