@@ -4,6 +4,7 @@ mod address_limits;
 mod client_addresses;
 mod client_limits;
 mod http;
+mod overload;
 mod tls;
 
 use std::{
@@ -26,6 +27,7 @@ pub use self::{
     client_addresses::{ClientAddressConfig, ForwardedHeader},
     client_limits::ClientLimitConfig,
     http::{HttpConfig, OriginConfig},
+    overload::OverloadConfig,
     tls::TlsConfig,
 };
 use crate::{
@@ -117,9 +119,13 @@ pub struct Config {
     #[command(flatten)]
     pub address_limits: AddressLimitConfig,
 
-    /// What one client may send.
+    /// What one client may send, and leave unread.
     #[command(flatten)]
     pub client_limits: ClientLimitConfig,
+
+    /// When there is no room for more sessions.
+    #[command(flatten)]
+    pub overload: OverloadConfig,
 
     /// Lets in clients of Socket.IO 2, which speak Engine.IO 3 and bring their token in the URL.
     #[arg(id = "edge-allow-eio3", long = "edge-allow-eio3", env = "EDGE_ALLOW_EIO3")]
@@ -176,11 +182,6 @@ pub struct Config {
     #[arg(value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
     pub expiry_warning: Duration,
 
-    /// Largest message a client may send; at most 3 MiB.
-    #[arg(id = "edge-payload-bytes-max", long = "edge-payload-bytes-max")]
-    #[arg(env = "EDGE_PAYLOAD_BYTES_MAX", value_name = "BYTES", default_value = "1000000")]
-    pub payload_bytes_max: NonZeroU32,
-
     /// How long a client may take from opening a connection to entering a namespace.
     #[arg(
         id = "edge-connect-timeout",
@@ -194,21 +195,6 @@ pub struct Config {
     #[arg(id = "edge-event-timeout", long = "edge-event-timeout", env = "EDGE_EVENT_TIMEOUT")]
     #[arg(value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     pub event_timeout: Duration,
-
-    /// How much may wait for a client that does not read before it is closed as a slow consumer.
-    #[arg(id = "edge-outbox-bytes-max", long = "edge-outbox-bytes-max")]
-    #[arg(env = "EDGE_OUTBOX_BYTES_MAX", value_name = "BYTES", default_value = "1048576")]
-    pub outbox_bytes_max: NonZeroU32,
-
-    /// How many events a connection may send each second, in the long run.
-    #[arg(id = "edge-events-per-second", long = "edge-events-per-second")]
-    #[arg(env = "EDGE_EVENTS_PER_SECOND", value_name = "COUNT", default_value = "50")]
-    pub events_per_second: NonZeroU32,
-
-    /// How many events a connection may send at once.
-    #[arg(id = "edge-events-burst", long = "edge-events-burst", env = "EDGE_EVENTS_BURST")]
-    #[arg(value_name = "COUNT", default_value = "100")]
-    pub events_burst: NonZeroU32,
 
     /// How many sessions the edge opens each second, in the long run; clients beyond that wait, for up to 10 s.
     #[arg(id = "edge-opens-per-second", long = "edge-opens-per-second")]
@@ -373,8 +359,10 @@ impl Config {
         } else {
             self.routes.clone()
         };
-        let rate =
-            EventRate { per_second: self.events_per_second.get(), burst: self.events_burst.get() };
+        let rate = EventRate {
+            per_second: self.client_limits.events_per_second.get(),
+            burst: self.client_limits.events_burst.get(),
+        };
         let namespaces = file.unwrap_or_default().with_routes(&routes, &default_backend, rate)?;
         if namespaces.len() > NAMESPACES_MAX {
             return Err(ConfigError::TooManyNamespaces { max: NAMESPACES_MAX });
@@ -391,7 +379,7 @@ impl Config {
         if *proxy_protocol && trusted_proxies.is_empty() {
             return Err(ConfigError::NoTrustedProxy);
         }
-        if self.payload_bytes_max.get() > PAYLOAD_BYTES_MAX {
+        if self.client_limits.payload_bytes_max.get() > PAYLOAD_BYTES_MAX {
             return Err(ConfigError::PayloadTooLarge { max: PAYLOAD_BYTES_MAX });
         }
         for (duration, setting) in [

@@ -24,6 +24,7 @@ mod hosts;
 mod namespaces;
 mod older_handshake;
 mod origins;
+mod overload;
 mod peers;
 mod quota;
 mod request;
@@ -51,24 +52,31 @@ use std::{
 
 use service_kit::{
     exit::Failure,
-    ops::{InstallMetricsError, OpsServer, Readiness, install_metrics},
+    ops::{Condition, InstallMetricsError, OpsServer, Readiness, install_metrics},
     shutdown::Shutdown,
     trace::Tracer,
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
-    application::Application, client_tls::ClientTls, dialer::Dialer, peers::Cluster,
-    quota::AddressLimits, server::client_bundle::ClientBundle, shard_thread::ShardThread,
-    telemetry::Metrics, webtransport::WebTransport,
+    application::Application,
+    client_tls::ClientTls,
+    dialer::Dialer,
+    overload::Overload,
+    peers::Cluster,
+    quota::AddressLimits,
+    server::{Admission, client_bundle::ClientBundle},
+    shard_thread::ShardThread,
+    telemetry::{Metrics, Pressures},
+    webtransport::WebTransport,
 };
 pub use crate::{
     client_tls::ClientTlsError,
     close_reason::CloseReason,
     config::{
         AddressLimitConfig, ClientAddressConfig, ClientLimitConfig, Config, ConfigError,
-        DEFAULT_AUTH_URL, ForwardedHeader, HttpConfig, OriginConfig, ParseRouteError, Route,
-        TlsConfig,
+        DEFAULT_AUTH_URL, ForwardedHeader, HttpConfig, OriginConfig, OverloadConfig,
+        ParseRouteError, Route, TlsConfig,
     },
     cors::{AllowedOrigin, ParseOriginError},
     hosts::{AllowedHost, ParseHostError},
@@ -92,6 +100,7 @@ pub struct EdgeGateway {
     cluster: Cluster,
     webtransport: Option<WebTransport>,
     ops: OpsServer,
+    overload: (Arc<Overload>, Pressures, Condition),
 }
 
 /// Why the edge cannot start.
@@ -204,7 +213,10 @@ impl EdgeGateway {
         let bound = Cluster::bind(&config, count, metrics.clone()).await?;
         let (cluster, mailboxes, boxes) = bound;
         let limits = Arc::new(AddressLimits::new(&config.address_limits, Instant::now()));
-        let door = Arc::clone(&limits);
+        let overload = Arc::new(Overload::new(&config.overload, count));
+        let admission = Arc::new(Admission::new(config.opens_per_second, Arc::clone(&overload)));
+        let overload = (overload, metrics.pressures.clone(), readiness.condition("room"));
+        let door = (Arc::clone(&limits), Arc::clone(&admission));
         let ways = (mailboxes.clone(), count);
         let server_config = webtransport::server_config(&config, certificate.as_ref());
         let server_config = server_config.map_err(ConfigError::from)?;
@@ -233,11 +245,12 @@ impl EdgeGateway {
                     dialer: Dialer::default(),
                     address_limits: Arc::clone(&limits),
                     tls: tls.clone(),
+                    admission: Arc::clone(&admission),
                 };
                 (shard, listener)
             })
             .collect();
-        Ok(Self { local_addr, shards, cluster, webtransport, ops })
+        Ok(Self { local_addr, shards, cluster, webtransport, ops, overload })
     }
 
     /// Where clients connect.
@@ -276,6 +289,9 @@ impl EdgeGateway {
         let webtransport = self
             .webtransport
             .map(|listener| tokio::spawn(listener.run(shutdown.clone(), shards_ended.clone())));
+        let (overload, pressures, has_room) = self.overload;
+        let ended = shards_ended.clone();
+        let watch = tokio::spawn(overload::watch(overload, pressures, has_room, ended));
         let cluster = self.cluster.run(shutdown.clone(), shards_ended);
         let cluster = tokio::spawn(cluster);
         let asked = shutdown.clone();
@@ -289,6 +305,7 @@ impl EdgeGateway {
             webtransport.await.map_err(|_| RunError::Panicked)?;
         }
         cluster.await.map_err(|_| RunError::Panicked)?;
+        watch.await.map_err(|_| RunError::Panicked)?;
         // Operators can watch the drain to its end.
         ops_trigger.trigger();
         ops.await.map_err(|_| RunError::Panicked)?;

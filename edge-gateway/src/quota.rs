@@ -9,5 +9,6 @@ mod tallies;
 
 pub(crate) use self::{
     address::{AddressLimits, AddressRefusal, Admitted},
+    allowance::{Allowance, Steady},
     tallies::Held,
 };

@@ -28,8 +28,12 @@ use service_kit::shutdown::Shutdown;
 use tokio::{net::TcpStream, task::JoinSet, time};
 use tower::ServiceExt;
 
+pub(crate) use self::{
+    admission::{Admission, DELAY_MAX},
+    clients::Clients,
+    response_headers::ResponseHeaders,
+};
 use self::{
-    admission::Overloaded,
     announced::{ReadProxyHeaderError, read_proxy_header},
     checks::not_to_be_kept,
     client_bundle::ClientBundle,
@@ -37,11 +41,6 @@ use self::{
     engine_io::CutOff,
     patient::Patient,
     refused::refused,
-};
-pub(crate) use self::{
-    admission::{Admission, DELAY_MAX},
-    clients::Clients,
-    response_headers::ResponseHeaders,
 };
 use crate::{
     application::Application,
@@ -89,7 +88,7 @@ pub(crate) struct Server {
     pub(crate) addresses: Arc<ClientAddresses>,
     pub(crate) address_limits: Arc<AddressLimits>,
     pub(crate) policy: Rc<Policy>,
-    pub(crate) admission: Rc<Admission>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) tls: Option<ClientTls>,
     pub(crate) response_headers: Rc<ResponseHeaders>,
     pub(crate) mailboxes: Mailboxes,
@@ -325,13 +324,9 @@ impl Server {
         if !client.delay.is_zero() {
             metrics.limit_hits.address_delays.increment(1);
         }
-        let shared = self.admission.delay(now).map_err(|Overloaded| {
-            metrics.opens_refused.increment(1);
-            Refusal::Overloaded
-        })?;
-        if !shared.is_zero() {
-            metrics.opens_delayed.increment(1);
-        }
+        let shard = Some(self.shard_number);
+        let shared = self.admission.counted_delay(shard, DELAY_MAX, metrics);
+        let shared = shared.map_err(|_| Refusal::Overloaded)?;
         Ok(Admitted { delay: client.delay.max(shared), ..client })
     }
 
@@ -403,7 +398,7 @@ impl Open {
         Self {
             ping_interval: config.ping_interval,
             ping_timeout: config.ping_timeout,
-            payload_bytes_max: to_usize(config.payload_bytes_max),
+            payload_bytes_max: to_usize(config.client_limits.payload_bytes_max),
             has_webtransport: config.webtransport_listen.is_some(),
         }
     }

@@ -3,6 +3,7 @@
 use std::{cell::RefCell, io, num::NonZeroU32, rc::Rc, sync::Arc, time::Instant};
 
 use http::Uri;
+use metrics::Histogram;
 use service_kit::{ops::Condition, shutdown::Shutdown, trace::Tracer};
 use tokio::{
     net::TcpListener,
@@ -25,6 +26,7 @@ use crate::{
     hosts::Hosts,
     namespaces::NamespaceSettings,
     origins::Origins,
+    overload::{Overload, SmoothedLag},
     quota::AddressLimits,
     revocation_watch,
     server::{Admission, Clients, Open, ResponseHeaders, Server, client_bundle::ClientBundle},
@@ -65,6 +67,7 @@ pub(crate) struct ShardThread {
     pub(crate) dialer: Dialer,
     pub(crate) address_limits: Arc<AddressLimits>,
     pub(crate) tls: Option<ClientTls>,
+    pub(crate) admission: Arc<Admission>,
 }
 
 impl ShardThread {
@@ -92,11 +95,8 @@ impl ShardThread {
         shutdown: Shutdown,
         edge_shutdown: Shutdown,
     ) -> io::Result<()> {
-        let payload = PayloadBounds::new(
-            to_usize(self.config.client_limits.unauthenticated_payload_bytes_max),
-            to_usize(self.config.payload_bytes_max),
-        );
-        let outbox_bytes_max = to_usize(self.config.outbox_bytes_max);
+        let outbox_bytes_max = to_usize(self.config.client_limits.outbox_bytes_max);
+        let payload = payload_bounds(&self.config);
         let common = Rc::new(Common::new(payload, outbox_bytes_max, self.metrics.clone()));
         let policy = Policy::of(&self.namespaces);
         let (namespaces, urls) = routing(self.namespaces, &policy);
@@ -119,14 +119,15 @@ impl ShardThread {
             RefCell::new(Shard::new(parts, Instant::now()))
         });
 
-        let mut background = background(&shard, urls, &self.dialer, verifier, self.chat_link);
+        let mut background = background(&shard, urls, &self.dialer, verifier);
+        let overload = Arc::clone(self.admission.overload());
+        let lateness = Lateness::new(self.number, overload, &self.metrics);
+        background.spawn_local(tick(Rc::clone(&shard), self.chat_link, lateness));
 
         let (drained, is_drained) = Shutdown::new();
         let mut mail = JoinSet::new();
         mail.spawn_local(mailbox::serve(Rc::clone(&shard), self.mailbox, is_drained));
 
-        let shards = self.mailboxes.shard_count();
-        let admission = Admission::new(time::Instant::now(), self.config.opens_per_second, shards);
         let server = Server {
             application: self.application,
             shard: Rc::clone(&shard),
@@ -141,7 +142,7 @@ impl ShardThread {
             addresses: Arc::new(ClientAddresses::of(&self.config.client_addresses)),
             address_limits: self.address_limits,
             policy: Rc::new(policy),
-            admission: Rc::new(admission),
+            admission: self.admission,
             tls: self.tls,
             response_headers: Rc::new(ResponseHeaders::of(&self.config.tls)),
             mailboxes: self.mailboxes,
@@ -175,23 +176,42 @@ fn background(
     urls: Vec<Uri>,
     dialer: &Dialer,
     verifier: TokenVerifier,
-    chat_link: Condition,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn_local(revocation_watch::run(Rc::clone(shard), verifier));
     for (index, url) in urls.into_iter().enumerate() {
         tasks.spawn_local(driver::run(Rc::clone(shard), LinkKey(index), url, dialer.clone()));
     }
-    tasks.spawn_local(tick(Rc::clone(shard), chat_link));
     tasks
 }
 
+/// How late a shard's timers are, and who wants to know.
+struct Lateness {
+    shard: u8,
+    overload: Arc<Overload>,
+    smoothed: SmoothedLag,
+    seconds: Histogram,
+}
+
+impl Lateness {
+    fn new(shard: u8, overload: Arc<Overload>, metrics: &Metrics) -> Self {
+        let seconds = metrics.loop_lag_seconds.clone();
+        Self { shard, overload, smoothed: SmoothedLag::default(), seconds }
+    }
+
+    fn observe(&mut self, late: Duration) {
+        self.seconds.record(late);
+        self.overload.observe_lag(self.shard, self.smoothed.take(late));
+    }
+}
+
 /// Looks at the shard's timers, and tells operators whether all business services can be reached.
-async fn tick(shard: SharedShard, chat_link: Condition) {
+async fn tick(shard: SharedShard, chat_link: Condition, mut lateness: Lateness) {
     let mut ticks = time::interval(TICK);
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
     loop {
-        ticks.tick().await;
+        let due = ticks.tick().await;
+        lateness.observe(due.elapsed());
         let mut shard = shard.borrow_mut();
         shard.tick(Instant::now());
         chat_link.set(shard.links.iter().all(BackendLink::is_attached) && !shard.draining);
@@ -248,14 +268,19 @@ fn notice(config: &Config) -> Duration {
     config.ping_interval.saturating_add(timeouts).saturating_add(3 * TICK)
 }
 
+fn payload_bounds(config: &Config) -> PayloadBounds {
+    let for_strangers = to_usize(config.client_limits.unauthenticated_payload_bytes_max);
+    PayloadBounds::new(for_strangers, to_usize(config.client_limits.payload_bytes_max))
+}
+
 fn limits(config: &Config) -> Limits {
     Limits {
         ping_interval: config.ping_interval,
         ping_timeout: config.ping_timeout,
         connect_timeout: config.connect_timeout.min(LONGEST),
         event_timeout: config.event_timeout.min(LONGEST),
-        events_per_second: config.events_per_second.get(),
-        events_burst: config.events_burst.get(),
+        events_per_second: config.client_limits.events_per_second.get(),
+        events_burst: config.client_limits.events_burst.get(),
         drain_timeout: config.drain_timeout.min(LONGEST),
         confirm_interval: config.confirm_interval.min(LONGEST),
         expiry_warning: config.expiry_warning.min(LONGEST),

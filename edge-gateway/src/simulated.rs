@@ -8,8 +8,16 @@ use tokio::{sync::mpsc, task::JoinSet};
 #[doc(hidden)]
 pub use crate::dialer::{BoxedStream, Dial, Stream};
 use crate::{
-    BindError, EdgeGateway, RunError, application::Application, config::Config, dialer::Dialer,
-    peers::Cluster, quota::AddressLimits, server::Clients, session_id, shard_thread::ShardThread,
+    BindError, EdgeGateway, RunError,
+    application::Application,
+    config::Config,
+    dialer::Dialer,
+    overload::Overload,
+    peers::Cluster,
+    quota::AddressLimits,
+    server::{Admission, Clients},
+    session_id,
+    shard_thread::ShardThread,
     telemetry::Metrics,
 };
 
@@ -64,6 +72,9 @@ impl EdgeGateway {
         let bound = Cluster::bind(&config, network.clients.len(), metrics.clone()).await?;
         let (_, mailboxes, boxes) = bound;
         let address_limits = Arc::new(AddressLimits::new(&config.address_limits, Instant::now()));
+        // Nobody looks at memory and descriptors: they are not those of one edge.
+        let overload = Arc::new(Overload::new(&config.overload, network.clients.len()));
+        let admission = Arc::new(Admission::new(config.opens_per_second, overload));
         let mut shards = JoinSet::new();
         for (number, (clients, mailbox)) in
             (0..=u8::MAX).zip(network.clients.into_iter().zip(boxes))
@@ -84,6 +95,7 @@ impl EdgeGateway {
                 dialer: Dialer::new(Arc::clone(&network.dial)),
                 address_limits: Arc::clone(&address_limits),
                 tls: None,
+                admission: Arc::clone(&admission),
             };
             let clients = Clients::Handed(clients);
             shards.spawn_local(shard.serve(clients, shutdown.clone(), shutdown.clone()));

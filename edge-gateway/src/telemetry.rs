@@ -5,7 +5,7 @@ use metrics::{
     gauge, histogram,
 };
 
-use crate::{close_reason::CloseReason, quota::AddressRefusal};
+use crate::{close_reason::CloseReason, overload::Cause, quota::AddressRefusal};
 
 /// First span of a client entering a namespace.
 pub(crate) const SPAN_CONNECT: &str = "edge.connect";
@@ -42,6 +42,8 @@ const ORIGINS_REFUSED: &str = "sockeye_edge_refused_origins_total";
 const TLS_HANDSHAKES: &str = "sockeye_edge_tls_handshakes_total";
 const HOSTS_REFUSED: &str = "sockeye_edge_refused_hosts_total";
 const LIMIT_HITS: &str = "sockeye_edge_limit_hits_total";
+const PRESSURE: &str = "sockeye_edge_pressure";
+const LOOP_LAG_SECONDS: &str = "sockeye_edge_loop_lag_seconds";
 const FORWARDS: &str = "sockeye_edge_forwards_total";
 const REVOCATION_WATCHES: &str = "sockeye_edge_revocation_watches";
 const TUNNELS: &str = "sockeye_edge_tunnels";
@@ -67,6 +69,8 @@ pub(crate) struct Metrics {
     pub(crate) proxy_headers_refused: Counter,
     pub(crate) limit_hits: LimitHits,
     pub(crate) tls_handshakes: TlsHandshakes,
+    pub(crate) pressures: Pressures,
+    pub(crate) loop_lag_seconds: Histogram,
     pub(crate) lag: Lag,
     pub(crate) drops: Drops,
     pub(crate) forwards: Forwards,
@@ -110,6 +114,9 @@ pub(crate) struct LimitHits {
     address_connections: Counter,
     /// Connections that were closed since their address has too many that speak HTTP.
     pub(crate) address_http_connections: Counter,
+    memory: Counter,
+    descriptors: Counter,
+    loop_lag: Counter,
     /// Posts that came too slowly.
     pub(crate) body_rate: Counter,
     /// Connections that were closed since too many clients were shaking hands.
@@ -118,6 +125,26 @@ pub(crate) struct LimitHits {
     pub(crate) acks: Counter,
     /// Posts that were too large.
     pub(crate) body_bytes: Counter,
+}
+
+/// How near the edge is to having no room, by signal: from 0 to 1.
+#[derive(Debug, Clone)]
+pub(crate) struct Pressures {
+    pub(crate) memory: Gauge,
+    pub(crate) descriptors: Gauge,
+    /// Of the shard that is the latest.
+    pub(crate) lag: Gauge,
+}
+
+impl Pressures {
+    fn new() -> Self {
+        let pressure = |signal: &'static str| gauge!(PRESSURE, "signal" => signal);
+        Self {
+            memory: pressure("memory"),
+            descriptors: pressure("descriptors"),
+            lag: pressure("loop_lag"),
+        }
+    }
 }
 
 impl LimitHits {
@@ -130,6 +157,9 @@ impl LimitHits {
             address_http_connections: hit("address_http_connections"),
             body_rate: hit("body_rate"),
             tls_handshakes: hit("tls_handshakes"),
+            memory: hit("memory"),
+            descriptors: hit("descriptors"),
+            loop_lag: hit("loop_lag"),
             acks: hit("acks"),
             body_bytes: hit("body_bytes"),
         }
@@ -139,6 +169,15 @@ impl LimitHits {
         match refusal {
             AddressRefusal::Opens { .. } => &self.address_opens,
             AddressRefusal::Connections { .. } => &self.address_connections,
+        }
+    }
+
+    /// Sessions that were refused since the edge has no room.
+    pub(crate) fn overload(&self, cause: Cause) -> &Counter {
+        match cause {
+            Cause::Memory => &self.memory,
+            Cause::Descriptors => &self.descriptors,
+            Cause::Lag => &self.loop_lag,
         }
     }
 }
@@ -209,6 +248,8 @@ impl Metrics {
             proxy_headers_refused: counter!(PROXY_HEADERS_REFUSED),
             limit_hits: LimitHits::new(),
             tls_handshakes: TlsHandshakes::new(),
+            pressures: Pressures::new(),
+            loop_lag_seconds: histogram!(LOOP_LAG_SECONDS),
             lag: Lag {
                 collapsed: counter!(COLLAPSED),
                 refills: counter!(REFILLS),
@@ -299,6 +340,11 @@ fn describe() {
     describe_counter!(TLS_HANDSHAKES, "Handshakes of TLS with clients, by outcome.");
     describe_counter!(HOSTS_REFUSED, "Requests for hosts that the edge is not known by.");
     describe_counter!(LIMIT_HITS, "What was delayed or refused at a bound, by limit.");
+    describe_gauge!(
+        PRESSURE,
+        "How near the edge is to having no room: new sessions wait, and are refused at 1."
+    );
+    describe_histogram!(LOOP_LAG_SECONDS, Unit::Seconds, "How late shards are with their timers.");
     describe_counter!(FORWARDS, "Requests for sessions of other edges, by outcome.");
     describe_gauge!(REVOCATION_WATCHES, "Shards that the auth service tells of revocations.");
     describe_gauge!(TUNNELS, "WebSockets that are carried to other edges.");

@@ -42,7 +42,7 @@ use crate::{
     namespaces::NamespaceSettings,
     origins::Origins,
     quota::{AddressLimits, Admitted},
-    server::Open,
+    server::{Admission, Open},
     session_id::SessionId,
     telemetry::Metrics,
     transport::{
@@ -70,13 +70,22 @@ pub(crate) struct WebTransport {
     door: Arc<Door>,
 }
 
+/// What an address may have, what all together may open, and where it is counted.
+type Limits = ((Arc<AddressLimits>, Arc<Admission>), Metrics);
+
+/// Why a client gets no session, as it is told.
+enum Refused {
+    Address,
+    Overloaded,
+}
+
 /// What every client needs that comes in.
 struct Door {
     application: Application,
     addresses: ClientAddresses,
     origins: Origins,
     hosts: Hosts,
-    limits: (Arc<AddressLimits>, Metrics),
+    limits: Limits,
     policy: Policy,
     open: Open,
     mailboxes: Mailboxes,
@@ -103,7 +112,7 @@ impl WebTransport {
         (address, server_config): QuicListen,
         namespaces: &[NamespaceSettings],
         (mailboxes, shards): (Mailboxes, usize),
-        limits: (Arc<AddressLimits>, Metrics),
+        limits: Limits,
     ) -> Result<Self, BindError> {
         let listen = |source| BindError::Listen { address, source };
         let endpoint = Endpoint::server(server_config, address).map_err(listen)?;
@@ -212,9 +221,16 @@ impl Door {
             return Err(OpenError::Refused);
         }
         let address = self.addresses.client(peer, requested.headers());
-        let Some(client) = self.admitted(address) else {
-            requested.refuse(StatusCode::TOO_MANY_REQUESTS).await;
-            return Err(OpenError::Refused);
+        let client = match self.admitted(address) {
+            Ok(client) => client,
+            Err(refused) => {
+                let status = match refused {
+                    Refused::Address => StatusCode::TOO_MANY_REQUESTS,
+                    Refused::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+                };
+                requested.refuse(status).await;
+                return Err(OpenError::Refused);
+            }
         };
         time::sleep(client.delay).await;
         let handshake = self.policy.keep(&uri, requested.headers(), client);
@@ -228,23 +244,23 @@ impl Door {
         }
     }
 
-    /// Lets a client in if its address has room for it. A delay is part of the time that the client has to open a session.
-    fn admitted(&self, address: IpAddr) -> Option<Admitted> {
-        let (limits, metrics) = &self.limits;
-        let now = time::Instant::now().into_std();
-        match limits.open(address, now, OPEN_TIMEOUT / 2) {
-            Ok(client) => {
-                if !client.delay.is_zero() {
-                    metrics.limit_hits.address_delays.increment(1);
-                }
-                Some(client)
-            }
-            Err(refusal) => {
-                metrics.limit_hits.address(refusal).increment(1);
-                audit::address_refused(address, refusal);
-                None
-            }
+    /// Lets a client in if there is room for it. A delay is part of the time that the client has to open a session. One that
+    /// moves a session here counts as one that opens it: which of them it is, it says only later.
+    fn admitted(&self, address: IpAddr) -> Result<Admitted, Refused> {
+        let ((limits, admission), metrics) = &self.limits;
+        let (now, delay_max) = (time::Instant::now().into_std(), OPEN_TIMEOUT / 2);
+        // Its own limits first: one address must not take up what all share.
+        let client = limits.open(address, now, delay_max).map_err(|refusal| {
+            metrics.limit_hits.address(refusal).increment(1);
+            audit::address_refused(address, refusal);
+            Refused::Address
+        })?;
+        if !client.delay.is_zero() {
+            metrics.limit_hits.address_delays.increment(1);
         }
+        let shared = admission.counted_delay(None, delay_max, metrics);
+        let shared = shared.map_err(|_| Refused::Overloaded)?;
+        Ok(Admitted { delay: client.delay.max(shared), ..client })
     }
 
     /// Brings a client to the shard that is to have its session, or has it.

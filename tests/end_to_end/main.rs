@@ -17,6 +17,7 @@ mod leaks;
 mod limits;
 mod link;
 mod operations;
+mod overload;
 mod readme;
 mod reflection;
 mod resume;

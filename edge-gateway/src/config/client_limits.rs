@@ -1,15 +1,35 @@
-//! Settings that bound what one client may send.
+//! Settings that bound what one client may send and leave unread.
 
 use std::num::NonZeroU32;
 
-/// What one client may send.
+/// What one client may send, and leave unread.
 #[derive(Debug, Clone, clap::Args)]
 #[group(id = "edge-client-limits")]
 pub struct ClientLimitConfig {
+    /// Largest message a client may send; at most 3 MiB.
+    #[arg(id = "edge-payload-bytes-max", long = "edge-payload-bytes-max")]
+    #[arg(env = "EDGE_PAYLOAD_BYTES_MAX", value_name = "BYTES", default_value = "1000000")]
+    pub payload_bytes_max: NonZeroU32,
+
     /// Largest message of a client that is in no namespace yet: its token and the rest of its `auth`.
     #[arg(id = "edge-unauthenticated-payload-bytes-max")]
     #[arg(long = "edge-unauthenticated-payload-bytes-max")]
     #[arg(env = "EDGE_UNAUTHENTICATED_PAYLOAD_BYTES_MAX")]
     #[arg(value_name = "BYTES", default_value = "65536")]
     pub unauthenticated_payload_bytes_max: NonZeroU32,
+
+    /// How much may wait for a client that does not read before it is closed as a slow consumer.
+    #[arg(id = "edge-outbox-bytes-max", long = "edge-outbox-bytes-max")]
+    #[arg(env = "EDGE_OUTBOX_BYTES_MAX", value_name = "BYTES", default_value = "1048576")]
+    pub outbox_bytes_max: NonZeroU32,
+
+    /// How many events a connection may send each second, in the long run.
+    #[arg(id = "edge-events-per-second", long = "edge-events-per-second")]
+    #[arg(env = "EDGE_EVENTS_PER_SECOND", value_name = "COUNT", default_value = "50")]
+    pub events_per_second: NonZeroU32,
+
+    /// How many events a connection may send at once.
+    #[arg(id = "edge-events-burst", long = "edge-events-burst", env = "EDGE_EVENTS_BURST")]
+    #[arg(value_name = "COUNT", default_value = "100")]
+    pub events_burst: NonZeroU32,
 }

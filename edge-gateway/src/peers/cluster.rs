@@ -58,7 +58,7 @@ impl Cluster {
         let service = PeerService {
             edge: config.number,
             mailboxes: mailboxes.of_this_edge(),
-            payload_bytes_max: to_usize(config.payload_bytes_max),
+            payload_bytes_max: to_usize(config.client_limits.payload_bytes_max),
         };
         let timing = Timing {
             stall: config.ping_interval.saturating_add(config.ping_timeout),

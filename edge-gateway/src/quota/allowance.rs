@@ -17,7 +17,7 @@ pub(crate) struct Steady {
 
 /// What is left of one, kept as the one instant at which it would be whole again (GCRA, as in ITU-T I.371).
 #[derive(Debug, Default)]
-pub(super) struct Allowance {
+pub(crate) struct Allowance {
     whole_at_ns: AtomicU64,
 }
 
@@ -34,7 +34,7 @@ impl Steady {
 impl Allowance {
     /// Takes one, if need be in advance: returns how long to wait for it. Says when to come again if that would be longer than
     /// `delay_max`.
-    pub(super) fn reserve(
+    pub(crate) fn reserve(
         &self,
         now_ns: u64,
         steady: Steady,

@@ -126,10 +126,6 @@ impl Mailboxes {
         self.edge
     }
 
-    pub(crate) fn shard_count(&self) -> u32 {
-        u32::try_from(self.shards.len()).unwrap_or(u32::MAX)
-    }
-
     pub(crate) fn has_peers(&self) -> bool {
         !self.peers.is_empty()
     }

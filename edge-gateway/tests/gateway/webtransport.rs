@@ -7,6 +7,7 @@ use wtransport::error::ConnectingError;
 use crate::support::{
     DEADLINE, Edge, Stream,
     echo::Echo,
+    get,
     poller::{Poller, ok},
     webtransport::{Certificate, WebTransportClient},
     within,
@@ -181,6 +182,29 @@ async fn a_request_for_something_else_is_refused() {
         let refused = WebTransportClient::connect(address, &certificate, path).await;
         assert!(matches!(refused, Err(ConnectingError::SessionRejected)), "{path}");
     }
+}
+
+#[tokio::test]
+async fn sessions_of_all_ways_in_are_opened_at_one_rate() {
+    let edge = echo(&["--edge-opens-per-second=1"]).await;
+    let path = "/engine.io/?EIO=4&transport=polling";
+    let refused = {
+        let asked = (0..15).map(|_| Box::pin(get(edge.0.address, path)));
+        let mut asked = futures_util::stream::FuturesUnordered::from_iter(asked);
+        loop {
+            let answer = futures_util::StreamExt::next(&mut asked);
+            let answer = within("a refusal", answer).await.unwrap();
+            if !answer.starts_with("HTTP/1.1 200") {
+                break answer;
+            }
+        }
+    };
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+
+    let address = edge.0.webtransport.unwrap();
+    let opened = WebTransportClient::connect(address, &edge.1, ENGINE_IO).await;
+
+    assert!(matches!(opened, Err(ConnectingError::SessionRejected)), "{:?}", opened.err());
 }
 
 #[tokio::test]

@@ -1,0 +1,255 @@
+//! Whether the edge has room for more sessions: its memory, its descriptors, and how late its shards are.
+//!
+//! Each signal has two marks. From the low one on new sessions wait, the longer the nearer the high one is; from there on they
+//! are refused until the signal is below the low mark again. Sessions that are open go on.
+
+mod system;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use service_kit::{ops::Condition, shutdown::Shutdown};
+use tokio::time;
+
+use self::system::System;
+use crate::{config::OverloadConfig, telemetry::Pressures};
+
+/// How often memory and descriptors are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long a client waits, at most, since a signal is near its high mark.
+const DELAY_MAX: Duration = Duration::from_secs(5);
+
+/// Pressure at and beyond the high mark, in thousandths.
+const FULL: u32 = 1000;
+
+/// New sessions are refused from this part of the memory on, in hundredths, and wait from the other on.
+const MEMORY_PARTS: (u64, u64) = (90, 80);
+
+/// How many descriptors are kept back, for links, requests and files: this many, or a fiftieth of all.
+const DESCRIPTORS_RESERVED_MIN: u64 = 64;
+const DESCRIPTORS_RESERVED_PART: u64 = 50;
+
+/// What weight one lateness has in the smoothed one: a shard that is late once is not overloaded.
+const LAG_WEIGHT: u32 = 8;
+
+/// Why no session is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Memory,
+    Descriptors,
+    /// The shard is late with everything.
+    Lag,
+}
+
+/// How the edge stands, as all of its ways in see it.
+#[derive(Debug)]
+pub(crate) struct Overload {
+    memory: Signal,
+    descriptors: Signal,
+    /// One for each shard.
+    lags: Box<[Signal]>,
+    lag_max: Duration,
+    memory_bytes_max: Option<u64>,
+}
+
+/// How near something is to its high mark, in thousandths of the way from the low one.
+#[derive(Debug, Default)]
+struct Signal(AtomicU32);
+
+/// Where a signal begins to matter, and where it is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Marks {
+    low: u64,
+    high: u64,
+}
+
+impl Overload {
+    pub(crate) fn new(config: &OverloadConfig, shards: usize) -> Self {
+        Self {
+            memory: Signal::default(),
+            descriptors: Signal::default(),
+            lags: (0..shards).map(|_| Signal::default()).collect(),
+            lag_max: config.lag_max,
+            memory_bytes_max: config
+                .memory_bytes_max
+                .map(std::num::NonZeroU64::get)
+                .or_else(system::memory_limit),
+        }
+    }
+
+    /// How long a session has to wait that is to be opened on this shard, or on any.
+    pub(crate) fn delay(&self, shard: Option<u8>) -> Result<Duration, Cause> {
+        let lag = match shard {
+            Some(shard) => self.lags.get(usize::from(shard)).map(Signal::pressure),
+            None => self.lags.iter().map(Signal::pressure).min(),
+        };
+        let pressures = [
+            (self.memory.pressure(), Cause::Memory),
+            (self.descriptors.pressure(), Cause::Descriptors),
+            (lag.unwrap_or_default(), Cause::Lag),
+        ];
+        let (worst, cause) =
+            pressures.into_iter().max_by_key(|(pressure, _)| *pressure).unwrap_or((0, Cause::Lag));
+        if worst >= FULL { Err(cause) } else { Ok(DELAY_MAX * worst / FULL) }
+    }
+
+    /// Takes note of how late a shard is at the moment, smoothed.
+    pub(crate) fn observe_lag(&self, shard: u8, lag: Duration) {
+        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let high = micros(self.lag_max);
+        if let Some(signal) = self.lags.get(usize::from(shard)).filter(|_| high > 0) {
+            signal.observe(micros(lag), Marks { low: high / 2, high });
+        }
+    }
+
+    fn observe(&self, system: &System) {
+        if let (Some(max), Some(resident)) = (self.memory_bytes_max, system.resident_bytes()) {
+            let (high, low) = MEMORY_PARTS;
+            let part = |hundredths: u64| max / 100 * hundredths;
+            self.memory.observe(resident, Marks { low: part(low), high: part(high) });
+        }
+        if let Some((used, limit)) = system.descriptors() {
+            let reserved = DESCRIPTORS_RESERVED_MIN.max(limit / DESCRIPTORS_RESERVED_PART);
+            let high = limit.saturating_sub(reserved);
+            self.descriptors.observe(used, Marks { low: high.saturating_sub(reserved), high });
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.memory.pressure() >= FULL || self.descriptors.pressure() >= FULL
+    }
+}
+
+impl Signal {
+    fn pressure(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Each signal has one observer.
+    fn observe(&self, value: u64, Marks { low, high }: Marks) {
+        let was_full = self.pressure() >= FULL;
+        let pressure = if value >= high {
+            FULL
+        } else if value < low {
+            0
+        } else if was_full {
+            FULL
+        } else {
+            let way = (value - low).saturating_mul(FULL.into()) / (high - low);
+            u32::try_from(way).unwrap_or(FULL).min(FULL - 1)
+        };
+        self.0.store(pressure, Ordering::Relaxed);
+    }
+}
+
+/// How late a shard is with its timers, smoothed.
+#[derive(Debug, Default)]
+pub(crate) struct SmoothedLag(Duration);
+
+impl SmoothedLag {
+    pub(crate) fn take(&mut self, late: Duration) -> Duration {
+        self.0 = (self.0 * (LAG_WEIGHT - 1) + late) / LAG_WEIGHT;
+        self.0
+    }
+}
+
+/// Looks at memory and descriptors for as long as the edge runs, and tells balancers when there is no room.
+pub(crate) async fn watch(
+    overload: Arc<Overload>,
+    pressures: Pressures,
+    has_room: Condition,
+    ended: Shutdown,
+) {
+    let system = System::open();
+    let mut looks = time::interval(LOOK_INTERVAL);
+    looks.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            _ = looks.tick() => {}
+            () = ended.requested() => return,
+        }
+        overload.observe(&system);
+        has_room.set(!overload.is_full());
+        let part = |signal: &Signal| f64::from(signal.pressure()) / f64::from(FULL);
+        pressures.memory.set(part(&overload.memory));
+        pressures.descriptors.set(part(&overload.descriptors));
+        pressures.lag.set(overload.lags.iter().map(part).fold(0.0, f64::max));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use super::*;
+
+    const MARKS: Marks = Marks { low: 800, high: 900 };
+
+    fn overload() -> Overload {
+        let memory_bytes_max = NonZeroU64::new(1000);
+        let lag_max = Duration::from_secs(1);
+        Overload::new(&OverloadConfig { memory_bytes_max, lag_max }, 2)
+    }
+
+    #[test]
+    fn whoever_comes_near_the_high_mark_waits_and_is_then_refused() {
+        let overload = overload();
+        let delay = |value| {
+            overload.memory.observe(value, MARKS);
+            overload.delay(Some(0))
+        };
+
+        assert_eq!(delay(799), Ok(Duration::ZERO));
+        assert_eq!(delay(850), Ok(Duration::from_millis(2500)));
+        assert_eq!(delay(899), Ok(Duration::from_millis(4950)));
+        assert_eq!(delay(900), Err(Cause::Memory));
+    }
+
+    #[test]
+    fn refusals_go_on_until_the_low_mark() {
+        let overload = overload();
+
+        overload.descriptors.observe(900, MARKS);
+        overload.descriptors.observe(800, MARKS);
+        assert_eq!(overload.delay(None), Err(Cause::Descriptors));
+        assert!(overload.is_full());
+        overload.descriptors.observe(799, MARKS);
+
+        assert_eq!(overload.delay(None), Ok(Duration::ZERO));
+        assert!(!overload.is_full());
+    }
+
+    #[test]
+    fn a_shard_that_is_late_refuses_its_own_clients_only() {
+        let overload = overload();
+        let mut lag = SmoothedLag::default();
+
+        overload.observe_lag(1, lag.take(Duration::from_secs(7)));
+        assert!(overload.delay(Some(1)).is_ok_and(|delay| !delay.is_zero()), "late once");
+        overload.observe_lag(1, lag.take(Duration::from_secs(2)));
+
+        assert_eq!(overload.delay(Some(1)), Err(Cause::Lag));
+        assert_eq!(overload.delay(Some(0)), Ok(Duration::ZERO));
+        assert_eq!(overload.delay(None), Ok(Duration::ZERO), "the other has room");
+        for _ in 0..8 {
+            overload.observe_lag(1, lag.take(Duration::ZERO));
+        }
+        assert_eq!(overload.delay(Some(1)), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_signal_without_marks_is_never_full() {
+        let config = OverloadConfig { memory_bytes_max: None, lag_max: Duration::ZERO };
+        let overload = Overload::new(&config, 1);
+
+        overload.observe_lag(0, Duration::from_secs(3600));
+
+        assert_eq!(overload.delay(Some(0)), Ok(Duration::ZERO));
+    }
+}
