@@ -164,7 +164,7 @@ impl Exclusions {
         if others.count() >= self.bounds.room_bans_max {
             return Err(TooManyError::OfRoom);
         }
-        self.kick(room, who, &ban.reason.clone(), now_ms)?;
+        self.kick(room, who, &ban.reason, now_ms)?;
         self.of(room, who)?.ban = Some(ban);
         Ok(())
     }

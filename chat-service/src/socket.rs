@@ -130,12 +130,9 @@ impl Socket {
     }
 
     fn is_allowed(&self, deed: Deed<'_>, room: &str) -> bool {
-        self.rules.allow((&self.user, &self.capabilities()), deed, room)
-    }
-
-    fn capabilities(&self) -> Arc<Capabilities> {
         // A panic under the lock would leave what it holds whole.
-        Arc::clone(&self.capabilities.read().unwrap_or_else(PoisonError::into_inner))
+        let capabilities = self.capabilities.read().unwrap_or_else(PoisonError::into_inner);
+        self.rules.allow((&self.user, &capabilities), deed, room)
     }
 
     /// Its user may do this from now on, and no longer what it could; tells whether that is another thing.

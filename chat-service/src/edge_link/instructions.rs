@@ -41,7 +41,11 @@ pub(crate) enum Audience<'a> {
     /// Whoever is in the room, but for one socket.
     Room { room: &'a RoomKey, except: Option<SocketKey> },
     /// Whoever is in the room, but for these, by their handles.
-    RoomBut { room: &'a RoomKey, except: Vec<u64> },
+    RoomBut {
+        room: &'a RoomKey,
+        /// In ascending order.
+        except: Vec<u64>,
+    },
     /// These, by their handles.
     Sockets { realm: Realm<'a>, handles: Vec<u64> },
     /// All sockets of a subject and an issuer, or of any where that is empty, but for one.

@@ -86,7 +86,7 @@ impl Life {
                 continue;
             };
             ticket.instructions.recall(socket.key, &recalled.id);
-            self.bring_back(&socket, recalled, (&ticket, links.settings()), planned);
+            self.bring_back(&socket, recalled, (&mut ticket, links.settings()), planned);
         }
     }
 
@@ -94,13 +94,13 @@ impl Life {
         &mut self,
         socket: &Arc<Socket>,
         Recalled { key: earlier, rooms, .. }: Recalled,
-        (ticket, settings): (&Ticket, &LinkSettings),
+        (ticket, settings): (&mut Ticket, &LinkSettings),
         planned: &mut VecDeque<Planned>,
     ) {
         let (rooms, forbidden): (Vec<_>, Vec<_>) =
             rooms.into_iter().partition(|(room, _)| socket.may_be_in(room));
-        for _ in forbidden {
-            note_removal(socket, settings);
+        for (room, _) in forbidden {
+            tell_removed(socket, &room, (&mut *ticket, settings));
         }
         for (room, position) in &rooms {
             let restore = Restore {
@@ -200,17 +200,18 @@ fn room_of(
     if !socket.may_be_in(&room) {
         let mut ticket = ticket.another();
         ticket.instructions.leave(socket.key, &room);
-        // Of others' inboxes and of other tenants' rooms a client knows nothing.
-        if !room.is_inbox() && room.is_in(socket.realm()) {
-            ticket.instructions.tell(socket, &ClientError::REMOVED, &room);
-            note_removal(socket, settings);
-        }
+        tell_removed(socket, &room, (&mut ticket, settings));
         return None;
     }
     Some(room)
 }
 
-fn note_removal(socket: &Socket, settings: &LinkSettings) {
+/// Tells a client that it is in a room no longer. Of others' inboxes and of other tenants' rooms it knows nothing.
+fn tell_removed(socket: &Socket, room: &RoomKey, (ticket, settings): (&mut Ticket, &LinkSettings)) {
+    if room.is_inbox() || !room.is_in(socket.realm()) {
+        return;
+    }
+    ticket.instructions.tell(socket, &ClientError::REMOVED, room);
     settings.metrics.removals.increment(1);
     audit::removed(&socket.user);
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use proto::auth::v1 as wire;
@@ -83,7 +83,9 @@ fn parse_rule(capability: &wire::Capability) -> Result<Rule, CapabilitiesError> 
 /// The capabilities that there are, each once. A clone is another way to the same.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SharedCapabilities {
-    /// Held for a few lines at a time, never across an await.
+    /// What most have.
+    none: Arc<Capabilities>,
+    /// Held for a lookup or an insertion at a time, never across an await.
     known: Arc<Mutex<Known>>,
 }
 
@@ -100,12 +102,18 @@ impl SharedCapabilities {
         &self,
         list: Vec<wire::Capability>,
     ) -> Result<Arc<Capabilities>, CapabilitiesError> {
-        // A panic under the lock would leave the map whole: each change is one call on it.
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shared) = known.lists.get(&list).and_then(Weak::upgrade) {
+        if list.is_empty() {
+            return Ok(Arc::clone(&self.none));
+        }
+        if let Some(shared) = self.known().of(&list) {
             return Ok(shared);
         }
         let parsed = Arc::new(Capabilities::parse(&list)?);
+        let mut known = self.known();
+        // Another link may have come first.
+        if let Some(shared) = known.of(&list) {
+            return Ok(shared);
+        }
         if known.lists.len() >= known.sweep_at {
             known.lists.retain(|_, capabilities| capabilities.strong_count() > 0);
             // So that a sweep costs each that came since a bounded share.
@@ -113,6 +121,17 @@ impl SharedCapabilities {
         }
         known.lists.insert(list, Arc::downgrade(&parsed));
         Ok(parsed)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // A panic under the lock would leave the map whole: each change is one call on it.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn of(&self, list: &[wire::Capability]) -> Option<Arc<Capabilities>> {
+        self.lists.get(list).and_then(Weak::upgrade)
     }
 }
 

@@ -49,18 +49,7 @@ impl<L: RoomLog> Worker<L> {
         // What is kept for a user comes from others.
         let is_for_inbox = room.is_inbox() && matches!(action, Action::Declared { .. });
         let may_act = is_for_inbox || self.is_member(&room, event.socket.key);
-        let bans =
-            |worker: &Self| worker.exclusions.ban_of(&room, &event.socket.user, now_ms).is_some();
         match action {
-            Action::Message { .. }
-            | Action::Typing { .. }
-            | Action::History { .. }
-            | Action::Presence
-            | Action::Declared { .. }
-                if !is_for_inbox && bans(self) =>
-            {
-                event.refuse(&self.metrics, &ClientError::BANNED);
-            }
             Action::Join { since } => {
                 self.join(event, room, since, now_ms).await;
                 event.end_repeats();
@@ -76,7 +65,10 @@ impl<L: RoomLog> Worker<L> {
             | Action::Declared { .. }
                 if !may_act =>
             {
-                event.refuse(&self.metrics, &ClientError::NOT_A_MEMBER);
+                // Who is banned is no member, so that members are not looked for among the bans.
+                let is_banned = self.exclusions.ban_of(&room, &event.socket.user, now_ms).is_some();
+                let error = if is_banned { ClientError::BANNED } else { ClientError::NOT_A_MEMBER };
+                event.refuse(&self.metrics, &error);
             }
             Action::Declared { event: ref declared, .. }
                 if event.repeated_since_ms.is_some() && declared.is_volatile() =>

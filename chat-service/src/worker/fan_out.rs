@@ -97,7 +97,7 @@ fn announced<'a>(
         }
     };
     let mut handles = members.handles(link);
-    handles.retain(|handle| !except.contains(handle));
+    handles.retain(|handle| except.binary_search(handle).is_err());
     Audience::Sockets { realm: room.realm(), handles }
 }
 

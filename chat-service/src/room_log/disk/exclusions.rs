@@ -98,8 +98,12 @@ impl KeptExclusions {
         if self.shared.store.health().has_failed() { Err(LogFailed) } else { Ok(()) }
     }
 
-    /// Keeps what keeps somebody out from the next commit on, or forgets it.
+    /// Keeps what keeps somebody out from the next commit on, or forgets it. Where nothing can be kept any more, nothing is: who
+    /// joins again, or whose time is up, must not have a commit fail that others wait for.
     pub(crate) fn keep(&self, room: &RoomKey, who: &Who, exclusion: Option<&Exclusion>) {
+        if self.check().is_err() {
+            return;
+        }
         let value = exclusion.map(|exclusion| stored(room, who, exclusion).encode_to_vec());
         self.pending().insert(key(room, who), value);
     }
