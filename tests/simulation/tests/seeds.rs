@@ -5,7 +5,7 @@
 use std::process::{Command, Output};
 
 /// How many seeds an ordinary run has.
-const SEEDS: &str = "300";
+const SEEDS: &str = "150";
 
 fn simulation(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_simulation")).args(args).output().unwrap()
