@@ -17,6 +17,8 @@ const CONNECT: &str = "connect";
 const REFRESH: &str = "refresh";
 /// A connection is ended, for what its client did or since it may be there no more.
 const CLOSE: &str = "close";
+/// A request names a session.
+const SESSION: &str = "session";
 /// An address wants more than one may have.
 const LIMIT: &str = "limit";
 /// A client wants to speak TLS.
@@ -92,6 +94,12 @@ pub(crate) fn limit(address: IpAddr, limit: &'static str) {
 /// There is no TLS with a client, for what it sent or did not send.
 pub(crate) fn tls_refused(address: IpAddr, outcome: &'static str) {
     let event = AuditEvent::new(SERVICE, TLS, Decision::Denied).because(outcome);
+    audit::record(event.from_address(Some(address)));
+}
+
+/// A request names a session that another client has opened.
+pub(crate) fn foreign_session(address: IpAddr) {
+    let event = AuditEvent::new(SERVICE, SESSION, Decision::Denied).because("not_its_client");
     audit::record(event.from_address(Some(address)));
 }
 

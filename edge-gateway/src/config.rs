@@ -26,7 +26,7 @@ pub use self::{
     address_limits::AddressLimitConfig,
     client_addresses::{ClientAddressConfig, ForwardedHeader},
     client_limits::ClientLimitConfig,
-    http::{HttpConfig, OriginConfig},
+    http::{HttpConfig, OriginConfig, ParseSessionBondsError, SameSite, SessionBonds},
     overload::OverloadConfig,
     tls::TlsConfig,
 };

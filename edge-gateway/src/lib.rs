@@ -31,6 +31,7 @@ mod request;
 mod revocation_watch;
 mod revocations;
 mod server;
+mod session_binding;
 mod session_id;
 mod shard;
 mod shard_thread;
@@ -76,7 +77,7 @@ pub use crate::{
     config::{
         AddressLimitConfig, ClientAddressConfig, ClientLimitConfig, Config, ConfigError,
         DEFAULT_AUTH_URL, ForwardedHeader, HttpConfig, OriginConfig, OverloadConfig,
-        ParseRouteError, Route, TlsConfig,
+        ParseRouteError, ParseSessionBondsError, Route, SameSite, SessionBonds, TlsConfig,
     },
     cors::{AllowedOrigin, ParseOriginError},
     hosts::{AllowedHost, ParseHostError},

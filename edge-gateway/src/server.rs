@@ -56,6 +56,7 @@ use crate::{
     origins::Origins,
     quota::{AddressLimits, Admitted, Held},
     request::{self, Asked, Client, EngineIoError, Refusal},
+    session_binding::SessionBinding,
     session_id::SessionId,
     shard::{ConnectionKey, Flow, JsonSession, SharedShard, Wire},
     shard_thread::to_usize,
@@ -84,6 +85,7 @@ pub(crate) struct Server {
     pub(crate) client_bundle: Option<Arc<ClientBundle>>,
     pub(crate) origins: Rc<Origins>,
     pub(crate) hosts: Rc<Hosts>,
+    pub(crate) binding: Rc<SessionBinding>,
     pub(crate) cors: Rc<Cors>,
     pub(crate) addresses: Arc<ClientAddresses>,
     pub(crate) address_limits: Arc<AddressLimits>,
@@ -235,7 +237,7 @@ impl Server {
         slot: Rc<RefCell<Option<Upgrade>>>,
     ) -> Result<Response<Body>, CutOff> {
         let origin = request.headers().get(header::ORIGIN).cloned();
-        let asked = self.asked(&request);
+        let asked = self.asked(&request, peer);
         let (asked, client) = match self.admitted(asked, peer, request.headers()).await {
             Ok((asked, client)) => (Ok(asked), client),
             Err(refusal) => (Err(refusal), Admitted::freely(peer)),

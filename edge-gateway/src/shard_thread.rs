@@ -30,6 +30,7 @@ use crate::{
     quota::AddressLimits,
     revocation_watch,
     server::{Admission, Clients, Open, ResponseHeaders, Server, client_bundle::ClientBundle},
+    session_binding::SessionBinding,
     session_id,
     shard::{
         Limits, LinkKey, Namespace, NamespaceKey, Parts, Recovery, Shard, SharedShard, TICK,
@@ -138,6 +139,7 @@ impl ShardThread {
             client_bundle: self.client_bundle,
             origins: Rc::new(Origins::of(&self.config.http.origins.allowed)),
             hosts: Rc::new(Hosts::of(&self.config.http.allowed_hosts)),
+            binding: Rc::new(SessionBinding::of(&self.config.http)),
             cors: Rc::new(Cors::new(self.config.http.origins.cors)),
             addresses: Arc::new(ClientAddresses::of(&self.config.client_addresses)),
             address_limits: self.address_limits,

@@ -41,6 +41,7 @@ const PROXY_HEADERS_REFUSED: &str = "sockeye_edge_refused_proxy_headers_total";
 const ORIGINS_REFUSED: &str = "sockeye_edge_refused_origins_total";
 const TLS_HANDSHAKES: &str = "sockeye_edge_tls_handshakes_total";
 const HOSTS_REFUSED: &str = "sockeye_edge_refused_hosts_total";
+const SESSION_REQUESTS_REFUSED: &str = "sockeye_edge_refused_session_requests_total";
 const LIMIT_HITS: &str = "sockeye_edge_limit_hits_total";
 const PRESSURE: &str = "sockeye_edge_pressure";
 const LOOP_LAG_SECONDS: &str = "sockeye_edge_loop_lag_seconds";
@@ -300,6 +301,10 @@ pub(crate) fn hosts_refused() -> Counter {
     counter!(HOSTS_REFUSED)
 }
 
+pub(crate) fn session_requests_refused() -> Counter {
+    counter!(SESSION_REQUESTS_REFUSED)
+}
+
 fn describe() {
     describe_gauge!(CONNECTIONS, "Open client connections.");
     describe_gauge!(SOCKETS, "Sockets: connections times the namespaces they are in.");
@@ -339,6 +344,10 @@ fn describe() {
     describe_counter!(ORIGINS_REFUSED, "Requests from pages that may not use the edge.");
     describe_counter!(TLS_HANDSHAKES, "Handshakes of TLS with clients, by outcome.");
     describe_counter!(HOSTS_REFUSED, "Requests for hosts that the edge is not known by.");
+    describe_counter!(
+        SESSION_REQUESTS_REFUSED,
+        "Requests that named a session and were not of the client that opened it."
+    );
     describe_counter!(LIMIT_HITS, "What was delayed or refused at a bound, by limit.");
     describe_gauge!(
         PRESSURE,

@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use edge_protocol::engine_io::webtransport::Opening;
-use http::{StatusCode, Uri};
+use http::{HeaderMap, StatusCode, Uri};
 use quinn::{Endpoint, Incoming};
 use service_kit::shutdown::Shutdown;
 use tokio::{
@@ -43,6 +43,7 @@ use crate::{
     origins::Origins,
     quota::{AddressLimits, Admitted},
     server::{Admission, Open},
+    session_binding::SessionBinding,
     session_id::SessionId,
     telemetry::Metrics,
     transport::{
@@ -85,6 +86,7 @@ struct Door {
     addresses: ClientAddresses,
     origins: Origins,
     hosts: Hosts,
+    binding: SessionBinding,
     limits: Limits,
     policy: Policy,
     open: Open,
@@ -123,6 +125,7 @@ impl WebTransport {
             addresses: ClientAddresses::of(&config.client_addresses),
             origins: Origins::of(&config.http.origins.allowed),
             hosts: Hosts::of(&config.http.allowed_hosts),
+            binding: SessionBinding::of(&config.http),
             limits,
             policy: Policy::of(namespaces),
             open: Open::of(config),
@@ -234,8 +237,9 @@ impl Door {
         };
         time::sleep(client.delay).await;
         let handshake = self.policy.keep(&uri, requested.headers(), client);
+        let headers = requested.headers().clone();
         let mut session = requested.accept_stream().await?;
-        match self.bring(&mut session, handshake).await {
+        match self.bring(&mut session, handshake, (address, &headers)).await {
             Ok(shard) => Ok(Bridge { session, shard }),
             Err(error) => {
                 session.close().await;
@@ -268,6 +272,7 @@ impl Door {
         &self,
         session: &mut Session,
         handshake: ClientHandshake,
+        (address, headers): (IpAddr, &HeaderMap),
     ) -> Result<TcpStream, OpenError> {
         let opening = session.opening().await?;
         let (near, far) = bridge::pair()?;
@@ -281,6 +286,10 @@ impl Door {
             }
             Opening::Upgrade { sid } => {
                 let session = SessionId::parse(&sid).ok_or(OpenError::UnknownSession)?;
+                if !self.binding.holds(session, headers) {
+                    audit::foreign_session(address);
+                    return Err(OpenError::UnknownSession);
+                }
                 if standing::ask(&self.mailboxes, session).await.is_older {
                     return Err(OpenError::OtherRevision);
                 }

@@ -5,7 +5,7 @@ import { after, afterEach, before, describe, test } from "node:test";
 
 import { startBackend } from "./backend.mjs";
 import { ask, connect, connected, next } from "./clients.mjs";
-import { eventually, startThreeProcesses } from "./system.mjs";
+import { eventually, startThreeProcesses, token } from "./system.mjs";
 
 const DEFAULTS = ["polling", "websocket"];
 
@@ -18,7 +18,8 @@ describe("the stock client's transports", () => {
     backend = await startBackend();
     // Several shards: the requests of one session arrive at any of them.
     const edge = ["--edge-shards=3", "--edge-ping-interval=200ms", `--edge-route=${backend.namespace}=${backend.url}`];
-    system = await startThreeProcesses({ edge: [...edge, "--edge-events-per-second=1000", "--edge-events-burst=2000"] });
+    const limits = ["--edge-events-per-second=1000", "--edge-events-burst=2000"];
+    system = await startThreeProcesses({ edge: [...edge, ...limits, "--edge-session-binding=authorization,origin"] });
   });
   after(async () => {
     await system?.stop();
@@ -48,6 +49,28 @@ describe("the stock client's transports", () => {
       await eventually("the upgrade", () => socket.io.engine.transport.name === "websocket");
       assert.equal(await ask(socket, "echo", "after"), "after");
     }
+  });
+
+  test("moves to a WebSocket with a token in its headers", async () => {
+    const extraHeaders = { authorization: `Bearer ${token("alice")}` };
+    const socket = await enter("alice", { transports: DEFAULTS, namespace: backend.namespace, extraHeaders });
+
+    await eventually("the upgrade", () => socket.io.engine.transport.name === "websocket");
+    assert.equal(await ask(socket, "echo", "after"), "after");
+  });
+
+  test("stays on long-polling where only that has the token, and goes on", async () => {
+    const polling = { extraHeaders: { authorization: `Bearer ${token("alice")}` } };
+    const options = { transports: DEFAULTS, namespace: backend.namespace, transportOptions: { polling } };
+    const socket = connect(system, "alice", options);
+    open.push(socket);
+    const refused = next(socket.io.engine, "upgradeError");
+    await next(socket, "connect");
+
+    await refused;
+
+    assert.equal(await ask(socket, "echo", "after"), "after");
+    assert.equal(socket.io.engine.transport.name, "polling");
   });
 
   test("tells a client on long-polling that the edge is being stopped", async () => {

@@ -18,6 +18,7 @@ use crate::{
     older_handshake::OlderHandshake,
     quota::Admitted,
     request::EngineIoError,
+    session_binding::Opened,
     session_id::SessionId,
     shard::Wire,
     transport::{
@@ -47,6 +48,7 @@ impl Server {
         older: Option<OlderHandshake>,
     ) -> Response<Body> {
         let session = SessionId::random(self.edge_number, self.shard_number);
+        let Opened { session, set_cookie } = self.binding.open(session, request.headers());
         let form = if older.is_some() { PayloadForm::V3 } else { PayloadForm::V4 };
         let connection = Connection::polling(self.common.clone(), form).into();
         let handshake = self.policy.keep(request.uri(), request.headers(), client);
@@ -59,7 +61,11 @@ impl Server {
         }
         let frame = self.open.frame(session, upgrades);
         let (content_type, payload) = typed(form.body(&[frame.into()]));
-        payload_answer(content_type, payload)
+        let mut response = payload_answer(content_type, payload);
+        if let Some(cookie) = set_cookie {
+            response.headers_mut().insert(header::SET_COOKIE, cookie);
+        }
+        response
     }
 
     /// Holds a poll until there is something to say.

@@ -3,5 +3,6 @@
 mod headers;
 mod origins;
 mod packets;
+mod sessions;
 mod smuggling;
 mod twice;

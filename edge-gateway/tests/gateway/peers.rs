@@ -64,9 +64,10 @@ fn emit(socket: u64, event: &str, args: String) -> Kind {
 
 /// An id that names an edge and its first shard, and that nobody has.
 fn forged_id(edge: u16) -> String {
-    let mut bytes = [7; 18];
+    let mut bytes = [7; 36];
     [bytes[0], bytes[1]] = edge.to_be_bytes();
-    bytes[2] = 0;
+    // The first shard, and bound to nothing.
+    [bytes[2], bytes[3]] = [0, 0];
     URL_SAFE_NO_PAD.encode(bytes)
 }
 

@@ -25,7 +25,9 @@ async def connect(socket, url, namespace, token, transports):
     client.register_namespace(Reporter(namespace, socket))
     sockets[socket] = client, namespace
     try:
-        await client.connect(url, auth={"token": token}, transports=transports, wait_timeout=30)
+        # As some do: on long-polling only the first request brings them.
+        headers = {"Authorization": "Bearer " + token, "Origin": url}
+        await client.connect(url, auth={"token": token}, headers=headers, transports=transports, wait_timeout=30)
     except socketio.exceptions.ConnectionError:
         pass  # It was reported.
 

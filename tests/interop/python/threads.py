@@ -27,7 +27,9 @@ def connect(socket, url, namespace, token, transports):
 
     def enter():
         try:
-            client.connect(url, auth={"token": token}, transports=transports, wait_timeout=30)
+            # As some do: on long-polling only the first request brings them.
+            headers = {"Authorization": "Bearer " + token, "Origin": url}
+            client.connect(url, auth={"token": token}, headers=headers, transports=transports, wait_timeout=30)
         except socketio.exceptions.ConnectionError:
             pass  # It was reported.
 
