@@ -23,6 +23,7 @@ mod reflection;
 mod resume;
 mod revocation;
 mod rooms;
+mod secrets;
 mod slow_backend;
 mod slow_consumer;
 mod socket_ends;

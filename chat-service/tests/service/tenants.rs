@@ -7,8 +7,9 @@ use std::io::Write;
 use proto::{
     auth::v1::Identity,
     chat::v1::{
-        DeliveredToRequest, HistoryRequest, PresenceRequest, PublishRequest, RoomsRequest,
-        WatchSocketsRequest, publish_request::Target,
+        BanRequest, DeliveredToRequest, HistoryRequest, KickRequest, ListBansRequest,
+        PresenceRequest, PublishRequest, RoomsRequest, UserId, WatchSocketsRequest, kick_request,
+        publish_request::Target,
     },
     edge::v1::{EdgeEvent, edge_event::Kind},
 };
@@ -261,6 +262,39 @@ async fn services_say_which_tenant_they_mean() {
         assert_eq!(tenants, expected);
         assert!(snapshot.sockets.iter().all(|socket| socket.issuer == "test"));
     }
+}
+
+#[tokio::test]
+async fn who_is_put_out_and_kept_out_in_one_tenant_goes_on_in_the_same_room_of_another() {
+    let (service, _file) = start().await;
+    let (mut acme, mut zinc) = (service.edge("one").await, service.edge("two").await);
+    for (edge, tenant) in [(&mut acme, "acme"), (&mut zinc, "zinc")] {
+        enter(edge, 1, tenant).await;
+        edge.join(1, "lobby").await;
+    }
+    let ann = || UserId { issuer: "test".to_owned(), subject: "sub-ann".to_owned() };
+    let (room, acmes) = (|| "lobby".to_owned(), || "acme".to_owned());
+    let who = Some(kick_request::Who::User(ann()));
+    let kick = KickRequest { room: room(), tenant: acmes(), who, ..Default::default() };
+    let mut chat = service.chat().await;
+
+    let kicked = chat.kick(kick.clone()).await.unwrap().into_inner();
+    let user = Some(ann());
+    let ban = BanRequest { room: room(), tenant: acmes(), user, ..Default::default() };
+    chat.ban(ban).await.unwrap();
+
+    assert_eq!(kicked.sockets, 1);
+    acme.expect(&["leave [1] \u{1}acme\u{1}lobby"]).await;
+    assert!(acme.next().await.contains("kicked"));
+    zinc.ask(1, 1, "message", r#"[{"room":"lobby","text":"still here"}]"#).await;
+    assert!(zinc.next().await.contains("still here"), "nothing else came before it");
+    for (tenant, bans) in [("acme", 1), ("zinc", 0), ("", 0)] {
+        let tenant = tenant.to_owned();
+        let asked = ListBansRequest { room: room(), tenant, ..Default::default() };
+        assert_eq!(chat.list_bans(asked).await.unwrap().into_inner().bans.len(), bans);
+    }
+    let nobodys = KickRequest { tenant: String::new(), ..kick };
+    assert_eq!(chat.kick(nobodys).await.unwrap().into_inner().sockets, 0);
 }
 
 #[tokio::test]
