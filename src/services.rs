@@ -52,12 +52,14 @@ impl Services {
         let readiness = Readiness::new();
         let issues_page_tokens = settings.issues_page_tokens();
 
+        let auth_scheme = scheme(settings.auth.grpc.certificate.is_some());
+        let chat_scheme = scheme(settings.chat.grpc.certificate.is_some());
         let auth =
             AuthService::bind(settings.auth, tracing.auth.tracer(), readiness.clone()).await?;
         let chat =
             ChatService::bind(settings.chat, tracing.chat.tracer(), readiness.clone()).await?;
-        let auth_url = parse_url(&loopback_url(auth.local_addr()))?;
-        let chat_url = parse_url(&loopback_url(chat.local_addr()))?;
+        let auth_url = parse_url(&loopback_url(auth_scheme, auth.local_addr()))?;
+        let chat_url = parse_url(&loopback_url(chat_scheme, chat.local_addr()))?;
 
         let dev_tokens = issues_page_tokens.then(|| DevTokens::of(auth_url.clone()));
         let pages = page::router(settings.page.trace_ui, dev_tokens);
@@ -98,8 +100,12 @@ async fn start_edge(
 ) -> Result<Part, Failure> {
     let stop_timeout = config.drain_timeout.saturating_add(STOP_TIMEOUT);
     let edge = EdgeGateway::bind(config, tracing.tracer(), readiness, pages).await?;
-    tracing::info!(url = loopback_url(edge.local_addr()), "open this address in a browser");
+    tracing::info!(url = loopback_url("http", edge.local_addr()), "open this address in a browser");
     Ok(Part::start("edge-gateway", stop_timeout, |shutdown| edge.run(shutdown)))
+}
+
+fn scheme(has_certificate: bool) -> &'static str {
+    if has_certificate { "https" } else { "http" }
 }
 
 fn parse_url(url: &str) -> Result<Uri, Failure> {

@@ -67,7 +67,11 @@ impl Settings {
         }
         if self.auth.names_no_key() {
             self.auth.use_throwaway_secret().map_err(MakeSecretError)?;
-            tracing::warn!("development tokens are on: anyone can get a token");
+            self.auth.grpc_reflection = true;
+            self.chat.grpc_reflection = true;
+            tracing::warn!(
+                "development settings are on: anyone can get a token, and gRPC reflection is on"
+            );
         }
         Ok(())
     }
@@ -86,9 +90,11 @@ impl Settings {
         self.edge.check().map_err(Failure::configuration)
     }
 
-    /// Tells whether the page can have tokens from the auth service of this process, and the edge accepts them.
+    /// Tells whether the page can have tokens from the auth service of this process, and the edge accepts them. The page is no
+    /// service with a certificate: where callers must show one, it gets none.
     pub(crate) fn issues_page_tokens(&self) -> bool {
-        self.auth.issue_tokens && self.edge.auth_url.is_none()
+        let is_plaintext = self.auth.grpc.certificate.is_none();
+        self.auth.issue_tokens && self.edge.auth_url.is_none() && is_plaintext
     }
 }
 
@@ -97,14 +103,14 @@ impl Settings {
 #[error("cannot make a secret to sign tokens with")]
 pub(crate) struct MakeSecretError(#[source] getrandom::Error);
 
-/// Returns the URL at which a listener is reached from the process it belongs to.
-pub(crate) fn loopback_url(listener: SocketAddr) -> String {
+/// Returns the URL of a scheme at which a listener is reached from the process it belongs to.
+pub(crate) fn loopback_url(scheme: &str, listener: SocketAddr) -> String {
     let ip = match listener.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
     };
-    format!("http://{}", SocketAddr::new(ip, listener.port()))
+    format!("{scheme}://{}", SocketAddr::new(ip, listener.port()))
 }
 
 /// Why a URL cannot be that of a trace viewer.
@@ -143,6 +149,7 @@ mod tests {
 
         assert!(settings.auth.issue_tokens);
         assert!(!settings.auth.names_no_key());
+        assert!(settings.auth.grpc_reflection && settings.chat.grpc_reflection);
         assert!(settings.issues_page_tokens());
     }
 
@@ -151,6 +158,7 @@ mod tests {
         let key = "--auth-public-key-file=key.pem";
 
         assert!(!settings(&[key]).issues_page_tokens());
+        assert!(!settings(&[key]).auth.grpc_reflection && !settings(&[key]).chat.grpc_reflection);
         assert!(settings(&[key, "--auth-issue-tokens"]).issues_page_tokens());
     }
 
@@ -188,7 +196,7 @@ mod tests {
             ("192.0.2.1:1", "http://192.0.2.1:1"),
         ];
         for (listener, url) in cases {
-            assert_eq!(loopback_url(listener.parse().unwrap()), url);
+            assert_eq!(loopback_url("http", listener.parse().unwrap()), url);
         }
     }
 }

@@ -13,8 +13,10 @@ use crate::hs256_secret::{Hs256Secret, WeakSecretError};
 use crate::rules::{ClaimNames, Rules, TokenTypes};
 use crate::tenant::TenantRule;
 
+mod grpc;
 mod secret_variable;
 
+pub use grpc::GrpcConfig;
 pub use secret_variable::SecretVariable;
 
 /// Largest secret file that is read.
@@ -51,6 +53,19 @@ pub struct Config {
         value_name = "ADDR"
     )]
     pub ops_listen: Option<SocketAddr>,
+
+    /// TLS with the other services, and who may call.
+    #[command(flatten)]
+    pub grpc: GrpcConfig,
+
+    /// Tell callers the contracts, by gRPC reflection. For development: whoever may call anything may ask.
+    #[arg(
+        id = "auth-grpc-reflection",
+        long = "auth-grpc-reflection",
+        env = "AUTH_GRPC_REFLECTION",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub grpc_reflection: bool,
 
     #[command(flatten)]
     pub hs256_secret: SecretVariable,

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use service_kit::clock;
 use service_kit::exit::Failure;
+use service_kit::grpc::{GrpcSecurity, GrpcSettingsError};
+use service_kit::mutual_tls::HTTP_2;
 use service_kit::ops::{Condition, InstallMetricsError, OpsServer, Readiness, install_metrics};
 use service_kit::shutdown::Shutdown;
 use service_kit::trace::Tracer;
@@ -14,6 +16,7 @@ use tokio::task::JoinSet;
 
 mod algorithm;
 mod audit;
+mod callers;
 mod capabilities;
 mod claims;
 mod config;
@@ -46,7 +49,7 @@ mod token_verifier;
 mod verify;
 
 pub use capabilities::{CapabilityError, ParsePatternError};
-pub use config::{Config, ReadSecretError, SecretVariable};
+pub use config::{Config, GrpcConfig, ReadSecretError, SecretVariable};
 pub use deny_list::OpenDenyListError;
 pub use hs256_secret::WeakSecretError;
 pub use https::{ParseUrlError, TrustError};
@@ -61,7 +64,7 @@ use issuers::{Issuer, Issuers, Verifier};
 use key_set::KeySet;
 use published_keys::KeyFetcher;
 use revocation_grpc::Revoker;
-use server::Services;
+use server::{Exposure, Services};
 use ticket_grpc::TicketIssuer;
 use tickets::Tickets;
 use token_verifier::TokenVerifier;
@@ -79,6 +82,7 @@ pub struct AuthService {
     tracer: Tracer,
     fetchers: Vec<KeyFetcher>,
     serving: Condition,
+    exposure: Exposure,
 }
 
 impl AuthService {
@@ -93,6 +97,8 @@ impl AuthService {
         readiness: Readiness,
     ) -> Result<Self, BindError> {
         let (mut issuers, token_issuer) = load_issuers(&config)?;
+        let exposure =
+            Exposure { security: config.grpc_security()?, reflects: config.grpc_reflection };
         let deny_list = match config.revocations_file {
             None => DenyList::empty(),
             Some(path) => DenyList::open(path, clock::unix_ms())?,
@@ -110,7 +116,17 @@ impl AuthService {
         telemetry::record_revocation_count(deny_list.len());
         let fetchers = issuers.take_fetchers();
         let verifier = Arc::new(TokenVerifier { issuers, deny_list, tickets: Tickets::default() });
-        Ok(Self { listener, address, ops, verifier, token_issuer, tracer, fetchers, serving })
+        Ok(Self {
+            listener,
+            address,
+            ops,
+            verifier,
+            token_issuer,
+            tracer,
+            fetchers,
+            serving,
+            exposure,
+        })
     }
 
     /// Returns the address that serves gRPC.
@@ -124,7 +140,9 @@ impl AuthService {
     ///
     /// When serving fails by itself.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
-        let Self { listener, ops, verifier, token_issuer, tracer, fetchers, serving, .. } = self;
+        let Self {
+            listener, ops, verifier, token_issuer, tracer, fetchers, serving, exposure, ..
+        } = self;
         let mut tasks = JoinSet::new();
         if let Some(ops) = ops {
             tasks.spawn(ops.run(shutdown.clone()));
@@ -144,7 +162,7 @@ impl AuthService {
             },
         };
         serving.set(true);
-        let result = server::serve(listener, services, shutdown).await;
+        let result = server::serve(listener, services, exposure, shutdown).await;
         serving.set(false);
         result
     }
@@ -168,13 +186,24 @@ async fn bind_ops(address: SocketAddr, readiness: Readiness) -> Result<OpsServer
 }
 
 impl Config {
-    /// Looks at keys, secrets and the file of issuers, without starting anything.
+    /// Looks at keys, secrets, certificates and the file of issuers, without starting anything.
     ///
     /// # Errors
     ///
     /// When the service would refuse to start because of them.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
     pub fn check(&self) -> Result<(), BindError> {
-        load_issuers(self).map(drop)
+        load_issuers(self)?;
+        self.grpc_security()?;
+        Ok(())
+    }
+
+    fn grpc_security(&self) -> Result<GrpcSecurity, GrpcSettingsError> {
+        let listen = Some(("AUTH_LISTEN", self.listen));
+        self.grpc.settings().open("auth_grpc", listen, &[HTTP_2])
     }
 }
 
@@ -231,6 +260,8 @@ pub enum BindError {
         "the revocations cannot be used, and without them tokens that were taken back would pass"
     )]
     Revocations(#[from] OpenDenyListError),
+    #[error("gRPC cannot be served")]
+    Grpc(#[from] GrpcSettingsError),
     #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error("cannot record metrics")]
@@ -245,6 +276,7 @@ impl From<BindError> for Failure {
             | BindError::Issuers(_)
             | BindError::SecretBesideIssuers
             | BindError::IssuingWithoutSecret
+            | BindError::Grpc(_)
             | BindError::Revocations(_) => Self::configuration(error),
             BindError::Listen { .. } => Self::unavailable(error),
             BindError::Metrics(_) => Self::internal(error),

@@ -5,15 +5,16 @@ use std::time::Duration;
 use proto::auth::v1::auth_service_server::AuthServiceServer;
 use proto::auth::v1::revocation_service_server::RevocationServiceServer;
 use proto::auth::v1::ticket_service_server::TicketServiceServer;
+use service_kit::grpc::{GrpcSecurity, Handshakes, Incoming};
 use service_kit::shutdown::Shutdown;
 use tokio::net::TcpListener;
 use tokio::time;
 use tonic::transport::Server;
-use tonic::transport::server::{Router, TcpIncoming};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tonic_reflection::server::Builder as ReflectionBuilder;
 
+use crate::callers;
 use crate::grpc::Authenticator;
 use crate::revocation_grpc::Revoker;
 use crate::ticket_grpc::TicketIssuer;
@@ -48,19 +49,39 @@ pub(crate) struct Services {
     pub(crate) revoker: Revoker,
 }
 
+/// To whom the services are open, and how much they tell of themselves.
+#[derive(Debug)]
+pub(crate) struct Exposure {
+    pub(crate) security: GrpcSecurity,
+    /// Whether callers are told the contracts.
+    pub(crate) reflects: bool,
+}
+
 /// Serves until the shutdown is requested, and then until the calls under way are done.
 pub(crate) async fn serve(
     listener: TcpListener,
     services: Services,
+    exposure: Exposure,
     shutdown: Shutdown,
 ) -> Result<(), ServeError> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<AuthServiceServer<Authenticator>>().await;
     health.set_serving::<TicketServiceServer<TicketIssuer>>().await;
     health.set_serving::<RevocationServiceServer<Revoker>>().await;
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let Exposure { security, reflects } = exposure;
+    let handshakes = Handshakes::new(crate::SERVICE, security.tls.clone());
+    let incoming = Incoming::new(listener, handshakes);
 
-    let served = router(services)?
+    let (auth_service, ticket_service, revocation_service) = limited(services);
+    let v1 = reflects.then(|| reflection().build_v1()).transpose();
+    let v1alpha = reflects.then(|| reflection().build_v1alpha()).transpose();
+    let served = transport()
+        .layer(security.layer(crate::SERVICE, callers::METHODS))
+        .add_service(auth_service)
+        .add_service(ticket_service)
+        .add_service(revocation_service)
+        .add_optional_service(v1.map_err(ServeError::Reflection)?)
+        .add_optional_service(v1alpha.map_err(ServeError::Reflection)?)
         .add_service(health_service)
         .serve_with_incoming_shutdown(incoming, stop(&shutdown, &health));
     tokio::select! {
@@ -72,7 +93,13 @@ pub(crate) async fn serve(
     }
 }
 
-fn router(services: Services) -> Result<Router, ServeError> {
+fn limited(
+    services: Services,
+) -> (
+    AuthServiceServer<Authenticator>,
+    TicketServiceServer<TicketIssuer>,
+    RevocationServiceServer<Revoker>,
+) {
     let Services { authenticator, ticket_issuer, revoker } = services;
     let auth_service = AuthServiceServer::new(authenticator)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -83,16 +110,21 @@ fn router(services: Services) -> Result<Router, ServeError> {
     let revocation_service = RevocationServiceServer::new(revoker)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let reflection = || {
-        ReflectionBuilder::configure()
-            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .with_service_name(SERVICE_NAME)
-            .with_service_name(TICKET_SERVICE_NAME)
-            .with_service_name(REVOCATION_SERVICE_NAME)
-            .with_service_name("grpc.health.v1.Health")
-    };
-    Ok(Server::builder()
+    (auth_service, ticket_service, revocation_service)
+}
+
+fn reflection() -> ReflectionBuilder<'static> {
+    ReflectionBuilder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .with_service_name(SERVICE_NAME)
+        .with_service_name(TICKET_SERVICE_NAME)
+        .with_service_name(REVOCATION_SERVICE_NAME)
+        .with_service_name("grpc.health.v1.Health")
+}
+
+fn transport() -> Server {
+    Server::builder()
         .timeout(CALL_TIMEOUT)
         .concurrency_limit_per_connection(STREAM_COUNT_MAX as usize)
         .max_concurrent_streams(STREAM_COUNT_MAX)
@@ -103,11 +135,6 @@ fn router(services: Services) -> Result<Router, ServeError> {
         .http2_max_local_error_reset_streams(Some(LOCAL_RESET_STREAM_COUNT_MAX))
         .max_connection_age(CONNECTION_AGE_MAX)
         .max_connection_age_grace(CONNECTION_AGE_GRACE)
-        .add_service(auth_service)
-        .add_service(ticket_service)
-        .add_service(revocation_service)
-        .add_service(reflection().build_v1().map_err(ServeError::Reflection)?)
-        .add_service(reflection().build_v1alpha().map_err(ServeError::Reflection)?))
 }
 
 async fn stop(shutdown: &Shutdown, health: &HealthReporter) {

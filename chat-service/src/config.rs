@@ -1,5 +1,7 @@
 //! Settings of the chat service.
 
+mod grpc;
+
 use std::{
     net::SocketAddr,
     num::{NonZeroU64, NonZeroUsize, ParseIntError},
@@ -8,9 +10,10 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
+use clap::{Args, builder::BoolishValueParser};
 use thiserror::Error;
 
+pub use self::grpc::GrpcConfig;
 use crate::{
     namespaces::{NamespaceSettings, Namespaces},
     room_log::{Durability, Retention},
@@ -34,6 +37,19 @@ pub struct Config {
         value_name = "ADDR"
     )]
     pub listen: SocketAddr,
+
+    /// TLS with the other services, and who may call.
+    #[command(flatten)]
+    pub grpc: GrpcConfig,
+
+    /// Tells callers the contracts, by gRPC reflection. For development: whoever may call anything may ask.
+    #[arg(
+        id = "chat-grpc-reflection",
+        long = "chat-grpc-reflection",
+        env = "CHAT_GRPC_REFLECTION",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub grpc_reflection: bool,
 
     /// Address on which health, readiness and metrics are served over HTTP. Off unless set.
     #[arg(

@@ -1,5 +1,6 @@
 //! What other services call: tonic in, domain out.
 
+mod callers;
 mod convert;
 mod exclusions;
 mod request_error;
@@ -26,7 +27,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 pub use self::server::ServeError;
-pub(crate) use self::server::Server;
+pub(crate) use self::server::{Exposure, Server};
 use self::{
     convert::{PublishRequest, Target, WatchSocketsRequest},
     watch::Watcher,
@@ -41,6 +42,9 @@ use crate::{
     worker::{Command, DeliveredTo, History, Presence, Publish, Published, Query, Rooms},
     workers::{WorkerIndex, Workers},
 };
+
+/// What this service is called in metrics and in the audit log.
+pub(crate) const SERVICE: &str = "chat-service";
 
 /// How long a call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);

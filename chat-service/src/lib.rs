@@ -30,7 +30,7 @@ mod worker;
 mod workers;
 
 pub use self::{
-    config::Config,
+    config::{Config, GrpcConfig},
     grpc::ServeError,
     room_log::{Durability, OpenStoreError},
     service::{BindError, ChatService, RunError},

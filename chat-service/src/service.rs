@@ -4,6 +4,8 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use service_kit::{
     exit::Failure,
+    grpc::{GrpcSecurity, GrpcSettingsError, Handshakes, Incoming},
+    mutual_tls::HTTP_2,
     ops::{Condition, InstallMetricsError, OpsServer, Readiness, install_metrics},
     shutdown::Shutdown,
     trace::Tracer,
@@ -16,13 +18,13 @@ use tokio::{
     time::{self, Instant},
 };
 use tokio_stream::Stream;
-use tonic::transport::server::{Connected, TcpIncoming};
+use tonic::transport::server::Connected;
 
 use crate::{
     Config,
     edge_link::{Lease, LinkSettings, Links},
     exclusions::ExclusionBounds,
-    grpc::{ChatGrpc, ServeError, Server},
+    grpc::{self, ChatGrpc, Exposure, ServeError, Server},
     namespaces::Namespaces,
     room_log::{Bounds, OpenStoreError, ServiceRoomLog, Threads},
     room_rules::SharedCapabilities,
@@ -58,6 +60,7 @@ pub struct ChatService {
     backend_id: u128,
     /// One for each worker.
     logs: Vec<ServiceRoomLog>,
+    exposure: Exposure,
 }
 
 /// What a running service is made of.
@@ -69,6 +72,7 @@ struct Parts {
     is_serving: Condition,
     backend_id: u128,
     logs: Vec<ServiceRoomLog>,
+    exposure: Exposure,
 }
 
 /// Makes this life of the process unlike all others.
@@ -90,6 +94,9 @@ pub enum BindError {
     /// The file of namespaces cannot be used.
     #[error("unusable CHAT_NAMESPACES_FILE")]
     Namespaces(#[from] TomlFileError),
+    /// gRPC cannot be served as the settings say.
+    #[error("gRPC cannot be served")]
+    Grpc(#[from] GrpcSettingsError),
     /// A namespace is to be on disk, and there is no directory.
     #[error("rooms cannot be on disk without a directory (CHAT_DATA_DIR)")]
     NoDataDirectory,
@@ -127,6 +134,8 @@ impl ChatService {
         readiness: Readiness,
     ) -> Result<Self, BindError> {
         let namespaces = Arc::new(config.checked_namespaces()?);
+        let exposure =
+            Exposure { security: config.grpc_security()?, reflects: config.grpc_reflection };
         let is_serving = readiness.condition("chat_grpc");
         let random = Random::draw().map_err(BindError::Random)?;
         let listen = config.listen;
@@ -157,6 +166,7 @@ impl ChatService {
             ops,
             backend_id,
             logs,
+            exposure,
         })
     }
 
@@ -177,14 +187,24 @@ impl ChatService {
     /// When it can no longer do its work.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
         let Self {
-            config, namespaces, tracer, is_serving, listener, ops, backend_id, logs, ..
+            config,
+            namespaces,
+            tracer,
+            is_serving,
+            listener,
+            ops,
+            backend_id,
+            logs,
+            exposure,
+            ..
         } = self;
         let mut ops_task = JoinSet::new();
         if let Some(ops) = ops {
             ops_task.spawn(ops.run(shutdown.clone()));
         }
-        let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let parts = Parts { config, namespaces, tracer, is_serving, backend_id, logs };
+        let handshakes = Handshakes::new(grpc::SERVICE, exposure.security.tls.clone());
+        let connections = Incoming::new(listener, handshakes);
+        let parts = Parts { config, namespaces, tracer, is_serving, backend_id, logs, exposure };
         run(parts, connections, shutdown).await
     }
 
@@ -209,7 +229,8 @@ impl ChatService {
         let Random { backend_id, epoch } = Random::draw().map_err(BindError::Random)?;
         let logs = open_logs(&config, epoch, &namespaces, Threads::None).await?;
         let tracer = Tracer::disabled();
-        let parts = Parts { config, namespaces, tracer, is_serving, backend_id, logs };
+        let exposure = Exposure { security: GrpcSecurity::plaintext(), reflects: false };
+        let parts = Parts { config, namespaces, tracer, is_serving, backend_id, logs, exposure };
         Ok(run(parts, connections, shutdown).await)
     }
 }
@@ -220,7 +241,7 @@ where
     C: Stream<Item = io::Result<S>>,
     S: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
-    let Parts { config, namespaces, tracer, is_serving, backend_id, logs } = parts;
+    let Parts { config, namespaces, tracer, is_serving, backend_id, logs, exposure } = parts;
     let metrics = Metrics::new().with_declared(&namespaces);
 
     // Half of the random number is unlike that of other lives, too.
@@ -261,7 +282,7 @@ where
         shutdown: shutdown.clone(),
     });
     let chat = ChatGrpc::new(links.clone(), workers, namespaces, tracer, settled_at);
-    let server = Server::new(chat);
+    let server = Server::new(chat, exposure);
     is_serving.set(true);
     let drained = async {
         shutdown.requested().await;
@@ -306,9 +327,19 @@ impl Config {
     /// # Errors
     ///
     /// When the service would not start.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
     pub fn check(&self) -> Result<(), BindError> {
         self.checked_namespaces()?;
+        self.grpc_security()?;
         Ok(())
+    }
+
+    fn grpc_security(&self) -> Result<GrpcSecurity, GrpcSettingsError> {
+        let listen = Some(("CHAT_LISTEN", self.listen));
+        self.grpc.settings().open("chat_grpc", listen, &[HTTP_2])
     }
 
     fn checked_namespaces(&self) -> Result<Namespaces, BindError> {
@@ -330,6 +361,7 @@ impl From<BindError> for Failure {
             BindError::Namespaces(TomlFileError::Faults(faults)) => Self::of_configurations(faults),
             BindError::Namespaces(TomlFileError::Read { .. })
             | BindError::NoDataDirectory
+            | BindError::Grpc(_)
             | BindError::DataDirectory(OpenStoreError::Foreign(_) | OpenStoreError::Damaged(..)) => {
                 Self::configuration(error)
             }

@@ -9,7 +9,8 @@ use crate::{
     socket::Identity,
 };
 
-const SERVICE: &str = "edge-gateway";
+/// What this service is called in the audit log.
+pub(crate) const SERVICE: &str = "edge-gateway";
 
 /// A client wants into a namespace.
 const CONNECT: &str = "connect";

@@ -1,4 +1,4 @@
-//! A client's stream of bytes: TCP, or TLS over it.
+//! A stream of bytes from a client, or from another edge that carries a client's: TCP, or TLS over it.
 
 mod short_read;
 mod tls;
@@ -69,6 +69,13 @@ impl ClientStream {
                 DetachedStream::Tls(tcp.into_std()?, Box::new(session))
             }
         })
+    }
+
+    /// A connection whose handshake is done.
+    pub(crate) fn over_tls(tcp: TcpStream, session: impl Into<Connection>) -> Self {
+        let mut session = session.into();
+        session.set_buffer_limit(Some(tls::UNSENT_BYTES_MAX));
+        Self::Tls(Box::new(TlsStream::new(tcp, session)))
     }
 
     fn tcp(&self) -> &TcpStream {

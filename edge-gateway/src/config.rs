@@ -3,8 +3,11 @@
 mod address_limits;
 mod client_addresses;
 mod client_limits;
+mod grpc;
+mod hops;
 mod http;
 mod overload;
+mod routes;
 mod tls;
 
 use std::{
@@ -12,22 +15,26 @@ use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
     path::PathBuf,
-    str::FromStr,
     time::Duration,
 };
 
 use ::http::Uri;
 use proto::MESSAGE_BYTES_MAX;
+use service_kit::grpc::GrpcSettingsError;
 use service_kit::plaintext::{self, PlaintextError};
 
 #[cfg(test)]
 pub(crate) use self::client_addresses::parse_network;
+pub(crate) use self::routes::{is_namespace, parse_backend_url};
 pub use self::{
     address_limits::AddressLimitConfig,
     client_addresses::{ClientAddressConfig, ForwardedHeader},
     client_limits::ClientLimitConfig,
+    grpc::GrpcConfig,
+    hops::HopError,
     http::{HttpConfig, OriginConfig, ParseSessionBondsError, SameSite, SessionBonds},
     overload::OverloadConfig,
+    routes::{ParseRouteError, Route},
     tls::TlsConfig,
 };
 use crate::{
@@ -58,6 +65,10 @@ pub struct Config {
     /// TLS for clients.
     #[command(flatten)]
     pub tls: TlsConfig,
+
+    /// TLS with the other services, and who may call.
+    #[command(flatten)]
+    pub grpc: GrpcConfig,
 
     /// Address for operators: health, readiness, metrics.
     #[arg(id = "edge-ops-listen", long = "edge-ops-listen", env = "EDGE_OPS_LISTEN")]
@@ -207,53 +218,6 @@ pub struct Config {
     pub drain_timeout: Duration,
 }
 
-/// Sends a namespace to a business service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Route {
-    /// The namespace, such as `/chat`.
-    pub namespace: String,
-    /// Where the service listens.
-    pub url: Uri,
-}
-
-/// Why a `--edge-route` is not one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ParseRouteError {
-    /// There is no `=`.
-    #[error("a route is NAMESPACE=URL")]
-    NoUrl,
-    /// The namespace does not start with a slash, or holds a comma or a question mark.
-    #[error("a namespace starts with a slash and holds neither comma nor question mark")]
-    Namespace,
-    /// The URL has no scheme or host.
-    #[error("the URL needs http:// and a host")]
-    Url,
-}
-
-impl FromStr for Route {
-    type Err = ParseRouteError;
-
-    fn from_str(text: &str) -> Result<Self, ParseRouteError> {
-        let (namespace, url) = text.split_once('=').ok_or(ParseRouteError::NoUrl)?;
-        if !is_namespace(namespace) {
-            return Err(ParseRouteError::Namespace);
-        }
-        Ok(Self { namespace: namespace.to_owned(), url: parse_backend_url(url)? })
-    }
-}
-
-pub(crate) fn is_namespace(name: &str) -> bool {
-    name.starts_with('/') && !name.contains([',', '?'])
-}
-
-pub(crate) fn parse_backend_url(text: &str) -> Result<Uri, ParseRouteError> {
-    let url: Uri = text.parse().map_err(|_| ParseRouteError::Url)?;
-    if url.scheme_str() != Some("http") || url.host().is_none() {
-        return Err(ParseRouteError::Url);
-    }
-    Ok(url)
-}
-
 /// Why settings do not go together.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -322,6 +286,12 @@ pub enum ConfigError {
     /// Clients would speak plaintext where others can listen.
     #[error(transparent)]
     Plaintext(#[from] PlaintextError),
+    /// gRPC cannot be spoken as it is described.
+    #[error(transparent)]
+    Grpc(#[from] GrpcSettingsError),
+    /// A service is where it would be spoken to in a way that the settings do not allow.
+    #[error(transparent)]
+    Hop(#[from] HopError),
     /// The listener for WebTransport cannot be had as it is described.
     #[error(transparent)]
     WebTransport(#[from] WebTransportError),
@@ -403,8 +373,9 @@ impl Config {
     /// Says which settings do not go together.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.validated_listener()?;
-        self.validated_namespaces()?;
+        let namespaces = self.validated_namespaces()?;
         self.validated_peers()?;
+        self.validated_hops(&namespaces)?;
         Ok(())
     }
 
@@ -466,7 +437,8 @@ mod tests {
             ("chat=http://a", Err(ParseRouteError::Namespace)),
             ("/a,b=http://a", Err(ParseRouteError::Namespace)),
             ("/chat=chat:1", Err(ParseRouteError::Url)),
-            ("/chat=https://chat:1", Err(ParseRouteError::Url)),
+            ("/chat=https://chat:1", Ok(("/chat", "https://chat:1/"))),
+            ("/chat=ftp://chat:1", Err(ParseRouteError::Url)),
         ];
         for (text, expected) in cases {
             let parsed =

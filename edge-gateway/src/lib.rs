@@ -76,8 +76,9 @@ pub use crate::{
     close_reason::CloseReason,
     config::{
         AddressLimitConfig, ClientAddressConfig, ClientLimitConfig, Config, ConfigError,
-        DEFAULT_AUTH_URL, ForwardedHeader, HttpConfig, OriginConfig, OverloadConfig,
-        ParseRouteError, ParseSessionBondsError, Route, SameSite, SessionBonds, TlsConfig,
+        DEFAULT_AUTH_URL, ForwardedHeader, GrpcConfig, HopError, HttpConfig, OriginConfig,
+        OverloadConfig, ParseRouteError, ParseSessionBondsError, Route, SameSite, SessionBonds,
+        TlsConfig,
     },
     cors::{AllowedOrigin, ParseOriginError},
     hosts::{AllowedHost, ParseHostError},
@@ -188,6 +189,7 @@ impl EdgeGateway {
             Application::Services => config.validated_namespaces()?,
             Application::Echo => Vec::new(),
         };
+        let security = config.validated_hops(&namespaces)?;
         let client_bundle = match &config.client_bundle {
             Some(folder) => Some(Arc::new(ClientBundle::load(folder)?)),
             None => None,
@@ -211,7 +213,7 @@ impl EdgeGateway {
 
         let edge_id: Arc<str> = session_id::random().into();
         let metrics = Metrics::new();
-        let bound = Cluster::bind(&config, count, metrics.clone()).await?;
+        let bound = Cluster::bind(&config, count, metrics.clone(), &security).await?;
         let (cluster, mailboxes, boxes) = bound;
         let limits = Arc::new(AddressLimits::new(&config.address_limits, Instant::now()));
         let overload = Arc::new(Overload::new(&config.overload, count));
@@ -243,7 +245,7 @@ impl EdgeGateway {
                     edge_id: Arc::clone(&edge_id),
                     metrics: metrics.clone(),
                     chat_link: readiness.condition("backend_links"),
-                    dialer: Dialer::default(),
+                    dialer: Dialer::new(security.tls.clone()),
                     address_limits: Arc::clone(&limits),
                     tls: tls.clone(),
                     admission: Arc::clone(&admission),

@@ -330,7 +330,10 @@ mod tests {
     fn what_is_wrong_is_named_with_its_place() {
         let cases = [
             ("[namespace.'/a']\nbackand = 'x'", "ns.toml:2: unknown field `backand`"),
-            ("[namespace.'/a']\nbackend = 'chat:1'", "ns.toml:2: the URL needs http:// and a host"),
+            (
+                "[namespace.'/a']\nbackend = 'chat:1'",
+                "ns.toml:2: the URL needs https:// or http:// and a host",
+            ),
             ("[namespace.'/a']\nauthentication = 'maybe'", "ns.toml:2: unknown variant `maybe`"),
             (
                 "[namespace.'/a']\nhandshake.headers = ['a b']",

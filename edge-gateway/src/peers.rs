@@ -2,6 +2,7 @@
 
 mod address;
 mod answers;
+mod callers;
 mod claims;
 mod cluster;
 mod connection;

@@ -2,7 +2,7 @@
 
 use std::{io, net, net::IpAddr, num::NonZeroUsize, sync::Arc, time::Instant};
 
-use service_kit::{ops::Readiness, shutdown::Shutdown, trace::Tracer};
+use service_kit::{grpc::GrpcSecurity, ops::Readiness, shutdown::Shutdown, trace::Tracer};
 use tokio::{sync::mpsc, task::JoinSet};
 
 #[doc(hidden)]
@@ -67,9 +67,11 @@ impl EdgeGateway {
         let namespaces = config.validated_namespaces().map_err(BindError::from)?;
         let config = Config { shards: NonZeroUsize::new(network.clients.len()), ..config };
         let metrics = Metrics::new();
+        let security = GrpcSecurity::plaintext();
         let readiness = Readiness::new();
         let edge_id: Arc<str> = session_id::random().into();
-        let bound = Cluster::bind(&config, network.clients.len(), metrics.clone()).await?;
+        let bound =
+            Cluster::bind(&config, network.clients.len(), metrics.clone(), &security).await?;
         let (_, mailboxes, boxes) = bound;
         let address_limits = Arc::new(AddressLimits::new(&config.address_limits, Instant::now()));
         // Nobody looks at memory and descriptors: they are not those of one edge.
@@ -92,7 +94,7 @@ impl EdgeGateway {
                 edge_id: Arc::clone(&edge_id),
                 metrics: metrics.clone(),
                 chat_link: readiness.condition("backend_links"),
-                dialer: Dialer::new(Arc::clone(&network.dial)),
+                dialer: Dialer::Simulated(Arc::clone(&network.dial)),
                 address_limits: Arc::clone(&address_limits),
                 tls: None,
                 admission: Arc::clone(&admission),

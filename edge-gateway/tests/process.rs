@@ -48,7 +48,11 @@ fn wrong_settings_end_the_process_with_the_code_that_says_so() {
         (&["--no-such-flag"][..], 64, "--no-such-flag"),
         (&["--edge-route=chat"], 64, "a route is NAMESPACE=URL"),
         (&["--edge-ws-namespace=/other"], 78, "EDGE_WS_NAMESPACE is /other"),
-        (&["--edge-peer=1=edge-1:3002"], 64, "the URL needs http://, a host and a port"),
+        (
+            &["--edge-peer=1=edge-1:3002"],
+            64,
+            "the URL needs https:// or http://, a host and a port",
+        ),
         (
             &["--edge-peer=1=http://a:1"],
             78,

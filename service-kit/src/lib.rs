@@ -4,6 +4,8 @@
 pub mod audit;
 pub mod clock;
 pub mod exit;
+pub mod grpc;
+pub mod mutual_tls;
 pub mod ops;
 pub mod plaintext;
 pub mod shutdown;

@@ -101,7 +101,7 @@ pub fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     read.ok().filter(|all| !all.is_empty())
 }
 
-fn certified_key(
+pub(crate) fn certified_key(
     (certificate, key): (&'static str, &'static str),
     chain_pem: &[u8],
     key_pem: &[u8],

@@ -16,6 +16,7 @@ mod handshake;
 mod leaks;
 mod limits;
 mod link;
+mod mutual_tls;
 mod operations;
 mod overload;
 mod readme;

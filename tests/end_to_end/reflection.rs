@@ -14,6 +14,7 @@ use tonic::{
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     transport::Channel,
 };
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
@@ -149,6 +150,23 @@ async fn every_service_describes_itself() {
         }
         let health = call(address, "grpc.health.v1.Health/Check", "{}").await.unwrap();
         assert_eq!(health["status"], "SERVING");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_told_of_the_contracts_unless_that_is_set() {
+    let cluster = Cluster::builder().without_reflection().start().await;
+
+    for address in [cluster.auth, cluster.chat] {
+        let channel =
+            Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        let question = MessageRequest::ListServices(String::new());
+        let request =
+            ServerReflectionRequest { host: String::new(), message_request: Some(question) };
+        let mut client = ServerReflectionClient::new(channel.clone());
+        let refused = client.server_reflection_info(tokio_stream::once(request)).await;
+        assert_eq!(refused.unwrap_err().code(), tonic::Code::Unimplemented);
+        HealthClient::new(channel).check(HealthCheckRequest::default()).await.unwrap();
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the tests stand on: processes, clients, tokens, a span collector, and waiting with a deadline.
 
+mod authority;
 mod cluster;
 mod eventually;
 mod http;
@@ -11,6 +12,7 @@ mod socket_io_client;
 mod token_mint;
 mod web_socket;
 
+pub(crate) use authority::{Authority, CertificateFiles};
 pub(crate) use cluster::{Cluster, ClusterBuilder};
 pub(crate) use eventually::{eventually, within};
 pub(crate) use http::{HttpResponse, exchange, get};

@@ -11,7 +11,7 @@ import { eventually, startTwoEdges, token } from "./system.mjs";
 const MESSAGES = 300;
 const DEFAULTS = ["polling", "websocket"];
 
-describe("two edges without a sticky load balancer", () => {
+for (const certificates of [false, true]) describe(`two edges without a sticky load balancer${certificates ? ", with certificates" : ""}`, () => {
   let backend;
   let system;
   let balancer;
@@ -21,7 +21,7 @@ describe("two edges without a sticky load balancer", () => {
     backend = await startBackend();
     const route = `--edge-route=${backend.namespace}=${backend.url}`;
     const limits = ["--edge-events-per-second=2000", "--edge-events-burst=4000"];
-    system = await startTwoEdges({ edge: [route, "--edge-allow-eio3", "--edge-shards=2", "--edge-ping-interval=300ms", ...limits] });
+    system = await startTwoEdges({ certificates, edge: [route, "--edge-allow-eio3", "--edge-shards=2", "--edge-ping-interval=300ms", ...limits] });
     balancer = await startBalancer(system.edges.map((edge) => edge.address));
   });
   after(async () => {

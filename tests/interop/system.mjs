@@ -8,6 +8,8 @@ import { createServer } from "node:net";
 import path from "node:path";
 import { createInterface } from "node:readline";
 
+import { Authority } from "./certificate.mjs";
+
 /** Long: it is used up only by what has failed, and by a machine that is busy. */
 export const DEADLINE_MS = 60_000;
 const POLL_MS = 20;
@@ -110,20 +112,24 @@ class Service {
   }
 }
 
-/** The services behind an edge, and what tells the edge of them. */
-async function startBehindEdges({ chat: chatFlags = [], auth: authFlags } = {}) {
+/** The services behind an edge, and what tells the edge of them. With an authority they show certificates. */
+async function startBehindEdges({ chat: chatFlags = [], auth: authFlags, authority } = {}) {
   const ownSecret = authFlags ? {} : { AUTH_HS256_SECRET: SECRET };
-  const auth = await new Service("auth-service", [`--auth-listen=${ownHost()}:0`, ...(authFlags ?? [])], ownSecret).start();
+  const [authHost, chatHost] = [ownHost(), ownHost()];
+  const certified = (service, host) => authority?.flags(service, `${service}.sockeye.internal`, host) ?? [];
+  const authDefaults = [`--auth-listen=${authHost}:0`, ...certified("auth", authHost)];
+  const auth = await new Service("auth-service", [...authDefaults, ...(authFlags ?? [])], ownSecret).start();
   // The tokens of `token` say nothing of rooms.
-  const chatDefaults = [`--chat-listen=${ownHost()}:0`, "--chat-open-rooms"];
+  const chatDefaults = [`--chat-listen=${chatHost}:0`, "--chat-open-rooms", ...certified("chat", chatHost)];
   const chat = await new Service("chat-service", [...chatDefaults, ...chatFlags]).start();
   const authAddress = await auth.stayAt("--auth-listen", "auth-service", "grpc");
   const chatAddress = await chat.stayAt("--chat-listen", "chat-service", "grpc");
+  const scheme = authority ? "https" : "http";
   const flags = [
     "--edge-drain-timeout=300ms",
-    `--edge-auth-url=http://${authAddress}`,
-    `--edge-route=/=http://${chatAddress}`,
-    `--edge-route=/chat=http://${chatAddress}`,
+    `--edge-auth-url=${scheme}://${authAddress}`,
+    `--edge-route=/=${scheme}://${chatAddress}`,
+    `--edge-route=/chat=${scheme}://${chatAddress}`,
   ];
   return { auth, chat, flags };
 }
@@ -146,14 +152,17 @@ export async function startThreeProcesses({ edge: flags = [], chat: chatFlags = 
   return system;
 }
 
-/** Two edges that know each other, in front of one chat service and one auth service. */
-export async function startTwoEdges({ edge: flags = [], chat: chatFlags = [] } = {}) {
-  const { auth, chat, flags: fixed } = await startBehindEdges({ chat: chatFlags });
+/** Two edges that know each other, in front of one chat service and one auth service. All may show each other certificates. */
+export async function startTwoEdges({ edge: flags = [], chat: chatFlags = [], certificates = false } = {}) {
+  const authority = certificates ? new Authority() : undefined;
+  const { auth, chat, flags: fixed } = await startBehindEdges({ chat: chatFlags, authority });
   const addresses = [await ownAddress(), await ownAddress()];
-  const peers = addresses.map((address, number) => `--edge-peer=${number}=http://${address}`);
+  const scheme = authority ? "https" : "http";
+  const peers = addresses.map((address, number) => `--edge-peer=${number}=${scheme}://${address}`);
   const edges = [];
   for (const [number, address] of addresses.entries()) {
-    const own = [`--edge-number=${number}`, `--edge-peer-listen=${address}`, ...peers];
+    const certified = authority?.flags("edge", "edge.sockeye.internal", address.split(":")[0]) ?? [];
+    const own = [`--edge-number=${number}`, `--edge-peer-listen=${address}`, ...peers, ...certified];
     const { edge, clients, ops } = await startEdge([...fixed, ...own, ...flags]);
     edges.push({ service: edge, ...named({ clients, ops, services: [edge] }) });
   }
@@ -165,6 +174,7 @@ export async function startTwoEdges({ edge: flags = [], chat: chatFlags = [] } =
     stop: async () => {
       for (const edge of edges) await edge.stop();
       for (const service of behind) await service.stop();
+      authority?.remove();
     },
   };
 }

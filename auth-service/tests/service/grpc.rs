@@ -150,7 +150,7 @@ async fn health_is_told_for_the_server_and_the_service() {
 
 #[tokio::test]
 async fn reflection_lists_the_services_that_are_here() {
-    let service = Running::start(&[]).await;
+    let service = Running::start(&["--auth-grpc-reflection"]).await;
     let mut reflection = ServerReflectionClient::new(service.channel().await);
     let request = ServerReflectionRequest {
         host: String::new(),

@@ -244,7 +244,7 @@ async fn a_publication_waits_for_a_link_that_is_down() {
 
 #[tokio::test]
 async fn health_and_reflection_name_both_services() {
-    let service = Running::start().await;
+    let service = Running::start_with(&["--chat-grpc-reflection"]).await;
     for name in ["sockeye.edge.v1.EdgeLink", "sockeye.chat.v1.ChatService", ""] {
         let request = HealthCheckRequest { service: name.to_owned() };
         let mut client = HealthClient::new(service.channel().await);

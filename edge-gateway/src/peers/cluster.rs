@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::SocketAddr};
 
-use service_kit::shutdown::Shutdown;
+use service_kit::{grpc::GrpcSecurity, mutual_tls::MutualTls, shutdown::Shutdown};
 use tokio::task::JoinSet;
 
 use super::{
@@ -25,6 +25,7 @@ pub(crate) struct Cluster {
     listener: Option<PeerListener>,
     service: PeerService,
     peers: Vec<(PeerAddress, Mailbox)>,
+    tls: Option<MutualTls>,
     timing: Timing,
     metrics: Metrics,
 }
@@ -36,11 +37,12 @@ impl Cluster {
         config: &Config,
         shards: usize,
         metrics: Metrics,
+        security: &GrpcSecurity,
     ) -> Result<(Self, Mailboxes, Vec<Mailbox>), BindError> {
         let others = config.validated_peers()?;
         let listener = match config.peer_listen {
             Some(address) => Some(
-                PeerListener::bind(address)
+                PeerListener::bind(address, security, metrics.accept_errors.clone())
                     .await
                     .map_err(|source| BindError::Listen { address, source })?,
             ),
@@ -64,7 +66,8 @@ impl Cluster {
             stall: config.ping_interval.saturating_add(config.ping_timeout),
             drain: config.drain_timeout,
         };
-        Ok((Self { listener, service, peers, timing, metrics }, mailboxes, boxes))
+        let tls = security.tls.clone();
+        Ok((Self { listener, service, peers, tls, timing, metrics }, mailboxes, boxes))
     }
 
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
@@ -77,12 +80,12 @@ impl Cluster {
         let mut tasks = JoinSet::new();
         for (address, mailbox) in self.peers {
             let metrics = self.metrics.clone();
-            let forwarder = Forwarder::new(address, metrics, self.timing, shutdown.clone());
+            let (tls, shutdown) = (self.tls.clone(), shutdown.clone());
+            let forwarder = Forwarder::new(address, tls, metrics, self.timing, shutdown);
             tasks.spawn(forwarder.run(mailbox));
         }
         if let Some(listener) = self.listener {
-            let accept_errors = self.metrics.accept_errors;
-            tasks.spawn(listener.run(self.service, accept_errors, shards_ended));
+            tasks.spawn(listener.run(self.service, shards_ended));
         }
         tasks.join_all().await;
     }

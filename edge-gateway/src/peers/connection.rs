@@ -7,13 +7,14 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response, Uri};
+use http::{Request, Response};
 use hyper::{
     body::Incoming,
     client::conn::http2::{self, SendRequest},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use proto::peer::v1::edge_peer_client::EdgePeerClient;
+use service_kit::mutual_tls::{HTTP_2, MutualTls};
 use tokio::{
     net::TcpStream,
     sync::Mutex,
@@ -23,8 +24,9 @@ use tokio::{
 use tonic::body::Body;
 
 use super::PeerAddress;
+use crate::client_stream::ClientStream;
 
-/// How long another edge may take to accept a connection. It is near; a client waits meanwhile, and would be better off
+/// How long another edge may take to accept a connection, and as long again to shake hands. It is near; a client waits meanwhile, and would be better off
 /// with a new session.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -56,7 +58,8 @@ pub(super) enum ConnectError {
 #[derive(Debug)]
 pub(super) struct PeerConnection {
     address: PeerAddress,
-    origin: Uri,
+    /// What is shown to those at `https`.
+    tls: Option<MutualTls>,
     /// Held while a connection is made: whoever comes meanwhile waits for that one.
     state: Mutex<State>,
 }
@@ -70,17 +73,15 @@ struct State {
 }
 
 impl PeerConnection {
-    pub(super) fn new(address: PeerAddress) -> Self {
-        let origin = Uri::builder().scheme("http").authority(address.authority.clone());
-        let origin = origin.path_and_query("/").build().unwrap_or_default();
-        Self { address, origin, state: Mutex::default() }
+    pub(super) fn new(address: PeerAddress, tls: Option<MutualTls>) -> Self {
+        Self { address, tls, state: Mutex::default() }
     }
 
     /// What calls the other edge.
     pub(super) async fn client(&self) -> Result<EdgePeerClient<PeerChannel>, ConnectError> {
         let channel = self.channel().await?;
         // What a session's outbox holds, and thus a poll's answer, has a bound of its own.
-        let client = EdgePeerClient::with_origin(channel, self.origin.clone());
+        let client = EdgePeerClient::with_origin(channel, self.address.url());
         Ok(client.max_decoding_message_size(usize::MAX))
     }
 
@@ -116,7 +117,7 @@ impl PeerConnection {
     }
 
     async fn connect(&self, driver: &mut JoinSet<()>) -> Result<PeerChannel, ConnectError> {
-        let stream = TokioIo::new(self.dial().await?);
+        let stream = TokioIo::new(self.dial(HTTP_2).await?);
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -137,12 +138,20 @@ impl PeerConnection {
         Ok(PeerChannel(sender))
     }
 
-    /// A new TCP connection to the other edge.
-    pub(super) async fn dial(&self) -> io::Result<TcpStream> {
+    /// A new connection to the other edge, on which a protocol will be spoken.
+    pub(super) async fn dial(&self, protocol: &[u8]) -> io::Result<ClientStream> {
         let connected = TcpStream::connect(self.address.authority.as_str());
         let stream = time::timeout(CONNECT_TIMEOUT, connected).await??;
         stream.set_nodelay(true)?;
-        Ok(stream)
+        if !self.address.is_tls {
+            return Ok(stream.into());
+        }
+        // Without a certificate nothing is sent to where TLS is wanted.
+        let tls = self.tls.as_ref();
+        let tls = tls.ok_or_else(|| io::Error::other("there is no certificate"))?;
+        let connected = tls.connect(self.address.authority.host(), stream, protocol);
+        let (stream, session) = time::timeout(CONNECT_TIMEOUT, connected).await??.into_inner();
+        Ok(ClientStream::over_tls(stream, session))
     }
 
     /// What a request of HTTP/1.1 names as its host.

@@ -7,7 +7,7 @@ use metrics::Counter;
 use proto::peer::v1::{
     AskUpgradeRequest, LeaveRequest, PollRequest, PollingAnswer, PostPart, post_part::Part,
 };
-use service_kit::shutdown::Shutdown;
+use service_kit::{mutual_tls::MutualTls, shutdown::Shutdown};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
@@ -69,11 +69,13 @@ enum CallError {
 impl Forwarder {
     pub(super) fn new(
         address: PeerAddress,
+        tls: Option<MutualTls>,
         metrics: Metrics,
         timing: Timing,
         shutdown: Shutdown,
     ) -> Self {
-        Self { connection: Arc::new(PeerConnection::new(address)), metrics, timing, shutdown }
+        let connection = Arc::new(PeerConnection::new(address, tls));
+        Self { connection, metrics, timing, shutdown }
     }
 
     /// Runs until no shard is left to bring requests, and then until the last of them have ended.
@@ -343,9 +345,9 @@ mod tests {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let authority = silent.local_addr().unwrap().to_string().parse().unwrap();
         let timing = Timing { stall: CALL_TIMEOUT, drain: CALL_TIMEOUT };
-        let address = PeerAddress { number: 2, authority };
+        let address = PeerAddress { number: 2, authority, is_tls: false };
         let (_trigger, shutdown) = Shutdown::new();
-        let forwarder = Forwarder::new(address, Metrics::new(), timing, shutdown);
+        let forwarder = Forwarder::new(address, None, Metrics::new(), timing, shutdown);
         let session = SessionId::random(2, 0);
         // Connected before time jumps.
         forwarder.connection.client().await.map(drop).unwrap();

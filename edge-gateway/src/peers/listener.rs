@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::{body::Incoming, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -16,17 +16,19 @@ use hyper_util::{
 };
 use metrics::Counter;
 use proto::peer::v1::edge_peer_server::EdgePeerServer;
-use service_kit::shutdown::Shutdown;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-    time,
+use service_kit::{
+    grpc::{Accepted, Caller, CallersLayer, GrpcSecurity, Handshakes, Incoming as Connections},
+    shutdown::Shutdown,
 };
+use tokio::{net::TcpListener, task::JoinSet, time};
+use tokio_stream::StreamExt;
 use tonic::body::Body;
 use tower::ServiceExt;
 
-use super::{TUNNEL_PATH, service::PeerService};
+use super::{TUNNEL_PATH, callers, service::PeerService};
 use crate::{
+    audit::SERVICE,
+    client_stream::ClientStream,
     session_id::SessionId,
     transport::mailbox::{Mail, Mailboxes},
 };
@@ -34,19 +36,30 @@ use crate::{
 /// How long a peer may take to send a request's headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long to wait before accepting again when the process has no descriptor left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
 /// How long the last answers may take to be written.
 const LAST_WRITES: Duration = Duration::from_secs(1);
 
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+const HEADERS_BYTES_MAX: u32 = 16 * 1024;
+
+/// How many requests may be under way on a connection. Each is one of a client that another edge has accepted, and bounded
+/// there. Polls wait, and with fewer those that wait would keep out all others.
+const STREAMS_MAX: u32 = 256 * 1024;
+
+/// How many requests may have been given up before they were seen. Clients that abort many must not cost the others their
+/// connection.
+const RESET_STREAMS_MAX: usize = 4 * 1024;
+
+/// How often a connection is tried, and for how long it may be silent then.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The listener, bound.
 #[derive(Debug)]
 pub(super) struct PeerListener {
-    listener: TcpListener,
+    connections: Connections,
+    callers: CallersLayer,
     address: SocketAddr,
 }
 
@@ -54,18 +67,25 @@ pub(super) struct PeerListener {
 #[derive(Debug, Clone)]
 struct Served {
     service: PeerService,
-    accept_errors: Counter,
+    callers: CallersLayer,
 }
 
 /// A tunnel whose `101` waits to be written.
 type Tunnel = (SessionId, OnUpgrade);
 
 impl PeerListener {
-    pub(super) async fn bind(address: SocketAddr) -> io::Result<Self> {
+    pub(super) async fn bind(
+        address: SocketAddr,
+        security: &GrpcSecurity,
+        accept_errors: Counter,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
+        let handshakes = Handshakes::new(SERVICE, security.tls.clone());
+        let connections = Connections::new(listener, handshakes).count_errors(accept_errors);
+        let callers = security.layer(SERVICE, callers::METHODS);
         tracing::info!(service = "edge-gateway", listener = "peers", %address, "listening");
-        Ok(Self { listener, address })
+        Ok(Self { connections, callers, address })
     }
 
     pub(super) fn local_addr(&self) -> SocketAddr {
@@ -73,26 +93,14 @@ impl PeerListener {
     }
 
     /// Serves the sessions of these mailboxes, until shutdown is asked for and the last answers are written.
-    pub(super) async fn run(
-        self,
-        service: PeerService,
-        accept_errors: Counter,
-        shutdown: Shutdown,
-    ) {
-        let served = Served { service, accept_errors };
+    pub(super) async fn run(mut self, service: PeerService, shutdown: Shutdown) {
+        let served = Served { service, callers: self.callers };
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => {
-                        connections.spawn(served.clone().serve(stream, shutdown.clone()));
-                    }
-                    Err(error) => {
-                        served.accept_errors.increment(1);
-                        tracing::warn!(%error, "connection of another edge could not be accepted");
-                        time::sleep(ACCEPT_PAUSE).await;
-                    }
-                },
+                Some(Ok(accepted)) = self.connections.next() => {
+                    connections.spawn(served.clone().serve(accepted, shutdown.clone()));
+                }
                 _ = connections.join_next(), if !connections.is_empty() => {}
                 () = shutdown.requested() => break,
             }
@@ -103,25 +111,24 @@ impl PeerListener {
 }
 
 impl Served {
-    async fn serve(self, stream: TcpStream, shutdown: Shutdown) {
-        // Without it small answers wait for the peer's delayed acknowledgement. A socket that refuses is about to fail.
-        if stream.set_nodelay(true).is_err() {
-            return;
-        }
+    async fn serve(self, accepted: Accepted, shutdown: Shutdown) {
+        let caller = accepted.caller().clone();
         let tunnel = Arc::new(Mutex::new(None));
-        let service = service_fn(|request| self.clone().answer(request, Arc::clone(&tunnel)));
+        let service =
+            service_fn(|request| self.clone().answer(request, caller.clone(), Arc::clone(&tunnel)));
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-        // Each stream is a request of a client that another edge has accepted, and bounded there. Polls wait: a bound on
-        // them would make all others wait, and clients that abort many must not cost the others their connection.
         http.http2()
             .timer(TokioTimer::new())
-            .max_concurrent_streams(None)
-            .max_pending_accept_reset_streams(usize::MAX)
-            .max_local_error_reset_streams(None)
+            .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .max_header_list_size(HEADERS_BYTES_MAX)
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
+            .max_local_error_reset_streams(RESET_STREAMS_MAX)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-        let serving = http.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let serving = http.serve_connection_with_upgrades(TokioIo::new(accepted), service);
         let mut serving = std::pin::pin!(serving);
         let ended = tokio::select! {
             ended = &mut serving => ended,
@@ -142,9 +149,20 @@ impl Served {
     async fn answer(
         self,
         mut request: Request<Incoming>,
+        caller: Caller,
         tunnel: Arc<Mutex<Option<Tunnel>>>,
     ) -> Result<Response<Body>, Infallible> {
-        if !request.uri().path().starts_with(TUNNEL_PATH) {
+        let path = request.uri().path();
+        let is_tunnel = path.starts_with(TUNNEL_PATH);
+        let method = if is_tunnel { TUNNEL_PATH } else { path };
+        if let Err(refusal) = self.callers.decide(method, Some(&caller)) {
+            let mut response = refusal.into_http();
+            if is_tunnel {
+                *response.status_mut() = StatusCode::FORBIDDEN;
+            }
+            return Ok(response);
+        }
+        if !is_tunnel {
             // What a session's outbox holds, and thus a poll's answer, has a bound of its own.
             let server = EdgePeerServer::new(self.service).max_encoding_message_size(usize::MAX);
             return server.oneshot(request).await;
@@ -161,9 +179,12 @@ impl Served {
 /// Gives a tunnel to the session that it leads to, which from then on has it in the place of a client's connection.
 async fn hand_over(mailboxes: &Mailboxes, session: SessionId, on_upgrade: OnUpgrade) {
     let Ok(upgraded) = on_upgrade.await else { return };
-    let Ok(parts) = auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) else { return };
-    let Ok(stream) = parts.io.into_inner().into_std() else { return };
-    let stream = stream.into();
+    let Ok(parts) = auto::upgrade::downcast::<TokioIo<Accepted>>(upgraded) else { return };
+    let stream = match parts.io.into_inner().into_parts() {
+        (stream, None) => ClientStream::from(stream),
+        (stream, Some(session)) => ClientStream::over_tls(stream, session),
+    };
+    let Ok(stream) = stream.detach() else { return };
     // A shard that has ended has no session to take over.
     mailboxes.send(Mail::Probe { session, stream, early: parts.read_buf }).await.ok();
 }

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, task, time};
+use service_kit::mutual_tls::HTTP_1;
+use tokio::{task, time};
 
 use super::{TUNNEL_PATH, TUNNEL_PROTOCOL, connection::PeerConnection};
 use crate::{client_stream::ClientStream, session_id::SessionId};
@@ -23,7 +24,7 @@ pub(super) async fn open(
     connection: &PeerConnection,
     session: SessionId,
 ) -> io::Result<(ClientStream, Bytes)> {
-    let stream = TokioIo::new(connection.dial().await?);
+    let stream = TokioIo::new(connection.dial(HTTP_1).await?);
     let (mut sender, http) = http1::handshake(stream).await.map_err(io::Error::other)?;
     let request = Request::get(format!("{TUNNEL_PATH}{session}"))
         .header(header::HOST, connection.host())
@@ -48,9 +49,9 @@ pub(super) async fn open(
         never = http => match never {},
     };
     let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
-    let parts = upgraded.ok_or_else(refused)?.downcast::<TokioIo<TcpStream>>();
+    let parts = upgraded.ok_or_else(refused)?.downcast::<TokioIo<ClientStream>>();
     let parts = parts.map_err(|_| refused())?;
-    Ok((parts.io.into_inner().into(), parts.read_buf))
+    Ok((parts.io.into_inner(), parts.read_buf))
 }
 
 /// Copies between two connections until both directions have ended: an end is passed on, and what still comes from the other
@@ -116,7 +117,7 @@ async fn write(to: &ClientStream, mut bytes: &[u8], stall: Duration) -> io::Resu
 mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpListener,
+        net::{TcpListener, TcpStream},
     };
 
     use super::*;

@@ -343,7 +343,7 @@ mod tests {
         let connection = Rc::new(connection(Rc::clone(&common)));
         let shard: SharedShard = Rc::new_cyclic(|shard| {
             let url = Uri::from_static("http://127.0.0.1:1");
-            let verifier = TokenVerifier::new(url, &Dialer::default());
+            let verifier = TokenVerifier::new(url, &Dialer::Plaintext);
             let counter = metrics::Counter::noop();
             let (mailboxes, _) = Mailboxes::new(0, 1, HashMap::new(), counter);
             let claims = Claims::new(mailboxes, shard.clone(), 0);

@@ -1,5 +1,6 @@
 //! Two edges of a cluster: requests that arrive at the one for sessions that the other has.
 
+mod certificates;
 mod listener;
 mod upgrade;
 
@@ -45,7 +46,12 @@ impl Pair {
 
 /// An edge with number 1 that finds edge 2 at this address.
 async fn other_edge(peer: std::net::SocketAddr, flags: &[&str]) -> Edge {
-    let peer = format!("--edge-peer=2=http://{peer}");
+    edge_with_peer(&format!("http://{peer}"), flags).await
+}
+
+/// An edge with number 1 that finds edge 2 there.
+async fn edge_with_peer(peer: &str, flags: &[&str]) -> Edge {
+    let peer = format!("--edge-peer=2={peer}");
     let own = ["--edge-number=1", "--edge-peer-listen=127.0.0.1:0", &peer];
     Edge::start(&[&own[..], flags].concat()).await
 }

@@ -1,5 +1,6 @@
 //! Clients that lose their connection, and come back as the same socket.
 
+mod between_edges;
 mod moves;
 mod put_out;
 mod recalls;

@@ -1,5 +1,6 @@
 //! An edge on port 0 with a scripted business service behind it.
 
+pub(crate) mod authority;
 mod client;
 pub(crate) mod echo;
 mod fake_auth;

@@ -17,6 +17,8 @@ pub struct AuditEvent {
     event: &'static str,
     decision: Decision,
     reason: Option<&'static str>,
+    method: Option<&'static str>,
+    caller: Option<String>,
     issuer: Option<String>,
     subject: Option<String>,
     address: Option<IpAddr>,
@@ -45,6 +47,8 @@ impl AuditEvent {
             event,
             decision,
             reason: None,
+            method: None,
+            caller: None,
             issuer: None,
             subject: None,
             address: None,
@@ -57,6 +61,20 @@ impl AuditEvent {
     #[must_use]
     pub const fn because(mut self, reason: &'static str) -> Self {
         self.reason = Some(reason);
+        self
+    }
+
+    /// Says which method was called over gRPC.
+    #[must_use]
+    pub const fn of_method(mut self, method: &'static str) -> Self {
+        self.method = Some(method);
+        self
+    }
+
+    /// Says which service called, by a name in its certificate.
+    #[must_use]
+    pub fn by_caller(mut self, name: &str) -> Self {
+        self.caller = Some(beginning(name));
         self
     }
 
@@ -110,6 +128,8 @@ impl AuditEvent {
             event: self.event,
             decision: self.decision,
             reason: self.reason,
+            method: self.method,
+            caller: self.caller.as_deref(),
             issuer: self.issuer.as_deref(),
             subject: self.subject.as_deref(),
             address: self.address,
@@ -132,6 +152,10 @@ struct Line<'a> {
     decision: Decision,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    caller: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     issuer: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,10 +1,14 @@
 //! Starts the whole system as real processes, and breaks it on request.
 
-use std::{fmt::Display, net::SocketAddr};
+use std::{
+    fmt::Display,
+    net::{IpAddr, SocketAddr},
+};
 
 use tempfile::TempDir;
 
 use super::{
+    authority::{Authority, CertificateFiles},
     eventually::eventually,
     http::get,
     json_client::JsonClient,
@@ -34,6 +38,7 @@ pub(crate) struct ClusterBuilder {
     other_routes: Vec<String>,
     starts_chat: bool,
     data: Option<TempDir>,
+    authority: Option<Authority>,
 }
 
 /// One service as a process, and what starts it again.
@@ -62,6 +67,8 @@ pub(crate) struct Cluster {
     servers: Vec<Server>,
     /// Where the rooms are, if they are on disk.
     _data: Option<TempDir>,
+    /// Who certifies the services, and their certificates, if they have some: of auth, chat and edge.
+    pub(crate) certificates: Option<(Authority, [CertificateFiles; 3])>,
 }
 
 /// Lets everybody do everything in rooms.
@@ -80,11 +87,16 @@ impl Cluster {
             shared: Vec::new(),
             edge: vec!["--edge-shards=1".to_owned()],
             // The tokens of the mint say nothing of rooms.
-            chat: vec![OPEN_ROOMS.to_owned()],
-            auth: vec![format!("--auth-issuer={ISSUER}"), format!("--auth-audience={AUDIENCE}")],
+            chat: vec![OPEN_ROOMS.to_owned(), "--chat-grpc-reflection".to_owned()],
+            auth: vec![
+                format!("--auth-issuer={ISSUER}"),
+                format!("--auth-audience={AUDIENCE}"),
+                "--auth-grpc-reflection".to_owned(),
+            ],
             other_routes: Vec::new(),
             starts_chat: true,
             data: None,
+            authority: None,
         }
     }
 
@@ -207,6 +219,20 @@ impl ClusterBuilder {
         self
     }
 
+    /// Has the services keep their contracts to themselves.
+    pub(crate) fn without_reflection(mut self) -> Self {
+        for settings in [&mut self.auth, &mut self.chat] {
+            settings.retain(|setting| !setting.ends_with("-grpc-reflection"));
+        }
+        self
+    }
+
+    /// Has the services show each other certificates.
+    pub(crate) fn mutual_tls(mut self) -> Self {
+        self.authority = Some(Authority::new());
+        self
+    }
+
     /// Keeps the rooms on disk.
     pub(crate) fn on_disk(mut self) -> Self {
         let data = tempfile::tempdir().unwrap();
@@ -240,15 +266,29 @@ impl ClusterBuilder {
         }
     }
 
-    async fn start_three(self) -> Cluster {
-        let mut auth = self.auth_server();
+    async fn start_three(mut self) -> Cluster {
+        let hosts = [own_host(), own_host()];
+        let certificates = self.authority.take().map(|authority| {
+            let [auth, chat] = hosts.map(|host| host.to_string());
+            let files = [
+                authority.certify(&["auth.sockeye.internal", &auth]),
+                authority.certify(&["chat.sockeye.internal", &chat]),
+                authority.certify(&["edge.sockeye.internal"]),
+            ];
+            self.auth.extend(files[0].flags("auth"));
+            self.chat.extend(files[1].flags("chat"));
+            self.edge.extend(files[2].flags("edge"));
+            (authority, files)
+        });
+        let scheme = if certificates.is_some() { "https" } else { "http" };
+        let mut auth = self.auth_server(hosts[0]);
         auth.start().await;
         let auth_address = auth.address("auth-service", "grpc").await;
         auth.stay_at("--auth-listen", auth_address);
 
         let mut chat = Server::new(Program::ChatService, [&self.shared[..], &self.chat].concat());
         let chat_address = if self.starts_chat {
-            chat.settings.push(format!("--chat-listen={}:0", own_host()));
+            chat.settings.push(format!("--chat-listen={}:0", hosts[1]));
             chat.start().await;
             chat.address("chat-service", "grpc").await
         } else {
@@ -260,9 +300,9 @@ impl ClusterBuilder {
             Program::EdgeGateway,
             [&self.shared[..], &self.edge, &self.other_routes].concat(),
         );
-        edge.settings.push(format!("--edge-auth-url=http://{auth_address}"));
+        edge.settings.push(format!("--edge-auth-url={scheme}://{auth_address}"));
         edge.settings.extend(
-            ["/", "/chat"].map(|name| format!("--edge-route={name}=http://{chat_address}")),
+            ["/", "/chat"].map(|name| format!("--edge-route={name}={scheme}://{chat_address}")),
         );
         let host = own_host();
         edge.settings
@@ -283,6 +323,7 @@ impl ClusterBuilder {
             auth: auth_address,
             servers,
             _data: self.data,
+            certificates,
         };
         if self.starts_chat {
             cluster.ready().await;
@@ -291,7 +332,7 @@ impl ClusterBuilder {
     }
 
     async fn start_one(self) -> Cluster {
-        let mut server = self.auth_server();
+        let mut server = self.auth_server(own_host());
         server.program = Program::Sockeye;
         server.settings.extend([&self.edge[..], &self.chat, &self.other_routes].concat());
         let host = own_host();
@@ -306,14 +347,15 @@ impl ClusterBuilder {
 
         let mint = self.mint();
         let (servers, _data) = (vec![server], self.data);
-        let cluster = Cluster { mint, clients, ops, chat, auth, servers, _data };
+        let cluster =
+            Cluster { mint, clients, ops, chat, auth, servers, _data, certificates: None };
         cluster.ready().await;
         cluster
     }
 
-    fn auth_server(&self) -> Server {
+    fn auth_server(&self, host: IpAddr) -> Server {
         let mut server = Server::new(Program::AuthService, [&self.shared[..], &self.auth].concat());
-        server.settings.push(format!("--auth-listen={}:0", own_host()));
+        server.settings.push(format!("--auth-listen={host}:0"));
         server.environment.extend(self.secret.clone().map(|secret| ("AUTH_HS256_SECRET", secret)));
         server
     }

@@ -1,0 +1,42 @@
+//! Says who may call what at the listener for other edges. What is not listed is for nobody.
+
+use service_kit::grpc::{MethodRoles, Role};
+
+use super::TUNNEL_PATH;
+
+pub(super) const METHODS: &[MethodRoles] = &[
+    ("/sockeye.peer.v1.EdgePeer/Poll", &[Role::Edge]),
+    ("/sockeye.peer.v1.EdgePeer/Post", &[Role::Edge]),
+    ("/sockeye.peer.v1.EdgePeer/AskUpgrade", &[Role::Edge]),
+    ("/sockeye.peer.v1.EdgePeer/Claim", &[Role::Edge]),
+    ("/sockeye.peer.v1.EdgePeer/Settle", &[Role::Edge]),
+    ("/sockeye.peer.v1.EdgePeer/Leave", &[Role::Edge]),
+    // Whichever session it leads to.
+    (TUNNEL_PATH, &[Role::Edge]),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prost_reflect::DescriptorPool;
+
+    use super::*;
+
+    #[test]
+    fn every_method_says_who_may_call_it() {
+        let contracts = DescriptorPool::decode(proto::DESCRIPTORS).unwrap();
+        let services = contracts.services();
+        let ours = services.filter(|service| service.package_name() == "sockeye.peer.v1");
+        let served: BTreeSet<String> = ours
+            .flat_map(|service| service.methods().collect::<Vec<_>>())
+            .map(|method| format!("/{}/{}", method.parent_service().full_name(), method.name()))
+            .chain([TUNNEL_PATH.to_owned()])
+            .collect();
+
+        let listed: BTreeSet<String> = METHODS.iter().map(|(path, _)| (*path).to_owned()).collect();
+
+        assert_eq!(listed, served);
+        assert!(METHODS.iter().all(|(_, roles)| *roles == [Role::Edge]));
+    }
+}

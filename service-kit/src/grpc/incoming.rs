@@ -1,0 +1,290 @@
+//! Accepts connections of other services, with TLS where there is a certificate.
+
+use std::{
+    error::Error,
+    io::{self, IoSlice},
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use metrics::{Counter, counter, describe_counter};
+use rustls::{CertificateError, ServerConnection};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::{self, Sleep},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_stream::Stream;
+use tonic::transport::server::Connected;
+
+use crate::{
+    audit::{self, AuditEvent, Decision},
+    mutual_tls::{MutualTls, dns_names},
+};
+
+/// How long a caller may take for the handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many callers may be shaking hands. Others wait in the kernel meanwhile.
+const HANDSHAKES_MAX: usize = 128;
+
+/// How long to wait before accepting again when the process has no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+const HANDSHAKES: &str = "sockeye_grpc_handshakes_total";
+
+/// The other side of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// The DNS names in its certificate, in lower case. None without TLS.
+    pub names: Arc<[String]>,
+}
+
+/// A connection that was accepted.
+#[derive(Debug)]
+pub struct Accepted {
+    stream: Channel,
+    caller: Caller,
+}
+
+#[derive(Debug)]
+enum Channel {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Shakes hands with callers, and counts how it went.
+#[derive(Debug, Clone)]
+pub struct Handshakes {
+    service: &'static str,
+    tls: Option<MutualTls>,
+}
+
+impl Handshakes {
+    /// `service` says in metrics and in the audit log whose listener it is.
+    pub fn new(service: &'static str, tls: Option<MutualTls>) -> Self {
+        describe_counter!(HANDSHAKES, "TLS handshakes with other services, by outcome.");
+        Self { service, tls }
+    }
+
+    /// Makes a connection ready to be read; none if there is no TLS with this caller. It takes 5 s at most.
+    pub async fn accept(&self, stream: TcpStream, address: SocketAddr) -> Option<Accepted> {
+        // Without it small answers wait for an acknowledgement. A socket that refuses is about to fail.
+        stream.set_nodelay(true).ok()?;
+        let Some(tls) = &self.tls else { return Some(Accepted::plain(stream, address)) };
+        let accepting = TlsAcceptor::from(tls.server()).accept(stream);
+        let outcome = match time::timeout(HANDSHAKE_TIMEOUT, accepting).await {
+            Ok(Ok(stream)) => match names(&stream) {
+                Some(names) => {
+                    self.count("accepted");
+                    let caller = Caller { address, names };
+                    return Some(Accepted { stream: Channel::Tls(Box::new(stream)), caller });
+                }
+                None => "no_protocol",
+            },
+            Ok(Err(error)) => reason(&error),
+            Err(_) => "timeout",
+        };
+        self.count(outcome);
+        let event = AuditEvent::new(self.service, "grpc_tls", Decision::Denied)
+            .because(outcome)
+            .from_address(Some(address.ip().to_canonical()));
+        audit::record(event);
+        tracing::debug!(service = self.service, outcome, "no TLS with a caller");
+        None
+    }
+
+    fn count(&self, outcome: &'static str) {
+        counter!(HANDSHAKES, "service" => self.service, "outcome" => outcome).increment(1);
+    }
+}
+
+/// The names of the caller; none if nothing is said of what will be spoken.
+fn names(stream: &TlsStream<TcpStream>) -> Option<Arc<[String]>> {
+    let session = stream.get_ref().1;
+    session.alpn_protocol()?;
+    let own = session.peer_certificates().and_then(|chain| chain.first());
+    Some(own.map(dns_names).unwrap_or_default().into())
+}
+
+/// Why there is no TLS with a caller.
+fn reason(error: &io::Error) -> &'static str {
+    let cause = error.get_ref().and_then(|cause| {
+        let cause: &(dyn Error + 'static) = cause;
+        cause.downcast_ref::<rustls::Error>()
+    });
+    match cause {
+        Some(rustls::Error::NoCertificatesPresented) => "no_certificate",
+        Some(rustls::Error::InvalidCertificate(error)) if is_expired(error) => "expired",
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "unknown_issuer"
+        }
+        Some(rustls::Error::InvalidCertificate(_)) => "bad_certificate",
+        Some(rustls::Error::NoApplicationProtocol) => "no_protocol",
+        Some(_) | None => "failed",
+    }
+}
+
+fn is_expired(error: &CertificateError) -> bool {
+    matches!(error, CertificateError::Expired | CertificateError::ExpiredContext { .. })
+}
+
+/// The connections of a listener. A handshake that fails, or takes long, delays none of the others and ends nothing but itself.
+#[derive(Debug)]
+pub struct Incoming {
+    listener: TcpListener,
+    handshakes: Handshakes,
+    under_way: JoinSet<Option<Accepted>>,
+    pause: Option<Pin<Box<Sleep>>>,
+    accept_errors: Counter,
+}
+
+impl Incoming {
+    /// Accepts the connections of `listener`.
+    pub fn new(listener: TcpListener, handshakes: Handshakes) -> Self {
+        let accept_errors = Counter::noop();
+        Self { listener, handshakes, under_way: JoinSet::new(), pause: None, accept_errors }
+    }
+
+    /// Has connections counted that the system did not give.
+    #[must_use]
+    pub fn count_errors(mut self, accept_errors: Counter) -> Self {
+        self.accept_errors = accept_errors;
+        self
+    }
+}
+
+impl Stream for Incoming {
+    type Item = io::Result<Accepted>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            match self.under_way.poll_join_next(cx) {
+                Poll::Ready(Some(Ok(Some(accepted)))) => return Poll::Ready(Some(Ok(accepted))),
+                Poll::Ready(Some(Ok(None) | Err(_))) => continue,
+                Poll::Ready(None) | Poll::Pending => {}
+            }
+            if self.under_way.len() >= HANDSHAKES_MAX {
+                return Poll::Pending;
+            }
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(cx));
+                self.pause = None;
+            }
+            match ready!(self.listener.poll_accept(cx)) {
+                // There is nothing to wait for: whoever is connected when the service is stopped is answered.
+                Ok((stream, address)) if self.handshakes.tls.is_none() => {
+                    if stream.set_nodelay(true).is_ok() {
+                        return Poll::Ready(Some(Ok(Accepted::plain(stream, address))));
+                    }
+                }
+                Ok((stream, address)) => {
+                    let handshakes = self.handshakes.clone();
+                    self.under_way.spawn(async move { handshakes.accept(stream, address).await });
+                }
+                Err(error) => {
+                    self.accept_errors.increment(1);
+                    let service = self.handshakes.service;
+                    tracing::warn!(service, %error, "connection could not be accepted");
+                    self.pause = Some(Box::pin(time::sleep(ACCEPT_PAUSE)));
+                }
+            }
+        }
+    }
+}
+
+impl Accepted {
+    fn plain(stream: TcpStream, address: SocketAddr) -> Self {
+        let caller = Caller { address, names: Arc::default() };
+        Self { stream: Channel::Plain(stream), caller }
+    }
+
+    /// Who is on the other side.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// The connection of TCP, and what is spoken on it if that is TLS.
+    pub fn into_parts(self) -> (TcpStream, Option<ServerConnection>) {
+        match self.stream {
+            Channel::Plain(stream) => (stream, None),
+            Channel::Tls(stream) => {
+                let (stream, session) = stream.into_inner();
+                (stream, Some(session))
+            }
+        }
+    }
+}
+
+impl Connected for Accepted {
+    type ConnectInfo = Caller;
+
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
+    }
+}
+
+impl AsyncRead for Accepted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Channel::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Channel::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Accepted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Channel::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Channel::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Channel::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Channel::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Channel::Plain(stream) => stream.is_write_vectored(),
+            Channel::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Channel::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Channel::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Channel::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Channel::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
