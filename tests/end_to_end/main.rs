@@ -12,6 +12,7 @@ mod deliveries;
 mod descriptors;
 mod echo_backend;
 mod exclusions;
+mod floods;
 mod handshake;
 mod leaks;
 mod limits;

@@ -1,0 +1,218 @@
+//! Floods of HTTP/2 against each listener for gRPC, as raw frames: others are answered meanwhile, and memory stays bounded.
+
+use std::{net::SocketAddr, time::Duration};
+
+use proto::peer::v1::{PollRequest, edge_peer_client::EdgePeerClient};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+    time,
+};
+use tonic::{Code, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use crate::support::{Cluster, Process, Program, own_host, within};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// How many frames a flood has, unless it is cut off before.
+const FRAMES: u32 = 200_000;
+
+/// How much a listener's process may grow by all floods together.
+const GROWTH_BYTES_MAX: u64 = 48 * 1024 * 1024;
+
+/// For how long a flood goes on while nothing of it is taken.
+const STALL: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flood {
+    /// Requests that are given up at once (CVE-2023-44487).
+    RapidReset,
+    /// Requests that the listener has to give up itself, because what follows is wrong (CVE-2025-8671).
+    MadeReset,
+    /// Each asks for an answer (CVE-2019-9512).
+    Pings,
+    /// Each asks for an acknowledgement (CVE-2019-9515).
+    Settings,
+    /// Headers that do not end (RUSTSEC-2024-0332).
+    Continuations,
+    /// A body without bytes that does not end (RUSTSEC-2026-0258).
+    EmptyData,
+}
+
+const FLOODS: [Flood; 6] = [
+    Flood::RapidReset,
+    Flood::MadeReset,
+    Flood::Pings,
+    Flood::Settings,
+    Flood::Continuations,
+    Flood::EmptyData,
+];
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// The headers of a call, in HPACK without its table: nothing is remembered.
+fn call(path: &str) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    // `POST` and `http` of the static table, and three names of it: path, authority, content-type.
+    let (path, authority) =
+        ([&[0x04], &text(path)[..]].concat(), [&[0x01], &text("a")[..]].concat());
+    let content = [&[0x0f, 0x10], &text("application/grpc")[..]].concat();
+    let te = [&[0x00], &text("te")[..], &text("trailers")[..]].concat();
+    [&[0x83, 0x86][..], &path, &authority, &content, &te].concat()
+}
+
+impl Flood {
+    /// What comes before it.
+    fn opening(self, path: &str) -> Vec<u8> {
+        match self {
+            Self::RapidReset | Self::MadeReset | Self::Pings | Self::Settings => Vec::new(),
+            Self::Continuations => frame(HEADERS, 0, 1, &call(path)),
+            Self::EmptyData => frame(HEADERS, END_HEADERS, 1, &call(path)),
+        }
+    }
+
+    /// The part with this number.
+    fn part(self, number: u32, path: &str) -> Vec<u8> {
+        match self {
+            Self::RapidReset => {
+                let stream = 2 * number + 1;
+                let headers = frame(HEADERS, END_HEADERS | END_STREAM, stream, &call(path));
+                [headers, frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())].concat()
+            }
+            Self::MadeReset => {
+                let stream = 2 * number + 1;
+                let headers = frame(HEADERS, END_HEADERS, stream, &call(path));
+                // A window that grows by nothing is an error of the stream.
+                [headers, frame(WINDOW_UPDATE, 0, stream, &[0; 4])].concat()
+            }
+            Self::Pings => frame(PING, 0, 0, &u64::from(number).to_be_bytes()),
+            Self::Settings => frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0]),
+            Self::Continuations => {
+                // A header of its own, with a value of some length.
+                let value = [b'v'; 100];
+                frame(CONTINUATION, 0, 1, &[&[0, 1, b'n', 100][..], &value].concat())
+            }
+            Self::EmptyData => frame(DATA, 0, 1, &[]),
+        }
+    }
+
+    /// Floods a listener until all is written, the connection is cut, or nothing is taken any more.
+    async fn run(self, address: SocketAddr, path: &'static str, reads_answers: bool) {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (mut answers, mut requests) = stream.into_split();
+        let mut reading = JoinSet::new();
+        if reads_answers {
+            reading.spawn(async move {
+                let mut buffer = vec![0; 64 * 1024];
+                while answers.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
+            });
+        }
+        let mut bytes = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();
+        bytes.extend(self.opening(path));
+        for number in 0..FRAMES {
+            bytes.extend(self.part(number, path));
+            if bytes.len() < 32 * 1024 && number < FRAMES - 1 {
+                continue;
+            }
+            let written = time::timeout(STALL, requests.write_all(&bytes)).await;
+            if !matches!(written, Ok(Ok(()))) {
+                return;
+            }
+            bytes.clear();
+        }
+    }
+}
+
+/// How somebody else is answered at a listener, on a connection of its own.
+async fn answer(address: SocketAddr) -> Code {
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap();
+    let channel = within("another connection", channel.connect()).await.unwrap();
+    let mut health = HealthClient::new(channel.clone());
+    let asked = health.check(HealthCheckRequest::default());
+    match within("an answer to somebody else", asked).await {
+        Ok(_) => Code::Ok,
+        // Edges answer each other nothing but what they ask each other.
+        Err(_) => {
+            let request = PollRequest { session: "no session".into() };
+            let poll = EdgePeerClient::new(channel).poll(request).await;
+            poll.map_or_else(|status| status.code(), |_| Code::Ok)
+        }
+    }
+}
+
+async fn survives(process: &mut Process, address: SocketAddr, path: &'static str, expected: Code) {
+    assert_eq!(answer(address).await, expected);
+    let before = process.resident_bytes();
+    for flood in FLOODS {
+        let mut floods = JoinSet::new();
+        for reads_answers in [true, false] {
+            floods.spawn(flood.run(address, path, reads_answers));
+        }
+        loop {
+            assert_eq!(answer(address).await, expected, "{flood:?}");
+            assert!(process.is_running(), "{flood:?}");
+            let growth = process.resident_bytes().saturating_sub(before);
+            assert!(growth < GROWTH_BYTES_MAX, "{flood:?}: {growth} bytes");
+            let ended = time::timeout(Duration::from_millis(20), floods.join_next()).await;
+            match ended {
+                Ok(None) => break,
+                Ok(Some(ended)) => ended.unwrap(),
+                Err(_) => {}
+            }
+        }
+        assert_eq!(answer(address).await, expected, "after {flood:?}");
+    }
+}
+
+#[tokio::test]
+async fn floods_leave_the_auth_service_there_for_others() {
+    let mut cluster = Cluster::start().await;
+    let address = cluster.auth;
+    let path = "/sockeye.auth.v1.AuthService/Authenticate";
+
+    survives(cluster.process(Program::AuthService), address, path, Code::Ok).await;
+
+    cluster.socket_io("alice").await;
+}
+
+#[tokio::test]
+async fn floods_leave_the_chat_service_there_for_others() {
+    let mut cluster = Cluster::start().await;
+    let address = cluster.chat;
+    let process = cluster.process(Program::ChatService);
+
+    survives(process, address, "/sockeye.chat.v1.ChatService/Publish", Code::Ok).await;
+    survives(process, address, "/sockeye.edge.v1.EdgeLink/Attach", Code::Ok).await;
+
+    let mut alice = cluster.socket_io("alice").await;
+    alice.request("join", serde_json::json!("lobby")).await;
+}
+
+#[tokio::test]
+async fn floods_leave_the_listener_for_edges_there_for_others() {
+    let listen = format!("{}:0", own_host());
+    let mut cluster = Cluster::builder().edge("--edge-peer-listen", listen).start().await;
+    let process = cluster.process(Program::EdgeGateway);
+    let address = process.address("edge-gateway", "peers").await;
+
+    survives(process, address, "/sockeye.peer.v1.EdgePeer/Post", Code::InvalidArgument).await;
+    survives(process, address, "/sockeye.peer.v1.EdgePeer/Poll", Code::InvalidArgument).await;
+
+    cluster.socket_io("alice").await;
+}
