@@ -25,6 +25,9 @@ const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
 /// Longest leeway between clocks. More would be a longer life for every token.
 pub(crate) const CLOCK_LEEWAY_MAX: Duration = Duration::from_secs(300);
 
+/// Longest time that replaced keys are good. More would be no rotation.
+const KEY_OVERLAP_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// The leeway of an issuer in the file that does not say one. As that of the setting.
 pub(crate) const CLOCK_LEEWAY_DEFAULT: Duration = Duration::from_secs(5);
 
@@ -133,6 +136,17 @@ pub struct Config {
     )]
     pub clock_leeway: Duration,
 
+    /// For how long keys and secrets out of files are good after their files were replaced. At most 24 hours.
+    #[arg(
+        id = "auth-key-overlap",
+        long = "auth-key-overlap",
+        env = "AUTH_KEY_OVERLAP",
+        default_value = "10m",
+        value_name = "DURATION",
+        value_parser = parse_key_overlap
+    )]
+    pub key_overlap: Duration,
+
     /// File that keeps which tokens were taken back. It is made where there is none. Without it, none can be.
     #[arg(
         id = "auth-revocations-file",
@@ -205,6 +219,12 @@ pub(crate) fn read_secret_file(path: &Path) -> Result<Hs256Secret, ReadSecretErr
     Hs256Secret::from_bytes(read_secret_bytes(path)?.expose_secret()).map_err(weak)
 }
 
+/// Makes an HS256 secret of what a file holds. A line end after it does not count.
+pub(crate) fn parse_secret(path: &Path, contents: &[u8]) -> Result<Hs256Secret, ReadSecretError> {
+    let weak = |source| ReadSecretError::File { path: path.to_owned(), source };
+    Hs256Secret::from_bytes(without_line_end(contents)).map_err(weak)
+}
+
 /// Reads a secret of any length. A line end after it does not count.
 pub(crate) fn read_secret_bytes(path: &Path) -> Result<SecretSlice<u8>, ReadSecretError> {
     let read = |source| ReadSecretError::Read { path: path.to_owned(), source };
@@ -214,7 +234,7 @@ pub(crate) fn read_secret_bytes(path: &Path) -> Result<SecretSlice<u8>, ReadSecr
     Ok(SecretSlice::from(without_line_end(&bytes).to_vec()))
 }
 
-fn without_line_end(bytes: &[u8]) -> &[u8] {
+pub(crate) fn without_line_end(bytes: &[u8]) -> &[u8] {
     let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     bytes.strip_suffix(b"\r").unwrap_or(bytes)
 }
@@ -222,6 +242,19 @@ fn without_line_end(bytes: &[u8]) -> &[u8] {
 pub(crate) fn parse_clock_leeway(text: &str) -> Result<Duration, ParseClockLeewayError> {
     let leeway = humantime::parse_duration(text)?;
     if leeway > CLOCK_LEEWAY_MAX { Err(ParseClockLeewayError::TooLong) } else { Ok(leeway) }
+}
+
+fn parse_key_overlap(text: &str) -> Result<Duration, ParseKeyOverlapError> {
+    let overlap = humantime::parse_duration(text)?;
+    if overlap > KEY_OVERLAP_MAX { Err(ParseKeyOverlapError::TooLong) } else { Ok(overlap) }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ParseKeyOverlapError {
+    #[error(transparent)]
+    Duration(#[from] humantime::DurationError),
+    #[error("it is longer than {}", humantime::format_duration(KEY_OVERLAP_MAX))]
+    TooLong,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,7 @@
 //! Verifies opaque tokens by asking their issuer (RFC 7662).
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,10 +10,13 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, StatusCode};
 use secrecy::{ExposeSecret, SecretSlice};
 use serde_json::{Map, Value};
+use service_kit::watched_files::{ReadFilesError, SettingFile, WatchedFiles};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{self, Instant};
 
 use crate::claims::validate_claims;
+use crate::config;
+use crate::file_keys::KeyFileError;
 use crate::https::{EndpointUrl, FetchError, HttpsClient};
 use crate::identity::Identity;
 use crate::json_object::parse_json_object;
@@ -40,6 +44,10 @@ pub(crate) struct Introspection {
     client: HttpsClient,
     /// Marked as sensitive, so that it shows in no debug text.
     authorization: HeaderValue,
+    /// Who we are, and the file of our secret.
+    credentials: Option<(String, PathBuf)>,
+    /// What it is with the secret that the file holds now, once that is watched.
+    watched: Option<WatchedFiles<HeaderValue>>,
     answers: Answers,
     waiting: Semaphore,
     /// Held for a few instructions.
@@ -78,10 +86,47 @@ impl Introspection {
             url,
             client,
             authorization: credentials.authorization()?,
+            credentials: None,
+            watched: None,
             answers: Answers::new(cache),
             waiting: Semaphore::new(WAITING_COUNT_MAX),
             trouble: Mutex::default(),
         })
+    }
+
+    /// Says where the secret of this client comes from.
+    pub(crate) fn with_secret_file(self, id: String, path: PathBuf) -> Self {
+        Self { credentials: Some((id, path)), ..self }
+    }
+
+    /// Reads the file of the secret again whenever it changes, from now on.
+    ///
+    /// # Errors
+    ///
+    /// When it is of no use.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub(crate) fn watch(&mut self) -> Result<(), ReadFilesError<KeyFileError>> {
+        let Some((id, path)) = self.credentials.clone() else { return Ok(()) };
+        let file = SettingFile::new("client_secret_file", path);
+        let read = move |contents: &[Vec<u8>]| {
+            let contents = contents.first().map_or(&[][..], Vec::as_slice);
+            let secret = config::without_line_end(contents);
+            let secret = Some(secret).filter(|secret| !secret.is_empty());
+            let secret = secret.ok_or(KeyFileError::ClientSecret)?;
+            let secret = SecretSlice::from(secret.to_vec());
+            let credentials = ClientCredentials { id: id.clone(), secret };
+            credentials.authorization().ok_or(KeyFileError::ClientSecret)
+        };
+        self.watched = Some(WatchedFiles::open("auth_client_secret", vec![file], read)?);
+        Ok(())
+    }
+
+    fn authorization(&self) -> HeaderValue {
+        let watched = self.watched.as_ref();
+        watched.map_or_else(|| self.authorization.clone(), |watched| (*watched.current()).clone())
     }
 
     /// Asks about a token, unless that was done just now or is under way.
@@ -140,7 +185,8 @@ impl Introspection {
             .append_pair("token", token)
             .append_pair("token_type_hint", "access_token")
             .finish();
-        let answer = self.client.post_form(&self.url, form, &self.authorization).await;
+        let authorization = self.authorization();
+        let answer = self.client.post_form(&self.url, form, &authorization).await;
         let answer = answer.map_err(IntrospectError::Fetch).and_then(|answer| read(&answer));
         let claims = answer.map_err(|error| self.fail(&error))?;
         telemetry::record_introspection(&self.issuer, true);

@@ -5,8 +5,10 @@ use std::ops::RangeInclusive;
 use jsonwebtoken::{EncodingKey, Header};
 use secrecy::SecretString;
 use serde::Serialize;
+use service_kit::watched_files::WatchedFiles;
 
 use crate::capabilities::{Capability, CapabilityError, check_all};
+use crate::file_keys::Keyring;
 use crate::hs256_secret::Hs256Secret;
 use crate::rules::Rules;
 
@@ -78,6 +80,8 @@ pub(crate) struct IssuedToken {
 #[derive(Debug)]
 pub(crate) struct TokenIssuer {
     key: EncodingKey,
+    /// What the file of the secret holds now, if there is one that is watched.
+    watched: Option<WatchedFiles<Keyring>>,
     issuer: String,
     audience: String,
 }
@@ -102,9 +106,21 @@ impl TokenIssuer {
     pub(crate) fn new(secret: &Hs256Secret, rules: &Rules) -> Self {
         Self {
             key: EncodingKey::from_secret(secret.expose()),
+            watched: None,
             issuer: rules.issuer.clone(),
             audience: rules.audience.clone(),
         }
+    }
+
+    /// Signs with the secret that a file holds at the time.
+    pub(crate) fn follow(&mut self, watched: Option<WatchedFiles<Keyring>>) {
+        self.watched = watched;
+    }
+
+    fn key(&self) -> EncodingKey {
+        let ring = self.watched.as_ref().map(WatchedFiles::current);
+        let secret = ring.as_ref().and_then(|ring| ring.secret());
+        secret.map_or_else(|| self.key.clone(), |secret| EncodingKey::from_secret(secret.expose()))
     }
 
     pub(crate) fn issue(
@@ -124,7 +140,7 @@ impl TokenIssuer {
             capabilities: &request.capabilities,
         };
         let header = Header::new(jsonwebtoken::Algorithm::HS256);
-        let token = jsonwebtoken::encode(&header, &claims, &self.key).map_err(IssueTokenError)?;
+        let token = jsonwebtoken::encode(&header, &claims, &self.key()).map_err(IssueTokenError)?;
         Ok(IssuedToken { token: token.into(), expires_at_unix_ms: exp * 1000 })
     }
 }

@@ -1,14 +1,18 @@
 //! Holds whom we take tokens from, each with keys and rules of its own.
 
+use std::time::Duration;
+
+use service_kit::watched_files::ReadFilesError;
+
 use crate::algorithm::Algorithm;
+use crate::file_keys::{FileKeys, KeyFileError};
 use crate::identity::Identity;
 use crate::introspection::Introspection;
-use crate::key_set::KeySet;
 use crate::outage::VerifyError;
 use crate::published_keys::{KeyFetcher, PublishedKeys};
 use crate::refusal::Refusal;
 use crate::rules::Rules;
-use crate::verify::{unverified_issuer, verify};
+use crate::verify::unverified_issuer;
 
 mod file;
 mod grants;
@@ -27,8 +31,8 @@ pub(crate) struct Issuer {
 /// What tells an issuer's tokens from others.
 #[derive(Debug)]
 pub(crate) enum Verifier {
-    /// Keys that were read at the start.
-    Keys(KeySet),
+    /// Keys out of files.
+    Keys(FileKeys),
     /// Keys that the issuer publishes.
     Published(PublishedKeys),
     /// The issuer itself, who is asked.
@@ -38,7 +42,7 @@ pub(crate) enum Verifier {
 impl Issuer {
     async fn verify(&self, token: &str, now_unix_ms: u64) -> Result<Identity, VerifyError> {
         match &self.verifier {
-            Verifier::Keys(keys) => Ok(verify(token, keys, &self.rules, now_unix_ms)?),
+            Verifier::Keys(keys) => Ok(keys.verify(token, &self.rules, now_unix_ms)?),
             Verifier::Published(keys) => keys.verify(token, &self.rules, now_unix_ms).await,
             Verifier::Introspection(issuer) => issuer.verify(token, &self.rules, now_unix_ms).await,
         }
@@ -69,6 +73,29 @@ impl Issuers {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Issuer> {
         self.list.iter()
+    }
+
+    /// Reads files of keys and secrets again whenever they change, from now on. Former keys are good for `overlap` then.
+    ///
+    /// # Errors
+    ///
+    /// When a file is of no use.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub(crate) fn watch_files(
+        &mut self,
+        overlap: Duration,
+    ) -> Result<(), ReadFilesError<KeyFileError>> {
+        for issuer in &mut self.list {
+            match &mut issuer.verifier {
+                Verifier::Keys(keys) => keys.watch(overlap)?,
+                Verifier::Published(_) => {}
+                Verifier::Introspection(issuer) => issuer.watch()?,
+            }
+        }
+        Ok(())
     }
 
     /// Hands over who fetches the published keys. Until these run, there are none.

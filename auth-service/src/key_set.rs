@@ -71,6 +71,19 @@ impl KeySet {
         Self::from_keys(keys)
     }
 
+    /// As [`load`](Self::load), from what the files hold.
+    pub(crate) fn parse<'a>(
+        secret: Option<&Hs256Secret>,
+        files: impl Iterator<Item = (&'a PathBuf, &'a [u8])>,
+    ) -> Result<Self, LoadKeysError> {
+        let mut keys: Vec<_> = secret.map(VerificationKey::hs256).into_iter().collect();
+        for (path, contents) in files {
+            let read = key_file::parse_bytes(contents);
+            keys.extend(read.map_err(|source| LoadKeysError::File { path: path.clone(), source })?);
+        }
+        Self::from_keys(keys)
+    }
+
     /// Reads the text of a file of public keys.
     pub(crate) fn parse_public_keys(text: &str) -> Result<Vec<VerificationKey>, ReadKeyFileError> {
         key_file::parse(text)

@@ -11,6 +11,7 @@ use service_kit::mutual_tls::HTTP_2;
 use service_kit::ops::{Condition, InstallMetricsError, OpsServer, Readiness, install_metrics};
 use service_kit::shutdown::Shutdown;
 use service_kit::trace::Tracer;
+use service_kit::watched_files::ReadFilesError;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -21,6 +22,7 @@ mod capabilities;
 mod claims;
 mod config;
 mod deny_list;
+mod file_keys;
 #[doc(hidden)]
 pub mod fuzzing;
 mod grpc;
@@ -51,6 +53,7 @@ mod verify;
 pub use capabilities::{CapabilityError, ParsePatternError};
 pub use config::{Config, GrpcConfig, ReadSecretError, SecretVariable};
 pub use deny_list::OpenDenyListError;
+pub use file_keys::KeyFileError;
 pub use hs256_secret::WeakSecretError;
 pub use https::{ParseUrlError, TrustError};
 pub use issuers::{IssuerProblem, ReadIssuersError};
@@ -58,6 +61,7 @@ pub use key_set::{LoadKeysError, ReadKeyFileError, RejectKeyError};
 pub use server::ServeError as RunError;
 
 use deny_list::DenyList;
+use file_keys::{FileKeys, KeySources};
 use grpc::Authenticator;
 use issue::TokenIssuer;
 use issuers::{Issuer, Issuers, Verifier};
@@ -96,7 +100,13 @@ impl AuthService {
         tracer: Tracer,
         readiness: Readiness,
     ) -> Result<Self, BindError> {
-        let (mut issuers, token_issuer) = load_issuers(&config)?;
+        let (mut issuers, mut token_issuer) = load_issuers(&config)?;
+        issuers.watch_files(config.key_overlap)?;
+        if let (Some(token_issuer), Some(issuer)) = (&mut token_issuer, issuers.iter().next())
+            && let Verifier::Keys(keys) = &issuer.verifier
+        {
+            token_issuer.follow(keys.watched());
+        }
         let exposure =
             Exposure { security: config.grpc_security()?, reflects: config.grpc_reflection };
         let deny_list = match config.revocations_file {
@@ -221,7 +231,15 @@ fn load_issuers(config: &Config) -> Result<(Issuers, Option<TokenIssuer>), BindE
         Some(path) => Issuers::read(path)?,
         None => {
             let keys = KeySet::load(secret.as_ref(), &config.public_key_files)?;
-            Issuers::single(Issuer { verifier: Verifier::Keys(keys), rules })
+            let sources = KeySources {
+                // One that is in a file is read from there.
+                secret: secret.filter(|_| config.hs256_secret_file.is_none()),
+                secret_file: config.hs256_secret_file.clone(),
+                public_key_files: config.public_key_files.clone(),
+                algorithms: None,
+            };
+            let verifier = Verifier::Keys(FileKeys::new(sources, keys));
+            Issuers::single(Issuer { verifier, rules })
         }
     };
     Ok((issuers, token_issuer))
@@ -252,6 +270,8 @@ pub enum BindError {
     Keys(#[from] LoadKeysError),
     #[error("the issuers cannot be used")]
     Issuers(#[from] ReadIssuersError),
+    #[error("a file of keys or secrets cannot be used")]
+    KeyFiles(#[from] ReadFilesError<KeyFileError>),
     #[error("AUTH_HS256_SECRET and AUTH_ISSUERS_FILE are both set")]
     SecretBesideIssuers,
     #[error("AUTH_ISSUE_TOKENS needs an HS256 secret to sign with")]
@@ -274,6 +294,7 @@ impl From<BindError> for Failure {
             BindError::Secret(_)
             | BindError::Keys(_)
             | BindError::Issuers(_)
+            | BindError::KeyFiles(_)
             | BindError::SecretBesideIssuers
             | BindError::IssuingWithoutSecret
             | BindError::Grpc(_)

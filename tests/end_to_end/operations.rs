@@ -280,7 +280,7 @@ const CHAT_SETTINGS: [&str; 7] = [
     "CHAT_LINK_GRACE",
     "CHAT_EXPOSE_TRACE_IDS",
 ];
-const AUTH_SETTINGS: [&str; 9] = [
+const AUTH_SETTINGS: [&str; 10] = [
     "AUTH_LISTEN",
     "AUTH_OPS_LISTEN",
     "AUTH_HS256_SECRET",
@@ -289,6 +289,7 @@ const AUTH_SETTINGS: [&str; 9] = [
     "AUTH_ISSUER",
     "AUTH_AUDIENCE",
     "AUTH_CLOCK_LEEWAY",
+    "AUTH_KEY_OVERLAP",
     "AUTH_ISSUE_TOKENS",
 ];
 

@@ -15,6 +15,7 @@ use super::{Issuer, Issuers, Verifier};
 use crate::algorithm::Algorithm;
 use crate::capabilities::ClaimPath;
 use crate::config;
+use crate::file_keys::{FileKeys, KeySources};
 use crate::key_set::KeySet;
 use crate::published_keys::{KeyFetcher, PublishedKeys};
 use crate::rules::{ClaimNames, Rules, TokenTypes};
@@ -218,9 +219,14 @@ impl Sources {
             return Some((Verifier::Published(keys), Some(fetcher)));
         }
         remote.report_unused(report);
-        let keys = read_keys(secret_file.as_deref(), &public_key_files, directory, report)?;
+        let secret_file = secret_file.map(|path| directory.join(path));
+        let public_key_files = public_key_files.iter().map(|path| directory.join(path)).collect();
+        let mut sources =
+            KeySources { secret: None, secret_file, public_key_files, algorithms: None };
+        let keys = read_keys(&sources, report)?;
         check_algorithms(&keys, &algorithms, report);
-        Some((Verifier::Keys(keys), None))
+        sources.algorithms = Some(algorithms);
+        Some((Verifier::Keys(FileKeys::new(sources, keys)), None))
     }
 }
 
@@ -281,13 +287,8 @@ fn check_algorithms(
     }
 }
 
-fn read_keys(
-    secret_file: Option<&Path>,
-    public_key_files: &[PathBuf],
-    directory: &Path,
-    report: &mut impl FnMut(IssuerProblem),
-) -> Option<KeySet> {
-    let secret = match secret_file.map(|path| config::read_secret_file(&directory.join(path))) {
+fn read_keys(sources: &KeySources, report: &mut impl FnMut(IssuerProblem)) -> Option<KeySet> {
+    let secret = match sources.secret_file.as_deref().map(config::read_secret_file) {
         None => None,
         Some(Ok(secret)) => Some(secret),
         Some(Err(error)) => {
@@ -295,10 +296,10 @@ fn read_keys(
             return None;
         }
     };
-    let paths: Vec<_> = public_key_files.iter().map(|path| directory.join(path)).collect();
+    let paths = &sources.public_key_files;
     if secret.is_none() && paths.is_empty() {
         report(IssuerProblem::NoKey);
         return None;
     }
-    KeySet::load(secret.as_ref(), &paths).map_err(|error| report(IssuerProblem::Keys(error))).ok()
+    KeySet::load(secret.as_ref(), paths).map_err(|error| report(IssuerProblem::Keys(error))).ok()
 }

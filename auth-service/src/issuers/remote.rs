@@ -153,19 +153,20 @@ impl IntrospectionTable {
         if self.client_id.is_empty() {
             report(IssuerProblem::EmptyText { member: "introspection.client_id" });
         }
-        let secret = read_client_secret(&directory.join(&self.client_secret_file), report);
+        let secret_file = directory.join(&self.client_secret_file);
+        let secret = read_client_secret(&secret_file, report);
         let cache = CACHE.parse("introspection.cache", self.cache.as_deref(), report);
         let url = EndpointUrl::parse(&self.url, remote.allow_http_on_loopback)
             .map_err(|source| report(IssuerProblem::Url { member: "introspection.url", source }))
             .ok()?;
         let client = remote.client(&url, report)?;
-        let credentials = ClientCredentials { id: self.client_id, secret: secret? };
+        let credentials = ClientCredentials { id: self.client_id.clone(), secret: secret? };
         let cache = cache?.unwrap_or(CACHE_DEFAULT);
         let introspection = Introspection::new(issuer.to_owned(), url, client, &credentials, cache);
         if introspection.is_none() {
             report(IssuerProblem::Credentials);
         }
-        introspection
+        Some(introspection?.with_secret_file(self.client_id, secret_file))
     }
 }
 

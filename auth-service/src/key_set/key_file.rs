@@ -24,6 +24,14 @@ pub(super) fn read(path: &Path) -> Result<Vec<VerificationKey>, ReadKeyFileError
     parse(&text)
 }
 
+pub(super) fn parse_bytes(bytes: &[u8]) -> Result<Vec<VerificationKey>, ReadKeyFileError> {
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(ReadKeyFileError::TooLarge);
+    }
+    let no_text = |_| ReadKeyFileError::Read(io::ErrorKind::InvalidData.into());
+    parse(str::from_utf8(bytes).map_err(no_text)?)
+}
+
 pub(super) fn parse(text: &str) -> Result<Vec<VerificationKey>, ReadKeyFileError> {
     let keys = if text.trim_start().starts_with('{') {
         jwk::parse(text)?

@@ -14,6 +14,7 @@ mod revocation;
 mod revocation_watch;
 mod rotation;
 mod running;
+mod secrets;
 mod span_collector;
 mod telemetry;
 mod tickets;

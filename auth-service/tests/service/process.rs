@@ -150,6 +150,7 @@ fn help_exits_with_0_and_names_every_variable_but_no_secret() {
         "AUTH_ISSUER",
         "AUTH_AUDIENCE",
         "AUTH_CLOCK_LEEWAY",
+        "AUTH_KEY_OVERLAP",
         "AUTH_ISSUE_TOKENS",
         "LOG_FORMAT",
     ] {

@@ -57,7 +57,7 @@ impl Running {
         Self::start_without_secret(&arguments, Tracer::disabled()).await
     }
 
-    async fn start_without_secret(arguments: &[&str], tracer: Tracer) -> Self {
+    pub(crate) async fn start_without_secret(arguments: &[&str], tracer: Tracer) -> Self {
         let common = ["test", "--auth-listen=127.0.0.1:0"];
         let config = Settings::parse_from(common.iter().chain(arguments)).config;
 
