@@ -4,7 +4,7 @@ mod grpc;
 
 use std::{
     net::SocketAddr,
-    num::{NonZeroU64, NonZeroUsize, ParseIntError},
+    num::{NonZeroU32, NonZeroU64, NonZeroUsize, ParseIntError},
     path::PathBuf,
     thread,
     time::Duration,
@@ -165,6 +165,26 @@ pub struct Config {
         value_name = "COUNT"
     )]
     pub room_bans_max: NonZeroUsize,
+
+    /// How many rooms a socket may join each second, in the long run.
+    #[arg(
+        id = "chat-joins-per-second",
+        long = "chat-joins-per-second",
+        env = "CHAT_JOINS_PER_SECOND",
+        default_value = "20",
+        value_name = "COUNT"
+    )]
+    pub joins_per_second: NonZeroU32,
+
+    /// How many rooms a socket may join at once; it may be in 256.
+    #[arg(
+        id = "chat-joins-burst",
+        long = "chat-joins-burst",
+        env = "CHAT_JOINS_BURST",
+        default_value = "300",
+        value_name = "COUNT"
+    )]
+    pub joins_burst: NonZeroU32,
 
     /// How long the sockets of an edge stay in their rooms while its link is down.
     #[arg(

@@ -18,7 +18,7 @@ use serde::Deserialize;
 pub(crate) use self::{
     data::{Address, Data, Sender},
     declaration::{RETAINED_COUNT_MAX, read_events},
-    rate::{Allowances, Rate},
+    rate::{Allowance, Allowances, Rate},
 };
 use self::{inboxes::Inboxes, schema::Schema};
 use crate::{retained::ValueKey, user::User};

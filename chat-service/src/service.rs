@@ -22,6 +22,7 @@ use tonic::transport::server::Connected;
 
 use crate::{
     Config,
+    declared_events::Rate,
     edge_link::{Lease, LinkSettings, Links},
     exclusions::ExclusionBounds,
     grpc::{self, ChatGrpc, Exposure, ServeError, Server},
@@ -276,6 +277,7 @@ where
         registry,
         namespaces: Arc::clone(&namespaces),
         capabilities: SharedCapabilities::default(),
+        joins: Rate::new(config.joins_per_second, config.joins_burst),
         workers: workers.clone(),
         tracer: tracer.clone(),
         metrics: metrics.clone(),

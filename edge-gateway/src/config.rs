@@ -29,7 +29,7 @@ pub(crate) use self::routes::{is_namespace, parse_backend_url};
 pub use self::{
     address_limits::AddressLimitConfig,
     client_addresses::{ClientAddressConfig, ForwardedHeader},
-    client_limits::ClientLimitConfig,
+    client_limits::{ClientLimitConfig, IdentityLimitConfig},
     grpc::GrpcConfig,
     hops::HopError,
     http::{HttpConfig, OriginConfig, ParseSessionBondsError, SameSite, SessionBonds},

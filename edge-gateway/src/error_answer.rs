@@ -58,6 +58,16 @@ impl ErrorAnswer {
         }
     }
 
+    /// One user, or one tenant, has too many sockets.
+    pub(crate) fn too_many_sockets() -> Self {
+        Self {
+            code: "rate_limited",
+            message: "there are too many sockets of this user or tenant; try again later",
+            retryable: true,
+            retry_after: None,
+        }
+    }
+
     /// This edge lets nobody in any more.
     pub(crate) fn shutting_down(retry_after: Duration) -> Self {
         Self {

@@ -65,7 +65,7 @@ use crate::{
     dialer::Dialer,
     overload::Overload,
     peers::Cluster,
-    quota::AddressLimits,
+    quota::{AddressLimits, IdentityLimits},
     server::{Admission, client_bundle::ClientBundle},
     shard_thread::ShardThread,
     telemetry::{Metrics, Pressures},
@@ -76,9 +76,9 @@ pub use crate::{
     close_reason::CloseReason,
     config::{
         AddressLimitConfig, ClientAddressConfig, ClientLimitConfig, Config, ConfigError,
-        DEFAULT_AUTH_URL, ForwardedHeader, GrpcConfig, HopError, HttpConfig, OriginConfig,
-        OverloadConfig, ParseRouteError, ParseSessionBondsError, Route, SameSite, SessionBonds,
-        TlsConfig,
+        DEFAULT_AUTH_URL, ForwardedHeader, GrpcConfig, HopError, HttpConfig, IdentityLimitConfig,
+        OriginConfig, OverloadConfig, ParseRouteError, ParseSessionBondsError, Route, SameSite,
+        SessionBonds, TlsConfig,
     },
     cors::{AllowedOrigin, ParseOriginError},
     hosts::{AllowedHost, ParseHostError},
@@ -103,6 +103,15 @@ pub struct EdgeGateway {
     webtransport: Option<WebTransport>,
     ops: OpsServer,
     overload: (Arc<Overload>, Pressures, Condition),
+}
+
+fn shard_count(config: &Config) -> Result<usize, ConfigError> {
+    let count = config.shards.map_or_else(cores, NonZeroUsize::get);
+    if count > SHARDS_MAX { Err(ConfigError::TooManyShards { max: SHARDS_MAX }) } else { Ok(count) }
+}
+
+fn log_listening(listener: &'static str, address: SocketAddr) {
+    tracing::info!(service = "edge-gateway", listener, %address, "listening");
 }
 
 /// Why the edge cannot start.
@@ -199,23 +208,21 @@ impl EdgeGateway {
         let tls = certificate.clone().map(|certificate| ClientTls::new(certificate, &config.tls));
         let tls = tls.transpose().map_err(ConfigError::from)?;
         let metrics_handle = install_metrics()?;
-        let count = config.shards.map_or_else(cores, NonZeroUsize::get);
-        if count > SHARDS_MAX {
-            return Err(ConfigError::TooManyShards { max: SHARDS_MAX }.into());
-        }
+        let count = shard_count(&config)?;
         let (local_addr, listeners) = listen(config.listen, count)
             .map_err(|source| BindError::Listen { address: config.listen, source })?;
         let ops = OpsServer::bind(config.ops_listen, readiness.clone(), metrics_handle)
             .await
             .map_err(|source| BindError::Listen { address: config.ops_listen, source })?;
-        tracing::info!(service = "edge-gateway", listener = "clients", address = %local_addr, "listening");
-        tracing::info!(service = "edge-gateway", listener = "ops", address = %ops.local_addr(), "listening");
+        log_listening("clients", local_addr);
+        log_listening("ops", ops.local_addr());
 
         let edge_id: Arc<str> = session_id::random().into();
         let metrics = Metrics::new();
         let bound = Cluster::bind(&config, count, metrics.clone(), &security).await?;
         let (cluster, mailboxes, boxes) = bound;
         let limits = Arc::new(AddressLimits::new(&config.address_limits, Instant::now()));
+        let identity_limits = Arc::new(IdentityLimits::of(&config.client_limits));
         let overload = Arc::new(Overload::new(&config.overload, count));
         let admission = Arc::new(Admission::new(config.opens_per_second, Arc::clone(&overload)));
         let overload = (overload, metrics.pressures.clone(), readiness.condition("room"));
@@ -249,6 +256,7 @@ impl EdgeGateway {
                     address_limits: Arc::clone(&limits),
                     tls: tls.clone(),
                     admission: Arc::clone(&admission),
+                    identity_limits: Arc::clone(&identity_limits),
                 };
                 (shard, listener)
             })

@@ -38,7 +38,7 @@ use self::{
     acks::ClientAcks,
     acks::ServerAcks,
     confirmations::Confirmations,
-    rate::{NamespaceRates, Rate},
+    rate::Rates,
     rooms::Rooms,
     sessions::Sessions,
     verifications::Verifications,
@@ -167,9 +167,7 @@ pub(crate) struct Entry {
     is_warned: bool,
     /// When the wheel should name it next.
     next_visit: Tick,
-    pub(crate) rate: Rate,
-    /// For the namespaces that have their own.
-    namespace_rates: Option<Box<NamespaceRates>>,
+    rates: Rates,
     pub(crate) handshake: ClientHandshake,
 }
 
@@ -289,8 +287,7 @@ impl Shard {
             expires_at: None,
             is_warned: false,
             next_visit: self.wheel.tick_at(connect_by),
-            rate: Rate::new(now),
-            namespace_rates: None,
+            rates: Rates::new(now),
             handshake,
         };
         let index = self.connections.insert(entry);

@@ -27,7 +27,7 @@ use crate::{
     namespaces::NamespaceSettings,
     origins::Origins,
     overload::{Overload, SmoothedLag},
-    quota::AddressLimits,
+    quota::{AddressLimits, IdentityLimits},
     revocation_watch,
     server::{Admission, Clients, Open, ResponseHeaders, Server, client_bundle::ClientBundle},
     session_binding::SessionBinding,
@@ -69,6 +69,7 @@ pub(crate) struct ShardThread {
     pub(crate) address_limits: Arc<AddressLimits>,
     pub(crate) tls: Option<ClientTls>,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) identity_limits: Arc<IdentityLimits>,
 }
 
 impl ShardThread {
@@ -108,7 +109,7 @@ impl ShardThread {
             let claims = Claims::new(self.mailboxes.clone(), shard.clone(), self.number);
             let parts = Parts {
                 application: self.application,
-                limits: limits(&self.config),
+                limits: limits(&self.config, self.identity_limits),
                 common: Rc::clone(&common),
                 tracer: self.tracer,
                 verifications: Verifications::new(verifier.clone(), shard.clone()),
@@ -275,7 +276,12 @@ fn payload_bounds(config: &Config) -> PayloadBounds {
     PayloadBounds::new(for_strangers, to_usize(config.client_limits.payload_bytes_max))
 }
 
-fn limits(config: &Config) -> Limits {
+fn limits(config: &Config, identities: Arc<IdentityLimits>) -> Limits {
+    let bytes_per_second = config.client_limits.bytes_per_second;
+    // The largest message fits into an allowance that is whole.
+    let bytes_burst = bytes_per_second
+        .saturating_add(bytes_per_second.get())
+        .max(config.client_limits.payload_bytes_max);
     Limits {
         ping_interval: config.ping_interval,
         ping_timeout: config.ping_timeout,
@@ -283,6 +289,9 @@ fn limits(config: &Config) -> Limits {
         event_timeout: config.event_timeout.min(LONGEST),
         events_per_second: config.client_limits.events_per_second.get(),
         events_burst: config.client_limits.events_burst.get(),
+        bytes: (bytes_per_second.get(), bytes_burst.get()),
+        awaited_answers_max: to_usize(config.client_limits.awaited_answers_max),
+        identities,
         drain_timeout: config.drain_timeout.min(LONGEST),
         confirm_interval: config.confirm_interval.min(LONGEST),
         expiry_warning: config.expiry_warning.min(LONGEST),

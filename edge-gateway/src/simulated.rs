@@ -14,7 +14,7 @@ use crate::{
     dialer::Dialer,
     overload::Overload,
     peers::Cluster,
-    quota::AddressLimits,
+    quota::{AddressLimits, IdentityLimits},
     server::{Admission, Clients},
     session_id,
     shard_thread::ShardThread,
@@ -74,6 +74,7 @@ impl EdgeGateway {
             Cluster::bind(&config, network.clients.len(), metrics.clone(), &security).await?;
         let (_, mailboxes, boxes) = bound;
         let address_limits = Arc::new(AddressLimits::new(&config.address_limits, Instant::now()));
+        let identity_limits = Arc::new(IdentityLimits::of(&config.client_limits));
         // Nobody looks at memory and descriptors: they are not those of one edge.
         let overload = Arc::new(Overload::new(&config.overload, network.clients.len()));
         let admission = Arc::new(Admission::new(config.opens_per_second, overload));
@@ -98,6 +99,7 @@ impl EdgeGateway {
                 address_limits: Arc::clone(&address_limits),
                 tls: None,
                 admission: Arc::clone(&admission),
+                identity_limits: Arc::clone(&identity_limits),
             };
             let clients = Clients::Handed(clients);
             shards.spawn_local(shard.serve(clients, shutdown.clone(), shutdown.clone()));

@@ -7,6 +7,7 @@ use service_kit::trace::Span;
 
 use crate::{
     capabilities::Capabilities,
+    quota::Shares,
     revocations::{Point, TokenMarks},
     session_id::SessionId,
     shard::{ConnectionKey, Found, NamespaceKey, Recoverable, UserName, Wanted},
@@ -41,6 +42,8 @@ pub(crate) struct Socket {
     pub(crate) public_id: Box<str>,
     /// None in a namespace that takes clients without a token.
     pub(crate) identity: Option<Rc<Identity>>,
+    /// What it shares with its user's and its tenant's other sockets, where that is limited.
+    pub(crate) shares: Option<Box<Shares>>,
     /// What it takes to come back, where the namespace lets sockets do that.
     pub(crate) recoverable: Option<Box<Recoverable>>,
     pub(crate) stage: Stage,

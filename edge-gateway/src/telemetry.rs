@@ -5,7 +5,11 @@ use metrics::{
     gauge, histogram,
 };
 
-use crate::{close_reason::CloseReason, overload::Cause, quota::AddressRefusal};
+use crate::{
+    close_reason::CloseReason,
+    overload::Cause,
+    quota::{AddressRefusal, Exceeded, Party},
+};
 
 /// First span of a client entering a namespace.
 pub(crate) const SPAN_CONNECT: &str = "edge.connect";
@@ -124,8 +128,14 @@ pub(crate) struct LimitHits {
     pub(crate) tls_handshakes: Counter,
     /// Events whose client waits for too many answers.
     pub(crate) acks: Counter,
+    /// Events of business services whose recipients were not asked for an answer, as so many were due.
+    pub(crate) awaited_answers: Counter,
     /// Posts that were too large.
     pub(crate) body_bytes: Counter,
+    /// Events of connections that have sent too many bytes, and those that were closed since they went on.
+    pub(crate) bytes: Counter,
+    subject: IdentityHits,
+    tenant: IdentityHits,
 }
 
 /// How near the edge is to having no room, by signal: from 0 to 1.
@@ -148,6 +158,14 @@ impl Pressures {
     }
 }
 
+/// What was refused since a user, or a tenant, has or sends too much.
+#[derive(Debug, Clone)]
+struct IdentityHits {
+    sockets: Counter,
+    events: Counter,
+    bytes: Counter,
+}
+
 impl LimitHits {
     fn new() -> Self {
         let hit = |limit: &'static str| counter!(LIMIT_HITS, "limit" => limit);
@@ -162,7 +180,19 @@ impl LimitHits {
             descriptors: hit("descriptors"),
             loop_lag: hit("loop_lag"),
             acks: hit("acks"),
+            awaited_answers: hit("awaited_answers"),
             body_bytes: hit("body_bytes"),
+            bytes: hit("bytes"),
+            subject: IdentityHits {
+                sockets: hit("subject_sockets"),
+                events: hit("subject_events"),
+                bytes: hit("subject_bytes"),
+            },
+            tenant: IdentityHits {
+                sockets: hit("tenant_sockets"),
+                events: hit("tenant_events"),
+                bytes: hit("tenant_bytes"),
+            },
         }
     }
 
@@ -170,6 +200,26 @@ impl LimitHits {
         match refusal {
             AddressRefusal::Opens { .. } => &self.address_opens,
             AddressRefusal::Connections { .. } => &self.address_connections,
+        }
+    }
+
+    /// Sockets that were refused since their user or tenant has too many.
+    pub(crate) fn sockets(&self, party: Party) -> &Counter {
+        &self.of(party).sockets
+    }
+
+    /// Events that were refused since their user or tenant has sent too much.
+    pub(crate) fn exceeded(&self, exceeded: Exceeded) -> &Counter {
+        match exceeded {
+            Exceeded::Events { party, .. } => &self.of(party).events,
+            Exceeded::Bytes { party, .. } => &self.of(party).bytes,
+        }
+    }
+
+    fn of(&self, party: Party) -> &IdentityHits {
+        match party {
+            Party::Subject => &self.subject,
+            Party::Tenant => &self.tenant,
         }
     }
 

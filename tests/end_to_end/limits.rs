@@ -56,6 +56,25 @@ async fn a_socket_is_in_256_rooms_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_socket_joins_so_many_rooms_at_once_and_no_more() {
+    let cluster = Cluster::builder()
+        .chat("--chat-joins-per-second=1")
+        .chat("--chat-joins-burst=3")
+        .start()
+        .await;
+    let mut client = cluster.socket_io("alice").await;
+    let mut other = cluster.socket_io("alice").await;
+    for number in 0..3 {
+        client.request("join", json!(format!("room {number}"))).await;
+    }
+
+    assert_eq!(client.request_error("join", json!("one more")).await, "rate_limited");
+
+    client.request("leave", json!("room 0")).await;
+    other.request("join", json!("one more")).await;
+}
+
+#[tokio::test]
 async fn an_event_name_has_its_length() {
     let cluster = Cluster::start().await;
     let mut client = cluster.socket_io("alice").await;

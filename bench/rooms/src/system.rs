@@ -135,6 +135,7 @@ async fn spawn(
     }
     // The limits on what one client may send are not what is measured.
     command.args(["--edge-events-per-second", "1000000", "--edge-events-burst", "1000000"]);
+    command.args(["--edge-bytes-per-second", "4000000000"]);
     let mut process = command
         .env("AUTH_HS256_SECRET", SECRET)
         .env("CHAT_OPEN_ROOMS", "true")

@@ -17,7 +17,7 @@ use crate::{
     client_error::ClientError,
     client_event::ClientEvent,
     client_view,
-    declared_events::{Allowances, Audience, DeclaredEvent},
+    declared_events::{Allowances, Audience, DeclaredEvent, Rate},
     request::{Action, Asked, Direct, Request},
     socket::Socket,
     worker::Command,
@@ -55,7 +55,7 @@ impl Attached {
         trace: Option<TraceParent>,
         settings: &LinkSettings,
     ) -> Result<Asked, ClientError> {
-        let asked = self.parse(name, args)?;
+        let asked = self.parse((name, args), settings.joins)?;
         if let Some(deed) = asked.forbidden(&self.socket) {
             settings.metrics.count_denied(deed.action());
             audit::denied(&self.socket.user, deed.action(), trace);
@@ -64,11 +64,15 @@ impl Attached {
         Ok(asked)
     }
 
-    /// An event that is declared counts against its rate before it is looked at.
-    fn parse(&mut self, name: &str, args: &[u8]) -> Result<Asked, ClientError> {
+    /// An event that is declared counts against its rate before it is looked at, and a join against that of joins.
+    fn parse(&mut self, (name, args): (&str, &[u8]), joins: Rate) -> Result<Asked, ClientError> {
         let events = self.socket.events.as_ref();
         let Some(event) = events.and_then(|events| events.get(name)) else {
-            return Request::parse(&self.socket, name, args).map(Asked::InRoom);
+            let request = Request::parse(&self.socket, name, args)?;
+            if let Action::Join { .. } = request.action {
+                self.joins.take(joins, Instant::now()).map_err(ClientError::rate_limited)?;
+            }
+            return Ok(Asked::InRoom(request));
         };
         take_allowance(&mut self.allowances, event)?;
         Asked::parse_declared(&self.socket, event, args)

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     client_event::ClientEvent,
-    declared_events::Allowances,
+    declared_events::{Allowance, Allowances},
     room::Arrival,
     room_key::{RoomKey, is_namespace},
     room_rules::{Capabilities, CapabilitiesError},
@@ -70,6 +70,8 @@ pub(super) struct Attached {
     pub(super) workers: WorkerSet,
     /// What it has used of the rates of declared events, once it has sent one that has a rate.
     pub(super) allowances: Option<Box<Allowances>>,
+    /// What it has used of the rate of joins.
+    pub(super) joins: Allowance,
 }
 
 impl Life {
@@ -373,6 +375,7 @@ impl Life {
             socket: Arc::clone(&socket),
             workers: WorkerSet::default(),
             allowances: None,
+            joins: Allowance::default(),
         };
         if self.sockets.insert(handle, attached).is_none() {
             settings.metrics.sockets.increment(1);

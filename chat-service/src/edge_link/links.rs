@@ -23,7 +23,7 @@ use super::{
     stream::StreamEnd,
 };
 use crate::{
-    namespaces::Namespaces, room_rules::SharedCapabilities, socket::LinkKey,
+    declared_events::Rate, namespaces::Namespaces, room_rules::SharedCapabilities, socket::LinkKey,
     socket_registry::SocketRegistry, telemetry::Metrics, workers::Workers,
 };
 
@@ -46,6 +46,8 @@ pub(crate) struct LinkSettings {
     pub(crate) namespaces: Arc<Namespaces>,
     /// What the users of all sockets may do.
     pub(crate) capabilities: SharedCapabilities,
+    /// How often each socket may ask to join a room.
+    pub(crate) joins: Rate,
     pub(crate) workers: Workers,
     pub(crate) tracer: Tracer,
     pub(crate) metrics: Metrics,

@@ -1,6 +1,10 @@
 //! Settings that bound what one client may send and leave unread.
 
+mod identities;
+
 use std::num::NonZeroU32;
+
+pub use self::identities::IdentityLimitConfig;
 
 /// What one client may send, and leave unread.
 #[derive(Debug, Clone, clap::Args)]
@@ -32,4 +36,18 @@ pub struct ClientLimitConfig {
     #[arg(id = "edge-events-burst", long = "edge-events-burst", env = "EDGE_EVENTS_BURST")]
     #[arg(value_name = "COUNT", default_value = "100")]
     pub events_burst: NonZeroU32,
+
+    /// How many bytes a connection may send each second, in the long run; twice as many at once, or one largest message.
+    #[arg(id = "edge-bytes-per-second", long = "edge-bytes-per-second")]
+    #[arg(env = "EDGE_BYTES_PER_SECOND", value_name = "BYTES", default_value = "10000000")]
+    pub bytes_per_second: NonZeroU32,
+
+    /// How many answers of clients may be due to business services, on each shard; beyond, events are sent and nobody is asked.
+    #[arg(id = "edge-awaited-answers-max", long = "edge-awaited-answers-max")]
+    #[arg(env = "EDGE_AWAITED_ANSWERS_MAX", value_name = "COUNT", default_value = "1000000")]
+    pub awaited_answers_max: NonZeroU32,
+
+    /// What one user and one tenant may have and send.
+    #[command(flatten)]
+    pub identities: IdentityLimitConfig,
 }

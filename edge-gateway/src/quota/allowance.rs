@@ -47,6 +47,11 @@ impl Allowance {
         Ok(Duration::from_nanos(debt.saturating_sub(allowed)).min(delay_max))
     }
 
+    /// Takes so much, if it is there; otherwise says when it will be.
+    pub(super) fn take(&self, now_ns: u64, steady: Steady, amount: u64) -> Result<(), Duration> {
+        self.advance(now_ns, steady.ns_of(amount), steady.ns_of(steady.burst))
+    }
+
     /// Whether all of it is there, so that nothing has to be remembered.
     pub(super) fn is_whole(&self, now_ns: u64) -> bool {
         self.whole_at_ns.load(Ordering::Relaxed) <= now_ns

@@ -39,6 +39,8 @@ struct Part {
 pub(crate) struct Tally {
     held: AtomicU32,
     pub(super) opens: Allowance,
+    pub(super) events: Allowance,
+    pub(super) bytes: Allowance,
 }
 
 /// One thing that somebody has, until it is dropped.
@@ -91,7 +93,9 @@ impl Tallies {
 
 impl Tally {
     fn matters(&self, now_ns: u64) -> bool {
-        self.held.load(Ordering::Relaxed) > 0 || !self.opens.is_whole(now_ns)
+        let allowances = [&self.opens, &self.events, &self.bytes];
+        self.held.load(Ordering::Relaxed) > 0
+            || allowances.iter().any(|allowance| !allowance.is_whole(now_ns))
     }
 
     /// Counts one more thing, if there are fewer than `max`.

@@ -7,6 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use foldhash::fast::FixedState;
+use proto::edge::v1::{AckRequest, Emit};
 use smallvec::SmallVec;
 
 use super::{LinkKey, Shard, SocketKey};
@@ -126,6 +127,8 @@ fn is_waiting(
 #[derive(Debug, Default)]
 pub(crate) struct ServerAcks {
     waiting: HashMap<u64, ServerAck, FixedState>,
+    /// How many sockets' answers are due, over all of them.
+    awaited: usize,
     last_id: u64,
 }
 
@@ -168,9 +171,13 @@ impl Awaited {
     }
 
     fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn len(&self) -> usize {
         match self {
-            Self::Few(sockets) => sockets.is_empty(),
-            Self::Many(sockets) => sockets.is_empty(),
+            Self::Few(sockets) => sockets.len(),
+            Self::Many(sockets) => sockets.len(),
         }
     }
 }
@@ -188,15 +195,29 @@ impl ServerAck {
 }
 
 impl ServerAcks {
-    /// The ack id for the next event that asks. All its recipients get the same.
-    pub(crate) fn next_id(&mut self) -> u64 {
-        self.last_id += 1;
-        self.last_id
+    /// The ack id for the next event that asks, which all its recipients get; none if `max` answers are due already.
+    fn next_id(&mut self, max: usize) -> Option<u64> {
+        (self.awaited < max).then(|| {
+            self.last_id += 1;
+            self.last_id
+        })
+    }
+
+    fn insert(&mut self, id: u64, ack: ServerAck) {
+        self.awaited += ack.sockets.len();
+        self.waiting.insert(id, ack);
+    }
+
+    fn remove(&mut self, id: u64) -> Option<ServerAck> {
+        let ack = self.waiting.remove(&id)?;
+        self.awaited -= ack.sockets.len();
+        Some(ack)
     }
 
     /// Forgets what was asked by a business service that is no more: its successor may give its tags out again.
     pub(crate) fn forget(&mut self, link: LinkKey) {
         self.waiting.retain(|_, ack| ack.link != link);
+        self.awaited = self.waiting.values().map(|ack| ack.sockets.len()).sum();
     }
 }
 
@@ -219,9 +240,27 @@ impl Shard {
         })
     }
 
+    /// What the recipients of an event are to answer it by. None if its business service wants no answer, or if so many are due
+    /// already that nobody is asked for one more.
+    pub(super) fn ack_id_of(&mut self, emit: &Emit) -> Option<u64> {
+        emit.ask.as_ref()?;
+        let id = self.server_acks.next_id(self.limits.awaited_answers_max);
+        if id.is_none() {
+            self.common.metrics.limit_hits.awaited_answers.increment(1);
+        }
+        id
+    }
+
+    /// Tells a business service that nobody was asked whom it wanted to answer.
+    pub(super) fn asked_nobody(&mut self, link: LinkKey, ask: &AckRequest, recipients: u32) {
+        if let Some(link) = self.links.get_mut(link.0) {
+            link.ack_finished(ask.tag, recipients, 0);
+        }
+    }
+
     /// Starts to wait for answers. With none to wait for, the end is told at once.
     pub(crate) fn ask(&mut self, id: u64, ack: ServerAck) {
-        self.server_acks.waiting.insert(id, ack);
+        self.server_acks.insert(id, ack);
         self.finish_server_ack_if_done(id);
     }
 
@@ -236,8 +275,10 @@ impl Shard {
         let Some(handle) = self.sockets.get(socket.index()).map(|socket| socket.handle) else {
             return;
         };
-        let expected = self.server_acks.waiting.get_mut(&id).and_then(|ack| {
+        let ServerAcks { waiting, awaited, .. } = &mut self.server_acks;
+        let expected = waiting.get_mut(&id).and_then(|ack| {
             let is_due = ack.sockets.remove(socket);
+            *awaited -= usize::from(is_due);
             ack.answered += u32::from(is_due);
             is_due.then_some((ack.link, ack.tag))
         });
@@ -252,14 +293,16 @@ impl Shard {
 
     /// Nobody needs to wait for a socket that is gone.
     pub(crate) fn finish_server_acks_of(&mut self, socket: SocketKey) {
-        let concerned: SmallVec<[u64; 4]> = self
-            .server_acks
-            .waiting
-            .iter_mut()
-            .filter_map(|(id, ack)| {
-                (ack.sockets.remove(socket) && ack.sockets.is_empty()).then_some(*id)
-            })
-            .collect();
+        let ServerAcks { waiting, awaited, .. } = &mut self.server_acks;
+        let mut concerned: SmallVec<[u64; 4]> = SmallVec::new();
+        for (id, ack) in waiting {
+            if ack.sockets.remove(socket) {
+                *awaited -= 1;
+                if ack.sockets.is_empty() {
+                    concerned.push(*id);
+                }
+            }
+        }
         for id in concerned {
             self.finish_server_ack_if_done(id);
         }
@@ -285,7 +328,7 @@ impl Shard {
     }
 
     fn finish_server_ack(&mut self, id: u64) {
-        let Some(ack) = self.server_acks.waiting.remove(&id) else { return };
+        let Some(ack) = self.server_acks.remove(id) else { return };
         if let Some(link) = self.links.get_mut(ack.link.0) {
             link.ack_finished(ack.tag, ack.asked, ack.answered);
         }
@@ -331,6 +374,28 @@ mod tests {
         assert!(acks.deadlines.len() <= SWEPT_FROM + 1, "{}", acks.deadlines.len());
         assert!(acks.is_waiting((0, 0)));
         assert_eq!(acks.overdue(now + timeout), Some((0, 0)));
+    }
+
+    #[test]
+    fn so_many_answers_of_clients_are_due_and_no_more() {
+        let deadline = Instant::now();
+        let asking = |link, sockets: std::ops::Range<u32>| {
+            ServerAck::new(LinkKey(link), 1, sockets.map(SocketKey).collect(), deadline)
+        };
+        let mut acks = ServerAcks::default();
+
+        acks.insert(acks.last_id, asking(0, 0..7));
+        let id = acks.next_id(8).unwrap();
+        acks.insert(id, asking(1, 0..1));
+        assert_eq!(acks.next_id(8), None);
+        acks.remove(id).unwrap();
+        let id = acks.next_id(8).unwrap();
+        acks.insert(id, asking(1, 0..5));
+        assert_eq!(acks.next_id(8), None, "one question may go beyond");
+        acks.forget(LinkKey(0));
+
+        assert_eq!(acks.awaited, 5);
+        assert!(acks.next_id(8).is_some());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! How a client enters a namespace: token, identity, the business service's answer.
 
 mod auth;
+mod shares;
 mod turned_away;
 
 use std::{
@@ -183,14 +184,13 @@ impl Shard {
         }
     }
 
-    /// Asks the namespace's business service to let the client in.
-    pub(super) fn open(
+    fn open_within_limits(
         &mut self,
         entering: Entering,
         identity: Option<Identity>,
         found: Option<Box<Found>>,
     ) {
-        let Entering { connection: key, namespace, auth, wanted, span } = entering;
+        let Entering { connection: key, namespace, auth, wanted, shares, span } = entering;
         let Some(terms) = self.namespaces.get(namespace.index()).map(|one| &one.settings) else {
             return;
         };
@@ -228,6 +228,7 @@ impl Shard {
             handle,
             public_id,
             identity,
+            shares,
             recoverable: None,
             stage,
         });

@@ -180,12 +180,12 @@ impl Shard {
         let namespace = audience.and_then(|audience| self.namespace(&audience.namespace));
         let (Some(audience), Some(namespace)) = (audience, namespace) else {
             // Whoever waits for answers is told that nobody was asked.
-            if let (Some(ask), Some(link)) = (&emit.ask, self.links.get_mut(link.0)) {
-                link.ack_finished(ask.tag, 0, 0);
+            if let Some(ask) = &emit.ask {
+                self.asked_nobody(link, ask, 0);
             }
             return self.bad_instruction("emit to no namespace that has a route");
         };
-        let ack_id = emit.ask.is_some().then(|| self.server_acks.next_id());
+        let ack_id = self.ack_id_of(emit);
         let delivery = Delivery { link, namespace, audience, emit, ack_id };
         let span = self.deliver_span(traceparent);
         let outcome = self.deliver(&delivery);
@@ -223,9 +223,13 @@ impl Shard {
             span.set("sockeye.event", emit.event.clone());
             span.set("sockeye.recipients", i64::from(outcome.recipients));
         }
-        if let (Some(ack_id), Some(ask)) = (ack_id, &emit.ask) {
-            let deadline = Instant::now() + ask_timeout(ask);
-            self.ask(ack_id, ServerAck::new(link, ask.tag, outcome.asked, deadline));
+        match (ack_id, &emit.ask) {
+            (Some(ack_id), Some(ask)) => {
+                let deadline = Instant::now() + ask_timeout(ask);
+                self.ask(ack_id, ServerAck::new(link, ask.tag, outcome.asked, deadline));
+            }
+            (None, Some(ask)) => self.asked_nobody(link, ask, outcome.recipients),
+            (_, None) => {}
         }
         for connection in outcome.overflowed {
             self.close(connection, CloseReason::SlowConsumer);

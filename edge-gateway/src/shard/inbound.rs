@@ -11,15 +11,12 @@ use edge_protocol::{
 use proto::edge::v1::{ClientEvent, EdgeEvent, edge_event::Kind};
 use service_kit::trace::{SpanKind, traceparent_of};
 
-use super::{
-    ConnectionKey, Flow, NamespaceKey, Shard, SocketKey, Wire, acks::ClientAck, rate::Allowance,
-};
+use super::{ConnectionKey, Flow, NamespaceKey, Shard, SocketKey, Wire, acks::ClientAck};
 use crate::{
     application::Application,
     backend_link::{Reception, json_list},
     close_reason::CloseReason,
     error_answer::ErrorAnswer,
-    namespaces::EventRate,
     telemetry,
 };
 
@@ -38,6 +35,9 @@ pub(super) struct Event<'a> {
 impl Shard {
     /// Handles one message of a client.
     pub(crate) fn receive(&mut self, key: ConnectionKey, message: Message<'_>) -> Flow {
+        if self.charge(key, bytes_of(&message)) == Flow::Closed {
+            return Flow::Closed;
+        }
         match message {
             Message::Text(text) => self.receive_text(key, text),
             Message::Binary(bytes) => self.receive_binary(key, bytes),
@@ -193,41 +193,10 @@ impl Shard {
         }
     }
 
-    pub(super) fn take_allowance(&mut self, key: ConnectionKey, now: Instant) -> Allowance {
-        let (per_second, burst) = (self.limits.events_per_second, self.limits.events_burst);
-        let entry = self.entry(key);
-        entry.map_or(Allowance::Exhausted, |entry| entry.rate.take(now, per_second, burst))
-    }
-
-    /// From the connection's allowance in the socket's namespace where that has its own, else from the one for all.
-    fn take_event_allowance(
-        &mut self,
-        key: ConnectionKey,
-        socket: SocketKey,
-        now: Instant,
-    ) -> Allowance {
-        let own = self.sockets.get(socket.index()).and_then(|socket| {
-            let namespace = self.namespaces.get(socket.namespace.index())?;
-            Some((socket.namespace, namespace.settings.events?))
-        });
-        let Some((namespace, EventRate { per_second, burst })) = own else {
-            return self.take_allowance(key, now);
-        };
-        self.entry(key).map_or(Allowance::Exhausted, |entry| {
-            let rates = entry.namespace_rates.get_or_insert_default();
-            rates.of(namespace, now).take(now, per_second, burst)
-        })
-    }
-
     pub(super) fn event(&mut self, key: ConnectionKey, event: &Event<'_>) -> Flow {
         let now = Instant::now();
-        match self.take_event_allowance(key, event.socket, now) {
-            Allowance::Granted => {}
-            Allowance::Refused { retry_after } => {
-                self.common.metrics.drops.rate_limited.increment(1);
-                return self.refuse(key, event, &ErrorAnswer::rate_limited(retry_after));
-            }
-            Allowance::Exhausted => return self.closed(key, CloseReason::RateLimited),
+        if let Err(flow) = self.within_limits(key, event, now) {
+            return flow;
         }
         if self.is_refresh(event) {
             return self.refresh_requested(key, event);
@@ -354,6 +323,14 @@ impl Shard {
     /// A connection may have been closed by what was just done for it.
     pub(crate) fn flow(&mut self, key: ConnectionKey) -> Flow {
         if self.entry(key).is_some() { Flow::Continue } else { Flow::Closed }
+    }
+}
+
+fn bytes_of(message: &Message<'_>) -> usize {
+    match message {
+        Message::Text(text) => text.len(),
+        Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
+        Message::Close(_) => 0,
     }
 }
 

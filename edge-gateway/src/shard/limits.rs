@@ -1,8 +1,17 @@
 //! How long a shard waits, and how much it takes of a client.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use super::{ConnectionKey, Entry, Shard};
+use bytes::Bytes;
+
+use super::{ConnectionKey, Entry, Flow, Shard, SocketKey, inbound::Event, rate::Allowance};
+use crate::{
+    application::Application, close_reason::CloseReason, error_answer::ErrorAnswer,
+    namespaces::EventRate, quota::IdentityLimits,
+};
 
 /// The settings a shard needs, parsed and checked.
 #[derive(Debug, Clone)]
@@ -13,6 +22,12 @@ pub(crate) struct Limits {
     pub(crate) event_timeout: Duration,
     pub(crate) events_per_second: u32,
     pub(crate) events_burst: u32,
+    /// Bytes, each second and at once.
+    pub(crate) bytes: (u32, u32),
+    /// How many answers of clients may be due to business services.
+    pub(crate) awaited_answers_max: usize,
+    /// What users and tenants may have on this edge.
+    pub(crate) identities: Arc<IdentityLimits>,
     pub(crate) drain_timeout: Duration,
     pub(crate) confirm_interval: Duration,
     /// How long before its token expires a client is told; zero where it is not.
@@ -38,5 +53,92 @@ impl Shard {
     /// How large a message of this client may be, with its attachments.
     pub(super) fn payload_bytes_max(&mut self, key: ConnectionKey) -> usize {
         self.entry(key).map_or(0, |entry| entry.connection.payload_bytes_max())
+    }
+
+    pub(super) fn take_allowance(&mut self, key: ConnectionKey, now: Instant) -> Allowance {
+        let (per_second, burst) = (self.limits.events_per_second, self.limits.events_burst);
+        let entry = self.entry(key);
+        entry.map_or(Allowance::Exhausted, |entry| entry.rates.events.take(now, per_second, burst))
+    }
+
+    /// From the connection's allowance in the socket's namespace where that has its own, else from the one for all.
+    fn take_event_allowance(
+        &mut self,
+        key: ConnectionKey,
+        socket: SocketKey,
+        now: Instant,
+    ) -> Allowance {
+        let own = self.sockets.get(socket.index()).and_then(|socket| {
+            let namespace = self.namespaces.get(socket.namespace.index())?;
+            Some((socket.namespace, namespace.settings.events?))
+        });
+        let Some((namespace, EventRate { per_second, burst })) = own else {
+            return self.take_allowance(key, now);
+        };
+        self.entry(key).map_or(Allowance::Exhausted, |entry| {
+            let rates = entry.rates.namespaces.get_or_insert_default();
+            rates.of(namespace, now).take(now, per_second, burst)
+        })
+    }
+
+    /// Takes what a client has sent off its connection's allowance of bytes. It is here, so it counts however little was left;
+    /// whoever goes on is cut off.
+    pub(crate) fn charge(&mut self, key: ConnectionKey, bytes: usize) -> Flow {
+        let limit = self.limits.bytes;
+        let application = self.application;
+        let Some(entry) = self.entry(key) else { return Flow::Closed };
+        if application == Application::Echo {
+            return Flow::Continue;
+        }
+        match entry.rates.bytes.take_many(Instant::now(), bytes, limit) {
+            Allowance::Granted | Allowance::Refused { .. } => Flow::Continue,
+            Allowance::Exhausted => {
+                self.common.metrics.limit_hits.bytes.increment(1);
+                self.closed(key, CloseReason::RateLimited)
+            }
+        }
+    }
+
+    /// Goes on with an event unless it is more than its connection, its user or its tenant may send. Then it is refused, and
+    /// whoever takes no notice for long is cut off.
+    pub(super) fn within_limits(
+        &mut self,
+        key: ConnectionKey,
+        event: &Event<'_>,
+        now: Instant,
+    ) -> Result<(), Flow> {
+        let retry_after = match self.take_event_allowance(key, event.socket, now) {
+            Allowance::Granted => self.excess_of_bytes(key, event, now),
+            Allowance::Refused { retry_after } => Some(retry_after),
+            Allowance::Exhausted => return Err(self.closed(key, CloseReason::RateLimited)),
+        };
+        let Some(retry_after) = retry_after else { return Ok(()) };
+        self.common.metrics.drops.rate_limited.increment(1);
+        Err(self.refuse(key, event, &ErrorAnswer::rate_limited(retry_after)))
+    }
+
+    /// How long until an event may come whose connection has sent too many bytes, or whose user or tenant too many of them or
+    /// of events; none if it may come now.
+    fn excess_of_bytes(
+        &mut self,
+        key: ConnectionKey,
+        event: &Event<'_>,
+        now: Instant,
+    ) -> Option<Duration> {
+        let limit = self.limits.bytes;
+        if let Some(excess) = self.entry(key)?.rates.bytes.excess(now, limit) {
+            self.common.metrics.limit_hits.bytes.increment(1);
+            return Some(excess);
+        }
+        let shares = self.sockets.get(event.socket.index())?.shares.as_deref()?;
+        let exceeded = self.limits.identities.take(shares, event.bytes(), now).err()?;
+        self.common.metrics.limit_hits.exceeded(exceeded).increment(1);
+        Some(exceeded.retry_after())
+    }
+}
+
+impl Event<'_> {
+    fn bytes(&self) -> usize {
+        self.name.len() + self.args.len() + self.attachments.iter().map(Bytes::len).sum::<usize>()
     }
 }

@@ -1,13 +1,26 @@
-//! How many events a connection may send: a steady rate with room for a burst.
+//! How much a connection may send: a steady rate with room for a burst.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
 
 use super::NamespaceKey;
 
-/// A connection's allowance, kept as the one instant at which it would be whole again (GCRA, as in ITU-T I.371).
+/// What a connection may send: an allowance of events and one of bytes.
+#[derive(Debug)]
+pub(crate) struct Rates {
+    pub(super) events: Rate,
+    pub(super) bytes: Rate,
+    /// Of events, for the namespaces that have their own.
+    pub(super) namespaces: Option<Box<NamespaceRates>>,
+}
+
+/// An allowance, kept as the one instant at which it would be whole again (GCRA, as in ITU-T I.371), in nanoseconds: half as large
+/// as what the standard library calls an instant.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rate {
-    whole_at: Instant,
+    whole_at_ns: u64,
 }
 
 /// What becomes of an event.
@@ -22,28 +35,65 @@ pub(crate) enum Allowance {
     Exhausted,
 }
 
+/// From where instants are counted: the first that anybody asked for.
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+impl Rates {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { events: Rate::new(now), bytes: Rate::new(now), namespaces: None }
+    }
+}
+
 impl Rate {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { whole_at: now }
+        Self { whole_at_ns: ns(now) }
     }
 
     /// Takes one event off the allowance. A refused event counts too, so that a client that goes on is noticed: it is
     /// exhausted once it has sent a whole further burst in vain.
     pub(crate) fn take(&mut self, now: Instant, per_second: u32, burst: u32) -> Allowance {
-        let interval = Duration::from_secs(1) / per_second;
-        let allowed = interval.saturating_mul(burst);
-        let whole_at = self.whole_at.max(now) + interval;
-        let debt = whole_at.saturating_duration_since(now);
+        self.take_many(now, 1, (per_second, burst))
+    }
+
+    /// As [`take`](Self::take), so many at once.
+    pub(crate) fn take_many(
+        &mut self,
+        now: Instant,
+        amount: usize,
+        (per_second, burst): (u32, u32),
+    ) -> Allowance {
+        let amount = u64::try_from(amount).unwrap_or(u64::MAX);
+        let (now_ns, allowed) = (ns(now), cost(burst.into(), per_second));
+        let whole_at_ns = self.whole_at_ns.max(now_ns).saturating_add(cost(amount, per_second));
+        let debt = whole_at_ns.saturating_sub(now_ns);
         if debt <= allowed {
-            self.whole_at = whole_at;
+            self.whole_at_ns = whole_at_ns;
             Allowance::Granted
         } else if debt <= allowed.saturating_mul(2) {
-            self.whole_at = whole_at;
-            Allowance::Refused { retry_after: debt - allowed }
+            self.whole_at_ns = whole_at_ns;
+            Allowance::Refused { retry_after: Duration::from_nanos(debt - allowed) }
         } else {
             Allowance::Exhausted
         }
     }
+
+    /// How long it takes until what was taken beyond the allowance is made up for; none if that is nothing.
+    pub(crate) fn excess(&self, now: Instant, (per_second, burst): (u32, u32)) -> Option<Duration> {
+        let debt = self.whole_at_ns.saturating_sub(ns(now));
+        let excess = debt.checked_sub(cost(burst.into(), per_second)).filter(|excess| *excess > 0);
+        excess.map(Duration::from_nanos)
+    }
+}
+
+/// How long an allowance takes to have so much.
+fn cost(amount: u64, per_second: u32) -> u64 {
+    amount.saturating_mul(SECOND_NS) / u64::from(per_second.max(1))
+}
+
+fn ns(now: Instant) -> u64 {
+    u64::try_from(now.saturating_duration_since(*EPOCH).as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A connection's allowances in the namespaces that have their own. They outlive its sockets: who leaves a namespace and
@@ -109,5 +159,27 @@ mod tests {
         }
 
         assert_eq!(rate.take(now + Duration::from_secs(2), 50, 100), Allowance::Granted);
+    }
+
+    #[test]
+    fn bytes_are_granted_to_the_last() {
+        let now = Instant::now();
+        let mut rate = Rate::new(now);
+        let limit = (1000, 2000);
+
+        assert_eq!(rate.take_many(now, 1500, limit), Allowance::Granted);
+        assert_eq!(rate.take_many(now, 500, limit), Allowance::Granted);
+        assert_eq!(rate.excess(now, limit), None);
+        let retry_after = Duration::from_millis(1);
+        assert_eq!(rate.take_many(now, 1, limit), Allowance::Refused { retry_after });
+        assert_eq!(rate.excess(now, limit), Some(retry_after));
+        assert_eq!(rate.excess(now + retry_after, limit), None);
+        assert!(matches!(rate.take_many(now, 1999, limit), Allowance::Refused { .. }));
+        assert_eq!(rate.take_many(now, 1, limit), Allowance::Exhausted);
+    }
+
+    #[test]
+    fn two_allowances_take_no_more_than_one_instant() {
+        assert!(size_of::<[Rate; 2]>() <= size_of::<Instant>());
     }
 }

@@ -243,6 +243,10 @@ async fn receive(
         posted = body => posted,
         () = closed(connection, polling) => return None,
     };
+    if let Ok(Post::Text(body) | Post::Binary(body)) = &posted {
+        // One that is closed now takes no packet.
+        let _ = shard.borrow_mut().charge(key, body.len());
+    }
     match posted {
         Ok(Post::Text(body)) => {
             match polling.form {
@@ -356,6 +360,9 @@ mod tests {
                     event_timeout: long,
                     events_per_second: 1,
                     events_burst: 1,
+                    bytes: (1000, 1000),
+                    awaited_answers_max: 1,
+                    identities: std::sync::Arc::default(),
                     drain_timeout: long,
                     confirm_interval: long,
                     expiry_warning: long,

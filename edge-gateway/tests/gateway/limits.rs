@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use proto::edge::v1::{Accept, AckRequest, Acknowledge, Audience, Emit, Join, instruction::Kind};
+use proto::edge::v1::{Accept, AckRequest, Audience, Emit, Join, instruction::Kind};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 use tokio_tungstenite::MaybeTlsStream;
 
-use crate::support::{Client, Edge, get, limit_hits, within};
+use crate::support::{Client, Edge, get, within};
 
 /// For clients that do not answer them, and tests that take their time.
 const NO_PINGS: &str = "--edge-ping-interval=1h";
@@ -99,34 +99,6 @@ async fn a_plain_json_client_is_a_stranger_until_it_is_in() {
     let (mut client, _) = edge.json_in_chat(&mut stream, "alice").await;
     client.send(&format!(r#"{{"event":"large","data":"{}"}}"#, "x".repeat(100_000))).await;
     assert_eq!(stream.event().await.1.args.len(), 100_000 + r#"[""]"#.len());
-}
-
-#[tokio::test]
-async fn so_many_events_wait_for_answers_and_no_more() {
-    let flags = ["--edge-events-per-second=100000", "--edge-events-burst=100000", NO_PINGS];
-    let (edge, mut stream) = Edge::attached(&flags).await;
-    let (mut client, socket) = edge.in_chat(&mut stream, "alice").await;
-    let (mut other, _) = edge.in_chat(&mut stream, "bob").await;
-
-    for id in 0..=1024 {
-        client.send(&format!(r#"42/chat,{id}["e"]"#)).await;
-    }
-
-    let refused = client.text().await;
-    assert!(refused.starts_with(r#"43/chat,1024[{"error":{"code":"rate_limited""#), "{refused}");
-    for id in 0..1024 {
-        assert_eq!(stream.event().await.1.ack_id, Some(id));
-    }
-    client.send(r#"42/chat,["no answer wanted"]"#).await;
-    assert_eq!(stream.event().await.1.name, "no answer wanted");
-    other.send(r#"42/chat,1["of another"]"#).await;
-    assert_eq!(stream.event().await.1.name, "of another");
-    let answer = Acknowledge { socket, ack_id: 0, args: "[]".into(), attachments: Vec::new() };
-    stream.instruct([Kind::Acknowledge(answer)]).await;
-    assert_eq!(client.text().await, "43/chat,0[]");
-    client.send(r#"42/chat,1025["e"]"#).await;
-    assert_eq!(stream.event().await.1.ack_id, Some(1025), "there is room for one again");
-    assert!(limit_hits(edge.ops, "acks").await > 0);
 }
 
 #[tokio::test]
@@ -235,7 +207,12 @@ async fn a_client_that_does_not_read_is_closed_and_nobody_waits_for_it() {
 
 #[tokio::test]
 async fn a_full_link_slows_the_clients_that_use_it() {
-    let flags = ["--edge-events-per-second=100000", "--edge-events-burst=100000", NO_PINGS];
+    let flags = [
+        "--edge-events-per-second=100000",
+        "--edge-events-burst=100000",
+        "--edge-bytes-per-second=100000000",
+        NO_PINGS,
+    ];
     let (edge, mut stream) = Edge::attached(&flags).await;
     let (mut client, _) = edge.in_chat(&mut stream, "alice").await;
     stream.acknowledges = false;
@@ -306,7 +283,8 @@ async fn refused_requests_close_their_connection() {
 
 #[tokio::test]
 async fn a_client_that_answers_is_slowed_by_a_full_link_too() {
-    let (edge, mut stream) = Edge::attached(&[NO_PINGS]).await;
+    let flags = ["--edge-bytes-per-second=100000000", NO_PINGS];
+    let (edge, mut stream) = Edge::attached(&flags).await;
     let (mut client, socket) = edge.in_chat(&mut stream, "alice").await;
     for tag in 1..=400 {
         let audience = Audience {
@@ -445,4 +423,26 @@ async fn clients_that_would_wait_too_long_are_refused() {
     assert!(refused.ends_with(body), "{refused}");
     edge.stop();
     edge.stopped().await;
+}
+
+#[tokio::test]
+async fn a_request_has_so_many_headers_and_no_more() {
+    let edge = Edge::start(&[]).await;
+    let answer = async |headers: String| {
+        let mut connection = TcpStream::connect(edge.address).await.unwrap();
+        let head =
+            "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: a\r\nConnection: close\r\n";
+        connection.write_all(format!("{head}{headers}\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        within("an answer", connection.read_to_string(&mut answer)).await.unwrap();
+        answer.lines().next().unwrap_or_default().to_owned()
+    };
+    let many = |count| (0..count).map(|number| format!("X-{number}: a\r\n")).collect::<String>();
+    let long = |bytes| format!("X: {}\r\n", "x".repeat(bytes));
+
+    // Two are there already.
+    assert!(answer(many(62)).await.starts_with("HTTP/1.1 200"));
+    assert!(answer(many(63)).await.starts_with("HTTP/1.1 431"));
+    assert!(answer(long(16 * 1024 - 200)).await.starts_with("HTTP/1.1 200"));
+    assert!(answer(long(16 * 1024)).await.starts_with("HTTP/1.1 431"));
 }

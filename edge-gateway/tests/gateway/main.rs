@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod acks;
 mod address_limits;
 mod client_addresses;
 mod client_bundle;
@@ -15,6 +16,7 @@ mod drain;
 mod echo;
 mod engine_io_3;
 mod hostile;
+mod identity_limits;
 mod limits;
 mod link;
 mod namespaces;

@@ -24,8 +24,9 @@ schema = { required = ["data"], properties = { data = { type = "string" } } }
 "#;
 
 /// What one client may do is not what is measured.
-const NO_LIMITS: [&str; 3] = [
+const NO_LIMITS: [&str; 4] = [
     "--edge-events-per-second=1000000",
+    "--edge-bytes-per-second=4000000000",
     "--edge-events-burst=1000000",
     "--edge-opens-per-second=1000000",
 ];

@@ -8,6 +8,7 @@ use crate::{
     backend_link::EmitCount,
     client_handshake::without,
     namespaces::Authentication,
+    quota::Shares,
     request::TOKEN_BYTES_MAX,
     session_id::SessionId,
     shard::{ConnectionKey, NamespaceKey, Shard, Wanted, Wire},
@@ -57,6 +58,8 @@ pub(crate) struct Entering {
     /// What the client said, as far as its business service is told: JSON text of an object, or empty.
     pub(super) auth: Bytes,
     pub(in crate::shard) wanted: Option<Wanted>,
+    /// What its socket will share with its user's and its tenant's others.
+    pub(super) shares: Option<Box<Shares>>,
     pub(in crate::shard) span: Option<Box<Span>>,
 }
 
@@ -84,6 +87,6 @@ impl Shard {
             Some(auth) => without(secrets, auth),
             None => Bytes::new(),
         };
-        Entering { connection, namespace, auth, wanted, span }
+        Entering { connection, namespace, auth, wanted, shares: None, span }
     }
 }

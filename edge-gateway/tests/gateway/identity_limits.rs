@@ -1,0 +1,182 @@
+//! What one user and one tenant have on an edge and send to it, and how many bytes one connection sends.
+
+use proto::edge::v1::{Accept, instruction::Kind};
+
+use crate::support::{
+    Client, Edge, Stream, limit_hits,
+    poller::{Poller, ok},
+};
+
+const TOO_MANY: &str =
+    r#"44/chat,{"message":"Too many sockets","data":{"code":"rate_limited","retryable":true}}"#;
+const NO_PINGS: &str = "--edge-ping-interval=1h";
+
+async fn is_told_of_too_many(edge: &Edge, subject: &str) {
+    let mut client = edge.socket_io().await;
+    client.send(&format!("40/chat,{{\"token\":\"ok:{subject}\"}}")).await;
+    assert_eq!(client.packet().await, TOO_MANY);
+}
+
+async fn closes(client: Client, stream: &mut Stream) {
+    drop(client);
+    stream.closed().await;
+}
+
+/// An event of so many bytes with its name, which is `e`, and the answer that its client waits for.
+fn event_of(bytes: usize, id: u32) -> String {
+    format!("42/chat,{id}[\"e\",\"{}\"]", "x".repeat(bytes - 3))
+}
+
+async fn is_refused(client: &mut Client, id: u32) {
+    let answer = client.packet().await;
+    let expected = format!(r#"43/chat,{id}[{{"error":{{"code":"rate_limited""#);
+    assert!(answer.starts_with(&expected), "{answer}");
+}
+
+#[tokio::test]
+async fn a_user_has_so_many_sockets_and_no_more() {
+    let (edge, mut stream) = Edge::attached(&["--edge-subject-sockets-max=2", NO_PINGS]).await;
+    let (first, _) = edge.in_chat(&mut stream, "alice").await;
+    let (_second, _) = edge.json_in_chat(&mut stream, "alice").await;
+
+    is_told_of_too_many(&edge, "alice").await;
+    let mut json = edge.websocket("/ws").await;
+    json.send(r#"{"event":"auth","data":{"token":"ok:alice"},"id":1}"#).await;
+    let answer = json.text().await;
+    assert!(answer.contains(r#""code":"rate_limited""#), "{answer}");
+    assert_eq!(json.close_code().await, Some(4006));
+    assert!(limit_hits(edge.ops, "subject_sockets").await >= 2);
+
+    let (_other, _) = edge.in_chat(&mut stream, "bob").await;
+    let (_of_tenant, _) = edge.in_chat(&mut stream, "alice@t").await;
+    closes(first, &mut stream).await;
+    let (_third, _) = edge.in_chat(&mut stream, "alice").await;
+    is_told_of_too_many(&edge, "alice").await;
+}
+
+#[tokio::test]
+async fn sockets_of_a_user_count_on_whatever_shard_they_are() {
+    let mut edge =
+        Edge::start(&["--edge-subject-sockets-max=3", "--edge-shards=2", NO_PINGS]).await;
+    let mut one = edge.stream().await.welcome("backend-1").await;
+    let mut other = edge.stream().await.welcome("backend-1").await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let mut client = edge.socket_io().await;
+        client.send("40/chat,{\"token\":\"ok:alice\"}").await;
+        let (stream, socket) = tokio::select! {
+            opened = one.opened() => (&mut one, opened.0),
+            opened = other.opened() => (&mut other, opened.0),
+        };
+        stream.instruct([Kind::Accept(Accept { socket })]).await;
+        assert!(client.packet().await.starts_with("40/chat,"));
+        clients.push(client);
+    }
+
+    for _ in 0..8 {
+        is_told_of_too_many(&edge, "alice").await;
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_has_so_many_sockets_and_no_more() {
+    let (edge, mut stream) = Edge::attached(&["--edge-tenant-sockets-max=2", NO_PINGS]).await;
+    let (first, _) = edge.in_chat(&mut stream, "alice@t").await;
+    let (_second, _) = edge.in_chat(&mut stream, "bob@t").await;
+
+    is_told_of_too_many(&edge, "carol@t").await;
+    assert!(limit_hits(edge.ops, "tenant_sockets").await > 0);
+
+    let (_other, _) = edge.in_chat(&mut stream, "carol@u").await;
+    closes(first, &mut stream).await;
+    let (_third, _) = edge.in_chat(&mut stream, "carol@t").await;
+}
+
+#[tokio::test]
+async fn all_sockets_of_a_user_or_a_tenant_send_so_many_events_and_no_more() {
+    for (flag, others, limit) in [
+        ("--edge-subject-events-per-second=1", ["alice@t", "bob@t"], "subject_events"),
+        ("--edge-tenant-events-per-second=1", ["bob@t", "alice@u"], "tenant_events"),
+    ] {
+        let (edge, mut stream) = Edge::attached(&[flag, NO_PINGS]).await;
+        let (mut first, _) = edge.in_chat(&mut stream, "alice@t").await;
+        let [same, other] = others;
+        let (mut same, _) = edge.in_chat(&mut stream, same).await;
+        let (mut other, _) = edge.in_chat(&mut stream, other).await;
+
+        for id in 0..2 {
+            first.send(&event_of(10, id)).await;
+            assert_eq!(stream.event().await.1.ack_id, Some(id.into()));
+        }
+        same.send(&event_of(10, 2)).await;
+
+        is_refused(&mut same, 2).await;
+        other.send(&event_of(10, 3)).await;
+        assert_eq!(stream.event().await.1.ack_id, Some(3), "{flag}");
+        assert!(limit_hits(edge.ops, limit).await > 0);
+    }
+}
+
+#[tokio::test]
+async fn all_sockets_of_a_user_or_a_tenant_send_so_many_bytes_and_no_more() {
+    for (flag, others, limit) in [
+        ("--edge-subject-bytes-per-second=1000", ["alice@t", "bob@t"], "subject_bytes"),
+        ("--edge-tenant-bytes-per-second=1000", ["bob@t", "alice@u"], "tenant_bytes"),
+    ] {
+        let flags = [flag, "--edge-payload-bytes-max=2000", NO_PINGS];
+        let (edge, mut stream) = Edge::attached(&flags).await;
+        let (mut first, _) = edge.in_chat(&mut stream, "alice@t").await;
+        let [same, other] = others;
+        let (mut same, _) = edge.in_chat(&mut stream, same).await;
+        let (mut other, _) = edge.in_chat(&mut stream, other).await;
+
+        first.send(&event_of(1900, 1)).await;
+        assert_eq!(stream.event().await.1.ack_id, Some(1));
+        same.send(&event_of(1900, 2)).await;
+
+        is_refused(&mut same, 2).await;
+        other.send(&event_of(1900, 3)).await;
+        assert_eq!(stream.event().await.1.ack_id, Some(3), "{flag}");
+        assert!(limit_hits(edge.ops, limit).await > 0);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_sends_so_many_bytes_and_no_more() {
+    let flags = ["--edge-bytes-per-second=1000", "--edge-payload-bytes-max=2000", NO_PINGS];
+    let (edge, mut stream) = Edge::attached(&flags).await;
+    let (mut client, _) = edge.in_chat(&mut stream, "alice").await;
+    let (mut other, _) = edge.in_chat(&mut stream, "alice").await;
+
+    client.send(&event_of(1900, 1)).await;
+    assert_eq!(stream.event().await.1.ack_id, Some(1));
+    client.send(&event_of(1900, 2)).await;
+    is_refused(&mut client, 2).await;
+
+    other.send(&event_of(1900, 3)).await;
+    assert_eq!(stream.event().await.1.ack_id, Some(3), "of another connection");
+    // What is no event counts as well.
+    for _ in 0..3 {
+        client.send(&format!("43/chat,1[\"{}\"]", "x".repeat(1900))).await;
+    }
+    assert_eq!(client.close_code().await, Some(4006));
+    assert!(limit_hits(edge.ops, "bytes").await >= 2);
+}
+
+#[tokio::test]
+async fn posts_count_as_bytes_of_their_connection() {
+    let flags = ["--edge-bytes-per-second=1000", "--edge-payload-bytes-max=2000", NO_PINGS];
+    let (edge, mut stream) = Edge::attached(&flags).await;
+    let client = Poller::open(&edge).await;
+    assert_eq!(client.post(r#"40/chat,{"token":"ok:alice"}"#).await, ok());
+    let (socket, _) = stream.opened().await;
+    stream.instruct([Kind::Accept(Accept { socket })]).await;
+    assert_eq!(client.get().await.0, 200);
+
+    assert_eq!(client.post(&event_of(1900, 1)).await, ok());
+    assert_eq!(stream.event().await.1.ack_id, Some(1));
+    assert_eq!(client.post(&event_of(1900, 2)).await, ok());
+
+    let answer = client.get().await.1;
+    assert!(answer.contains(r#"43/chat,2[{"error":{"code":"rate_limited""#), "{answer}");
+}
