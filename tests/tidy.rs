@@ -26,10 +26,11 @@ const ALLOWED_EDGES: &[(&str, &[&str])] = &[
     ("chat-service", &["proto", "service-kit"]),
     ("auth-service", &["proto", "service-kit"]),
     ("bench-kit", &[]),
-    ("codec-instructions", &["edge-protocol"]),
     ("fuzz", &["auth-service", "chat-service", "edge-gateway", "edge-protocol"]),
+    ("instructions", &["edge-protocol"]),
     ("room-log-stores", &[]),
     ("rooms-bench", &["bench-kit"]),
+    ("hop-instructions", &["edge-gateway", "chat-service", "instructions", "proto", "service-kit"]),
     ("sockeye", &["edge-gateway", "chat-service", "auth-service", "proto", "service-kit"]),
     ("simulation", &["edge-gateway", "chat-service", "proto", "service-kit"]),
 ];

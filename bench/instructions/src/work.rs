@@ -5,29 +5,25 @@ use edge_protocol::{
     plain_json, socket_io,
     websocket::{Decoded, Decoder, Message},
 };
+use instructions::{Named, Work};
 
 const BYTES_MAX: usize = 1_000_000;
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const DATA: &str = r#"{"room":"lobby","text":"0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"}"#;
 
-/// Something that is done again and again. It returns a number that depends on all of it.
-pub(crate) type Work = Box<dyn FnMut() -> usize>;
-
-/// A piece of work, made ready under its name.
-type Named = (&'static str, fn() -> Work);
-
 /// Everything that is counted.
 pub(crate) fn all() -> [Named; 7] {
+    let named = |name, prepare| Named { name, times: 2000, prepare };
     [
-        ("decode-event", || decode_socket_io(DATA)),
-        ("decode-event-16k", || {
+        named("decode-event", || decode_socket_io(DATA)),
+        named("decode-event-16k", || {
             decode_socket_io(&format!(r#"{{"room":"lobby","text":"{}"}}"#, "é".repeat(8000)))
         }),
-        ("decode-plain-json", decode_plain_json),
-        ("encode-event", encode_socket_io),
-        ("encode-ack", encode_ack),
-        ("encode-plain-json", encode_plain_json),
-        ("body-of-a-poll", body_of_a_poll),
+        named("decode-plain-json", decode_plain_json),
+        named("encode-event", encode_socket_io),
+        named("encode-ack", encode_ack),
+        named("encode-plain-json", encode_plain_json),
+        named("body-of-a-poll", body_of_a_poll),
     ]
 }
 
@@ -116,7 +112,7 @@ mod tests {
 
     #[test]
     fn each_work_does_what_it_says() {
-        let done: Vec<_> = all().into_iter().map(|(_, work)| work()()).collect();
+        let done: Vec<_> = all().into_iter().map(|named| (named.prepare)()()).collect();
 
         let args = DATA.len();
         let event = r#"xx42/chat,["message",]"#.len() + 2 + args;

@@ -27,7 +27,7 @@ use crate::{
 pub(crate) enum Kind {
     /// Sockeye with everything on, as three processes.
     Sockeye,
-    /// The same, without spans.
+    /// The same, built without spans.
     SockeyeUntraced,
     /// The same as the first, with clients that speak plain JSON.
     SockeyeJson,
@@ -53,7 +53,7 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Sockeye => "Sockeye",
-            Self::SockeyeUntraced => "Sockeye, tracing off",
+            Self::SockeyeUntraced => "Sockeye, tracing compiled out",
             Self::SockeyeJson => "Sockeye, plain JSON",
             Self::SockeyePolling => "Sockeye, long-polling",
             Self::Socketioxide => "socketioxide",
@@ -96,6 +96,9 @@ pub(crate) struct Programs {
     /// Folder of Sockeye's three services.
     #[arg(long, default_value = "target/release")]
     pub(crate) sockeye: PathBuf,
+    /// Folder of the same services, built with the feature `untraced`.
+    #[arg(long, default_value = "target/untraced/release")]
+    pub(crate) sockeye_untraced: PathBuf,
     /// Folder of the peers in Rust.
     #[arg(long, default_value = "bench/peers/rust/target/release")]
     pub(crate) rust_peers: PathBuf,

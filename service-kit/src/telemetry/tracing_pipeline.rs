@@ -24,6 +24,11 @@ pub enum StartTracingError {
     /// Nothing can be sent to this endpoint.
     #[error("OTLP endpoint (OTEL_EXPORTER_OTLP_ENDPOINT) cannot be used")]
     Endpoint(#[source] ExporterBuildError),
+    /// There would be nothing to send: the process was built with the feature `untraced`.
+    #[error(
+        "OTLP endpoint (OTEL_EXPORTER_OTLP_ENDPOINT) is set, and this program was built without spans"
+    )]
+    Untraced,
 }
 
 /// The tracing of one service. There is nothing global in it, so that services can share a process.
@@ -49,7 +54,7 @@ impl Tracing {
     ///
     /// # Errors
     ///
-    /// When the endpoint is no URL that spans can be sent to.
+    /// When the endpoint is no URL that spans can be sent to, or this was built without spans.
     ///
     /// # Panics
     ///
@@ -61,6 +66,7 @@ impl Tracing {
         // An empty variable is an unset one.
         let endpoint = config.otlp_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty());
         let pipeline = match endpoint {
+            Some(_) if cfg!(feature = "untraced") => return Err(StartTracingError::Untraced),
             Some(endpoint) => {
                 Some(Pipeline::start(service_name, endpoint, config.trace_sample_ratio)?)
             }

@@ -180,14 +180,14 @@ pub(crate) const GOALS: [Goal; 19] = [
         Some(0.5),
     ),
     Goal::ratio(
-        "tracing at 1/1024 beside tracing switched off, fan-out",
+        "tracing at 1/1024 beside tracing compiled out, fan-out",
         Measure::Fanout1,
         (Measure::Fanout1, Kind::SockeyeUntraced),
         Some(1.03),
         Some(1.01),
     ),
     Goal::ratio(
-        "tracing at 1/1024 beside tracing switched off, echo",
+        "tracing at 1/1024 beside tracing compiled out, echo",
         Measure::Echo,
         (Measure::Echo, Kind::SockeyeUntraced),
         Some(1.03),

@@ -91,7 +91,9 @@ fn edge(start: &Start<'_>, is_traced: bool, [auth, chat]: [SocketAddr; 2]) -> Co
 }
 
 fn command(start: &Start<'_>, name: &str, is_traced: bool) -> Command {
-    let mut command = Command::new(start.programs.sockeye.join(name));
+    let programs = start.programs;
+    let folder = if is_traced { &programs.sockeye } else { &programs.sockeye_untraced };
+    let mut command = Command::new(folder.join(name));
     command.args(["--log-format", "json", "--log-filter", "info"]);
     if is_traced {
         command.args(["--otlp-endpoint", start.otlp_endpoint]);
