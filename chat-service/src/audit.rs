@@ -1,11 +1,13 @@
-//! Notes in the audit log what users were not let do.
+//! Notes in the audit log what users were not let do, and who put them out of rooms.
 
 use service_kit::{
     audit::{self, AuditEvent, Decision},
+    grpc::Caller,
     trace::TraceParent,
 };
+use tonic::Request;
 
-use crate::{room_rules::Action, user::User};
+use crate::{exclusions::Who, room_rules::Action, user::User};
 
 const SERVICE: &str = "chat-service";
 
@@ -13,6 +15,12 @@ const SERVICE: &str = "chat-service";
 const AUTHORIZE: &str = "authorize";
 /// A user is taken out of a room, as it may be there no longer.
 const REMOVE: &str = "remove";
+/// Another service puts a user or a socket out of a room.
+pub(crate) const KICK: &str = "kick";
+/// Another service keeps a user out of a room.
+pub(crate) const BAN: &str = "ban";
+/// Another service lets a user into a room again.
+pub(crate) const UNBAN: &str = "unban";
 
 /// Notes that an event was refused. Which room it was for is what the client says, and not told.
 pub(crate) fn denied(user: &User, action: Action, trace: Option<TraceParent>) {
@@ -27,6 +35,19 @@ pub(crate) fn removed(user: &User) {
     if audit::is_on() {
         audit::record(about(REMOVE, user).because(Action::Join.label()));
     }
+}
+
+/// Returns what a call of another service is noted as, once it was done.
+pub(crate) fn call<T>(event: &'static str, request: &Request<T>) -> AuditEvent {
+    Caller::note(AuditEvent::new(SERVICE, event, Decision::Allowed), request)
+}
+
+/// Notes whom a call was about. A socket is no user: only that there was a call is told of one.
+pub(crate) fn done(event: AuditEvent, who: &Who) {
+    audit::record(match who {
+        Who::User { subject, issuer } => event.of_issuer(issuer).of_subject(subject),
+        Who::Socket(_) => event,
+    });
 }
 
 fn about(event: &'static str, user: &User) -> AuditEvent {

@@ -33,7 +33,7 @@ use self::{
     watch::Watcher,
 };
 use crate::{
-    client_view,
+    audit, client_view,
     edge_link::{self, Emit, Links},
     namespaces::Namespaces,
     room_key::RoomKey,
@@ -305,7 +305,8 @@ impl wire::chat_service_server::ChatService for ChatGrpc {
         &self,
         request: Request<wire::KickRequest>,
     ) -> Result<Response<wire::KickResponse>, Status> {
-        let put_out = self.put_out(exclusions::kick(request.into_inner())?).await?;
+        let call = audit::call(audit::KICK, &request);
+        let put_out = self.put_out(exclusions::kick(request.into_inner())?, call).await?;
         Ok(Response::new(put_out.into()))
     }
 
@@ -313,15 +314,17 @@ impl wire::chat_service_server::ChatService for ChatGrpc {
         &self,
         request: Request<wire::BanRequest>,
     ) -> Result<Response<wire::BanResponse>, Status> {
+        let call = audit::call(audit::BAN, &request);
         let ban = exclusions::ban(request.into_inner(), clock::unix_ms())?;
-        Ok(Response::new(self.put_out(ban).await?.into()))
+        Ok(Response::new(self.put_out(ban, call).await?.into()))
     }
 
     async fn unban(
         &self,
         request: Request<wire::UnbanRequest>,
     ) -> Result<Response<wire::UnbanResponse>, Status> {
-        let was_banned = self.lift_ban(request.into_inner()).await?;
+        let call = audit::call(audit::UNBAN, &request);
+        let was_banned = self.lift_ban(request.into_inner(), call).await?;
         Ok(Response::new(wire::UnbanResponse { was_banned }))
     }
 

@@ -1,5 +1,10 @@
-//! The edge's audit log: who entered, who was turned away, and who was cut off, each with the client's address.
+//! Audit logs: who entered, who was turned away, and who was cut off, each with the client's address; who was put out of rooms, with
+//! the caller's.
 
+use proto::chat::v1::{
+    BanRequest, KickRequest, UnbanRequest, UserId, chat_service_client::ChatServiceClient,
+    kick_request::Who,
+};
 use serde_json::{Value, json};
 
 use crate::support::{Cluster, Program, SocketIoClient};
@@ -40,4 +45,49 @@ async fn the_audit_log_of_an_edge_says_who_came_in_from_where() {
         ]
     );
     assert!(!text.contains("canary") && !text.contains(&good), "{text}");
+}
+
+#[tokio::test]
+async fn the_audit_log_of_the_chat_service_says_who_was_put_out_and_kept_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.jsonl");
+    let mut cluster =
+        Cluster::builder().chat(format!("--audit-log={}", path.display())).start().await;
+    let mut chat = ChatServiceClient::connect(format!("http://{}", cluster.chat)).await.unwrap();
+    let room = || "canary-room".to_owned();
+    let ada = || UserId { issuer: "sockeye".to_owned(), subject: "ada".to_owned() };
+    let reason = || "canary-reason".to_owned();
+
+    for who in [Who::User(ada()), Who::SocketId("canary-socket".to_owned())] {
+        let kick =
+            KickRequest { room: room(), who: Some(who), reason: reason(), ..Default::default() };
+        chat.kick(kick).await.unwrap();
+    }
+    let ban =
+        BanRequest { room: room(), user: Some(ada()), reason: reason(), ..Default::default() };
+    chat.ban(ban).await.unwrap();
+    let unban = UnbanRequest { room: room(), user: Some(ada()), ..Default::default() };
+    chat.unban(unban).await.unwrap();
+    chat.unban(UnbanRequest { room: room(), ..Default::default() }).await.unwrap_err();
+    let service = cluster.process(Program::ChatService);
+    service.terminate();
+    assert_eq!(service.exit_code().await, Some(0));
+
+    let text = std::fs::read_to_string(&path).unwrap();
+    let told = text.lines().map(|line| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert!(line["address"].is_string(), "{line}");
+        json!([line["service"], line["event"], line["decision"], line["subject"]])
+    });
+    let done = |event: &str, subject: Value| json!(["chat-service", event, "allowed", subject]);
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [
+            done("kick", json!("ada")),
+            done("kick", Value::Null),
+            done("ban", json!("ada")),
+            done("unban", json!("ada")),
+        ]
+    );
+    assert!(!text.contains("canary"), "{text}");
 }

@@ -1,11 +1,13 @@
 //! Puts users out of rooms, and keeps them out, as other services ask for it.
 
 use proto::chat::v1 as wire;
+use service_kit::audit::AuditEvent;
 use thiserror::Error;
 use tonic::Status;
 
 use super::{AskError, ChatGrpc, convert, request_error::RequestError};
 use crate::{
+    audit,
     exclusions::{Ban, REASON_BYTES_MAX, TooManyError, Who},
     room_key::{Realm, RoomKey},
     room_log::Durability,
@@ -50,17 +52,29 @@ impl From<KeepOutError> for Status {
 }
 
 impl ChatGrpc {
-    pub(super) async fn put_out(&self, keep_out: KeepOut) -> Result<PutOut, Status> {
-        let worker = self.workers.of(&keep_out.room);
-        Ok(self.ask(worker, |reply| Query::KeepOut(keep_out, reply)).await??)
+    pub(super) async fn put_out(
+        &self,
+        keep_out: KeepOut,
+        call: AuditEvent,
+    ) -> Result<PutOut, Status> {
+        let (worker, who) = (self.workers.of(&keep_out.room), keep_out.who.clone());
+        let put_out = self.ask(worker, |reply| Query::KeepOut(keep_out, reply)).await??;
+        audit::done(call, &who);
+        Ok(put_out)
     }
 
-    pub(super) async fn lift_ban(&self, request: wire::UnbanRequest) -> Result<bool, Status> {
+    pub(super) async fn lift_ban(
+        &self,
+        request: wire::UnbanRequest,
+        call: AuditEvent,
+    ) -> Result<bool, Status> {
         let wire::UnbanRequest { namespace, room, user, tenant } = request;
         let room = room_key(namespace, &room, tenant)?;
         let who = user_of(user.ok_or(ExclusionRequestError::Nobody)?)?;
-        let worker = self.workers.of(&room);
-        Ok(self.ask(worker, |reply| Query::Unban(room, who, reply)).await??)
+        let (worker, user) = (self.workers.of(&room), who.clone());
+        let was_banned = self.ask(worker, |reply| Query::Unban(room, user, reply)).await??;
+        audit::done(call, &who);
+        Ok(was_banned)
     }
 
     pub(super) async fn bans(&self, request: wire::ListBansRequest) -> Result<BanPage, Status> {

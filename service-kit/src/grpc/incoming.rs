@@ -47,6 +47,19 @@ pub struct Caller {
     pub names: Arc<[String]>,
 }
 
+impl Caller {
+    /// Says in an event of the audit log who sent a request, where that is known.
+    #[must_use]
+    pub fn note<T>(event: AuditEvent, request: &tonic::Request<T>) -> AuditEvent {
+        let Some(caller) = request.extensions().get::<Self>() else { return event };
+        let event = event.from_address(Some(caller.address.ip().to_canonical()));
+        match caller.names.first() {
+            Some(name) => event.by_caller(name),
+            None => event,
+        }
+    }
+}
+
 /// A connection that was accepted.
 #[derive(Debug)]
 pub struct Accepted {
