@@ -22,11 +22,13 @@ const SWEPT_FROM: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct ClientAcks {
     /// By the socket's handle. Most sockets that wait do so for one answer.
-    waiting: HashMap<u64, SmallVec<[(u64, ClientAck); 1]>, FixedState>,
+    waiting: Waiting,
     count: usize,
-    /// In the order of their deadlines, which is that of arrival. May name answered ones.
+    /// In their order, which is that of arrival. May be those of answered events, or of others before them under the same id.
     deadlines: VecDeque<(Instant, AckKey)>,
 }
+
+type Waiting = HashMap<u64, SmallVec<[(u64, ClientAck); 1]>, FixedState>;
 
 /// An event, by its socket's handle and the id of its ack.
 pub(crate) type AckKey = (u64, u64);
@@ -35,6 +37,8 @@ pub(crate) type AckKey = (u64, u64);
 #[derive(Debug)]
 pub(crate) struct ClientAck {
     pub(crate) asked_at: Instant,
+    /// When it is given up.
+    pub(crate) deadline: Instant,
     /// What a plain JSON client calls its request: JSON text.
     pub(crate) json_id: Option<Box<[u8]>>,
 }
@@ -48,7 +52,8 @@ pub(crate) struct TooManyAcks {
 
 impl ClientAcks {
     /// Has an event wait, in the place of one of the same socket with the same id.
-    pub(crate) fn insert(&mut self, (handle, id): AckKey, ack: ClientAck, deadline: Instant) {
+    pub(crate) fn insert(&mut self, (handle, id): AckKey, ack: ClientAck) {
+        let deadline = ack.deadline;
         let waiting = self.waiting.entry(handle).or_default();
         match waiting.iter_mut().find(|(waiting, _)| *waiting == id) {
             Some((_, waiting)) => *waiting = ack,
@@ -58,26 +63,31 @@ impl ClientAcks {
             }
         }
         if self.deadlines.len() > SWEPT_FROM.max(self.count * 2) {
-            let waiting = &self.waiting;
-            self.deadlines.retain(|(_, key)| is_waiting(waiting, *key));
+            let mut deadlines = std::mem::take(&mut self.deadlines);
+            deadlines.retain(|deadline| self.is_due(*deadline));
+            self.deadlines = deadlines;
         }
         self.deadlines.push_back((deadline, (handle, id)));
     }
 
-    /// Whether one more event of a socket may wait, for up to `timeout`.
-    pub(crate) fn admit(&self, handle: u64, timeout: Duration) -> Result<(), TooManyAcks> {
+    /// Whether one more event of a socket may wait.
+    pub(crate) fn admit(&self, handle: u64) -> Result<(), TooManyAcks> {
         let Some(waiting) = self.waiting.get(&handle) else { return Ok(()) };
-        let first = waiting.first().map(|(_, ack)| ack.asked_at);
-        match first {
-            Some(first) if waiting.len() >= CLIENT_ACKS_MAX => {
-                Err(TooManyAcks { retry_at: first + timeout })
+        match waiting.first() {
+            Some((_, first)) if waiting.len() >= CLIENT_ACKS_MAX => {
+                Err(TooManyAcks { retry_at: first.deadline })
             }
             Some(_) | None => Ok(()),
         }
     }
 
     pub(crate) fn is_waiting(&self, key: AckKey) -> bool {
-        is_waiting(&self.waiting, key)
+        find(&self.waiting, key).is_some()
+    }
+
+    /// Whether a deadline is that of an event that waits.
+    fn is_due(&self, (deadline, key): (Instant, AckKey)) -> bool {
+        find(&self.waiting, key).is_some_and(|ack| ack.deadline == deadline)
     }
 
     /// Ends the wait for an answer; none if nobody waits for it any more.
@@ -90,7 +100,7 @@ impl ClientAcks {
             self.waiting.remove(&handle);
         }
         self.count -= 1;
-        while self.deadlines.front().is_some_and(|(_, key)| !is_waiting(&self.waiting, *key)) {
+        while self.deadlines.front().is_some_and(|first| !self.is_due(*first)) {
             self.deadlines.pop_front();
         }
         Some(ack)
@@ -103,24 +113,18 @@ impl ClientAcks {
 
     /// The next event whose deadline has passed unanswered. It goes on waiting until it is taken.
     pub(crate) fn overdue(&mut self, now: Instant) -> Option<AckKey> {
-        while let Some((deadline, key)) = self.deadlines.front().copied() {
-            if deadline > now {
-                return None;
-            }
-            self.deadlines.pop_front();
-            if self.is_waiting(key) {
-                return Some(key);
+        while let Some(first) = self.deadlines.pop_front_if(|(deadline, _)| *deadline <= now) {
+            if self.is_due(first) {
+                return Some(first.1);
             }
         }
         None
     }
 }
 
-fn is_waiting(
-    waiting: &HashMap<u64, SmallVec<[(u64, ClientAck); 1]>, FixedState>,
-    (handle, id): AckKey,
-) -> bool {
-    waiting.get(&handle).is_some_and(|waiting| waiting.iter().any(|(one, _)| *one == id))
+fn find(waiting: &Waiting, (handle, id): AckKey) -> Option<&ClientAck> {
+    let (_, ack) = waiting.get(&handle)?.iter().find(|(one, _)| *one == id)?;
+    Some(ack)
 }
 
 /// The events that business services want clients to acknowledge.
@@ -232,7 +236,7 @@ impl Shard {
         if ack_id.is_none() {
             return Ok(());
         }
-        let admitted = self.client_acks.admit(handle, self.limits.event_timeout);
+        let admitted = self.client_acks.admit(handle);
         admitted.map_err(|TooManyAcks { retry_at }| {
             self.common.metrics.drops.rate_limited.increment(1);
             self.common.metrics.limit_hits.acks.increment(1);
@@ -339,8 +343,8 @@ impl Shard {
 mod tests {
     use super::*;
 
-    fn ack(now: Instant) -> ClientAck {
-        ClientAck { asked_at: now, json_id: None }
+    fn ack(now: Instant, timeout: Duration) -> ClientAck {
+        ClientAck { asked_at: now, deadline: now + timeout, json_id: None }
     }
 
     #[test]
@@ -348,24 +352,24 @@ mod tests {
         let (now, timeout) = (Instant::now(), Duration::from_secs(10));
         let mut acks = ClientAcks::default();
         for id in 0..1024 {
-            assert_eq!(acks.admit(7, timeout), Ok(()), "{id}");
-            acks.insert((7, id), ack(now), now + timeout);
+            assert_eq!(acks.admit(7), Ok(()), "{id}");
+            acks.insert((7, id), ack(now, timeout));
         }
 
-        assert_eq!(acks.admit(7, timeout), Err(TooManyAcks { retry_at: now + timeout }));
-        assert_eq!(acks.admit(8, timeout), Ok(()), "another socket");
+        assert_eq!(acks.admit(7), Err(TooManyAcks { retry_at: now + timeout }));
+        assert_eq!(acks.admit(8), Ok(()), "another socket");
         assert!(acks.take((7, 0)).is_some());
-        assert_eq!(acks.admit(7, timeout), Ok(()));
+        assert_eq!(acks.admit(7), Ok(()));
     }
 
     #[test]
     fn nothing_is_kept_of_sockets_that_are_gone() {
         let (now, timeout) = (Instant::now(), Duration::from_secs(10));
         let mut acks = ClientAcks::default();
-        acks.insert((0, 0), ack(now), now + timeout);
+        acks.insert((0, 0), ack(now, timeout));
         for handle in 1..100_000 {
             for id in 0..3 {
-                acks.insert((handle, id), ack(now), now + timeout);
+                acks.insert((handle, id), ack(now, timeout));
             }
             acks.forget(handle);
         }
@@ -374,6 +378,28 @@ mod tests {
         assert!(acks.deadlines.len() <= SWEPT_FROM + 1, "{}", acks.deadlines.len());
         assert!(acks.is_waiting((0, 0)));
         assert_eq!(acks.overdue(now + timeout), Some((0, 0)));
+    }
+
+    #[test]
+    fn an_id_that_comes_again_waits_anew_and_leaves_nothing_behind() {
+        let (began, timeout) = (Instant::now(), Duration::from_secs(10));
+        let mut acks = ClientAcks::default();
+        acks.insert((0, 0), ack(began, timeout));
+        let mut last = began;
+        for number in 1..=100_000 {
+            last = began + Duration::from_micros(number);
+            acks.insert((7, 42), ack(last, timeout));
+            if number % 3 == 0 {
+                assert!(acks.take((7, 42)).is_some());
+            }
+            assert!(acks.deadlines.len() <= SWEPT_FROM + 1, "{}", acks.deadlines.len());
+        }
+
+        assert_eq!(acks.overdue(began + timeout), Some((0, 0)));
+        assert!(acks.take((0, 0)).is_some());
+        assert!(acks.is_waiting((7, 42)));
+        assert_eq!(acks.overdue(last + timeout - Duration::from_micros(1)), None);
+        assert_eq!(acks.overdue(last + timeout), Some((7, 42)));
     }
 
     #[test]

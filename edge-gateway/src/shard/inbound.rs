@@ -248,8 +248,9 @@ impl Shard {
     pub(super) fn wait_for_answer(&mut self, handle: u64, event: &Event<'_>, now: Instant) {
         if let Some(ack_id) = event.ack_id {
             let json_id = event.json_id.map(|id| id.as_bytes().into());
-            let ack = ClientAck { asked_at: now, json_id };
-            self.client_acks.insert((handle, ack_id), ack, now + self.limits.event_timeout);
+            let ack =
+                ClientAck { asked_at: now, deadline: now + self.limits.event_timeout, json_id };
+            self.client_acks.insert((handle, ack_id), ack);
         }
     }
 
