@@ -1,9 +1,7 @@
 //! Notes who was let in, and who took tokens back, in the audit log.
 
-use std::net::IpAddr;
-
 use service_kit::audit::{self, AuditEvent, Decision};
-use tonic::Request;
+use service_kit::grpc::Caller;
 
 use crate::deny_list::{Revocation, Tokens};
 use crate::identity::Identity;
@@ -14,11 +12,6 @@ const AUTHENTICATE: &str = "authenticate";
 const ISSUE_TICKET: &str = "issue_ticket";
 const ISSUE_TOKEN: &str = "issue_token";
 const REVOKE: &str = "revoke";
-
-/// Returns where a call comes from.
-pub(crate) fn caller<T>(request: &Request<T>) -> Option<IpAddr> {
-    request.remote_addr().map(|address| address.ip().to_canonical())
-}
 
 /// Returns what became of a token. Nothing that a refused one says of itself is told: nobody vouches for it.
 pub(crate) fn authentication(verified: Result<&Identity, VerifyError>) -> AuditEvent {
@@ -74,6 +67,6 @@ fn about(event: AuditEvent, identity: &Identity) -> AuditEvent {
 }
 
 /// Notes an event of a caller.
-pub(crate) fn record(event: AuditEvent, caller: Option<IpAddr>) {
-    audit::record(event.from_address(caller));
+pub(crate) fn record(event: AuditEvent, caller: Option<&Caller>) {
+    audit::record(Caller::note(caller, event));
 }

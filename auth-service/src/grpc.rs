@@ -7,6 +7,7 @@ use proto::auth::v1 as wire;
 use proto::auth::v1::auth_service_server::AuthService;
 use secrecy::{ExposeSecret, SecretString};
 use service_kit::clock;
+use service_kit::grpc::Caller;
 use service_kit::shutdown::Shutdown;
 use service_kit::trace::{TraceParent, Tracer};
 use tokio_stream::wrappers::ReceiverStream;
@@ -39,7 +40,7 @@ impl AuthService for Authenticator {
         &self,
         request: Request<wire::AuthenticateRequest>,
     ) -> Result<Response<wire::AuthenticateResponse>, Status> {
-        let (parent, caller) = (trace_parent(&request), audit::caller(&request));
+        let (parent, caller) = (trace_parent(&request), Caller::of(&request));
         let mut span = telemetry::authenticate_span(&self.tracer, parent);
         let token = SecretString::from(request.into_inner().token);
 
@@ -51,7 +52,7 @@ impl AuthService for Authenticator {
             let event = audit::authentication(
                 verified.as_ref().map(|(who, _)| who).map_err(|error| *error),
             );
-            audit::record(event.in_trace(trace_id), caller);
+            audit::record(event.in_trace(trace_id), caller.as_ref());
         }
         let response = match verified {
             Ok((identity, position)) => self.accepted(identity, position),
@@ -97,14 +98,17 @@ impl AuthService for Authenticator {
         let Some(token_issuer) = &self.token_issuer else {
             return Err(Status::unimplemented("issuing tokens is switched off"));
         };
-        let caller = audit::caller(&request);
+        let caller = Caller::of(&request);
         let wire::IssueTokenRequest { subject, name, lifetime_seconds, capabilities } =
             request.into_inner();
         let capabilities = capabilities.map(read_capabilities).transpose()?;
         let token_request = TokenRequest::parse(subject, name, lifetime_seconds, capabilities)?;
         let issued = token_issuer.issue(&token_request, clock::unix_ms())?;
         telemetry::record_issued_token();
-        audit::record(audit::issued_token(token_issuer.issuer(), token_request.subject()), caller);
+        audit::record(
+            audit::issued_token(token_issuer.issuer(), token_request.subject()),
+            caller.as_ref(),
+        );
         Ok(Response::new(wire::IssueTokenResponse {
             token: issued.token.expose_secret().to_owned(),
             expires_at_unix_ms: issued.expires_at_unix_ms,

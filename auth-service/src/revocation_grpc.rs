@@ -8,6 +8,7 @@ use proto::auth::v1 as wire;
 use proto::auth::v1::revocation_service_server::RevocationService;
 use proto::auth::v1::revocation_target::Tokens as WireTokens;
 use service_kit::clock;
+use service_kit::grpc::Caller;
 use tokio::task;
 use tonic::{Request, Response, Status};
 
@@ -36,16 +37,18 @@ impl RevocationService for Revoker {
         request: Request<wire::RevokeRequest>,
     ) -> Result<Response<wire::RevokeResponse>, Status> {
         let now_unix_ms = clock::unix_ms();
-        let caller = audit::caller(&request);
-        let request = parse_request(request.into_inner(), &self.rules, now_unix_ms)
-            .inspect_err(|_| audit::record(audit::not_revoked("invalid_request"), caller))?;
+        let caller = Caller::of(&request);
+        let request =
+            parse_request(request.into_inner(), &self.rules, now_unix_ms).inspect_err(|_| {
+                audit::record(audit::not_revoked("invalid_request"), caller.as_ref())
+            })?;
         let deny_list = self.deny_list.clone();
         // Whoever asked may give up; what was begun is done.
         let revoked = task::spawn_blocking(move || {
-            let revocation = deny_list
-                .revoke(request, now_unix_ms)
-                .inspect_err(|error| audit::record(audit::not_revoked(error.label()), caller))?;
-            audit::record(audit::revoked(&revocation), caller);
+            let revocation = deny_list.revoke(request, now_unix_ms).inspect_err(|error| {
+                audit::record(audit::not_revoked(error.label()), caller.as_ref())
+            })?;
+            audit::record(audit::revoked(&revocation), caller.as_ref());
             telemetry::record_revoked(revocation.target.tokens.label());
             telemetry::record_revocation_count(deny_list.len());
             tracing::info!(

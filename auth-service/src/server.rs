@@ -5,7 +5,7 @@ use std::time::Duration;
 use proto::auth::v1::auth_service_server::AuthServiceServer;
 use proto::auth::v1::revocation_service_server::RevocationServiceServer;
 use proto::auth::v1::ticket_service_server::TicketServiceServer;
-use service_kit::grpc::{GrpcSecurity, Handshakes, Incoming};
+use service_kit::grpc::{GrpcSecurity, Incoming};
 use service_kit::shutdown::Shutdown;
 use tokio::net::TcpListener;
 use tokio::time;
@@ -69,8 +69,7 @@ pub(crate) async fn serve(
     health.set_serving::<TicketServiceServer<TicketIssuer>>().await;
     health.set_serving::<RevocationServiceServer<Revoker>>().await;
     let Exposure { security, reflects } = exposure;
-    let handshakes = Handshakes::new(crate::SERVICE, security.tls.clone());
-    let incoming = Incoming::new(listener, handshakes);
+    let incoming = Incoming::new(listener, crate::SERVICE, security.tls.clone());
 
     let (auth_service, ticket_service, revocation_service) = limited(services);
     let v1 = reflects.then(|| reflection().build_v1()).transpose();

@@ -6,6 +6,7 @@ use proto::auth::v1 as wire;
 use proto::auth::v1::issue_ticket_response::Outcome;
 use proto::auth::v1::ticket_service_server::TicketService;
 use secrecy::{ExposeSecret, SecretString};
+use service_kit::grpc::Caller;
 use tonic::{Request, Response, Status};
 
 use crate::audit;
@@ -26,7 +27,7 @@ impl TicketService for TicketIssuer {
         &self,
         request: Request<wire::IssueTicketRequest>,
     ) -> Result<Response<wire::IssueTicketResponse>, Status> {
-        let caller = audit::caller(&request);
+        let caller = Caller::of(&request);
         let token = SecretString::from(request.into_inner().token);
         let issued = self.verifier.issue_ticket(token.expose_secret()).await;
         let event = match &issued {
@@ -34,7 +35,7 @@ impl TicketService for TicketIssuer {
             Ok((identity, Err(error))) => audit::no_ticket(identity, *error),
             Err(error) => audit::ticket(Err(*error)),
         };
-        audit::record(event, caller);
+        audit::record(event, caller.as_ref());
         let outcome = match issued {
             Ok((_, ticket)) => {
                 let ticket = ticket?;

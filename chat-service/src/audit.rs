@@ -39,7 +39,8 @@ pub(crate) fn removed(user: &User) {
 
 /// Returns what a call of another service is noted as, once it was done.
 pub(crate) fn call<T>(event: &'static str, request: &Request<T>) -> AuditEvent {
-    Caller::note(AuditEvent::new(SERVICE, event, Decision::Allowed), request)
+    let caller = Caller::of(request);
+    Caller::note(caller.as_ref(), AuditEvent::new(SERVICE, event, Decision::Allowed))
 }
 
 /// Notes whom a call was about. A socket is no user: only that there was a call is told of one.

@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use service_kit::{
     exit::Failure,
-    grpc::{GrpcSecurity, GrpcSettingsError, Handshakes, Incoming},
+    grpc::{GrpcSecurity, GrpcSettingsError, Incoming},
     mutual_tls::HTTP_2,
     ops::{Condition, InstallMetricsError, OpsServer, Readiness, install_metrics},
     shutdown::Shutdown,
@@ -203,8 +203,7 @@ impl ChatService {
         if let Some(ops) = ops {
             ops_task.spawn(ops.run(shutdown.clone()));
         }
-        let handshakes = Handshakes::new(grpc::SERVICE, exposure.security.tls.clone());
-        let connections = Incoming::new(listener, handshakes);
+        let connections = Incoming::new(listener, grpc::SERVICE, exposure.security.tls.clone());
         let parts = Parts { config, namespaces, tracer, is_serving, backend_id, logs, exposure };
         run(parts, connections, shutdown).await
     }

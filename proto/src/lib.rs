@@ -2,6 +2,11 @@
 //!
 //! `README.md` in this folder tells someone who writes a business service what to implement.
 
+use std::collections::BTreeSet;
+
+use prost::Message;
+use prost_types::FileDescriptorSet;
+
 /// Who a token speaks for, and who turns tokens into identities.
 pub mod auth {
     /// Package `sockeye.auth.v1`.
@@ -40,3 +45,18 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 
 /// Largest gRPC message that Sockeye's services send or accept, in bytes: a full batch and the largest event in it.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The paths (`/package.Service/Method`) of all methods of a package of the contracts.
+///
+/// # Panics
+///
+/// Never: what was compiled can be read.
+pub fn method_paths(package: &str) -> BTreeSet<String> {
+    let contracts = FileDescriptorSet::decode(DESCRIPTORS).expect("it was compiled");
+    let files = contracts.file.iter().filter(|file| file.package() == package);
+    let services = files.flat_map(|file| &file.service);
+    services
+        .flat_map(|service| service.method.iter().map(|method| (service.name(), method.name())))
+        .map(|(service, method)| format!("/{package}.{service}/{method}"))
+        .collect()
+}

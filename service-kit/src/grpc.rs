@@ -6,6 +6,6 @@ mod settings;
 
 pub use self::{
     callers::{CallerRule, CallersLayer, CallersService, MethodRoles, ParseCallerError, Role},
-    incoming::{Accepted, Caller, Handshakes, Incoming},
+    incoming::{Accepted, Caller, Incoming},
     settings::{GrpcSecurity, GrpcSettingNames, GrpcSettings, GrpcSettingsError},
 };

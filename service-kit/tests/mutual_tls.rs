@@ -14,7 +14,7 @@ use pem::Pem;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName, version::TLS13};
 use service_kit::{
-    grpc::{Accepted, Handshakes, Incoming},
+    grpc::{Accepted, Incoming},
     mutual_tls::{HTTP_1, HTTP_2, MutualTls, MutualTlsFiles},
     tls,
     watched_files::SettingFile,
@@ -110,7 +110,7 @@ impl Listener {
         let (sender, accepted) = mpsc::channel(1);
         let mut task = JoinSet::new();
         task.spawn(async move {
-            let mut incoming = Incoming::new(listener, Handshakes::new("test", Some(tls)));
+            let mut incoming = Incoming::new(listener, "test", Some(tls));
             while let Some(accepted) = incoming.next().await {
                 sender.send(accepted.unwrap()).await.unwrap();
             }

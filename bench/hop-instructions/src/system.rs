@@ -28,7 +28,7 @@ use tokio::{
 use tokio_stream::{Pending, StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, transport::Server};
 
-use instructions::Work;
+use instructions::{Work, client_frame};
 
 /// An event that is only answered.
 const NAMESPACES: &str = r#"
@@ -231,21 +231,6 @@ impl Client {
         self.taken = end;
         Ok(self.unread.get(start..end).unwrap_or_default())
     }
-}
-
-/// A frame of a client whose mask is zero.
-fn client_frame(text: &str) -> Vec<u8> {
-    let mut frame = vec![0x81];
-    match u8::try_from(text.len()) {
-        Ok(len) if len < 126 => frame.push(0x80 | len),
-        _ => {
-            frame.push(0x80 | 126);
-            frame.extend((text.len() as u16).to_be_bytes());
-        }
-    }
-    frame.extend([0; 4]);
-    frame.extend(text.as_bytes());
-    frame
 }
 
 /// An auth service for which each token is that of the same user.

@@ -9,6 +9,8 @@ use anyhow::{Context, bail, ensure};
 /// How often a piece of work is done before it is counted: what is done once has been done then.
 const WARM_UPS: u32 = 3;
 
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
 type Counts = BTreeMap<String, f64>;
 
 /// Something that is done again and again. It returns a number that depends on all of it.
@@ -23,6 +25,22 @@ pub struct Named {
     pub times: u32,
     /// Makes it ready. What that takes is not counted.
     pub prepare: fn() -> Work,
+}
+
+/// A text frame (RFC 6455) as a client sends it.
+#[must_use]
+pub fn client_frame(text: &str) -> Vec<u8> {
+    let mut frame = vec![0x81];
+    match u8::try_from(text.len()) {
+        Ok(len) if len < 126 => frame.push(0x80 | len),
+        _ => {
+            frame.push(0x80 | 126);
+            frame.extend((text.len() as u16).to_be_bytes());
+        }
+    }
+    frame.extend(MASK);
+    frame.extend(text.bytes().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
 }
 
 /// Runs a program that counts these pieces of work: `check` compares them with `baseline.json` of the package in `folder`, and

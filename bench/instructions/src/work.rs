@@ -5,10 +5,9 @@ use edge_protocol::{
     plain_json, socket_io,
     websocket::{Decoded, Decoder, Message},
 };
-use instructions::{Named, Work};
+use instructions::{Named, Work, client_frame};
 
 const BYTES_MAX: usize = 1_000_000;
-const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const DATA: &str = r#"{"room":"lobby","text":"0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"}"#;
 
 /// Everything that is counted.
@@ -25,21 +24,6 @@ pub(crate) fn all() -> [Named; 7] {
         named("encode-plain-json", encode_plain_json),
         named("body-of-a-poll", body_of_a_poll),
     ]
-}
-
-/// A frame as a client sends it.
-fn client_frame(text: &str) -> Vec<u8> {
-    let mut frame = vec![0x81];
-    match u8::try_from(text.len()) {
-        Ok(len) if len < 126 => frame.push(0x80 | len),
-        _ => {
-            frame.push(0x80 | 126);
-            frame.extend((text.len() as u16).to_be_bytes());
-        }
-    }
-    frame.extend(MASK);
-    frame.extend(text.bytes().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    frame
 }
 
 /// From the bytes of a frame to its text, which is handed on. Reading unmasks in place, so each time begins with a copy.

@@ -26,8 +26,8 @@ use tonic::body::Body;
 use super::PeerAddress;
 use crate::client_stream::ClientStream;
 
-/// How long another edge may take to accept a connection, and as long again to shake hands. It is near; a client waits meanwhile, and would be better off
-/// with a new session.
+/// How long another edge may take to accept a connection, and as long again to shake hands. It is near; a client waits meanwhile,
+/// and would be better off with a new session.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// After an attempt that failed, for how long nothing is tried, and clients are told at once.

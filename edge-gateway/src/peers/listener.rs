@@ -17,7 +17,7 @@ use hyper_util::{
 use metrics::Counter;
 use proto::peer::v1::edge_peer_server::EdgePeerServer;
 use service_kit::{
-    grpc::{Accepted, Caller, CallersLayer, GrpcSecurity, Handshakes, Incoming as Connections},
+    grpc::{Accepted, Caller, CallersLayer, GrpcSecurity, Incoming as Connections},
     shutdown::Shutdown,
 };
 use tokio::{net::TcpListener, task::JoinSet, time};
@@ -81,8 +81,8 @@ impl PeerListener {
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let handshakes = Handshakes::new(SERVICE, security.tls.clone());
-        let connections = Connections::new(listener, handshakes).count_errors(accept_errors);
+        let connections =
+            Connections::new(listener, SERVICE, security.tls.clone()).count_errors(accept_errors);
         let callers = security.layer(SERVICE, callers::METHODS);
         tracing::info!(service = "edge-gateway", listener = "peers", %address, "listening");
         Ok(Self { connections, callers, address })

@@ -295,7 +295,7 @@ impl Shard {
     ) {
         let path = self.path_of(namespace);
         let Some(entry) = self.entry(connection) else { return };
-        entry.has_entered();
+        entry.set_entered();
         match &mut entry.wire {
             Wire::SocketIo(session) => {
                 session.connected(&path, socket);

@@ -43,7 +43,7 @@ impl Limits {
 
 impl Entry {
     /// Its client has been let into a namespace: from now on it may take its time, and send more at once.
-    pub(super) fn has_entered(&mut self) {
+    pub(super) fn set_entered(&mut self) {
         self.connect_by = None;
         self.connection.set_entered();
     }
@@ -108,7 +108,7 @@ impl Shard {
         now: Instant,
     ) -> Result<(), Flow> {
         let retry_after = match self.take_event_allowance(key, event.socket, now) {
-            Allowance::Granted => self.excess_of_bytes(key, event, now),
+            Allowance::Granted => self.excess_of_bytes_or_shares(key, event, now),
             Allowance::Refused { retry_after } => Some(retry_after),
             Allowance::Exhausted => return Err(self.closed(key, CloseReason::RateLimited)),
         };
@@ -119,7 +119,7 @@ impl Shard {
 
     /// How long until an event may come whose connection has sent too many bytes, or whose user or tenant too many of them or
     /// of events; none if it may come now.
-    fn excess_of_bytes(
+    fn excess_of_bytes_or_shares(
         &mut self,
         key: ConnectionKey,
         event: &Event<'_>,

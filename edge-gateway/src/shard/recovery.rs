@@ -433,7 +433,7 @@ impl Shard {
         let Some(entry) = self.entry(connection) else { return };
         let Wire::SocketIo(session) = &mut entry.wire else { return };
         session.connected(&path, key);
-        entry.has_entered();
+        entry.set_entered();
         for one in missed {
             entry.connection.send_missed(&one.frames);
         }

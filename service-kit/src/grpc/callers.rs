@@ -10,7 +10,7 @@ use std::{
 use futures_util::future::Either;
 use http::{Request, Response};
 use metrics::{counter, describe_counter};
-use tonic::{Status, body::Body, transport::server::TcpConnectInfo};
+use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
 use super::incoming::Caller;
@@ -125,10 +125,8 @@ impl CallersLayer {
         counter!(REFUSED, "service" => self.service, "method" => method).increment(1);
         let event = AuditEvent::new(self.service, "call", Decision::Denied)
             .because("caller_not_allowed")
-            .of_method(method)
-            .by_caller(names.first().map_or("", String::as_str))
-            .from_address(caller.map(|caller| caller.address.ip().to_canonical()));
-        audit::record(event);
+            .of_method(method);
+        audit::record(Caller::note(caller, event));
         Err(Status::permission_denied("this caller may not call this method"))
     }
 }
@@ -160,15 +158,10 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let caller = request.extensions().get::<Caller>().cloned();
-        if let Err(status) = self.layer.decide(request.uri().path(), caller.as_ref()) {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let caller = request.extensions().get::<Caller>();
+        if let Err(status) = self.layer.decide(request.uri().path(), caller) {
             return Either::Right(ready(Ok(status.into_http())));
-        }
-        if let Some(caller) = caller {
-            // Where tonic looks for it.
-            let info = TcpConnectInfo { local_addr: None, remote_addr: Some(caller.address) };
-            request.extensions_mut().insert(info);
         }
         Either::Left(self.inner.call(request))
     }

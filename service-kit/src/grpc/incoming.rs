@@ -48,12 +48,17 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Says in an event of the audit log who sent a request, where that is known.
+    /// Who sent a request, where that is known.
+    pub fn of<T>(request: &tonic::Request<T>) -> Option<Self> {
+        request.extensions().get().cloned()
+    }
+
+    /// Says in an event of the audit log who called, where that is known.
     #[must_use]
-    pub fn note<T>(event: AuditEvent, request: &tonic::Request<T>) -> AuditEvent {
-        let Some(caller) = request.extensions().get::<Self>() else { return event };
-        let event = event.from_address(Some(caller.address.ip().to_canonical()));
-        match caller.names.first() {
+    pub fn note(caller: Option<&Self>, event: AuditEvent) -> AuditEvent {
+        let Some(Self { address, names }) = caller else { return event };
+        let event = event.from_address(Some(address.ip().to_canonical()));
+        match names.first() {
             Some(name) => event.by_caller(name),
             None => event,
         }
@@ -75,24 +80,15 @@ enum Channel {
 
 /// Shakes hands with callers, and counts how it went.
 #[derive(Debug, Clone)]
-pub struct Handshakes {
+struct Handshakes {
     service: &'static str,
-    tls: Option<MutualTls>,
+    tls: MutualTls,
 }
 
 impl Handshakes {
-    /// `service` says in metrics and in the audit log whose listener it is.
-    pub fn new(service: &'static str, tls: Option<MutualTls>) -> Self {
-        describe_counter!(HANDSHAKES, "TLS handshakes with other services, by outcome.");
-        Self { service, tls }
-    }
-
     /// Makes a connection ready to be read; none if there is no TLS with this caller. It takes 5 s at most.
-    pub async fn accept(&self, stream: TcpStream, address: SocketAddr) -> Option<Accepted> {
-        // Without it small answers wait for an acknowledgement. A socket that refuses is about to fail.
-        stream.set_nodelay(true).ok()?;
-        let Some(tls) = &self.tls else { return Some(Accepted::plain(stream, address)) };
-        let accepting = TlsAcceptor::from(tls.server()).accept(stream);
+    async fn accept(self, stream: TcpStream, address: SocketAddr) -> Option<Accepted> {
+        let accepting = TlsAcceptor::from(self.tls.server()).accept(stream);
         let outcome = match time::timeout(HANDSHAKE_TIMEOUT, accepting).await {
             Ok(Ok(stream)) => match names(&stream) {
                 Some(names) => {
@@ -153,17 +149,19 @@ fn is_expired(error: &CertificateError) -> bool {
 #[derive(Debug)]
 pub struct Incoming {
     listener: TcpListener,
-    handshakes: Handshakes,
+    service: &'static str,
+    tls: Option<MutualTls>,
     under_way: JoinSet<Option<Accepted>>,
     pause: Option<Pin<Box<Sleep>>>,
     accept_errors: Counter,
 }
 
 impl Incoming {
-    /// Accepts the connections of `listener`.
-    pub fn new(listener: TcpListener, handshakes: Handshakes) -> Self {
-        let accept_errors = Counter::noop();
-        Self { listener, handshakes, under_way: JoinSet::new(), pause: None, accept_errors }
+    /// Accepts the connections of `listener`. `service` says in metrics and in the audit log whose it is.
+    pub fn new(listener: TcpListener, service: &'static str, tls: Option<MutualTls>) -> Self {
+        describe_counter!(HANDSHAKES, "TLS handshakes with other services, by outcome.");
+        let (under_way, accept_errors) = (JoinSet::new(), Counter::noop());
+        Self { listener, service, tls, under_way, pause: None, accept_errors }
     }
 
     /// Has connections counted that the system did not give.
@@ -192,20 +190,19 @@ impl Stream for Incoming {
                 self.pause = None;
             }
             match ready!(self.listener.poll_accept(cx)) {
-                // There is nothing to wait for: whoever is connected when the service is stopped is answered.
-                Ok((stream, address)) if self.handshakes.tls.is_none() => {
-                    if stream.set_nodelay(true).is_ok() {
-                        return Poll::Ready(Some(Ok(Accepted::plain(stream, address))));
+                // Without it small answers wait for an acknowledgement. A socket that refuses is about to fail.
+                Ok((stream, _)) if stream.set_nodelay(true).is_err() => {}
+                Ok((stream, address)) => match self.tls.clone() {
+                    Some(tls) => {
+                        let handshakes = Handshakes { service: self.service, tls };
+                        self.under_way.spawn(handshakes.accept(stream, address));
                     }
-                }
-                Ok((stream, address)) => {
-                    let handshakes = self.handshakes.clone();
-                    self.under_way.spawn(async move { handshakes.accept(stream, address).await });
-                }
+                    // There is nothing to wait for: whoever is connected when the service is stopped is answered.
+                    None => return Poll::Ready(Some(Ok(Accepted::plain(stream, address)))),
+                },
                 Err(error) => {
                     self.accept_errors.increment(1);
-                    let service = self.handshakes.service;
-                    tracing::warn!(service, %error, "connection could not be accepted");
+                    tracing::warn!(service = self.service, %error, "connection could not be accepted");
                     self.pause = Some(Box::pin(time::sleep(ACCEPT_PAUSE)));
                 }
             }
@@ -299,5 +296,25 @@ impl AsyncWrite for Accepted {
             Channel::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Channel::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_audit_log_is_told_a_callers_address_and_the_first_of_its_names() {
+        let event = || AuditEvent::new("test", "kick", Decision::Allowed);
+        let caller = |names: &[&str]| Caller {
+            address: ([127, 0, 0, 2], 7).into(),
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let at_address = event().from_address(Some([127, 0, 0, 2].into()));
+
+        assert_eq!(Caller::note(None, event()), event());
+        assert_eq!(Caller::note(Some(&caller(&[])), event()), at_address);
+        let named = Caller::note(Some(&caller(&["a.example", "b.example"])), event());
+        assert_eq!(named, at_address.by_caller("a.example"));
     }
 }
