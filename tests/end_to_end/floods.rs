@@ -5,7 +5,10 @@ use std::{net::SocketAddr, time::Duration};
 use proto::peer::v1::{PollRequest, edge_peer_client::EdgePeerClient};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     task::JoinSet,
     time,
 };
@@ -21,17 +24,25 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
+const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
+const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+
+/// Why a listener ends a flood.
+const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// How many frames a flood has, unless it is cut off before.
 const FRAMES: u32 = 200_000;
 
-/// How much a listener's process may grow by all floods together.
+/// How much a service's process may grow by all floods together.
 const GROWTH_BYTES_MAX: u64 = 48 * 1024 * 1024;
+
+/// The same where edges call. Many requests may be under way there: each of a flood is begun before its end is read.
+const PEER_GROWTH_BYTES_MAX: u64 = 2 * GROWTH_BYTES_MAX;
 
 /// For how long a flood goes on while nothing of it is taken.
 const STALL: Duration = Duration::from_secs(1);
@@ -98,8 +109,8 @@ impl Flood {
             Self::MadeReset => {
                 let stream = 2 * number + 1;
                 let headers = frame(HEADERS, END_HEADERS, stream, &call(path));
-                // A window that grows by nothing is an error of the stream.
-                [headers, frame(WINDOW_UPDATE, 0, stream, &[0; 4])].concat()
+                // A window that grows beyond the largest there is is an error of the stream.
+                [headers, frame(WINDOW_UPDATE, 0, stream, &0x7fff_ffff_u32.to_be_bytes())].concat()
             }
             Self::Pings => frame(PING, 0, 0, &u64::from(number).to_be_bytes()),
             Self::Settings => frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0]),
@@ -112,17 +123,38 @@ impl Flood {
         }
     }
 
-    /// Floods a listener until all is written, the connection is cut, or nothing is taken any more.
-    async fn run(self, address: SocketAddr, path: &'static str, reads_answers: bool) {
-        let stream = TcpStream::connect(address).await.unwrap();
-        let (mut answers, mut requests) = stream.into_split();
-        let mut reading = JoinSet::new();
-        if reads_answers {
-            reading.spawn(async move {
-                let mut buffer = vec![0; 64 * 1024];
-                while answers.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
-            });
+    /// What comes back where it took place: it was answered to its end, or ended for what it is, and not for how it is written.
+    fn expected_answers(self) -> Answers {
+        let is_answered = matches!(self, Self::Pings | Self::Settings);
+        Answers {
+            // The first is for the settings that each connection begins with.
+            acknowledged: if is_answered { FRAMES + 1 } else { 1 },
+            ended_for: (!is_answered).then_some(ENHANCE_YOUR_CALM),
         }
+    }
+
+    /// Floods a listener until all is written, the connection is cut, or nothing is taken any more. Returns what was answered, if
+    /// that is read.
+    async fn run(
+        self,
+        address: SocketAddr,
+        path: &'static str,
+        reads_answers: bool,
+    ) -> Option<Answers> {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (answers, mut requests) = stream.into_split();
+        let (reading, answers) = if reads_answers {
+            (Some(tokio::spawn(Answers::read(answers))), None)
+        } else {
+            (None, Some(answers))
+        };
+        self.write(&mut requests, path).await;
+        requests.shutdown().await.ok();
+        drop(answers);
+        Some(within("the last answer", reading?).await.unwrap())
+    }
+
+    async fn write(self, requests: &mut OwnedWriteHalf, path: &str) {
         let mut bytes = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();
         bytes.extend(self.opening(path));
         for number in 0..FRAMES {
@@ -137,6 +169,49 @@ impl Flood {
             bytes.clear();
         }
     }
+}
+
+/// What a listener has said to a flood.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Answers {
+    /// Of pings, and of settings.
+    acknowledged: u32,
+    /// Why it ended the connection, by the codes of RFC 9113, if it said so.
+    ended_for: Option<u32>,
+}
+
+impl Answers {
+    async fn read(mut stream: OwnedReadHalf) -> Self {
+        let mut answers = Self::default();
+        let mut unread = Vec::new();
+        // A connection that is cut with an error has ended, too.
+        while stream.read_buf(&mut unread).await.is_ok_and(|count| count > 0) {
+            while let Some((length, frame)) = first_frame(&unread) {
+                let is_ack = matches!(frame.kind, PING | SETTINGS) && frame.flags & ACK != 0;
+                answers.acknowledged += u32::from(is_ack);
+                if let (GOAWAY, [_, _, _, _, code @ ..]) = (frame.kind, frame.payload) {
+                    let code = code.first_chunk().map(|code| u32::from_be_bytes(*code));
+                    answers.ended_for = code;
+                }
+                unread.drain(..length);
+            }
+        }
+        answers
+    }
+}
+
+struct Frame<'a> {
+    kind: u8,
+    flags: u8,
+    payload: &'a [u8],
+}
+
+/// The first frame, and how many bytes it takes; none while it is not there.
+fn first_frame(bytes: &[u8]) -> Option<(usize, Frame<'_>)> {
+    let [high, middle, low, kind, flags, ..] = *bytes else { return None };
+    let length = 9 + usize::try_from(u32::from_be_bytes([0, high, middle, low])).unwrap();
+    let payload = bytes.get(9..length)?;
+    Some((length, Frame { kind, flags, payload }))
 }
 
 /// How somebody else is answered at a listener, on a connection of its own.
@@ -156,7 +231,12 @@ async fn answer(address: SocketAddr) -> Code {
     }
 }
 
-async fn survives(process: &mut Process, address: SocketAddr, path: &'static str, expected: Code) {
+async fn survives(
+    process: &mut Process,
+    (address, path): (SocketAddr, &'static str),
+    expected: Code,
+    growth_bytes_max: u64,
+) {
     assert_eq!(answer(address).await, expected);
     let before = process.resident_bytes();
     for flood in FLOODS {
@@ -168,11 +248,15 @@ async fn survives(process: &mut Process, address: SocketAddr, path: &'static str
             assert_eq!(answer(address).await, expected, "{flood:?}");
             assert!(process.is_running(), "{flood:?}");
             let growth = process.resident_bytes().saturating_sub(before);
-            assert!(growth < GROWTH_BYTES_MAX, "{flood:?}: {growth} bytes");
+            assert!(growth < growth_bytes_max, "{flood:?}: {growth} bytes");
             let ended = time::timeout(Duration::from_millis(20), floods.join_next()).await;
             match ended {
                 Ok(None) => break,
-                Ok(Some(ended)) => ended.unwrap(),
+                Ok(Some(ended)) => {
+                    if let Some(answers) = ended.unwrap() {
+                        assert_eq!(answers, flood.expected_answers(), "{flood:?} {path}");
+                    }
+                }
                 Err(_) => {}
             }
         }
@@ -186,7 +270,8 @@ async fn floods_leave_the_auth_service_there_for_others() {
     let address = cluster.auth;
     let path = "/sockeye.auth.v1.AuthService/Authenticate";
 
-    survives(cluster.process(Program::AuthService), address, path, Code::Ok).await;
+    let process = cluster.process(Program::AuthService);
+    survives(process, (address, path), Code::Ok, GROWTH_BYTES_MAX).await;
 
     cluster.socket_io("alice").await;
 }
@@ -197,8 +282,9 @@ async fn floods_leave_the_chat_service_there_for_others() {
     let address = cluster.chat;
     let process = cluster.process(Program::ChatService);
 
-    survives(process, address, "/sockeye.chat.v1.ChatService/Publish", Code::Ok).await;
-    survives(process, address, "/sockeye.edge.v1.EdgeLink/Attach", Code::Ok).await;
+    for path in ["/sockeye.chat.v1.ChatService/Publish", "/sockeye.edge.v1.EdgeLink/Attach"] {
+        survives(process, (address, path), Code::Ok, GROWTH_BYTES_MAX).await;
+    }
 
     let mut alice = cluster.socket_io("alice").await;
     alice.request("join", serde_json::json!("lobby")).await;
@@ -211,8 +297,9 @@ async fn floods_leave_the_listener_for_edges_there_for_others() {
     let process = cluster.process(Program::EdgeGateway);
     let address = process.address("edge-gateway", "peers").await;
 
-    survives(process, address, "/sockeye.peer.v1.EdgePeer/Post", Code::InvalidArgument).await;
-    survives(process, address, "/sockeye.peer.v1.EdgePeer/Poll", Code::InvalidArgument).await;
+    for path in ["/sockeye.peer.v1.EdgePeer/Post", "/sockeye.peer.v1.EdgePeer/Poll"] {
+        survives(process, (address, path), Code::InvalidArgument, PEER_GROWTH_BYTES_MAX).await;
+    }
 
     cluster.socket_io("alice").await;
 }
