@@ -31,7 +31,7 @@ const FULL: u32 = 1000;
 /// New sessions are refused from this part of the memory on, in hundredths, and wait from the other on.
 const MEMORY_PARTS: (u64, u64) = (90, 80);
 
-/// How many descriptors are kept back, for links, requests and files: this many, or a fiftieth of all.
+/// How many descriptors are kept back, for links, requests and files: this many, or a fiftieth of all, but a quarter at most.
 const DESCRIPTORS_RESERVED_MIN: u64 = 64;
 const DESCRIPTORS_RESERVED_PART: u64 = 50;
 
@@ -115,14 +115,22 @@ impl Overload {
             self.memory.observe(resident, Marks { low: part(low), high: part(high) });
         }
         if let Some((used, limit)) = system.descriptors() {
-            let reserved = DESCRIPTORS_RESERVED_MIN.max(limit / DESCRIPTORS_RESERVED_PART);
-            let high = limit.saturating_sub(reserved);
-            self.descriptors.observe(used, Marks { low: high.saturating_sub(reserved), high });
+            self.descriptors.observe(used, Marks::of_descriptors(limit));
         }
     }
 
     fn is_full(&self) -> bool {
         self.memory.pressure() >= FULL || self.descriptors.pressure() >= FULL
+    }
+}
+
+impl Marks {
+    /// A small limit leaves half of itself, so that an edge that has been full can have room again.
+    fn of_descriptors(limit: u64) -> Self {
+        let reserved =
+            DESCRIPTORS_RESERVED_MIN.max(limit / DESCRIPTORS_RESERVED_PART).min(limit / 4);
+        let high = limit - reserved;
+        Self { low: high - reserved, high }
     }
 }
 
@@ -223,6 +231,17 @@ mod tests {
 
         assert_eq!(overload.delay(None), Ok(Duration::ZERO));
         assert!(!overload.is_full());
+    }
+
+    #[test]
+    fn descriptors_are_kept_back_and_most_of_them_used() {
+        let marks = [0, 64, 128, 256, 1024, 20_000].map(|limit| {
+            let Marks { low, high } = Marks::of_descriptors(limit);
+            (low, high)
+        });
+
+        let expected = [(0, 0), (32, 48), (64, 96), (128, 192), (896, 960), (19_200, 19_600)];
+        assert_eq!(marks, expected);
     }
 
     #[test]
