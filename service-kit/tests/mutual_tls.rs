@@ -22,7 +22,7 @@ use service_kit::{
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::mpsc,
     task::JoinSet,
     time::timeout,
@@ -218,6 +218,38 @@ async fn a_caller_speaks_with_nobody_but_the_host_of_the_address() {
     assert!(other_protocol.is_err(), "a listener speaks what it is for");
 }
 
+/// Connections from an address that say nothing.
+async fn silent(to: SocketAddr, from: [u8; 4], count: usize) -> Vec<TcpStream> {
+    let mut silent = Vec::new();
+    for _ in 0..count {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        silent.push(socket.connect(to).await.unwrap());
+    }
+    silent
+}
+
+#[tokio::test]
+async fn however_many_handshakes_one_address_begins_others_get_in() {
+    let ours = Authority::new();
+    let server = Files::new(&ours.pem, &ours.certify(&["server.example"], GOOD));
+    let client = Files::new(&ours.pem, &ours.certify(&["client.example"], GOOD)).open();
+    let mut listener = Listener::start(server.open()).await;
+
+    let begin = Instant::now();
+    let silent = silent(listener.address, [127, 0, 0, 2], 200).await;
+    let _one = listener.connect(&client, "server.example").await.unwrap();
+    listener.accept().await;
+
+    let waited = begin.elapsed();
+    assert!(waited < Duration::from_secs(4), "the silent are in the way: {waited:?}");
+    let mut cut = 0;
+    for stream in &silent {
+        cut += usize::from(matches!(stream.try_read(&mut [0; 1]), Ok(0)));
+    }
+    assert_eq!(cut, 200 - 64, "as many as may be under way of one address are");
+}
+
 #[tokio::test]
 async fn handshakes_that_do_not_end_are_bounded_in_number_and_time() {
     const HANDSHAKES_MAX: usize = 128;
@@ -226,21 +258,16 @@ async fn handshakes_that_do_not_end_are_bounded_in_number_and_time() {
     let files = Files::new(&ours.pem, &ours.certify(&["client.example"], GOOD));
     let client = files.open();
     let mut listener = Listener::start(server.open()).await;
-    let silent = async |count: usize| {
-        let mut silent = Vec::new();
-        for _ in 0..count {
-            silent.push(TcpStream::connect(listener.address).await.unwrap());
-        }
-        silent
-    };
+    let to = listener.address;
 
     let begin = Instant::now();
-    let mut first = silent(HANDSHAKES_MAX - 1).await;
+    let mut first = silent(to, [127, 0, 0, 2], HANDSHAKES_MAX / 2).await;
+    first.extend(silent(to, [127, 0, 0, 3], HANDSHAKES_MAX / 2 - 1).await);
     let all_silent = Instant::now();
     // Held: the listener's room for what is accepted is small.
     let _one = listener.connect(&client, "server.example").await.unwrap();
     let at_limit = all_silent.elapsed();
-    first.extend(silent(1).await);
+    first.extend(silent(to, [127, 0, 0, 3], 1).await);
     // One more than may be under way waits until those before it are given up.
     let _other = timeout(DEADLINE, listener.connect(&client, "server.example")).await.unwrap();
     let beyond = begin.elapsed();

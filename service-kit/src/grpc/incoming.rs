@@ -1,9 +1,10 @@
 //! Accepts connections of other services, with TLS where there is a certificate.
 
 use std::{
+    collections::HashMap,
     error::Error,
     io::{self, IoSlice},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -15,7 +16,7 @@ use rustls::{CertificateError, ServerConnection};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    task::JoinSet,
+    task::{self, JoinSet},
     time::{self, Sleep},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -32,6 +33,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many callers may be shaking hands. Others wait in the kernel meanwhile.
 const HANDSHAKES_MAX: usize = 128;
+
+/// How many of them may be of one address: whoever says nothing must not keep all others waiting.
+const HANDSHAKES_PER_ADDRESS_MAX: usize = HANDSHAKES_MAX / 2;
 
 /// How long to wait before accepting again when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -152,6 +156,8 @@ pub struct Incoming {
     service: &'static str,
     tls: Option<MutualTls>,
     under_way: JoinSet<Option<Accepted>>,
+    /// Whose handshakes they are. So few that they can be looked through.
+    addresses: HashMap<task::Id, IpAddr>,
     pause: Option<Pin<Box<Sleep>>>,
     accept_errors: Counter,
 }
@@ -160,8 +166,15 @@ impl Incoming {
     /// Accepts the connections of `listener`. `service` says in metrics and in the audit log whose it is.
     pub fn new(listener: TcpListener, service: &'static str, tls: Option<MutualTls>) -> Self {
         describe_counter!(HANDSHAKES, "TLS handshakes with other services, by outcome.");
-        let (under_way, accept_errors) = (JoinSet::new(), Counter::noop());
-        Self { listener, service, tls, under_way, pause: None, accept_errors }
+        Self {
+            listener,
+            service,
+            tls,
+            under_way: JoinSet::new(),
+            addresses: HashMap::new(),
+            pause: None,
+            accept_errors: Counter::noop(),
+        }
     }
 
     /// Has connections counted that the system did not give.
@@ -170,6 +183,19 @@ impl Incoming {
         self.accept_errors = accept_errors;
         self
     }
+
+    /// Begins a handshake, unless too many of the same address are under way.
+    fn shake_hands(&mut self, tls: MutualTls, stream: TcpStream, address: SocketAddr) {
+        let handshakes = Handshakes { service: self.service, tls };
+        let ip = address.ip().to_canonical();
+        if self.addresses.values().filter(|other| **other == ip).count()
+            >= HANDSHAKES_PER_ADDRESS_MAX
+        {
+            return handshakes.count("too_many");
+        }
+        let task = self.under_way.spawn(handshakes.accept(stream, address));
+        self.addresses.insert(task.id(), ip);
+    }
 }
 
 impl Stream for Incoming {
@@ -177,10 +203,13 @@ impl Stream for Incoming {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            match self.under_way.poll_join_next(cx) {
-                Poll::Ready(Some(Ok(Some(accepted)))) => return Poll::Ready(Some(Ok(accepted))),
-                Poll::Ready(Some(Ok(None) | Err(_))) => continue,
-                Poll::Ready(None) | Poll::Pending => {}
+            if let Poll::Ready(Some(ended)) = self.under_way.poll_join_next_with_id(cx) {
+                let id = ended.as_ref().map_or_else(task::JoinError::id, |(id, _)| *id);
+                self.addresses.remove(&id);
+                if let Ok((_, Some(accepted))) = ended {
+                    return Poll::Ready(Some(Ok(accepted)));
+                }
+                continue;
             }
             if self.under_way.len() >= HANDSHAKES_MAX {
                 return Poll::Pending;
@@ -193,10 +222,7 @@ impl Stream for Incoming {
                 // Without it small answers wait for an acknowledgement. A socket that refuses is about to fail.
                 Ok((stream, _)) if stream.set_nodelay(true).is_err() => {}
                 Ok((stream, address)) => match self.tls.clone() {
-                    Some(tls) => {
-                        let handshakes = Handshakes { service: self.service, tls };
-                        self.under_way.spawn(handshakes.accept(stream, address));
-                    }
+                    Some(tls) => self.shake_hands(tls, stream, address),
                     // There is nothing to wait for: whoever is connected when the service is stopped is answered.
                     None => return Poll::Ready(Some(Ok(Accepted::plain(stream, address)))),
                 },
