@@ -6,6 +6,7 @@ mod acks;
 mod audit;
 mod auth;
 mod bad_input;
+mod callers;
 mod capabilities;
 mod concluded_ends;
 mod deliveries;

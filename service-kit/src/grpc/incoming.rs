@@ -42,6 +42,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 const HANDSHAKES: &str = "sockeye_grpc_handshakes_total";
 
+/// What is said of whoever went away before the handshake's end, as those do that look whether there is a listener. Nobody was
+/// refused anything.
+const HUNG_UP: &str = "hung_up";
+
 /// The other side of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
@@ -106,11 +110,14 @@ impl Handshakes {
             Err(_) => "timeout",
         };
         self.count(outcome);
+        tracing::debug!(service = self.service, outcome, "no TLS with a caller");
+        if outcome == HUNG_UP {
+            return None;
+        }
         let event = AuditEvent::new(self.service, "grpc_tls", Decision::Denied)
             .because(outcome)
             .from_address(Some(address.ip().to_canonical()));
         audit::record(event);
-        tracing::debug!(service = self.service, outcome, "no TLS with a caller");
         None
     }
 
@@ -127,7 +134,7 @@ fn names(stream: &TlsStream<TcpStream>) -> Option<Arc<[String]>> {
     Some(own.map(dns_names).unwrap_or_default().into())
 }
 
-/// Why there is no TLS with a caller.
+/// Why there is no TLS with a caller. What is no error of TLS is one of the connection.
 fn reason(error: &io::Error) -> &'static str {
     let cause = error.get_ref().and_then(|cause| {
         let cause: &(dyn Error + 'static) = cause;
@@ -141,7 +148,8 @@ fn reason(error: &io::Error) -> &'static str {
         }
         Some(rustls::Error::InvalidCertificate(_)) => "bad_certificate",
         Some(rustls::Error::NoApplicationProtocol) => "no_protocol",
-        Some(_) | None => "failed",
+        Some(_) => "failed",
+        None => HUNG_UP,
     }
 }
 
