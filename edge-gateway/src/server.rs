@@ -24,7 +24,7 @@ use edge_protocol::{
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use service_kit::shutdown::Shutdown;
+use service_kit::{log_rate::LogRate, shutdown::Shutdown};
 use tokio::{net::TcpStream, task::JoinSet, time};
 use tower::ServiceExt;
 
@@ -113,6 +113,7 @@ impl Server {
     /// Accepts until shutdown is asked for. The connections go on, and end with the returned set.
     pub(crate) async fn accept(&self, mut clients: Clients, shutdown: &Shutdown) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
+        let mut accept_errors = LogRate::default();
         loop {
             tokio::select! {
                 accepted = clients.accept() => match accepted {
@@ -121,7 +122,9 @@ impl Server {
                     }
                     Err(error) => {
                         self.common.metrics.accept_errors.increment(1);
-                        tracing::warn!(%error, "connection could not be accepted");
+                        if let Some(count) = accept_errors.happened() {
+                            tracing::warn!(%error, count, "connections could not be accepted");
+                        }
                         time::sleep(ACCEPT_PAUSE).await;
                     }
                 },

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod clock;
 pub mod exit;
 pub mod grpc;
+pub mod log_rate;
 pub mod mutual_tls;
 pub mod ops;
 pub mod plaintext;

@@ -57,4 +57,14 @@ async fn every_listener_outlives_a_want_of_descriptors() {
         .await;
         assert!(sockeye.is_running());
     }
+    let metrics = get(ops, "/metrics").await.body;
+    for service in ["auth-service", "chat-service"] {
+        let name = format!("sockeye_grpc_accept_errors_total{{service=\"{service}\"}} ");
+        let count = metrics.lines().find_map(|line| line.strip_prefix(&name));
+        assert_ne!(count, Some("0"), "{service}");
+        assert!(count.is_some(), "{service}");
+        let told = |line: &&String| line.contains(service) && line.contains("not be accepted");
+        let lines = sockeye.log().iter().filter(told).count();
+        assert!((1..5).contains(&lines), "{lines} lines of {service}");
+    }
 }

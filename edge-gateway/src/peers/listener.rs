@@ -14,7 +14,6 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use metrics::Counter;
 use proto::peer::v1::edge_peer_server::EdgePeerServer;
 use service_kit::{
     grpc::{Accepted, Caller, CallersLayer, GrpcSecurity, Incoming as Connections},
@@ -77,12 +76,10 @@ impl PeerListener {
     pub(super) async fn bind(
         address: SocketAddr,
         security: &GrpcSecurity,
-        accept_errors: Counter,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let connections =
-            Connections::new(listener, SERVICE, security.tls.clone()).count_errors(accept_errors);
+        let connections = Connections::new(listener, SERVICE, security.tls.clone());
         let callers = security.layer(SERVICE, callers::METHODS);
         tracing::info!(service = "edge-gateway", listener = "peers", %address, "listening");
         Ok(Self { connections, callers, address })

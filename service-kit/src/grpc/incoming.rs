@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use metrics::{Counter, counter, describe_counter};
+use metrics::{counter, describe_counter};
 use rustls::{CertificateError, ServerConnection};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -25,6 +25,7 @@ use tonic::transport::server::Connected;
 
 use crate::{
     audit::{self, AuditEvent, Decision},
+    log_rate::LogRate,
     mutual_tls::{MutualTls, dns_names},
 };
 
@@ -41,6 +42,7 @@ const HANDSHAKES_PER_ADDRESS_MAX: usize = HANDSHAKES_MAX / 2;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 const HANDSHAKES: &str = "sockeye_grpc_handshakes_total";
+const ACCEPT_ERRORS: &str = "sockeye_grpc_accept_errors_total";
 
 /// What is said of whoever went away before the handshake's end, as those do that look whether there is a listener. Nobody was
 /// refused anything.
@@ -167,13 +169,16 @@ pub struct Incoming {
     /// Whose handshakes they are. So few that they can be looked through.
     addresses: HashMap<task::Id, IpAddr>,
     pause: Option<Pin<Box<Sleep>>>,
-    accept_errors: Counter,
+    /// Those that the system does not give may be many each second.
+    accept_errors: LogRate,
 }
 
 impl Incoming {
     /// Accepts the connections of `listener`. `service` says in metrics and in the audit log whose it is.
     pub fn new(listener: TcpListener, service: &'static str, tls: Option<MutualTls>) -> Self {
         describe_counter!(HANDSHAKES, "TLS handshakes with other services, by outcome.");
+        describe_counter!(ACCEPT_ERRORS, "Connections of services that could not be accepted.");
+        counter!(ACCEPT_ERRORS, "service" => service).increment(0);
         Self {
             listener,
             service,
@@ -181,15 +186,16 @@ impl Incoming {
             under_way: JoinSet::new(),
             addresses: HashMap::new(),
             pause: None,
-            accept_errors: Counter::noop(),
+            accept_errors: LogRate::default(),
         }
     }
 
-    /// Has connections counted that the system did not give.
-    #[must_use]
-    pub fn count_errors(mut self, accept_errors: Counter) -> Self {
-        self.accept_errors = accept_errors;
-        self
+    fn note_error(&mut self, error: &io::Error) {
+        let service = self.service;
+        counter!(ACCEPT_ERRORS, "service" => service).increment(1);
+        if let Some(count) = self.accept_errors.happened() {
+            tracing::warn!(service, %error, count, "connections could not be accepted");
+        }
     }
 
     /// Begins a handshake, unless too many of the same address are under way.
@@ -235,8 +241,7 @@ impl Stream for Incoming {
                     None => return Poll::Ready(Some(Ok(Accepted::plain(stream, address)))),
                 },
                 Err(error) => {
-                    self.accept_errors.increment(1);
-                    tracing::warn!(service = self.service, %error, "connection could not be accepted");
+                    self.note_error(&error);
                     self.pause = Some(Box::pin(time::sleep(ACCEPT_PAUSE)));
                 }
             }
