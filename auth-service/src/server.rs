@@ -69,7 +69,8 @@ pub(crate) async fn serve(
     health.set_serving::<TicketServiceServer<TicketIssuer>>().await;
     health.set_serving::<RevocationServiceServer<Revoker>>().await;
     let Exposure { security, reflects } = exposure;
-    let incoming = Incoming::new(listener, crate::SERVICE, security.tls.clone());
+    let GrpcSecurity { tls, connections_max, .. } = &security;
+    let incoming = Incoming::new(listener, crate::SERVICE, tls.clone(), *connections_max);
 
     let (auth_service, ticket_service, revocation_service) = limited(services);
     let v1 = reflects.then(|| reflection().build_v1()).transpose();

@@ -203,7 +203,8 @@ impl ChatService {
         if let Some(ops) = ops {
             ops_task.spawn(ops.run(shutdown.clone()));
         }
-        let connections = Incoming::new(listener, grpc::SERVICE, exposure.security.tls.clone());
+        let GrpcSecurity { tls, connections_max, .. } = &exposure.security;
+        let connections = Incoming::new(listener, grpc::SERVICE, tls.clone(), *connections_max);
         let parts = Parts { config, namespaces, tracer, is_serving, backend_id, logs, exposure };
         run(parts, connections, shutdown).await
     }

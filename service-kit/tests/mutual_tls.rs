@@ -4,7 +4,8 @@
 
 use std::{
     fs, io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -14,7 +15,7 @@ use pem::Pem;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName, version::TLS13};
 use service_kit::{
-    grpc::{Accepted, Incoming},
+    grpc::{Accepted, Incoming, OPENING_TIMEOUT},
     mutual_tls::{HTTP_1, HTTP_2, MutualTls, MutualTlsFiles},
     tls,
     watched_files::SettingFile,
@@ -32,6 +33,9 @@ use tokio_stream::StreamExt;
 
 /// How long a test waits for what must happen, on a machine that may be busy.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// What HTTP/2 begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -105,12 +109,16 @@ struct Listener {
 
 impl Listener {
     async fn start(tls: MutualTls) -> Self {
+        Self::start_with(Some(tls), NonZeroUsize::MAX).await
+    }
+
+    async fn start_with(tls: Option<MutualTls>, connections_max: NonZeroUsize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, accepted) = mpsc::channel(1);
         let mut task = JoinSet::new();
         task.spawn(async move {
-            let mut incoming = Incoming::new(listener, "test", Some(tls));
+            let mut incoming = Incoming::new(listener, "test", tls, connections_max);
             while let Some(accepted) = incoming.next().await {
                 sender.send(accepted.unwrap()).await.unwrap();
             }
@@ -152,7 +160,7 @@ async fn only_certificates_of_our_authority_that_are_good_now_let_in() {
     }
     assert!(is_refused(without_certificate(&ours, listener.address, &[HTTP_2]).await).await);
     let mut plain = TcpStream::connect(listener.address).await.unwrap();
-    plain.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    plain.write_all(PREFACE).await.unwrap();
     let mut answer = Vec::new();
     timeout(DEADLINE, plain.read_to_end(&mut answer)).await.unwrap().ok();
     assert!(!answer.starts_with(b"\0\0"), "plaintext is no HTTP/2 here: {answer:?}");
@@ -283,6 +291,48 @@ async fn handshakes_that_do_not_end_are_bounded_in_number_and_time() {
 }
 
 #[tokio::test]
+async fn so_many_connections_are_open_and_half_of_them_of_one_address() {
+    let mut listener = Listener::start_with(None, NonZeroUsize::new(4).unwrap()).await;
+    let to = listener.address;
+    let is_closed = async |mut stream: TcpStream| {
+        timeout(DEADLINE, stream.read(&mut [0; 1])).await.unwrap().unwrap_or(0) == 0
+    };
+
+    let _one = silent(to, [127, 0, 0, 2], 2).await;
+    let first = [listener.accept().await, listener.accept().await];
+    assert!(is_closed(silent(to, [127, 0, 0, 2], 1).await.remove(0)).await);
+    let _other = silent(to, [127, 0, 0, 3], 2).await;
+    let _second = [listener.accept().await, listener.accept().await];
+    assert!(is_closed(silent(to, [127, 0, 0, 4], 1).await.remove(0)).await);
+
+    drop(first);
+    let _third = silent(to, [127, 0, 0, 4], 1).await;
+    assert_eq!(listener.accept().await.caller().address.ip(), IpAddr::from([127, 0, 0, 4]));
+}
+
+#[tokio::test]
+async fn whoever_does_not_begin_in_time_is_cut() {
+    let ours = Authority::new();
+    let server = Files::new(&ours.pem, &ours.certify(&["server.example"], GOOD));
+    let client = Files::new(&ours.pem, &ours.certify(&["client.example"], GOOD)).open();
+    let mut listener = Listener::start(server.open()).await;
+
+    for (said, goes_on) in [(0, false), (23, false), (24, true)] {
+        let mut stream = listener.connect(&client, "server.example").await.unwrap();
+        let mut accepted = listener.accept().await;
+        stream.write_all(&PREFACE[..said]).await.unwrap();
+        let begin = Instant::now();
+        // Its time is over, and nothing more comes.
+        let read = timeout(OPENING_TIMEOUT + Duration::from_secs(1), async {
+            accepted.read_exact(&mut [0; 25]).await.unwrap_err().kind()
+        });
+        let expected = if goes_on { None } else { Some(io::ErrorKind::TimedOut) };
+        assert_eq!(read.await.ok(), expected, "after {said} bytes");
+        assert!(begin.elapsed() > OPENING_TIMEOUT / 2, "it has some time");
+    }
+}
+
+#[tokio::test]
 async fn replaced_files_count_for_new_connections_and_live_ones_go_on() {
     let (old, new) = (Authority::new(), Authority::new());
     let server_files = Files::new(&old.pem, &old.certify(&["server.example"], GOOD));
@@ -293,6 +343,8 @@ async fn replaced_files_count_for_new_connections_and_live_ones_go_on() {
     let old_client = Files::new(&old.pem, &old.certify(&["client.example"], GOOD));
     let mut live = listener.connect(&client, "server.example").await.unwrap();
     let mut accepted = listener.accept().await;
+    live.write_all(PREFACE).await.unwrap();
+    timeout(DEADLINE, accepted.read_exact(&mut [0; PREFACE.len()])).await.unwrap().unwrap();
 
     // As an authority is replaced: first it is trusted beside the old one, then it certifies, then the old one goes.
     let both = format!("{}{}", old.pem, new.pem);

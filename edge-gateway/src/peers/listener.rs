@@ -73,13 +73,11 @@ struct Served {
 type Tunnel = (SessionId, OnUpgrade);
 
 impl PeerListener {
-    pub(super) async fn bind(
-        address: SocketAddr,
-        security: &GrpcSecurity,
-    ) -> io::Result<Self> {
+    pub(super) async fn bind(address: SocketAddr, security: &GrpcSecurity) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let connections = Connections::new(listener, SERVICE, security.tls.clone());
+        let GrpcSecurity { tls, connections_max, .. } = security;
+        let connections = Connections::new(listener, SERVICE, tls.clone(), *connections_max);
         let callers = security.layer(SERVICE, callers::METHODS);
         tracing::info!(service = "edge-gateway", listener = "peers", %address, "listening");
         Ok(Self { connections, callers, address })

@@ -13,7 +13,7 @@ use metrics::{counter, describe_counter};
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
-use super::incoming::Caller;
+use super::accepted::Caller;
 use crate::audit::{self, AuditEvent, Decision};
 
 const REFUSED: &str = "sockeye_grpc_refused_calls_total";

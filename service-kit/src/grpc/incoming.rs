@@ -3,8 +3,9 @@
 use std::{
     collections::HashMap,
     error::Error,
-    io::{self, IoSlice},
+    io,
     net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -12,17 +13,19 @@ use std::{
 };
 
 use metrics::{counter, describe_counter};
-use rustls::{CertificateError, ServerConnection};
+use rustls::CertificateError;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     task::{self, JoinSet},
     time::{self, Sleep},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::Stream;
-use tonic::transport::server::Connected;
 
+use super::{
+    accepted::{Accepted, Caller, Channel},
+    open_connections::{OpenConnections, Permit},
+};
 use crate::{
     audit::{self, AuditEvent, Decision},
     log_rate::LogRate,
@@ -48,46 +51,6 @@ const ACCEPT_ERRORS: &str = "sockeye_grpc_accept_errors_total";
 /// refused anything.
 const HUNG_UP: &str = "hung_up";
 
-/// The other side of a connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    /// Where it is.
-    pub address: SocketAddr,
-    /// The DNS names in its certificate, in lower case. None without TLS.
-    pub names: Arc<[String]>,
-}
-
-impl Caller {
-    /// Who sent a request, where that is known.
-    pub fn of<T>(request: &tonic::Request<T>) -> Option<Self> {
-        request.extensions().get().cloned()
-    }
-
-    /// Says in an event of the audit log who called, where that is known.
-    #[must_use]
-    pub fn note(caller: Option<&Self>, event: AuditEvent) -> AuditEvent {
-        let Some(Self { address, names }) = caller else { return event };
-        let event = event.from_address(Some(address.ip().to_canonical()));
-        match names.first() {
-            Some(name) => event.by_caller(name),
-            None => event,
-        }
-    }
-}
-
-/// A connection that was accepted.
-#[derive(Debug)]
-pub struct Accepted {
-    stream: Channel,
-    caller: Caller,
-}
-
-#[derive(Debug)]
-enum Channel {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
 /// Shakes hands with callers, and counts how it went.
 #[derive(Debug, Clone)]
 struct Handshakes {
@@ -97,14 +60,19 @@ struct Handshakes {
 
 impl Handshakes {
     /// Makes a connection ready to be read; none if there is no TLS with this caller. It takes 5 s at most.
-    async fn accept(self, stream: TcpStream, address: SocketAddr) -> Option<Accepted> {
+    async fn accept(
+        self,
+        stream: TcpStream,
+        address: SocketAddr,
+        permit: Permit,
+    ) -> Option<Accepted> {
         let accepting = TlsAcceptor::from(self.tls.server()).accept(stream);
         let outcome = match time::timeout(HANDSHAKE_TIMEOUT, accepting).await {
             Ok(Ok(stream)) => match names(&stream) {
                 Some(names) => {
                     self.count("accepted");
                     let caller = Caller { address, names };
-                    return Some(Accepted { stream: Channel::Tls(Box::new(stream)), caller });
+                    return Some(Accepted::new(Channel::Tls(Box::new(stream)), caller, permit));
                 }
                 None => "no_protocol",
             },
@@ -165,6 +133,7 @@ pub struct Incoming {
     listener: TcpListener,
     service: &'static str,
     tls: Option<MutualTls>,
+    open: OpenConnections,
     under_way: JoinSet<Option<Accepted>>,
     /// Whose handshakes they are. So few that they can be looked through.
     addresses: HashMap<task::Id, IpAddr>,
@@ -174,8 +143,14 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// Accepts the connections of `listener`. `service` says in metrics and in the audit log whose it is.
-    pub fn new(listener: TcpListener, service: &'static str, tls: Option<MutualTls>) -> Self {
+    /// Accepts the connections of `listener`, and closes those beyond `connections_max` at a time, or beyond half of them of
+    /// one address. `service` says in metrics and in the audit log whose it is.
+    pub fn new(
+        listener: TcpListener,
+        service: &'static str,
+        tls: Option<MutualTls>,
+        connections_max: NonZeroUsize,
+    ) -> Self {
         describe_counter!(HANDSHAKES, "TLS handshakes with other services, by outcome.");
         describe_counter!(ACCEPT_ERRORS, "Connections of services that could not be accepted.");
         counter!(ACCEPT_ERRORS, "service" => service).increment(0);
@@ -183,6 +158,7 @@ impl Incoming {
             listener,
             service,
             tls,
+            open: OpenConnections::new(service, connections_max),
             under_way: JoinSet::new(),
             addresses: HashMap::new(),
             pause: None,
@@ -198,16 +174,34 @@ impl Incoming {
         }
     }
 
+    /// Takes a connection, and returns it if there is nothing to wait for.
+    fn begin(&mut self, stream: TcpStream, address: SocketAddr) -> Option<Accepted> {
+        // Without it small answers wait for an acknowledgement. A socket that refuses is about to fail.
+        stream.set_nodelay(true).ok()?;
+        let permit = self.open.admit(address.ip().to_canonical())?;
+        let Some(tls) = self.tls.clone() else {
+            // Whoever is connected when the service is stopped is answered.
+            let caller = Caller { address, names: Arc::default() };
+            return Some(Accepted::new(Channel::Plain(stream), caller, permit));
+        };
+        self.shake_hands(Handshakes { service: self.service, tls }, stream, (address, permit));
+        None
+    }
+
     /// Begins a handshake, unless too many of the same address are under way.
-    fn shake_hands(&mut self, tls: MutualTls, stream: TcpStream, address: SocketAddr) {
-        let handshakes = Handshakes { service: self.service, tls };
+    fn shake_hands(
+        &mut self,
+        handshakes: Handshakes,
+        stream: TcpStream,
+        (address, permit): (SocketAddr, Permit),
+    ) {
         let ip = address.ip().to_canonical();
         if self.addresses.values().filter(|other| **other == ip).count()
             >= HANDSHAKES_PER_ADDRESS_MAX
         {
             return handshakes.count("too_many");
         }
-        let task = self.under_way.spawn(handshakes.accept(stream, address));
+        let task = self.under_way.spawn(handshakes.accept(stream, address, permit));
         self.addresses.insert(task.id(), ip);
     }
 }
@@ -233,127 +227,16 @@ impl Stream for Incoming {
                 self.pause = None;
             }
             match ready!(self.listener.poll_accept(cx)) {
-                // Without it small answers wait for an acknowledgement. A socket that refuses is about to fail.
-                Ok((stream, _)) if stream.set_nodelay(true).is_err() => {}
-                Ok((stream, address)) => match self.tls.clone() {
-                    Some(tls) => self.shake_hands(tls, stream, address),
-                    // There is nothing to wait for: whoever is connected when the service is stopped is answered.
-                    None => return Poll::Ready(Some(Ok(Accepted::plain(stream, address)))),
-                },
+                Ok((stream, address)) => {
+                    if let Some(accepted) = self.begin(stream, address) {
+                        return Poll::Ready(Some(Ok(accepted)));
+                    }
+                }
                 Err(error) => {
                     self.note_error(&error);
                     self.pause = Some(Box::pin(time::sleep(ACCEPT_PAUSE)));
                 }
             }
         }
-    }
-}
-
-impl Accepted {
-    fn plain(stream: TcpStream, address: SocketAddr) -> Self {
-        let caller = Caller { address, names: Arc::default() };
-        Self { stream: Channel::Plain(stream), caller }
-    }
-
-    /// Who is on the other side.
-    pub fn caller(&self) -> &Caller {
-        &self.caller
-    }
-
-    /// The connection of TCP, and what is spoken on it if that is TLS.
-    pub fn into_parts(self) -> (TcpStream, Option<ServerConnection>) {
-        match self.stream {
-            Channel::Plain(stream) => (stream, None),
-            Channel::Tls(stream) => {
-                let (stream, session) = stream.into_inner();
-                (stream, Some(session))
-            }
-        }
-    }
-}
-
-impl Connected for Accepted {
-    type ConnectInfo = Caller;
-
-    fn connect_info(&self) -> Caller {
-        self.caller.clone()
-    }
-}
-
-impl AsyncRead for Accepted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Channel::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Channel::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Accepted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Channel::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Channel::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Channel::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Channel::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match &self.stream {
-            Channel::Plain(stream) => stream.is_write_vectored(),
-            Channel::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Channel::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Channel::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Channel::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Channel::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_audit_log_is_told_a_callers_address_and_the_first_of_its_names() {
-        let event = || AuditEvent::new("test", "kick", Decision::Allowed);
-        let caller = |names: &[&str]| Caller {
-            address: ([127, 0, 0, 2], 7).into(),
-            names: names.iter().map(|name| (*name).to_owned()).collect(),
-        };
-        let at_address = event().from_address(Some([127, 0, 0, 2].into()));
-
-        assert_eq!(Caller::note(None, event()), event());
-        assert_eq!(Caller::note(Some(&caller(&[])), event()), at_address);
-        let named = Caller::note(Some(&caller(&["a.example", "b.example"])), event());
-        assert_eq!(named, at_address.by_caller("a.example"));
     }
 }

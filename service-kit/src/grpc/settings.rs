@@ -1,6 +1,6 @@
 //! Settings of TLS between the services, of the same names for each service.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc};
 
 use super::callers::{CallerRule, CallersLayer, MethodRoles};
 use crate::{
@@ -67,6 +67,16 @@ macro_rules! grpc_config {
                 value_parser = clap::builder::BoolishValueParser::new()
             )]
             pub allow_plaintext: bool,
+
+            /// Most connections of other services at a time. Half of them may be of one address; those beyond are closed.
+            #[arg(
+                id = concat!($flag, "-grpc-connections-max"),
+                long = concat!($flag, "-grpc-connections-max"),
+                env = concat!($variable, "_GRPC_CONNECTIONS_MAX"),
+                value_name = "COUNT",
+                default_value = "1024"
+            )]
+            pub connections_max: std::num::NonZeroUsize,
         }
 
         impl GrpcConfig {
@@ -84,6 +94,7 @@ macro_rules! grpc_config {
                     authorities: self.authorities.clone(),
                     callers: self.callers.clone(),
                     allow_plaintext: self.allow_plaintext,
+                    connections_max: self.connections_max,
                 }
             }
         }
@@ -118,6 +129,8 @@ pub struct GrpcSettings {
     pub callers: Vec<CallerRule>,
     /// Whether others may be spoken with in plaintext.
     pub allow_plaintext: bool,
+    /// Most connections of a listener at a time.
+    pub connections_max: NonZeroUsize,
 }
 
 /// Why there is no gRPC with these settings.
@@ -139,6 +152,8 @@ pub enum GrpcSettingsError {
 pub struct GrpcSecurity {
     /// Over TLS, if it does. Without it nobody knows who a caller is, and all may call everything.
     pub tls: Option<MutualTls>,
+    /// Most connections of a listener at a time.
+    pub connections_max: NonZeroUsize,
     callers: Arc<[CallerRule]>,
 }
 
@@ -169,7 +184,8 @@ impl GrpcSettings {
                 None
             }
         };
-        Ok(GrpcSecurity { tls, callers: self.callers.clone().into() })
+        let callers = self.callers.clone().into();
+        Ok(GrpcSecurity { tls, connections_max: self.connections_max, callers })
     }
 
     fn files(&self) -> Result<Option<MutualTlsFiles>, MutualTlsError> {
@@ -187,9 +203,9 @@ impl GrpcSettings {
 }
 
 impl GrpcSecurity {
-    /// Without TLS. For networks that are not the system's.
+    /// Without TLS or bounds. For networks that are not the system's.
     pub fn plaintext() -> Self {
-        Self { tls: None, callers: Arc::default() }
+        Self { tls: None, connections_max: NonZeroUsize::MAX, callers: Arc::default() }
     }
 
     /// Returns what looks at each call of a service's `methods` before it is carried out.
