@@ -5,6 +5,7 @@
 mod acks;
 mod audit;
 mod auth;
+mod authorization;
 mod bad_input;
 mod callers;
 mod capabilities;

@@ -20,7 +20,7 @@ pub(crate) use json_client::JsonClient;
 pub(crate) use loopback::own_host;
 pub(crate) use otlp_collector::{OtlpCollector, RecordedSpan};
 pub(crate) use process::{Process, Program};
-pub(crate) use socket_io_client::{SOCKET_IO_PATH, SocketIoClient};
+pub(crate) use socket_io_client::{Packet, SOCKET_IO_PATH, SocketIoClient};
 pub(crate) use token_mint::{
     AUDIENCE, ISSUER, KeyPair, TokenMint, sign_with_secret, unix_seconds, unsigned,
 };
