@@ -2,7 +2,7 @@
 
 mod model;
 
-use std::io::Write;
+use std::{env, io::Write};
 
 use proto::{
     auth::v1::Identity,
@@ -87,20 +87,31 @@ async fn enter(edge: &mut Edge, socket: u64, tenant: &str) {
     edge.expect(&[&format!("accept {socket}")]).await;
 }
 
-/// What comes of so many steps at random never crosses from one party to another.
-async fn nothing_crosses(seed: u64, rounds: usize) {
+/// What comes of so many operations at random never crosses from one party to another.
+async fn nothing_crosses(seed: u64, operations: usize) {
     let (service, _file) = start().await;
     let mut world = World::start(&service, Random(seed)).await;
-    for _ in 0..rounds {
+    while world.operations < operations {
         world.step().await;
     }
     world.finish().await;
 }
 
-#[tokio::test]
+/// How many worlds there are beside each other.
+const SEEDS: u64 = 4;
+
+/// `SOCKEYE_OPERATIONS` says how many operations there are, from `SOCKEYE_SEED` on.
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_crosses_between_tenants_that_use_the_same_names_at_random() {
-    for seed in 1..=4 {
-        nothing_crosses(seed, 50).await;
+    let number = |name| env::var(name).map(|text| text.parse::<u64>().unwrap());
+    let operations = number("SOCKEYE_OPERATIONS").unwrap_or(40_000);
+    let first = number("SOCKEYE_SEED").unwrap_or(1);
+    let operations = usize::try_from(operations / SEEDS).unwrap();
+    let started = (first..first + SEEDS)
+        .map(|seed| (seed, tokio::spawn(nothing_crosses(seed, operations))))
+        .collect::<Vec<_>>();
+    for (seed, task) in started {
+        task.await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
     }
 }
 

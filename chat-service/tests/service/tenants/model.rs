@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use proto::{
     chat::v1::{
-        DeliveredToRequest, HistoryRequest, PresenceRequest, PublishRequest, RoomsRequest,
-        chat_service_client::ChatServiceClient, publish_request::Target,
+        BanRequest, DeliveredToRequest, HistoryRequest, KickRequest, PresenceRequest,
+        PublishRequest, RoomsRequest, UnbanRequest, UserId, chat_service_client::ChatServiceClient,
+        kick_request::Who, publish_request::Target,
     },
     edge::v1::{Audience, EdgeEvent, Emit, Instruction, edge_event::Kind, instruction},
 };
@@ -35,7 +36,8 @@ pub(super) const PARTIES: [Party; 4] = [
 
 const USERS: [&str; 2] = ["ann", "a"];
 const ROOMS: [&str; 3] = ["a", "ann", "lobby"];
-const EVENTS_PER_STEP: usize = 50;
+/// How much each link sends at a time.
+const EVENTS_PER_STEP: usize = 100;
 
 /// Marks what a tenant said, and what is for one of its issuers alone.
 const TAINT: &str = "said-by<";
@@ -87,7 +89,11 @@ pub(super) struct World {
     random: Random,
     links: Vec<Link>,
     chat: ChatServiceClient<Channel>,
+    /// A ban that is lifted with the next step.
+    ban: Option<UnbanRequest>,
     reached: BTreeMap<String, BTreeSet<Party>>,
+    /// Events of clients and calls of services so far.
+    pub(super) operations: usize,
 }
 
 impl World {
@@ -98,7 +104,8 @@ impl World {
             links.push(Link { edge, clients: HashMap::new(), next_handle: 1 });
         }
         let chat = service.chat().await;
-        let mut world = Self { random, links, chat, reached: BTreeMap::new() };
+        let (reached, operations) = (BTreeMap::new(), 0);
+        let mut world = Self { random, links, chat, ban: None, reached, operations };
         for link in 0..2 {
             for (party, user) in PARTIES.iter().flat_map(|party| USERS.map(|user| (*party, user))) {
                 let opening = world.open(link, party, user);
@@ -126,11 +133,20 @@ impl World {
             for _ in 0..EVENTS_PER_STEP {
                 self.add_event(link, &mut events);
             }
+            self.operations += events.len();
             self.links[link].edge.send(events).await;
         }
         let party = self.random.pick(&PARTIES);
         self.publish(party).await;
         self.ask(party).await;
+        if let Some(unban) = self.ban.take() {
+            self.chat.unban(unban).await.unwrap();
+        }
+        for party in PARTIES {
+            self.put_out(party).await;
+        }
+        // What was published, asked, and put out.
+        self.operations += 1 + 5 + PARTIES.len();
         for link in 0..self.links.len() {
             self.links[link].edge.wait_until_acknowledged().await;
             self.look(link);
@@ -150,7 +166,10 @@ impl World {
             3 => ("leave", format!(r#"["{room}"]"#)),
             4 | 5 => ("message", format!(r#"[{{"room":"{room}","text":"{said}"}}]"#)),
             6 => ("typing", format!(r#"[{{"room":"{room}","typing":true}}]"#)),
-            7 => ("history", format!(r#"[{{"room":"{room}"}}]"#)),
+            7 => {
+                let limit = 1 + self.random.below(10);
+                ("history", format!(r#"[{{"room":"{room}","limit":{limit}}}]"#))
+            }
             8 => ("presence", format!(r#"["{room}"]"#)),
             9 => ("price", format!(r#"[{{"room":"{room}","n":"{said}"}}]"#)),
             10 => ("cursor", format!(r#"[{{"room":"{room}","n":"{said}"}}]"#)),
@@ -161,7 +180,7 @@ impl World {
             14 => ("read", format!(r#"[{{"n":"{private}"}}]"#)),
             15 => match self.random.below(2) {
                 0 => ("join", r#"["@me"]"#.to_owned()),
-                _ => ("history", r#"[{"room":"@me"}]"#.to_owned()),
+                _ => ("history", r#"[{"room":"@me","limit":10}]"#.to_owned()),
             },
             _ => return self.add_change(link, (handle, party, user), events),
         };
@@ -223,6 +242,25 @@ impl World {
             ..Default::default()
         };
         self.chat.publish(request).await.unwrap();
+    }
+
+    /// One user of the party is put out of a room, or kept out of it for a step.
+    async fn put_out(&mut self, party: Party) {
+        let room = self.random.pick(&ROOMS).to_owned();
+        let (tenant, issuer) = (party.tenant.to_owned(), party.issuer.to_owned());
+        let subject = format!("sub-{}", self.random.pick(&USERS));
+        let (user, reason) = (UserId { issuer, subject }, party.private());
+        if self.ban.is_some() || self.random.below(4) > 0 {
+            let who = Some(Who::User(user));
+            let kick = KickRequest { room, tenant, who, reason, ..KickRequest::default() };
+            self.chat.kick(kick).await.unwrap();
+        } else {
+            let unban = UnbanRequest { room, tenant, user: Some(user), ..UnbanRequest::default() };
+            let UnbanRequest { room, tenant, user, .. } = unban.clone();
+            let ban = BanRequest { room, tenant, user, reason, ..BanRequest::default() };
+            self.chat.ban(ban).await.unwrap();
+            self.ban = Some(unban);
+        }
     }
 
     /// Services that ask on behalf of one tenant learn nothing of the others.
@@ -335,9 +373,18 @@ impl World {
             self.look(link);
         }
         let all = BTreeSet::from(PARTIES);
-        for what in
-            ["message", "typing", "price", "cursor", "poke", "shout", "read", "presence", "answer"]
-        {
+        for what in [
+            "message",
+            "typing",
+            "price",
+            "cursor",
+            "poke",
+            "shout",
+            "read",
+            "presence",
+            "exception",
+            "answer",
+        ] {
             assert_eq!(self.reached.get(what), Some(&all), "{what}");
         }
         let with_inboxes = all.iter().copied().filter(|party| party.issuer == "test").collect();
