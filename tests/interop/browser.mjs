@@ -10,8 +10,8 @@ import { DEADLINE_MS } from "./system.mjs";
 const CANDIDATES = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome", "/snap/bin/chromium"];
 const OUTPUT_DIR = path.join(import.meta.dirname, "../../test-output");
 
-/** Starts the browser that `CHROMIUM` names, or one that is installed. */
-export async function launch() {
+/** Starts the browser that `CHROMIUM` names, or one that is installed. It trusts a certificate with this SHA-256 of its public key. */
+export async function launch({ trustedKey } = {}) {
   const executablePath = process.env.CHROMIUM ?? CANDIDATES.find((candidate) => existsSync(candidate));
   if (!executablePath) throw new Error("no Chromium: install it, or name it in CHROMIUM");
   return chromium.launch({
@@ -27,6 +27,7 @@ export async function launch() {
       "--disable-sync",
       // Asks a person whether a page may open connections to this machine.
       "--disable-features=LocalNetworkAccessChecks",
+      ...(trustedKey ? [`--ignore-certificate-errors-spki-list=${trustedKey}`] : []),
     ],
   });
 }

@@ -18,7 +18,10 @@ export function makeCertificate(folder, address) {
   const names = address ? ["-addext", `subjectAltName=IP:${address}`] : [];
   openssl("req", "-x509", ...kind, ...names, "-keyout", key, "-out", certificate);
   const pem = readFileSync(certificate);
-  return { certificate, key, pem, hash: [...createHash("sha256").update(new X509Certificate(pem).raw).digest()] };
+  const { raw, publicKey } = new X509Certificate(pem);
+  const sha256 = (bytes) => createHash("sha256").update(bytes).digest();
+  const keyHash = sha256(publicKey.export({ type: "spki", format: "der" })).toString("base64");
+  return { certificate, key, pem, hash: [...sha256(raw)], keyHash };
 }
 
 /** An authority of an operator's own, in a folder of its own. */
