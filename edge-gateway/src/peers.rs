@@ -2,6 +2,7 @@
 
 mod address;
 mod answers;
+mod call_body;
 mod callers;
 mod claims;
 mod cluster;
@@ -13,6 +14,9 @@ mod tunnel;
 
 pub use self::address::{ParsePeerError, PeerAddress};
 pub(crate) use self::cluster::Cluster;
+
+/// How many polls of clients may wait at one edge for sessions of one other. Beyond, they would keep out all other requests.
+const WAITING_POLLS_MAX: u32 = 15 * 1024;
 
 /// What the upgrade of a connection between two edges is called, and where it is asked for.
 const TUNNEL_PROTOCOL: &str = "sockeye-tunnel";

@@ -134,6 +134,10 @@ pub(crate) struct LimitHits {
     pub(crate) body_bytes: Counter,
     /// Events of connections that have sent too many bytes, and those that were closed since they went on.
     pub(crate) bytes: Counter,
+    /// Calls of other edges that did not go on, or were refused since so many did not.
+    pub(crate) peer_calls: Counter,
+    /// Polls that were not brought to another edge since so many wait there.
+    pub(crate) peer_polls: Counter,
     subject: IdentityHits,
     tenant: IdentityHits,
 }
@@ -183,6 +187,8 @@ impl LimitHits {
             awaited_answers: hit("awaited_answers"),
             body_bytes: hit("body_bytes"),
             bytes: hit("bytes"),
+            peer_calls: hit("peer_calls"),
+            peer_polls: hit("peer_polls"),
             subject: IdentityHits {
                 sockets: hit("subject_sockets"),
                 events: hit("subject_events"),

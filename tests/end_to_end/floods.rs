@@ -41,8 +41,8 @@ const FRAMES: u32 = 200_000;
 /// How much a service's process may grow by all floods together.
 const GROWTH_BYTES_MAX: u64 = 48 * 1024 * 1024;
 
-/// The same where edges call. Many requests may be under way there: each of a flood is begun before its end is read.
-const PEER_GROWTH_BYTES_MAX: u64 = 2 * GROWTH_BYTES_MAX;
+/// The same where edges call. Many requests may be under way there: 16,384 on each of the two connections of a flood, at 7 KiB.
+const PEER_GROWTH_BYTES_MAX: u64 = 6 * GROWTH_BYTES_MAX;
 
 /// For how long a flood goes on while nothing of it is taken.
 const STALL: Duration = Duration::from_secs(1);
@@ -61,15 +61,18 @@ enum Flood {
     Continuations,
     /// A body without bytes that does not end (RUSTSEC-2026-0258).
     EmptyData,
+    /// Requests that do not go on, with as many bytes of headers as every listener takes.
+    OpenCalls,
 }
 
-const FLOODS: [Flood; 6] = [
+const FLOODS: [Flood; 7] = [
     Flood::RapidReset,
     Flood::MadeReset,
     Flood::Pings,
     Flood::Settings,
     Flood::Continuations,
     Flood::EmptyData,
+    Flood::OpenCalls,
 ];
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -92,7 +95,9 @@ impl Flood {
     /// What comes before it.
     fn opening(self, path: &str) -> Vec<u8> {
         match self {
-            Self::RapidReset | Self::MadeReset | Self::Pings | Self::Settings => Vec::new(),
+            Self::RapidReset | Self::MadeReset | Self::Pings | Self::Settings | Self::OpenCalls => {
+                Vec::new()
+            }
             Self::Continuations => frame(HEADERS, 0, 1, &call(path)),
             Self::EmptyData => frame(HEADERS, END_HEADERS, 1, &call(path)),
         }
@@ -120,6 +125,12 @@ impl Flood {
                 frame(CONTINUATION, 0, 1, &[&[0, 1, b'n', 100][..], &value].concat())
             }
             Self::EmptyData => frame(DATA, 0, 1, &[]),
+            Self::OpenCalls => {
+                let value = [b'v'; 100];
+                let header = [&[0, 1, b'n', 100][..], &value].concat();
+                let headers = [call(path), header.repeat(12)].concat();
+                frame(HEADERS, END_HEADERS, 2 * number + 1, &headers)
+            }
         }
     }
 

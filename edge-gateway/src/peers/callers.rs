@@ -4,9 +4,12 @@ use service_kit::grpc::{MethodRoles, Role};
 
 use super::TUNNEL_PATH;
 
+/// What brings the body of a client's request, in parts.
+pub(super) const POST_PATH: &str = "/sockeye.peer.v1.EdgePeer/Post";
+
 pub(super) const METHODS: &[MethodRoles] = &[
     ("/sockeye.peer.v1.EdgePeer/Poll", &[Role::Edge]),
-    ("/sockeye.peer.v1.EdgePeer/Post", &[Role::Edge]),
+    (POST_PATH, &[Role::Edge]),
     ("/sockeye.peer.v1.EdgePeer/AskUpgrade", &[Role::Edge]),
     ("/sockeye.peer.v1.EdgePeer/Claim", &[Role::Edge]),
     ("/sockeye.peer.v1.EdgePeer/Settle", &[Role::Edge]),

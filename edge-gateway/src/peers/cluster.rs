@@ -42,7 +42,7 @@ impl Cluster {
         let others = config.validated_peers()?;
         let listener = match config.peer_listen {
             Some(address) => Some(
-                PeerListener::bind(address, security)
+                PeerListener::bind(address, security, metrics.limit_hits.peer_calls.clone())
                     .await
                     .map_err(|source| BindError::Listen { address, source })?,
             ),

@@ -9,7 +9,7 @@ use proto::peer::v1::{
 };
 use service_kit::{mutual_tls::MutualTls, shutdown::Shutdown};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     task::JoinSet,
     time::{self, error::Elapsed},
 };
@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
 use super::{
-    PeerAddress, answers, claims,
+    PeerAddress, WAITING_POLLS_MAX, answers, claims,
     connection::{ConnectError, PeerConnection},
     tunnel,
 };
@@ -47,6 +47,7 @@ pub(super) struct Forwarder {
     metrics: Metrics,
     timing: Timing,
     shutdown: Shutdown,
+    waiting_polls: Arc<Semaphore>,
 }
 
 /// How long what is carried to another edge may take.
@@ -75,7 +76,9 @@ impl Forwarder {
         shutdown: Shutdown,
     ) -> Self {
         let connection = Arc::new(PeerConnection::new(address, tls));
-        Self { connection, metrics, timing, shutdown }
+        let waiting_polls =
+            Arc::new(Semaphore::new(usize::try_from(WAITING_POLLS_MAX).unwrap_or(usize::MAX)));
+        Self { connection, metrics, timing, shutdown, waiting_polls }
     }
 
     /// Runs until no shard is left to bring requests, and then until the last of them have ended.
@@ -127,6 +130,12 @@ impl Forwarder {
     }
 
     async fn poll(&self, session: SessionId, mut reply: oneshot::Sender<Answer>) {
+        let Ok(_waits) = self.waiting_polls.try_acquire() else {
+            self.metrics.limit_hits.peer_polls.increment(1);
+            // It begins anew, here most likely, where it is in nobody's way.
+            reply.send(Answer::UnknownSession).ok();
+            return;
+        };
         let request = PollRequest { session: session.to_bytes() };
         let call = async {
             let mut client = self.connection.client().await?;
@@ -339,6 +348,37 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+
+    #[tokio::test]
+    async fn so_many_polls_wait_for_another_edge_and_no_more() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let authority = silent.local_addr().unwrap().to_string().parse().unwrap();
+        let timing = Timing { stall: CALL_TIMEOUT, drain: CALL_TIMEOUT };
+        let address = PeerAddress { number: 2, authority, is_tls: false };
+        let (_trigger, shutdown) = Shutdown::new();
+        let forwarder = Forwarder::new(address, None, Metrics::new(), timing, shutdown);
+        let session = SessionId::random(2, 0);
+        let mut tasks = JoinSet::new();
+        let mut begin = || {
+            let (reply, answered) = oneshot::channel();
+            let forwarder = forwarder.clone();
+            tasks.spawn(async move { forwarder.poll(session, reply).await });
+            answered
+        };
+
+        let mut waiting: Vec<_> = (0..WAITING_POLLS_MAX).map(|_| begin()).collect();
+        while forwarder.waiting_polls.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(begin().await, Ok(Answer::UnknownSession));
+        assert!(waiting.iter_mut().all(|poll| poll.try_recv().is_err()), "the others wait");
+
+        // Whoever hangs up makes room.
+        drop(waiting.pop());
+        while forwarder.waiting_polls.available_permits() == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
 
     #[tokio::test]
     async fn an_edge_that_accepts_and_says_nothing_is_given_up() {

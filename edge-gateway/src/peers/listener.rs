@@ -14,6 +14,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use metrics::Counter;
 use proto::peer::v1::edge_peer_server::EdgePeerServer;
 use service_kit::{
     grpc::{Accepted, Caller, CallersLayer, GrpcSecurity, Incoming as Connections},
@@ -24,7 +25,7 @@ use tokio_stream::StreamExt;
 use tonic::body::Body;
 use tower::ServiceExt;
 
-use super::{TUNNEL_PATH, callers, service::PeerService};
+use super::{TUNNEL_PATH, WAITING_POLLS_MAX, call_body::BegunCalls, callers, service::PeerService};
 use crate::{
     audit::SERVICE,
     client_stream::ClientStream,
@@ -40,11 +41,14 @@ const LAST_WRITES: Duration = Duration::from_secs(1);
 
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
-const HEADERS_BYTES_MAX: u32 = 16 * 1024;
 
-/// How many requests may be under way on a connection. Each is one of a client that another edge has accepted, and bounded
-/// there. Polls wait, and with fewer those that wait would keep out all others.
-const STREAMS_MAX: u32 = 256 * 1024;
+/// A call says in its headers what it is and for which host, in less than 700 bytes; the rest is for what a proxy may add.
+const HEADERS_BYTES_MAX: u32 = 2 * 1024;
+/// The same for a tunnel, as small as can be set.
+const HTTP_1_BUFFER_BYTES: usize = 8 * 1024;
+
+/// How many requests may be under way on a connection: the polls that wait, and as many others as there is any need for.
+const STREAMS_MAX: u32 = WAITING_POLLS_MAX + 1024;
 
 /// How many requests may have been given up before they were seen. Clients that abort many must not cost the others their
 /// connection.
@@ -59,6 +63,7 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) struct PeerListener {
     connections: Connections,
     callers: CallersLayer,
+    begun: BegunCalls,
     address: SocketAddr,
 }
 
@@ -67,20 +72,25 @@ pub(super) struct PeerListener {
 struct Served {
     service: PeerService,
     callers: CallersLayer,
+    begun: BegunCalls,
 }
 
 /// A tunnel whose `101` waits to be written.
 type Tunnel = (SessionId, OnUpgrade);
 
 impl PeerListener {
-    pub(super) async fn bind(address: SocketAddr, security: &GrpcSecurity) -> io::Result<Self> {
+    pub(super) async fn bind(
+        address: SocketAddr,
+        security: &GrpcSecurity,
+        refused_calls: Counter,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let GrpcSecurity { tls, connections_max, .. } = security;
         let connections = Connections::new(listener, SERVICE, tls.clone(), *connections_max);
         let callers = security.layer(SERVICE, callers::METHODS);
         tracing::info!(service = "edge-gateway", listener = "peers", %address, "listening");
-        Ok(Self { connections, callers, address })
+        Ok(Self { connections, callers, begun: BegunCalls::new(refused_calls), address })
     }
 
     pub(super) fn local_addr(&self) -> SocketAddr {
@@ -89,12 +99,12 @@ impl PeerListener {
 
     /// Serves the sessions of these mailboxes, until shutdown is asked for and the last answers are written.
     pub(super) async fn run(mut self, service: PeerService, shutdown: Shutdown) {
-        let served = Served { service, callers: self.callers };
+        let served = Served { service, callers: self.callers, begun: self.begun };
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
                 Some(Ok(accepted)) = self.connections.next() => {
-                    connections.spawn(served.clone().serve(accepted, shutdown.clone()));
+                    connections.spawn(served.next_connection().serve(accepted, shutdown.clone()));
                 }
                 _ = connections.join_next(), if !connections.is_empty() => {}
                 () = shutdown.requested() => break,
@@ -106,13 +116,20 @@ impl PeerListener {
 }
 
 impl Served {
+    fn next_connection(&self) -> Self {
+        Self { begun: self.begun.of_next_connection(), ..self.clone() }
+    }
+
     async fn serve(self, accepted: Accepted, shutdown: Shutdown) {
         let caller = accepted.caller().clone();
         let tunnel = Arc::new(Mutex::new(None));
         let service =
             service_fn(|request| self.clone().answer(request, caller.clone(), Arc::clone(&tunnel)));
         let mut http = auto::Builder::new(TokioExecutor::new());
-        http.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+        http.http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_buf_size(HTTP_1_BUFFER_BYTES);
         http.http2()
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEP_ALIVE_INTERVAL)
@@ -158,9 +175,15 @@ impl Served {
             return Ok(response);
         }
         if !is_tunnel {
+            let is_post = path == callers::POST_PATH;
+            let (head, body) = request.into_parts();
+            let body = match self.begun.take(body, is_post) {
+                Ok(body) => body,
+                Err(refusal) => return Ok(refusal.into_http()),
+            };
             // What a session's outbox holds, and thus a poll's answer, has a bound of its own.
             let server = EdgePeerServer::new(self.service).max_encoding_message_size(usize::MAX);
-            return server.oneshot(request).await;
+            return server.oneshot(Request::from_parts(head, body)).await;
         }
         let (response, session) = self.service.open_tunnel(&request);
         if let Some(session) = session {

@@ -6,10 +6,10 @@ use proto::peer::v1::{
     LeaveResponse, PollRequest, PollingAnswer, PostPart, SettleRequest, SettleResponse,
     edge_peer_server::EdgePeer, post_part::Part,
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time};
 use tonic::{Status, Streaming, body::Body};
 
-use super::{TUNNEL_PATH, TUNNEL_PROTOCOL, answers, claims};
+use super::{TUNNEL_PATH, TUNNEL_PROTOCOL, answers, call_body::CALL_BODY_TIMEOUT, claims};
 use crate::{
     session_id::SessionId,
     shard::elsewhere::find,
@@ -81,7 +81,9 @@ impl EdgePeer for PeerService {
         request: tonic::Request<Streaming<PostPart>>,
     ) -> Result<tonic::Response<PollingAnswer>, Status> {
         let mut parts = request.into_inner();
-        let first = parts.message().await?.and_then(|first| first.part);
+        let first = time::timeout(CALL_BODY_TIMEOUT, parts.message()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("the post did not begin"))?;
+        let first = first?.and_then(|first| first.part);
         let Some(Part::Session(session)) = first else {
             return Err(Status::invalid_argument("a post begins with its session"));
         };

@@ -77,6 +77,49 @@ async fn calls_that_make_no_sense_are_refused() {
     assert_eq!(stream.closed().await, (socket, "transport_closed".to_owned()));
 }
 
+/// A call without a body, whose headers have so many bytes as HTTP/2 counts them: with 32 for each.
+fn call_with_headers(bytes: usize) -> Vec<u8> {
+    let path = b"/sockeye.peer.v1.EdgePeer/Poll";
+    // `POST` and `http` of the static table, and the names of path and authority.
+    let mut block = [&[0x83, 0x86, 0x04, 30][..], path, &[0x01, 1, b'a']].concat();
+    let begun = (7 + 4 + 32) + (7 + 4 + 32) + (5 + 30 + 32) + (10 + 1 + 32);
+    let mut rest = bytes - begun;
+    while rest > 0 {
+        // No more in one than a byte can tell, and enough left for another.
+        let header = if rest > 150 { 100 } else { rest };
+        let value = vec![b'v'; header - 33];
+        block.extend([0, 1, b'n', u8::try_from(value.len()).unwrap()]);
+        block.extend(value);
+        rest -= header;
+    }
+    let length = u32::try_from(block.len()).unwrap().to_be_bytes();
+    let headers = [&length[1..], &[1, 4 | 1, 0, 0, 0, 1], &block].concat();
+    [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", &headers[..]].concat()
+}
+
+#[tokio::test]
+async fn a_call_of_an_edge_has_so_many_bytes_of_headers_and_no_more() {
+    let (owner, _stream) = Edge::attached(&OWNER).await;
+    let ask = async |bytes: usize| {
+        let mut stream = TcpStream::connect(owner.peers.unwrap()).await.unwrap();
+        stream.write_all(&call_with_headers(bytes)).await.unwrap();
+        loop {
+            let mut head = [0; 9];
+            within("a frame", stream.read_exact(&mut head)).await.unwrap();
+            let [high, middle, low, kind, ..] = head;
+            let mut payload = vec![0; u32::from_be_bytes([0, high, middle, low]) as usize];
+            within("its payload", stream.read_exact(&mut payload)).await.unwrap();
+            if kind == 1 {
+                // The status is the first of an answer's headers: 200 has a place in the static table.
+                return payload[0] == 0x88;
+            }
+        }
+    };
+
+    assert!(ask(2 * 1024 - 1).await);
+    assert!(!ask(2 * 1024).await);
+}
+
 #[tokio::test]
 async fn only_a_session_of_this_edge_is_led_to_by_a_tunnel() {
     let (owner, _stream) = Edge::attached(&OWNER).await;
