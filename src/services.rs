@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
 use auth_service::AuthService;
-use axum::{Router, http::Uri};
+use axum::Router;
 use chat_service::ChatService;
 use edge_gateway::EdgeGateway;
 use service_kit::{
@@ -42,32 +41,28 @@ struct TracingOfAll {
 }
 
 impl Services {
-    /// Binds and starts all services. The page can be opened when this returns.
+    /// Checks the settings as `--check` does, and then binds and starts all services. The page can be opened when this returns.
     ///
     /// # Errors
     ///
     /// When a setting is wrong, or an address cannot be bound.
-    pub(crate) async fn start(mut settings: Settings) -> Result<Self, Failure> {
+    pub(crate) async fn start(settings: Settings) -> Result<Self, Failure> {
+        settings.check()?;
         let tracing = TracingOfAll::start(&settings.telemetry).map_err(Failure::configuration)?;
         let readiness = Readiness::new();
         let issues_page_tokens = settings.issues_page_tokens();
 
-        let auth_scheme = scheme(settings.auth.grpc.certificate.is_some());
-        let chat_scheme = scheme(settings.chat.grpc.certificate.is_some());
-        let auth =
-            AuthService::bind(settings.auth, tracing.auth.tracer(), readiness.clone()).await?;
-        let chat =
-            ChatService::bind(settings.chat, tracing.chat.tracer(), readiness.clone()).await?;
-        let auth_url = parse_url(&loopback_url(auth_scheme, auth.local_addr()))?;
-        let chat_url = parse_url(&loopback_url(chat_scheme, chat.local_addr()))?;
+        let tracer = tracing.auth.tracer();
+        let auth = AuthService::bind(settings.auth.clone(), tracer, readiness.clone()).await?;
+        let tracer = tracing.chat.tracer();
+        let chat = ChatService::bind(settings.chat.clone(), tracer, readiness.clone()).await?;
+        let config = settings.edge_between(auth.local_addr(), chat.local_addr())?;
 
-        let dev_tokens = issues_page_tokens.then(|| DevTokens::of(auth_url.clone()));
-        let pages = page::router(settings.page.trace_ui, dev_tokens);
-        settings.edge.auth_url.get_or_insert(auth_url);
-        settings.edge.default_backend = Some(chat_url);
+        let dev_tokens = config.auth_url.clone().filter(|_| issues_page_tokens);
+        let pages = page::router(settings.page.trace_ui, dev_tokens.map(DevTokens::of));
         let auth = Part::start("auth-service", STOP_TIMEOUT, |shutdown| auth.run(shutdown));
         let chat = Part::start("chat-service", STOP_TIMEOUT, |shutdown| chat.run(shutdown));
-        let edge = start_edge(settings.edge, &tracing.edge, readiness, pages).await?;
+        let edge = start_edge(config, &tracing.edge, readiness, pages).await?;
         Ok(Self { auth, chat, edge, tracing })
     }
 
@@ -102,14 +97,6 @@ async fn start_edge(
     let edge = EdgeGateway::bind(config, tracing.tracer(), readiness, pages).await?;
     tracing::info!(url = loopback_url("http", edge.local_addr()), "open this address in a browser");
     Ok(Part::start("edge-gateway", stop_timeout, |shutdown| edge.run(shutdown)))
-}
-
-fn scheme(has_certificate: bool) -> &'static str {
-    if has_certificate { "https" } else { "http" }
-}
-
-fn parse_url(url: &str) -> Result<Uri, Failure> {
-    url.parse().context("a bound address is no part of a URL").map_err(Failure::internal)
 }
 
 impl TracingOfAll {

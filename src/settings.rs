@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use anyhow::Context;
 use axum::http::Uri;
 use service_kit::{audit::AuditConfig, exit::Failure, telemetry::TelemetryConfig};
 
@@ -76,18 +77,38 @@ impl Settings {
         Ok(())
     }
 
-    /// Looks at what can be looked at without starting anything.
+    /// Looks at what can be looked at without starting anything. The services are started only if this finds nothing.
     ///
     /// # Errors
     ///
     /// When a setting is wrong, or a file that it names.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         self.chat.check()?;
-        // Without a key, one is made at the start.
-        if !self.auth.names_no_key() {
-            self.auth.check()?;
+        let mut auth = self.auth.clone();
+        if auth.names_no_key() {
+            auth.use_throwaway_secret().map_err(MakeSecretError).map_err(Failure::internal)?;
         }
-        self.edge.check().map_err(Failure::configuration)
+        auth.check()?;
+        let edge = self.edge_between(self.auth.listen, self.chat.listen)?;
+        edge.check().map_err(Failure::configuration)
+    }
+
+    /// Returns the settings of the edge, with the services of this process where their listeners are.
+    ///
+    /// # Errors
+    ///
+    /// When an address is no part of a URL.
+    pub(crate) fn edge_between(
+        &self,
+        auth: SocketAddr,
+        chat: SocketAddr,
+    ) -> Result<edge_gateway::Config, Failure> {
+        let mut edge = self.edge.clone();
+        if edge.auth_url.is_none() {
+            edge.auth_url = Some(url(self.auth.grpc.certificate.is_some(), auth)?);
+        }
+        edge.default_backend = Some(url(self.chat.grpc.certificate.is_some(), chat)?);
+        Ok(edge)
     }
 
     /// Tells whether the page can have tokens from the auth service of this process, and the edge accepts them. The page is no
@@ -96,6 +117,11 @@ impl Settings {
         let is_plaintext = self.auth.grpc.certificate.is_none();
         self.auth.issue_tokens && self.edge.auth_url.is_none() && is_plaintext
     }
+}
+
+fn url(has_certificate: bool, listener: SocketAddr) -> Result<Uri, Failure> {
+    let url = loopback_url(if has_certificate { "https" } else { "http" }, listener);
+    url.parse().context("a bound address is no part of a URL").map_err(Failure::internal)
 }
 
 /// Why there is no secret to sign with.

@@ -38,10 +38,11 @@ pub use self::{
     tls::TlsConfig,
 };
 use crate::{
-    client_tls::ClientTlsError,
+    client_tls::{self, ClientTlsError},
     namespaces::{EventRate, NamespaceSettings, NamespacesFile, ReadNamespacesError},
     peers::PeerAddress,
-    webtransport::WebTransportError,
+    server::client_bundle::ClientBundle,
+    webtransport::{self, WebTransportError},
 };
 
 /// Where the auth service is looked for unless `--edge-auth-url` says otherwise.
@@ -376,6 +377,9 @@ impl Config {
         let namespaces = self.validated_namespaces()?;
         self.validated_peers()?;
         self.validated_hops(&namespaces)?;
+        let certificate = client_tls::certificate(&self.tls)?;
+        webtransport::server_config(self, certificate.as_ref())?;
+        self.client_bundle.as_deref().map(ClientBundle::load).transpose()?;
         Ok(())
     }
 

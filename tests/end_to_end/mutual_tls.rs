@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use tonic::{Code, Status, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::support::{Authority, CertificateFiles, Cluster, Program, eventually, get, own_host};
+use crate::support::{
+    Authority, CertificateFiles, Cluster, Process, Program, eventually, get, own_host,
+};
 
 fn code<T>(outcome: Result<T, Status>) -> Code {
     outcome.map_or_else(|status| status.code(), |_| Code::Ok)
@@ -119,6 +121,60 @@ async fn is_refused(files: &CertificateFiles, url: &str) -> bool {
         Ok(channel) => {
             HealthClient::new(channel).check(HealthCheckRequest::default()).await.is_err()
         }
+    }
+}
+
+/// What `sockeye` says of settings when it is asked to check them, and when it is started: the code with which it ends, or that
+/// it runs.
+async fn check_and_start(settings: &[String]) -> [Option<i32>; 2] {
+    let check = [&["--check".to_owned()], settings].concat();
+    let checked = Process::start(Program::Sockeye, &check, &[]).exit_code().await;
+    let mut process = Process::start(Program::Sockeye, settings, &[]);
+    let started = eventually("it runs or ends", async || {
+        let runs = process.log().iter().any(|line| line.contains("open this address"));
+        if runs { Some(None) } else { process.ended().map(Some) }
+    });
+    [checked.filter(|code| *code != 0), started.await]
+}
+
+#[tokio::test]
+async fn what_the_check_finds_good_starts_and_nothing_else_does() {
+    let authority = Authority::new();
+    let certified = |service: &str| {
+        let host = own_host().to_string();
+        let files = authority.certify(&[&format!("{service}.sockeye.internal"), &host]);
+        let listen = if service == "edge" { None } else { Some(host) };
+        let listen = listen.map(|host| format!("--{service}-listen={host}:0"));
+        files.flags(service).into_iter().chain(listen).collect::<Vec<_>>()
+    };
+    let [auth, chat, edge] = ["auth", "chat", "edge"].map(certified);
+    let of = |flags: &[&str]| flags.iter().map(|flag| (*flag).to_owned()).collect::<Vec<_>>();
+    // No address of any machine's: it is refused before it is bound.
+    let reached = ["--auth-listen=192.0.2.1:0", "--auth-grpc-allow-plaintext"];
+    let no_file = ["--edge-tls-cert-file=/no/such/file", "--edge-tls-key-file=/no/such/file"];
+
+    for (what, settings, expected) in [
+        ("nothing", vec![], None),
+        ("certificates for all", [&auth[..], &chat, &edge].concat(), None),
+        ("none for the edge", [&auth[..], &chat].concat(), Some(78)),
+        ("for auth alone", auth.clone(), Some(78)),
+        ("for chat alone", chat.clone(), Some(78)),
+        ("for auth, and the edge", [&auth[..], &edge].concat(), None),
+        ("auth where others reach it", of(&reached), Some(78)),
+        ("on every address", of(&["--auth-listen=0.0.0.0:0", "--auth-grpc-allow-plaintext"]), None),
+        ("on every address, unsaid", of(&["--auth-listen=0.0.0.0:0"]), Some(78)),
+        ("no certificate for clients", of(&no_file), Some(78)),
+        ("no client", of(&["--edge-client-bundle=/no/such/folder"]), Some(78)),
+        ("no certificate for QUIC", of(&["--edge-webtransport-listen=127.0.0.1:0"]), Some(78)),
+    ] {
+        let defaults = ["auth", "chat", "edge", "edge-ops"].map(|service| {
+            let flag = format!("--{service}-listen=");
+            let is_set = settings.iter().any(|one| one.starts_with(&flag));
+            if is_set { None } else { Some(format!("{flag}127.0.0.1:0")) }
+        });
+        let defaults: Vec<_> = defaults.into_iter().flatten().collect();
+        let outcomes = check_and_start(&[defaults, settings].concat()).await;
+        assert_eq!(outcomes, [expected; 2], "{what}");
     }
 }
 
