@@ -12,8 +12,15 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::{
-    Cluster, JsonClient, OtlpCollector, Program, SocketIoClient, TokenMint, get, within,
+    Cluster, JsonClient, OtlpCollector, Program, SocketIoClient, TokenMint, eventually, get, within,
 };
+
+/// What the shared secret is at first, what it is to be by mistake, and what it is in the end.
+const SECRETS: [&str; 3] = [
+    "the-first-secret-0123456789-abcdefghijkl",
+    "canary-too-short",
+    "the-next-secret-0123456789-mnopqrstuvwx",
+];
 
 const SERVICES: [(Program, &str); 3] = [
     (Program::EdgeGateway, "edge-gateway"),
@@ -71,9 +78,11 @@ fn files(folder: &Path, outputs: &mut Outputs) {
     }
 }
 
-async fn start(folder: &TempDir, collector: &OtlpCollector) -> Cluster {
+async fn start(folder: &TempDir, secret: &Path, collector: &OtlpCollector) -> Cluster {
     let path = |name: &str| folder.path().join(name).display().to_string();
     Cluster::builder()
+        .without_secret()
+        .auth(format!("--auth-hs256-secret-file={}", secret.display()))
         .tracing_to(collector)
         .all("--log-filter=trace,h2=debug,hyper=debug")
         .edge("--edge-drain-timeout", "100ms")
@@ -88,9 +97,37 @@ async fn start(folder: &TempDir, collector: &OtlpCollector) -> Cluster {
         .await
 }
 
+/// Puts another secret into the file, and waits until the auth service has read it and says this of it.
+async fn replace(cluster: &mut Cluster, file: &Path, secret: &str, outcome: &str) {
+    let next = file.with_extension("next");
+    fs::write(&next, secret).unwrap();
+    fs::rename(&next, file).unwrap();
+    let ops = cluster.process(Program::AuthService).address("auth-service", "ops").await;
+    let series = format!(r#"sockeye_file_reloads_total{{files="auth_keys",outcome="{outcome}"}} "#);
+    eventually("the file is read again", async || {
+        let metrics = get(ops, "/metrics").await.body;
+        let count = metrics.lines().find_map(|line| line.strip_prefix(&series))?;
+        (count != "0").then_some(())
+    })
+    .await;
+}
+
+/// A user's session under a secret, and tokens that let nobody in.
+fn tokens(secret: &str, session: &str) -> (String, [String; 4]) {
+    let mint = TokenMint::new(secret);
+    let good = mint.sign(&TokenMint::claims_but("ada", "sid", json!(session)));
+    let wrong = [
+        "canary-garbage".to_owned(),
+        format!("{good}canary"),
+        mint.sign(&TokenMint::claims_but("ada", "aud", json!("canary-audience"))),
+        mint.sign(&TokenMint::claims_but("ada", "exp", json!(1))),
+    ];
+    (good, wrong)
+}
+
 /// A day of clients and operators, with everything that can go wrong. Returns what clients and callers were told.
-async fn live(cluster: &Cluster, session: &str, wrong: &[String]) -> String {
-    let ticket = ticket(cluster, session).await;
+async fn live(cluster: &Cluster, (token, wrong): (&str, &[String]), session: &str) -> [String; 2] {
+    let ticket = ticket(cluster, token).await;
     let headers = [("authorization", "Bearer canary-header"), ("cookie", "session=canary-cookie")];
     let mut client = SocketIoClient::open_with_headers(cluster.clients, &headers).await;
     let mut told = String::new();
@@ -98,7 +135,7 @@ async fn live(cluster: &Cluster, session: &str, wrong: &[String]) -> String {
         let auth = json!({"token": token, "password": "canary-password"});
         told += &client.connect("/chat", &auth).await.unwrap_err().to_string();
     }
-    client.connect("/chat", &json!({"token": session})).await.unwrap();
+    client.connect("/chat", &json!({"token": token})).await.unwrap();
     client.request("join", json!("lobby")).await;
     client.request("message", json!({"room": "lobby", "text": "hello"})).await;
     told += &client.request_error("auth:refresh", json!({"token": wrong[0]})).await;
@@ -110,27 +147,36 @@ async fn live(cluster: &Cluster, session: &str, wrong: &[String]) -> String {
     }
     told += &get(cluster.clients, &format!("/socket.io/?EIO=4&transport={}", wrong[0])).await.body;
     told += &refusals(cluster, wrong).await;
-    revoke(cluster, "phone").await;
+    revoke(cluster, session).await;
     let (frames, _) = within("the end of the session", client.closed()).await;
-    told + &frames.concat() + "\0" + &ticket
+    [told + &frames.concat(), ticket]
 }
 
 #[tokio::test]
 async fn no_secret_is_in_anything_that_the_services_write_store_export_or_answer() {
     let (folder, collector) = (tempfile::tempdir().unwrap(), OtlpCollector::start().await);
-    let mut cluster = start(&folder, &collector).await;
-    let session = cluster.mint.sign(&TokenMint::claims_but("ada", "sid", json!("phone")));
-    let wrong = [
-        "canary-garbage".to_owned(),
-        format!("{session}canary"),
-        cluster.mint.sign(&TokenMint::claims_but("ada", "aud", json!("canary-audience"))),
-        cluster.mint.sign(&TokenMint::claims_but("ada", "exp", json!(1))),
-    ];
+    let given = tempfile::tempdir().unwrap();
+    let file = given.path().join("secret");
+    fs::write(&file, SECRETS[0]).unwrap();
+    let mut cluster = start(&folder, &file, &collector).await;
 
-    let told = live(&cluster, &session, &wrong).await;
-    let (told, ticket) = told.split_once('\0').unwrap();
-
-    let mut outputs = Outputs::from([("answers".to_owned(), told.to_owned())]);
+    let mut secrets = Vec::from(SECRETS.map(str::to_owned));
+    secrets.push("canary".to_owned());
+    let mut outputs = Outputs::new();
+    for (secret, session) in [(SECRETS[0], "phone"), (SECRETS[2], "laptop")] {
+        if secret != SECRETS[0] {
+            replace(&mut cluster, &file, SECRETS[1], "failed").await;
+            replace(&mut cluster, &file, secret, "loaded").await;
+        }
+        let (good, wrong) = tokens(secret, session);
+        let [told, ticket] = live(&cluster, (&good, &wrong), session).await;
+        outputs.insert(format!("answers to {session}"), told);
+        let signature = |token: &str| token.rsplit('.').next().unwrap().to_owned();
+        secrets.extend([&good, &wrong[2], &wrong[3]].map(|token| signature(token)));
+        // The claims of a token that nobody vouches for are as secret as the rest of it.
+        secrets.push(wrong[2].split('.').nth(1).unwrap().to_owned());
+        secrets.push(ticket);
+    }
     for (program, service) in SERVICES {
         let ops = cluster.process(program).address(service, "ops").await;
         let metrics = get(ops, "/metrics").await.body;
@@ -145,12 +191,6 @@ async fn no_secret_is_in_anything_that_the_services_write_store_export_or_answer
     files(folder.path(), &mut outputs);
     assert_outputs_are_whole(&outputs);
 
-    let signature = |token: &str| token.rsplit('.').next().unwrap().to_owned();
-    let mut secrets =
-        vec![cluster.mint.secret().to_owned(), ticket.to_owned(), "canary".to_owned()];
-    secrets.extend([&session, &wrong[2], &wrong[3]].map(|token| signature(token)));
-    // The claims of a token that nobody vouches for are as secret as the rest of it.
-    secrets.push(wrong[2].split('.').nth(1).unwrap().to_owned());
     for (place, text) in &outputs {
         for secret in &secrets {
             let line = text.lines().find(|line| line.contains(secret.as_str()));
@@ -162,7 +202,8 @@ async fn no_secret_is_in_anything_that_the_services_write_store_export_or_answer
 /// What is not there cannot hold a secret either.
 fn assert_outputs_are_whole(outputs: &Outputs) {
     for (place, mark) in [
-        ("answers", "nauthorized"),
+        ("answers to phone", "nauthorized"),
+        ("answers to laptop", "nauthorized"),
         ("metrics of edge-gateway", "sockeye_edge_connections"),
         ("metrics of chat-service", "sockeye_chat_links"),
         ("metrics of auth-service", "sockeye_auth"),
@@ -171,7 +212,10 @@ fn assert_outputs_are_whole(outputs: &Outputs) {
         ("edge.audit", "\"refresh\""),
         ("auth.audit", "\"revoke\""),
         ("chat.audit", ""),
+        ("logs", "changed files are of no use"),
+        ("logs", "changed files are in force"),
         ("revocations", "phone"),
+        ("revocations", "laptop"),
         ("rooms", "hello"),
     ] {
         let is_there =
