@@ -15,6 +15,7 @@ mod instructions;
 mod lag;
 mod limits;
 pub(crate) mod outbox;
+mod pauses;
 mod plain_json;
 mod rate;
 mod recovery;
@@ -38,6 +39,7 @@ use self::{
     acks::ClientAcks,
     acks::ServerAcks,
     confirmations::Confirmations,
+    pauses::{Overdrawn, Pauses},
     rate::Rates,
     rooms::Rooms,
     sessions::Sessions,
@@ -116,6 +118,17 @@ pub(crate) enum Flow {
     Closed,
 }
 
+impl Flow {
+    /// What becomes of a connection for two reasons.
+    pub(crate) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Closed, _) | (_, Self::Closed) => Self::Closed,
+            (Self::Pause, _) | (_, Self::Pause) => Self::Pause,
+            (Self::Continue, Self::Continue) => Self::Continue,
+        }
+    }
+}
+
 /// A namespace that clients may enter.
 #[derive(Debug)]
 pub(crate) struct Namespace {
@@ -155,8 +168,8 @@ pub(crate) struct Entry {
     pub(crate) assembler: Assembler,
     /// Since when a packet waits for its attachments.
     pub(crate) assembling_since: Option<Instant>,
-    /// Nothing is read from it at the moment, so it cannot be heard.
-    paused: bool,
+    /// While it is not read it cannot be heard.
+    pauses: Pauses,
     /// What the client's next pong will tell.
     hearing: Hearing,
     /// When it must have entered a namespace; none once it has.
@@ -192,6 +205,7 @@ pub(crate) struct Shard {
     pub(crate) server_acks: ServerAcks,
     pub(crate) recovery: Recovery,
     laggards: lag::Laggards,
+    overdrawn: Overdrawn,
     confirmations: Confirmations,
     wheel: Wheel,
     due: Vec<ConnectionKey>,
@@ -249,6 +263,7 @@ impl Shard {
             server_acks: ServerAcks::default(),
             recovery: parts.recovery,
             laggards: lag::Laggards::default(),
+            overdrawn: Overdrawn::default(),
             confirmations,
             wheel: Wheel::new(now),
             due: Vec::new(),
@@ -281,7 +296,7 @@ impl Shard {
             wire,
             assembler: Assembler::default(),
             assembling_since: None,
-            paused: false,
+            pauses: Pauses::default(),
             hearing: Hearing::Certain,
             connect_by: Some(connect_by),
             expires_at: None,
@@ -425,20 +440,6 @@ impl Shard {
         let Some(entry) = self.entry(key) else { return };
         if entry.connection.send(&frame.into(), Class::Required) == Sent::Overflow {
             self.close(key, CloseReason::SlowConsumer);
-        }
-    }
-
-    pub(crate) fn pause(&mut self, key: ConnectionKey) -> Flow {
-        if let Some(entry) = self.entry(key) {
-            entry.paused = true;
-        }
-        Flow::Pause
-    }
-
-    pub(crate) fn resume(&mut self, key: ConnectionKey) {
-        if let Some(entry) = self.entry(key) {
-            entry.paused = false;
-            entry.connection.resume();
         }
     }
 }

@@ -37,7 +37,8 @@ pub struct ClientLimitConfig {
     #[arg(value_name = "COUNT", default_value = "100")]
     pub events_burst: NonZeroU32,
 
-    /// How many bytes a connection may send each second, in the long run; twice as many at once, or one largest message.
+    /// How many bytes a connection may send each second, in the long run; twice as many at once, or one largest message. One that
+    /// sends faster is read no faster.
     #[arg(id = "edge-bytes-per-second", long = "edge-bytes-per-second")]
     #[arg(env = "EDGE_BYTES_PER_SECOND", value_name = "BYTES", default_value = "10000000")]
     pub bytes_per_second: NonZeroU32,

@@ -68,6 +68,7 @@ impl Shard {
         self.verifications.forget_finished();
         self.sessions.expire(now);
         self.expire_recovery(now);
+        self.end_pauses_for_bytes(now);
         self.close_stalled(now);
         self.see_to_confirmations(now);
         for link in &mut self.links {
@@ -95,7 +96,7 @@ impl Shard {
         let Some(entry) = self.entry(key) else { return };
         // Heartbeats are early by up to a tick rather than late: a client counts on the interval and the timeout too.
         let soon = now + TICK;
-        if entry.paused && entry.heartbeat.due_at() <= soon {
+        if entry.pauses.is_paused() && entry.heartbeat.due_at() <= soon {
             entry.heartbeat.postpone(soon, interval);
             entry.hearing = Hearing::Uncertain;
         }

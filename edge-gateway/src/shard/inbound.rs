@@ -35,9 +35,14 @@ pub(super) struct Event<'a> {
 impl Shard {
     /// Handles one message of a client.
     pub(crate) fn receive(&mut self, key: ConnectionKey, message: Message<'_>) -> Flow {
-        if self.charge(key, bytes_of(&message)) == Flow::Closed {
+        let charged = self.charge(key, bytes_of(&message));
+        if charged == Flow::Closed {
             return Flow::Closed;
         }
+        charged.and(self.receive_charged(key, message))
+    }
+
+    fn receive_charged(&mut self, key: ConnectionKey, message: Message<'_>) -> Flow {
         match message {
             Message::Text(text) => self.receive_text(key, text),
             Message::Binary(bytes) => self.receive_binary(key, bytes),

@@ -81,8 +81,8 @@ impl Shard {
         })
     }
 
-    /// Takes what a client has sent off its connection's allowance of bytes. It is here, so it counts however little was left;
-    /// whoever goes on is cut off.
+    /// Takes what a client has sent off its connection's allowance of bytes. It is here, so it is handled however little was left;
+    /// no more is read until what is overdrawn is made up for.
     pub(crate) fn charge(&mut self, key: ConnectionKey, bytes: usize) -> Flow {
         let limit = self.limits.bytes;
         let application = self.application;
@@ -90,13 +90,12 @@ impl Shard {
         if application == Application::Echo {
             return Flow::Continue;
         }
-        match entry.rates.bytes.take_many(Instant::now(), bytes, limit) {
-            Allowance::Granted | Allowance::Refused { .. } => Flow::Continue,
-            Allowance::Exhausted => {
-                self.common.metrics.limit_hits.bytes.increment(1);
-                self.closed(key, CloseReason::RateLimited)
-            }
-        }
+        let now = Instant::now();
+        let Some(excess) = entry.rates.bytes.overdraw(now, bytes, limit) else {
+            return Flow::Continue;
+        };
+        self.common.metrics.limit_hits.bytes.increment(1);
+        self.pause_for_bytes(key, now + excess)
     }
 
     /// Goes on with an event unless it is more than its connection, its user or its tenant may send. Then it is refused, and
@@ -108,7 +107,7 @@ impl Shard {
         now: Instant,
     ) -> Result<(), Flow> {
         let retry_after = match self.take_event_allowance(key, event.socket, now) {
-            Allowance::Granted => self.excess_of_bytes_or_shares(key, event, now),
+            Allowance::Granted => self.excess_of_shares(event, now),
             Allowance::Refused { retry_after } => Some(retry_after),
             Allowance::Exhausted => return Err(self.closed(key, CloseReason::RateLimited)),
         };
@@ -117,19 +116,8 @@ impl Shard {
         Err(self.refuse(key, event, &ErrorAnswer::rate_limited(retry_after)))
     }
 
-    /// How long until an event may come whose connection has sent too many bytes, or whose user or tenant too many of them or
-    /// of events; none if it may come now.
-    fn excess_of_bytes_or_shares(
-        &mut self,
-        key: ConnectionKey,
-        event: &Event<'_>,
-        now: Instant,
-    ) -> Option<Duration> {
-        let limit = self.limits.bytes;
-        if let Some(excess) = self.entry(key)?.rates.bytes.excess(now, limit) {
-            self.common.metrics.limit_hits.bytes.increment(1);
-            return Some(excess);
-        }
+    /// How long until an event may come whose user or tenant has sent too many events or bytes of them; none if it may come now.
+    fn excess_of_shares(&self, event: &Event<'_>, now: Instant) -> Option<Duration> {
         let shares = self.sockets.get(event.socket.index())?.shares.as_deref()?;
         let exceeded = self.limits.identities.take(shares, event.bytes(), now).err()?;
         self.common.metrics.limit_hits.exceeded(exceeded).increment(1);

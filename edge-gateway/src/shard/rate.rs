@@ -54,19 +54,8 @@ impl Rate {
     /// Takes one event off the allowance. A refused event counts too, so that a client that goes on is noticed: it is
     /// exhausted once it has sent a whole further burst in vain.
     pub(crate) fn take(&mut self, now: Instant, per_second: u32, burst: u32) -> Allowance {
-        self.take_many(now, 1, (per_second, burst))
-    }
-
-    /// As [`take`](Self::take), so many at once.
-    pub(crate) fn take_many(
-        &mut self,
-        now: Instant,
-        amount: usize,
-        (per_second, burst): (u32, u32),
-    ) -> Allowance {
-        let amount = u64::try_from(amount).unwrap_or(u64::MAX);
         let (now_ns, allowed) = (ns(now), cost(burst.into(), per_second));
-        let whole_at_ns = self.whole_at_ns.max(now_ns).saturating_add(cost(amount, per_second));
+        let whole_at_ns = self.whole_at_ns.max(now_ns).saturating_add(cost(1, per_second));
         let debt = whole_at_ns.saturating_sub(now_ns);
         if debt <= allowed {
             self.whole_at_ns = whole_at_ns;
@@ -79,7 +68,20 @@ impl Rate {
         }
     }
 
-    /// How long it takes until what was taken beyond the allowance is made up for; none if that is nothing.
+    /// Takes so much, whatever is left, and says how long it takes until what was taken beyond the allowance is made up for; none
+    /// if that is nothing.
+    pub(crate) fn overdraw(
+        &mut self,
+        now: Instant,
+        amount: usize,
+        limit: (u32, u32),
+    ) -> Option<Duration> {
+        let amount = u64::try_from(amount).unwrap_or(u64::MAX);
+        self.whole_at_ns = self.whole_at_ns.max(ns(now)).saturating_add(cost(amount, limit.0));
+        self.excess(now, limit)
+    }
+
+    /// How long that still takes.
     pub(crate) fn excess(&self, now: Instant, (per_second, burst): (u32, u32)) -> Option<Duration> {
         let debt = self.whole_at_ns.saturating_sub(ns(now));
         let excess = debt.checked_sub(cost(burst.into(), per_second)).filter(|excess| *excess > 0);
@@ -167,15 +169,13 @@ mod tests {
         let mut rate = Rate::new(now);
         let limit = (1000, 2000);
 
-        assert_eq!(rate.take_many(now, 1500, limit), Allowance::Granted);
-        assert_eq!(rate.take_many(now, 500, limit), Allowance::Granted);
-        assert_eq!(rate.excess(now, limit), None);
-        let retry_after = Duration::from_millis(1);
-        assert_eq!(rate.take_many(now, 1, limit), Allowance::Refused { retry_after });
-        assert_eq!(rate.excess(now, limit), Some(retry_after));
-        assert_eq!(rate.excess(now + retry_after, limit), None);
-        assert!(matches!(rate.take_many(now, 1999, limit), Allowance::Refused { .. }));
-        assert_eq!(rate.take_many(now, 1, limit), Allowance::Exhausted);
+        assert_eq!(rate.overdraw(now, 1500, limit), None);
+        assert_eq!(rate.overdraw(now, 500, limit), None);
+        let wait = Duration::from_millis(1);
+        assert_eq!(rate.overdraw(now, 1, limit), Some(wait));
+        assert_eq!(rate.excess(now, limit), Some(wait));
+        assert_eq!(rate.excess(now + wait, limit), None);
+        assert_eq!(rate.overdraw(now + wait, 2000, limit), Some(Duration::from_secs(2)));
     }
 
     #[test]

@@ -243,9 +243,14 @@ async fn receive(
         posted = body => posted,
         () = closed(connection, polling) => return None,
     };
-    if let Ok(Post::Text(body) | Post::Binary(body)) = &posted {
-        // One that is closed now takes no packet.
-        let _ = shard.borrow_mut().charge(key, body.len());
+    let bytes = match &posted {
+        Ok(Post::Text(body) | Post::Binary(body)) => body.len(),
+        Ok(Post::TooLarge | Post::NotText) | Err(_) => 0,
+    };
+    let charged = shard.borrow_mut().charge(key, bytes);
+    if charged == Flow::Pause {
+        // One that is closed meanwhile takes no packet.
+        resumed(connection).await;
     }
     match posted {
         Ok(Post::Text(body)) => {
@@ -292,17 +297,19 @@ async fn receive_packets<R>(
         match flow {
             // However many packets there are, they must not keep the shard from its other work.
             Flow::Continue => task::coop::consume_budget().await,
-            Flow::Pause => {
-                while !connection.take_resumed() {
-                    let Some(polling) = connection.polling_state() else { return };
-                    if connection.is_closing() {
-                        return;
-                    }
-                    polling.post.notified().await;
-                }
-            }
+            Flow::Pause => resumed(connection).await,
             Flow::Closed => return,
         }
+    }
+}
+
+/// Waits until the shard goes on with a connection that it has paused, or the connection ends.
+async fn resumed(connection: &Connection) {
+    while !connection.take_resumed()
+        && !connection.is_closing()
+        && let Some(polling) = connection.polling_state()
+    {
+        polling.post.notified().await;
     }
 }
 

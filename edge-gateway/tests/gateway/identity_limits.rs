@@ -1,5 +1,7 @@
 //! What one user and one tenant have on an edge and send to it, and how many bytes one connection sends.
 
+use std::time::{Duration, Instant};
+
 use proto::edge::v1::{Accept, instruction::Kind};
 
 use crate::support::{
@@ -23,7 +25,7 @@ async fn closes(client: Client, stream: &mut Stream) {
 }
 
 /// An event of so many bytes with its name, which is `e`, and the answer that its client waits for.
-fn event_of(bytes: usize, id: u32) -> String {
+fn event_of(bytes: usize, id: u64) -> String {
     format!("42/chat,{id}[\"e\",\"{}\"]", "x".repeat(bytes - 3))
 }
 
@@ -106,7 +108,7 @@ async fn all_sockets_of_a_user_or_a_tenant_send_so_many_events_and_no_more() {
 
         for id in 0..2 {
             first.send(&event_of(10, id)).await;
-            assert_eq!(stream.event().await.1.ack_id, Some(id.into()));
+            assert_eq!(stream.event().await.1.ack_id, Some(id));
         }
         same.send(&event_of(10, 2)).await;
 
@@ -143,29 +145,67 @@ async fn all_sockets_of_a_user_or_a_tenant_send_so_many_bytes_and_no_more() {
 
 #[tokio::test]
 async fn a_connection_sends_so_many_bytes_and_no_more() {
-    let flags = ["--edge-bytes-per-second=1000", "--edge-payload-bytes-max=2000", NO_PINGS];
+    let flags = ["--edge-bytes-per-second=2000", "--edge-payload-bytes-max=4000", NO_PINGS];
+    let (edge, mut stream) = Edge::attached(&flags).await;
+    let (mut client, _) = edge.in_chat(&mut stream, "alice").await;
+    let begun = Instant::now();
+
+    client.send(&event_of(3900, 1)).await;
+    // What is no event counts as well.
+    client.send(&format!("43/chat,1[\"{}\"]", "x".repeat(3900))).await;
+    client.send(&event_of(3900, 2)).await;
+
+    assert_eq!(stream.event().await.1.ack_id, Some(1));
+    assert_eq!(stream.event().await.1.ack_id, Some(2));
+    let earliest = Duration::from_millis((2 * 3900 - 4000) / 2);
+    assert!(begun.elapsed() >= earliest, "{:?}", begun.elapsed());
+    assert!(limit_hits(edge.ops, "bytes").await >= 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_not_read_for_a_while_keeps_no_other_waiting() {
+    let flags = ["--edge-bytes-per-second=100", "--edge-payload-bytes-max=4000", NO_PINGS];
     let (edge, mut stream) = Edge::attached(&flags).await;
     let (mut client, _) = edge.in_chat(&mut stream, "alice").await;
     let (mut other, _) = edge.in_chat(&mut stream, "alice").await;
 
-    client.send(&event_of(1900, 1)).await;
-    assert_eq!(stream.event().await.1.ack_id, Some(1));
-    client.send(&event_of(1900, 2)).await;
-    is_refused(&mut client, 2).await;
-
-    other.send(&event_of(1900, 3)).await;
-    assert_eq!(stream.event().await.1.ack_id, Some(3), "of another connection");
-    // What is no event counts as well.
-    for _ in 0..3 {
-        client.send(&format!("43/chat,1[\"{}\"]", "x".repeat(1900))).await;
+    for id in 1..=3 {
+        client.send(&event_of(3900, id)).await;
     }
-    assert_eq!(client.close_code().await, Some(4006));
-    assert!(limit_hits(edge.ops, "bytes").await >= 2);
+    assert_eq!(stream.event().await.1.ack_id, Some(1));
+    assert_eq!(stream.event().await.1.ack_id, Some(2), "it is here");
+
+    // The third is read half a minute later.
+    other.send(&event_of(3900, 4)).await;
+    assert_eq!(stream.event().await.1.ack_id, Some(4));
+}
+
+#[tokio::test]
+async fn a_client_that_sends_as_fast_as_it_may_loses_nothing() {
+    let flags = [
+        "--edge-bytes-per-second=20000",
+        "--edge-payload-bytes-max=10000",
+        "--edge-events-burst=1000",
+        NO_PINGS,
+    ];
+    let (edge, mut stream) = Edge::attached(&flags).await;
+    let (mut client, _) = edge.in_chat(&mut stream, "alice").await;
+
+    for id in 0..16 {
+        client.send(&event_of(5000, id)).await;
+    }
+
+    for id in 0..16 {
+        assert_eq!(stream.event().await.1.ack_id, Some(id));
+    }
+    assert!(limit_hits(edge.ops, "bytes").await >= 1);
+    client.send(r#"42/chat,["still here"]"#).await;
+    assert_eq!(stream.event().await.1.name, "still here");
 }
 
 #[tokio::test]
 async fn posts_count_as_bytes_of_their_connection() {
-    let flags = ["--edge-bytes-per-second=1000", "--edge-payload-bytes-max=2000", NO_PINGS];
+    let flags = ["--edge-bytes-per-second=2000", "--edge-payload-bytes-max=4000", NO_PINGS];
     let (edge, mut stream) = Edge::attached(&flags).await;
     let client = Poller::open(&edge).await;
     assert_eq!(client.post(r#"40/chat,{"token":"ok:alice"}"#).await, ok());
@@ -173,10 +213,13 @@ async fn posts_count_as_bytes_of_their_connection() {
     stream.instruct([Kind::Accept(Accept { socket })]).await;
     assert_eq!(client.get().await.0, 200);
 
-    assert_eq!(client.post(&event_of(1900, 1)).await, ok());
+    let begun = Instant::now();
+    assert_eq!(client.post(&event_of(3900, 1)).await, ok());
     assert_eq!(stream.event().await.1.ack_id, Some(1));
-    assert_eq!(client.post(&event_of(1900, 2)).await, ok());
+    assert_eq!(client.post(&event_of(3900, 2)).await, ok());
 
-    let answer = client.get().await.1;
-    assert!(answer.contains(r#"43/chat,2[{"error":{"code":"rate_limited""#), "{answer}");
+    let earliest = Duration::from_millis((2 * 3900 - 4000) / 2);
+    assert!(begun.elapsed() >= earliest, "{:?}", begun.elapsed());
+    assert_eq!(stream.event().await.1.ack_id, Some(2));
+    assert!(limit_hits(edge.ops, "bytes").await >= 1);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use proto::edge::v1::{Accept, AckRequest, Audience, Emit, Join, instruction::Kind};
+use proto::edge::v1::{Accept, Audience, Emit, Join, instruction::Kind};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -206,39 +206,6 @@ async fn a_client_that_does_not_read_is_closed_and_nobody_waits_for_it() {
 }
 
 #[tokio::test]
-async fn a_full_link_slows_the_clients_that_use_it() {
-    let flags = [
-        "--edge-events-per-second=100000",
-        "--edge-events-burst=100000",
-        "--edge-bytes-per-second=100000000",
-        NO_PINGS,
-    ];
-    let (edge, mut stream) = Edge::attached(&flags).await;
-    let (mut client, _) = edge.in_chat(&mut stream, "alice").await;
-    stream.acknowledges = false;
-    let event = format!(r#"42/chat,["big","{}"]"#, "x".repeat(100_000));
-
-    // 40 MB are more than the link's 4 MiB and the kernel's buffers together.
-    let flood = tokio::spawn(async move {
-        for _ in 0..400 {
-            client.send(&event).await;
-        }
-        client
-    });
-    for _ in 0..40 {
-        stream.event().await;
-    }
-    assert!(!flood.is_finished(), "nothing is read beyond the link's bound");
-
-    stream.acknowledges = true;
-    stream.instruct([]).await;
-    for _ in 40..400 {
-        stream.event().await;
-    }
-    within("the rest of the flood", flood).await.unwrap();
-}
-
-#[tokio::test]
 async fn who_answers_pings_stays_and_who_does_not_is_closed() {
     let flags = ["--edge-ping-interval=300ms", "--edge-ping-timeout=2s"];
     let (edge, mut stream) = Edge::attached(&flags).await;
@@ -279,49 +246,6 @@ async fn refused_requests_close_their_connection() {
         assert!(answer.starts_with(status), "{request}: {answer}");
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{request}: {answer}");
     }
-}
-
-#[tokio::test]
-async fn a_client_that_answers_is_slowed_by_a_full_link_too() {
-    let flags = ["--edge-bytes-per-second=100000000", NO_PINGS];
-    let (edge, mut stream) = Edge::attached(&flags).await;
-    let (mut client, socket) = edge.in_chat(&mut stream, "alice").await;
-    for tag in 1..=400 {
-        let audience = Audience {
-            namespace: "/chat".to_owned(),
-            sockets: vec![socket],
-            ..Audience::default()
-        };
-        let ask = Emit {
-            audience: Some(audience),
-            event: "ask".to_owned(),
-            args: "[]".into(),
-            ask: Some(AckRequest { tag, timeout_ms: 60_000 }),
-            ..Emit::default()
-        };
-        stream.instruct([Kind::Emit(ask)]).await;
-        client.text().await;
-    }
-    stream.acknowledges = false;
-    let answer = "x".repeat(100_000);
-
-    let flood = tokio::spawn(async move {
-        for id in 1..=400 {
-            client.send(&format!(r#"43/chat,{id}["{answer}"]"#)).await;
-        }
-        client
-    });
-    for _ in 0..80 {
-        stream.next().await;
-    }
-    assert!(!flood.is_finished(), "nothing is read beyond the link's bound");
-
-    stream.acknowledges = true;
-    stream.instruct([]).await;
-    for _ in 80..800 {
-        stream.next().await;
-    }
-    within("the rest of the flood", flood).await.unwrap();
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod delivery;
 mod drain;
 mod echo;
 mod engine_io_3;
+mod full_link;
 mod hostile;
 mod identity_limits;
 mod limits;
