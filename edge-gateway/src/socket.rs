@@ -87,6 +87,24 @@ impl Stage {
     }
 }
 
+impl Socket {
+    /// It has lost its connection, and waits for its client.
+    pub(crate) fn suspend(&mut self, ends_at: Instant, reason: &'static str) {
+        self.stage = Stage::Suspended { ends_at, reason };
+        if let Some(shares) = &mut self.shares {
+            shares.set_waiting(true);
+        }
+    }
+
+    /// Its client is there. Returns how far it had come before.
+    pub(crate) fn go_on(&mut self) -> Stage {
+        if let Some(shares) = &mut self.shares {
+            shares.set_waiting(false);
+        }
+        std::mem::replace(&mut self.stage, Stage::Live)
+    }
+}
+
 impl Identity {
     /// Subject, issuer and tenant: together they never change hands.
     pub(crate) fn owner(&self) -> (&str, &str, &str) {

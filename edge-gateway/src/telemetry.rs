@@ -132,12 +132,14 @@ pub(crate) struct LimitHits {
     pub(crate) awaited_answers: Counter,
     /// Posts that were too large.
     pub(crate) body_bytes: Counter,
-    /// Events of connections that have sent too many bytes, and those that were closed since they went on.
+    /// How often a connection that had sent too many bytes was not read for a while.
     pub(crate) bytes: Counter,
     /// Calls of other edges that did not go on, or were refused since so many did not.
     pub(crate) peer_calls: Counter,
     /// Polls that were not brought to another edge since so many wait there.
     pub(crate) peer_polls: Counter,
+    /// Sockets that waited for their clients and were given up for others of their users or tenants.
+    pub(crate) suspended_sockets: Counter,
     subject: IdentityHits,
     tenant: IdentityHits,
 }
@@ -189,6 +191,7 @@ impl LimitHits {
             bytes: hit("bytes"),
             peer_calls: hit("peer_calls"),
             peer_polls: hit("peer_polls"),
+            suspended_sockets: hit("suspended_sockets"),
             subject: IdentityHits {
                 sockets: hit("subject_sockets"),
                 events: hit("subject_events"),

@@ -4,6 +4,7 @@
 
 use std::{
     num::NonZeroU32,
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -24,6 +25,8 @@ const BURST_SECONDS: u32 = 2;
 pub(crate) struct IdentityLimits {
     subjects: Option<Limited>,
     tenants: Option<Limited>,
+    /// How often a socket was let in for which one that waits has to go.
+    surpluses: AtomicU64,
 }
 
 /// What one of a kind may have. There is none where nothing is limited.
@@ -40,6 +43,8 @@ struct Limited {
 pub(crate) struct Shares {
     subject: Option<Held>,
     tenant: Option<Held>,
+    /// The socket waits for its client.
+    is_waiting: bool,
 }
 
 /// Whose limit it is.
@@ -91,11 +96,13 @@ impl IdentityLimits {
                 subject_bytes_per_second,
             ),
             tenants: limited(tenant_sockets_max, tenant_events_per_second, tenant_bytes_per_second),
+            surpluses: AtomicU64::new(0),
         }
     }
 
     /// Takes in a socket, if its user and its tenant may have one more. One that was there before and has `moved` is taken in
-    /// however many there are: for a moment it is in two places. None where nothing is limited.
+    /// however many there are: for a moment it is in two places. Sockets that wait for their clients keep nobody out: one of
+    /// them has [to go](Self::surpluses) then. None where nothing is limited.
     pub(crate) fn enter(
         &self,
         identity: &Identity,
@@ -107,7 +114,22 @@ impl IdentityLimits {
         let tenant = hold(self.tenants.as_ref(), &identity.tenant, has_moved, now);
         let tenant = tenant.map_err(|Full| TooManySockets(Party::Tenant))?;
         let is_limited = subject.is_some() || tenant.is_some();
-        Ok(is_limited.then(|| Box::new(Shares { subject, tenant })))
+        let shares = is_limited.then(|| Box::new(Shares { subject, tenant, is_waiting: false }));
+        if !has_moved && shares.as_deref().is_some_and(|shares| self.are_beyond(shares)) {
+            self.surpluses.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(shares)
+    }
+
+    /// Moves on whenever sockets that wait may have to go, on whatever shard they are.
+    pub(crate) fn surpluses(&self) -> u64 {
+        self.surpluses.load(Ordering::Relaxed)
+    }
+
+    /// Whether the user or the tenant has more sockets than it may have, those that wait among them.
+    pub(crate) fn are_beyond(&self, shares: &Shares) -> bool {
+        is_beyond(self.subjects.as_ref(), shares.subject.as_ref())
+            || is_beyond(self.tenants.as_ref(), shares.tenant.as_ref())
     }
 
     /// Takes an event of so many bytes off the allowances of its socket's user and tenant. One that is refused does not count for
@@ -119,12 +141,35 @@ impl IdentityLimits {
     }
 }
 
+impl Shares {
+    /// Notes whether the socket waits for its client.
+    pub(crate) fn set_waiting(&mut self, waits: bool) {
+        if std::mem::replace(&mut self.is_waiting, waits) == waits {
+            return;
+        }
+        for held in self.subject.iter().chain(&self.tenant) {
+            if waits { held.wait() } else { held.go_on() }
+        }
+    }
+}
+
+impl Drop for Shares {
+    fn drop(&mut self) {
+        self.set_waiting(false);
+    }
+}
+
 impl Exceeded {
     pub(crate) const fn retry_after(self) -> Duration {
         match self {
             Self::Events { retry_after, .. } | Self::Bytes { retry_after, .. } => retry_after,
         }
     }
+}
+
+fn is_beyond(limited: Option<&Limited>, held: Option<&Held>) -> bool {
+    let max = limited.and_then(|limited| limited.sockets_max);
+    max.zip(held).is_some_and(|(max, held)| held.is_beyond(max.get()))
 }
 
 fn burst(per_second: NonZeroU32) -> NonZeroU32 {
@@ -214,6 +259,26 @@ mod tests {
         assert!(enter("a", "", false).is_err(), "the one that has moved counts");
         drop(moved);
         assert!(enter("a", "", false).is_ok());
+    }
+
+    #[test]
+    fn sockets_that_wait_for_their_clients_keep_nobody_out() {
+        let (limits, now) =
+            limits(IdentityLimitConfig { subject_sockets_max: count(1), ..NOTHING });
+        let enter = || limits.enter(&identity("alice", "a", ""), false, now).map(Option::unwrap);
+        let mut first = enter().unwrap();
+
+        first.set_waiting(true);
+        assert_eq!((limits.surpluses(), limits.are_beyond(&first)), (0, false));
+        let second = enter().unwrap();
+
+        assert_eq!((limits.surpluses(), limits.are_beyond(&first)), (1, true));
+        assert_eq!(enter().unwrap_err(), TooManySockets(Party::Subject));
+        drop(first);
+        assert!(!limits.are_beyond(&second));
+        assert_eq!(enter().unwrap_err(), TooManySockets(Party::Subject));
+        drop(second);
+        assert!(enter().is_ok());
     }
 
     #[test]

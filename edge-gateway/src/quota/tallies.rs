@@ -5,7 +5,7 @@ use std::{
     hash::{BuildHasher, Hash},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -18,6 +18,9 @@ const PARTS: usize = 64;
 /// A part is looked through for what need not be remembered when it has twice what it had after the last time; not before it
 /// has so many.
 const SWEPT_FROM: usize = 16;
+
+/// One that waits, in a count of things.
+const WAITING: u64 = 1 << 32;
 
 /// Everybody of one kind.
 #[derive(Debug)]
@@ -37,7 +40,8 @@ struct Part {
 /// One of them.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    held: AtomicU32,
+    /// How many things there are in the lower half, and how many of them wait in the upper one.
+    held: AtomicU64,
     pub(super) opens: Allowance,
     pub(super) events: Allowance,
     pub(super) bytes: Allowance,
@@ -98,10 +102,13 @@ impl Tally {
             || allowances.iter().any(|allowance| !allowance.is_whole(now_ns))
     }
 
-    /// Counts one more thing, if there are fewer than `max`.
+    /// Counts one more thing, if there are fewer than `max` that do not wait.
     pub(super) fn hold(self: Arc<Self>, max: u32) -> Result<Held, Full> {
         let order = Ordering::Relaxed;
-        let more = |held: u32| (held < max).then(|| held.saturating_add(1));
+        let more = |held: u64| {
+            let (all, waiting) = (held % WAITING, held / WAITING);
+            (all.saturating_sub(waiting) < max.into()).then_some(held + 1)
+        };
         match self.held.fetch_update(order, order, more) {
             Ok(_) => Ok(Held(self)),
             Err(_) => Err(Full),
@@ -112,6 +119,22 @@ impl Tally {
 impl Held {
     pub(super) fn tally(&self) -> &Tally {
         &self.0
+    }
+
+    /// The thing waits from now on: one that does not may take its place. It must not be dropped before it has
+    /// [gone on](Self::go_on).
+    pub(super) fn wait(&self) {
+        self.0.held.fetch_add(WAITING, Ordering::Relaxed);
+    }
+
+    /// It does not wait any more.
+    pub(super) fn go_on(&self) {
+        self.0.held.fetch_sub(WAITING, Ordering::Relaxed);
+    }
+
+    /// Whether there are more than `max`, so that one which waits has to go.
+    pub(super) fn is_beyond(&self, max: u32) -> bool {
+        self.0.held.load(Ordering::Relaxed) % WAITING > max.into()
     }
 }
 
@@ -140,6 +163,25 @@ mod tests {
         assert!(hold("b").is_ok(), "another");
         drop(first);
         assert!(hold("a").is_ok());
+    }
+
+    #[test]
+    fn one_that_waits_takes_nobodys_place() {
+        let now = Instant::now();
+        let tallies = Tallies::new(now);
+        let hold = || tallies.of(&"a", now).hold(1);
+
+        let waits = hold().unwrap();
+        waits.wait();
+        let second = hold().unwrap();
+
+        assert!(second.is_beyond(1) && !second.is_beyond(2));
+        assert_eq!(hold().unwrap_err(), Full);
+        waits.go_on();
+        drop(second);
+        assert_eq!(hold().unwrap_err(), Full, "it is there again");
+        drop(waits);
+        assert!(hold().is_ok());
     }
 
     #[test]

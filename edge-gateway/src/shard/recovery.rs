@@ -17,6 +17,7 @@ mod lag;
 mod log;
 mod recoverable;
 mod reentry;
+mod surplus;
 
 use std::{
     cmp::Reverse,
@@ -58,6 +59,8 @@ pub(crate) struct Recovery {
     /// When which suspended socket is given up. May name sockets that are not suspended any more.
     ends: BinaryHeap<Reverse<(Instant, u64)>>,
     suspended: usize,
+    /// How often sockets had to go, by this edge's count, when it was last looked.
+    surpluses: u64,
     /// Until when sockets that came from elsewhere may be sent what they have been given there.
     doubles_until: Option<Instant>,
     /// How far back the last ping may be that the client of a broken connection has answered.
@@ -88,6 +91,7 @@ impl Recovery {
             by_id: HashMap::default(),
             ends: BinaryHeap::new(),
             suspended: 0,
+            surpluses: 0,
             doubles_until: None,
             notice,
             arrivals: VecDeque::new(),
@@ -209,7 +213,7 @@ impl Shard {
         }
         recoverable.settle(confirmed_at);
         let ends_at = Instant::now() + log.window;
-        socket.stage = Stage::Suspended { ends_at, reason: reason.label() };
+        socket.suspend(ends_at, reason.label());
         let (handle, namespace) = (socket.handle, socket.namespace);
         // What it was not given is in the recovery log, for a client that has seen nothing since.
         self.rooms.forget_lags_of(key);
@@ -240,14 +244,6 @@ impl Shard {
         });
     }
 
-    /// Ends the suspension of a socket, however it ends.
-    pub(super) fn end_suspension(&mut self, stage: &Stage) {
-        if let Stage::Suspended { .. } = stage {
-            self.recovery.suspended -= 1;
-            self.common.metrics.suspended.decrement(1.0);
-        }
-    }
-
     /// Forgets that a socket may come back.
     pub(super) fn forget_recoverable(&mut self, key: SocketKey, socket: &Socket) {
         if let Some(recoverable) = &socket.recoverable
@@ -264,6 +260,7 @@ impl Shard {
         {
             self.give_up_first();
         }
+        self.give_up_surplus();
         let gauge = &self.common.metrics.recovery_log_bytes;
         for log in self.recovery.logs.iter_mut().flatten() {
             let before = log.bytes();
@@ -296,17 +293,6 @@ impl Shard {
                 self.recovery.arrivals.push_back((now, handle));
             }
         }
-    }
-
-    /// Gives up every socket that waits for its client.
-    pub(crate) fn give_up_suspended(&mut self) {
-        while !self.recovery.ends.is_empty() {
-            self.give_up_first();
-        }
-    }
-
-    pub(crate) fn suspended_count(&self) -> usize {
-        self.recovery.suspended
     }
 
     fn give_up_first(&mut self) {
@@ -388,7 +374,7 @@ impl Shard {
         self.suspend_elsewhere(socket);
         let Some(known) = self.sockets.get_mut(socket.index()) else { return Err(span) };
         known.identity = identity.cloned().map(Rc::new);
-        let stage = std::mem::replace(&mut known.stage, Stage::Live);
+        let stage = known.go_on();
         known.connection = connection;
         let (handle, namespace) = (known.handle, known.namespace);
         self.end_suspension(&stage);

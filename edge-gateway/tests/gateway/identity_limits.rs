@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use proto::edge::v1::{Accept, instruction::Kind};
+use proto::edge::v1::{Accept, edge_event, instruction::Kind};
 
 use crate::support::{
     Client, Edge, Stream, limit_hits,
@@ -11,12 +11,27 @@ use crate::support::{
 
 const TOO_MANY: &str =
     r#"44/chat,{"message":"Too many sockets","data":{"code":"rate_limited","retryable":true}}"#;
+const TERMS: &str = "[namespace.'/chat']\nrecovery = '1m'";
 const NO_PINGS: &str = "--edge-ping-interval=1h";
 
-async fn is_told_of_too_many(edge: &Edge, subject: &str) {
+/// A client that asks to be let in.
+async fn asks(edge: &Edge, subject: &str) -> Client {
     let mut client = edge.socket_io().await;
     client.send(&format!("40/chat,{{\"token\":\"ok:{subject}\"}}")).await;
-    assert_eq!(client.packet().await, TOO_MANY);
+    client
+}
+
+/// One that is let in, and may come back.
+async fn enter(edge: &Edge, stream: &mut Stream, subject: &str) -> (Client, u64) {
+    let mut client = asks(edge, subject).await;
+    let (socket, _) = stream.opened().await;
+    stream.instruct([Kind::Accept(Accept { socket })]).await;
+    assert!(client.packet().await.starts_with("40/chat,"));
+    (client, socket)
+}
+
+async fn is_told_of_too_many(edge: &Edge, subject: &str) {
+    assert_eq!(asks(edge, subject).await.packet().await, TOO_MANY);
 }
 
 async fn closes(client: Client, stream: &mut Stream) {
@@ -77,6 +92,66 @@ async fn sockets_of_a_user_count_on_whatever_shard_they_are() {
 
     for _ in 0..8 {
         is_told_of_too_many(&edge, "alice").await;
+    }
+}
+
+#[tokio::test]
+async fn a_socket_that_waits_for_its_client_keeps_no_other_out() {
+    let flags = ["--edge-subject-sockets-max=2", NO_PINGS];
+    let (edge, mut stream) = Edge::with_terms(TERMS, &flags).await;
+    let (lost, first) = enter(&edge, &mut stream, "alice").await;
+    let (_there, second) = enter(&edge, &mut stream, "alice").await;
+    let (others, _) = enter(&edge, &mut stream, "bob").await;
+    for client in [lost, others] {
+        drop(client);
+        assert!(matches!(stream.next().await.kind, Some(edge_event::Kind::Suspended(_))));
+    }
+
+    let mut client = asks(&edge, "alice").await;
+
+    assert_eq!(stream.closed().await, (first, "transport_closed".to_owned()));
+    let (socket, _) = stream.opened().await;
+    assert_ne!(socket, second);
+    stream.instruct([Kind::Accept(Accept { socket })]).await;
+    assert!(client.packet().await.starts_with("40/chat,"));
+    assert!(limit_hits(edge.ops, "suspended_sockets").await >= 1);
+    is_told_of_too_many(&edge, "alice").await;
+}
+
+#[tokio::test]
+async fn sockets_that_wait_on_any_shard_keep_no_other_out() {
+    let flags = ["--edge-subject-sockets-max=1", "--edge-shards=2", NO_PINGS];
+    let mut edge = Edge::start_with_terms(TERMS, &flags).await;
+    let mut streams = [
+        edge.stream().await.welcome("backend-1").await,
+        edge.stream().await.welcome("backend-1").await,
+    ];
+    let mut waits: Option<(usize, u64)> = None;
+    for _ in 0..8 {
+        let mut client = asks(&edge, "alice").await;
+        let mut is_there = None;
+        // Whichever shard it comes to, it is let in, and the one that waits goes.
+        while waits.is_some() || is_there.is_none() {
+            let [one, other] = &mut streams;
+            let (at, event) = tokio::select! {
+                event = one.next() => (0, event),
+                event = other.next() => (1, event),
+            };
+            match event.kind {
+                Some(edge_event::Kind::Opened(_)) => is_there = Some((at, event.socket)),
+                Some(edge_event::Kind::Closed(_)) => {
+                    assert_eq!(waits.take(), Some((at, event.socket)));
+                }
+                kind => panic!("{kind:?}"),
+            }
+        }
+        let Some((at, socket)) = is_there else { unreachable!() };
+        streams[at].instruct([Kind::Accept(Accept { socket })]).await;
+        assert!(client.packet().await.starts_with("40/chat,"));
+        drop(client);
+        let event = streams[at].next().await;
+        assert!(matches!(event.kind, Some(edge_event::Kind::Suspended(_))), "{event:?}");
+        waits = is_there;
     }
 }
 

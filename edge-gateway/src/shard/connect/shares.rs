@@ -26,6 +26,7 @@ impl Shard {
                 Err(TooManySockets(party)) => return self.too_many_sockets(entering, party),
             }
         }
+        self.give_up_surplus();
         self.open_within_limits(entering, identity, found);
     }
 
