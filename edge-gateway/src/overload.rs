@@ -3,9 +3,11 @@
 //! Each signal has two marks. From the low one on new sessions wait, the longer the nearer the high one is; from there on they
 //! are refused until the signal is below the low mark again. Sessions that are open go on.
 
+mod memory;
 mod system;
 
 use std::{
+    num::NonZeroU64,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -16,7 +18,7 @@ use std::{
 use service_kit::{ops::Condition, shutdown::Shutdown};
 use tokio::time;
 
-use self::system::System;
+use self::{memory::InUse, system::System};
 use crate::{config::OverloadConfig, telemetry::Pressures};
 
 /// How often memory and descriptors are looked at.
@@ -76,10 +78,7 @@ impl Overload {
             descriptors: Signal::default(),
             lags: (0..shards).map(|_| Signal::default()).collect(),
             lag_max: config.lag_max,
-            memory_bytes_max: config
-                .memory_bytes_max
-                .map(std::num::NonZeroU64::get)
-                .or_else(system::memory_limit),
+            memory_bytes_max: config.memory_bytes_max.map(NonZeroU64::get),
         }
     }
 
@@ -109,10 +108,10 @@ impl Overload {
     }
 
     fn observe(&self, system: &System) {
-        if let (Some(max), Some(resident)) = (self.memory_bytes_max, system.resident_bytes()) {
-            let (high, low) = MEMORY_PARTS;
-            let part = |hundredths: u64| max / 100 * hundredths;
-            self.memory.observe(resident, Marks { low: part(low), high: part(high) });
+        match system.memory() {
+            Some(InUse { used, limit }) => self.memory.observe(used, Marks::of_memory(limit)),
+            // A control group may lose its limit.
+            None => self.memory.forget(),
         }
         if let Some((used, limit)) = system.descriptors() {
             self.descriptors.observe(used, Marks::of_descriptors(limit));
@@ -125,6 +124,12 @@ impl Overload {
 }
 
 impl Marks {
+    fn of_memory(limit: u64) -> Self {
+        let (high, low) = MEMORY_PARTS;
+        let part = |hundredths: u64| limit / 100 * hundredths;
+        Self { low: part(low), high: part(high) }
+    }
+
     /// A small limit leaves half of itself, so that an edge that has been full can have room again.
     fn of_descriptors(limit: u64) -> Self {
         let reserved =
@@ -137,6 +142,10 @@ impl Marks {
 impl Signal {
     fn pressure(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
+    }
+
+    fn forget(&self) {
+        self.0.store(0, Ordering::Relaxed);
     }
 
     /// Each signal has one observer.
@@ -174,7 +183,17 @@ pub(crate) async fn watch(
     has_room: Condition,
     ended: Shutdown,
 ) {
-    let system = System::open();
+    let system = System::open(overload.memory_bytes_max);
+    let readable = [
+        ("memory", system.memory().is_some(), &pressures.memory_readable),
+        ("descriptors", system.descriptors().is_some(), &pressures.descriptors_readable),
+    ];
+    for (signal, is_readable, gauge) in readable {
+        gauge.set(f64::from(u8::from(is_readable)));
+        if !is_readable {
+            tracing::warn!(signal, "cannot be read, so that a want of it refuses nobody");
+        }
+    }
     let mut looks = time::interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
     loop {
@@ -193,8 +212,6 @@ pub(crate) async fn watch(
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU64;
-
     use super::*;
 
     const MARKS: Marks = Marks { low: 800, high: 900 };

@@ -48,6 +48,7 @@ const HOSTS_REFUSED: &str = "sockeye_edge_refused_hosts_total";
 const SESSION_REQUESTS_REFUSED: &str = "sockeye_edge_refused_session_requests_total";
 const LIMIT_HITS: &str = "sockeye_edge_limit_hits_total";
 const PRESSURE: &str = "sockeye_edge_pressure";
+const PRESSURE_READABLE: &str = "sockeye_edge_pressure_readable";
 const LOOP_LAG_SECONDS: &str = "sockeye_edge_loop_lag_seconds";
 const FORWARDS: &str = "sockeye_edge_forwards_total";
 const REVOCATION_WATCHES: &str = "sockeye_edge_revocation_watches";
@@ -151,15 +152,21 @@ pub(crate) struct Pressures {
     pub(crate) descriptors: Gauge,
     /// Of the shard that is the latest.
     pub(crate) lag: Gauge,
+    /// Whether they are known at all.
+    pub(crate) memory_readable: Gauge,
+    pub(crate) descriptors_readable: Gauge,
 }
 
 impl Pressures {
     fn new() -> Self {
         let pressure = |signal: &'static str| gauge!(PRESSURE, "signal" => signal);
+        let readable = |signal: &'static str| gauge!(PRESSURE_READABLE, "signal" => signal);
         Self {
             memory: pressure("memory"),
             descriptors: pressure("descriptors"),
             lag: pressure("loop_lag"),
+            memory_readable: readable("memory"),
+            descriptors_readable: readable("descriptors"),
         }
     }
 }
@@ -412,6 +419,7 @@ fn describe() {
         PRESSURE,
         "How near the edge is to having no room: new sessions wait, and are refused at 1."
     );
+    describe_gauge!(PRESSURE_READABLE, "Whether a signal can be read, by signal: 1 or 0.");
     describe_histogram!(LOOP_LAG_SECONDS, Unit::Seconds, "How late shards are with their timers.");
     describe_counter!(FORWARDS, "Requests for sessions of other edges, by outcome.");
     describe_gauge!(REVOCATION_WATCHES, "Shards that the auth service tells of revocations.");

@@ -6,8 +6,8 @@ use std::{num::NonZeroU64, time::Duration};
 #[derive(Debug, Clone, clap::Args)]
 #[group(id = "edge-overload")]
 pub struct OverloadConfig {
-    /// How much memory the process may have; from 90 % of it on no session is opened, until it is below 80 % [default: the
-    /// limit of the process's control group, if it has one].
+    /// How much memory the process may have; from 90 % of it on no session is opened, until it is below 80 % [default: what the
+    /// process's control group may have, else the machine].
     #[arg(id = "edge-memory-bytes-max", long = "edge-memory-bytes-max")]
     #[arg(env = "EDGE_MEMORY_BYTES_MAX", value_name = "BYTES")]
     pub memory_bytes_max: Option<NonZeroU64>,
