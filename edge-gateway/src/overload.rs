@@ -1,7 +1,8 @@
 //! Whether the edge has room for more sessions: its memory, its descriptors, and how late its shards are.
 //!
 //! Each signal has two marks. From the low one on new sessions wait, the longer the nearer the high one is; from there on they
-//! are refused until the signal is below the low mark again. Sessions that are open go on.
+//! are refused until the signal is below the low mark again, or has been below the high one for a while. Sessions that are open go
+//! on.
 
 mod memory;
 mod system;
@@ -19,7 +20,7 @@ use service_kit::{ops::Condition, shutdown::Shutdown};
 use tokio::time;
 
 use self::{memory::InUse, system::System};
-use crate::{config::OverloadConfig, telemetry::Pressures};
+use crate::{config::OverloadConfig, shard::TICK, telemetry::Pressures};
 
 /// How often memory and descriptors are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -36,6 +37,10 @@ const MEMORY_PARTS: (u64, u64) = (90, 80);
 /// How many descriptors are kept back, for links, requests and files: this many, or a fiftieth of all, but a quarter at most.
 const DESCRIPTORS_RESERVED_MIN: u64 = 64;
 const DESCRIPTORS_RESERVED_PART: u64 = 50;
+
+/// How long a signal that was full must have been below its high mark, if it does not come below the low one. An allocator may keep
+/// what it has for so long that it never does, and an edge that has just started would open sessions there.
+const SETTLED_AFTER: Duration = Duration::from_secs(10);
 
 /// What weight one lateness has in the smoothed one: a shard that is late once is not overloaded.
 const LAG_WEIGHT: u32 = 8;
@@ -60,9 +65,13 @@ pub(crate) struct Overload {
     memory_bytes_max: Option<u64>,
 }
 
-/// How near something is to its high mark, in thousandths of the way from the low one.
 #[derive(Debug, Default)]
-struct Signal(AtomicU32);
+struct Signal {
+    /// How near something is to its high mark, in thousandths of the way from the low one.
+    pressure: AtomicU32,
+    /// How often in a row it was seen below its high mark since it was full.
+    below: AtomicU32,
+}
 
 /// Where a signal begins to matter, and where it is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,18 +112,20 @@ impl Overload {
         let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let high = micros(self.lag_max);
         if let Some(signal) = self.lags.get(usize::from(shard)).filter(|_| high > 0) {
-            signal.observe(micros(lag), Marks { low: high / 2, high });
+            signal.observe(micros(lag), Marks { low: high / 2, high }, TICK);
         }
     }
 
     fn observe(&self, system: &System) {
         match system.memory() {
-            Some(InUse { used, limit }) => self.memory.observe(used, Marks::of_memory(limit)),
+            Some(InUse { used, limit }) => {
+                self.memory.observe(used, Marks::of_memory(limit), LOOK_INTERVAL);
+            }
             // A control group may lose its limit.
             None => self.memory.forget(),
         }
         if let Some((used, limit)) = system.descriptors() {
-            self.descriptors.observe(used, Marks::of_descriptors(limit));
+            self.descriptors.observe(used, Marks::of_descriptors(limit), LOOK_INTERVAL);
         }
     }
 
@@ -141,27 +152,30 @@ impl Marks {
 
 impl Signal {
     fn pressure(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+        self.pressure.load(Ordering::Relaxed)
     }
 
     fn forget(&self) {
-        self.0.store(0, Ordering::Relaxed);
+        self.pressure.store(0, Ordering::Relaxed);
     }
 
-    /// Each signal has one observer.
-    fn observe(&self, value: u64, Marks { low, high }: Marks) {
-        let was_full = self.pressure() >= FULL;
+    /// Each signal has one observer, who comes at this interval.
+    fn observe(&self, value: u64, Marks { low, high }: Marks, interval: Duration) {
+        let is_below = self.pressure() >= FULL && value < high;
+        let below = if is_below { self.below.load(Ordering::Relaxed) + 1 } else { 0 };
+        self.below.store(below, Ordering::Relaxed);
+        let is_settling = is_below && interval * below < SETTLED_AFTER;
         let pressure = if value >= high {
             FULL
         } else if value < low {
             0
-        } else if was_full {
+        } else if is_settling {
             FULL
         } else {
             let way = (value - low).saturating_mul(FULL.into()) / (high - low);
             u32::try_from(way).unwrap_or(FULL).min(FULL - 1)
         };
-        self.0.store(pressure, Ordering::Relaxed);
+        self.pressure.store(pressure, Ordering::Relaxed);
     }
 }
 
@@ -226,7 +240,7 @@ mod tests {
     fn whoever_comes_near_the_high_mark_waits_and_is_then_refused() {
         let overload = overload();
         let delay = |value| {
-            overload.memory.observe(value, MARKS);
+            overload.memory.observe(value, MARKS, LOOK_INTERVAL);
             overload.delay(Some(0))
         };
 
@@ -240,14 +254,33 @@ mod tests {
     fn refusals_go_on_until_the_low_mark() {
         let overload = overload();
 
-        overload.descriptors.observe(900, MARKS);
-        overload.descriptors.observe(800, MARKS);
+        overload.descriptors.observe(900, MARKS, LOOK_INTERVAL);
+        overload.descriptors.observe(800, MARKS, LOOK_INTERVAL);
         assert_eq!(overload.delay(None), Err(Cause::Descriptors));
         assert!(overload.is_full());
-        overload.descriptors.observe(799, MARKS);
+        overload.descriptors.observe(799, MARKS, LOOK_INTERVAL);
 
         assert_eq!(overload.delay(None), Ok(Duration::ZERO));
         assert!(!overload.is_full());
+    }
+
+    #[test]
+    fn refusals_end_where_memory_is_not_given_back_but_is_enough() {
+        let overload = overload();
+        let delay = |value, seconds: u32| {
+            for _ in 0..seconds * 4 {
+                overload.memory.observe(value, MARKS, LOOK_INTERVAL);
+            }
+            overload.delay(None)
+        };
+
+        assert_eq!(delay(900, 60), Err(Cause::Memory));
+        assert_eq!(delay(850, 9), Err(Cause::Memory));
+        assert_eq!(delay(900, 1), Err(Cause::Memory));
+        assert_eq!(delay(850, 9), Err(Cause::Memory), "not so long in a row");
+        assert_eq!(delay(850, 1), Ok(Duration::from_millis(2500)));
+        assert_eq!(delay(850, 60), Ok(Duration::from_millis(2500)));
+        assert_eq!(delay(900, 1), Err(Cause::Memory));
     }
 
     #[test]

@@ -100,6 +100,13 @@ async fn without_memory_no_session_is_opened_and_the_live_go_on() {
     assert!(
         get(ops, "/metrics").await.body.contains("sockeye_edge_pressure{signal=\"memory\"} 1\n")
     );
+    let readable = "sockeye_edge_pressure_readable{signal=\"memory\"} 1\n";
+    assert!(get(ops, "/metrics").await.body.contains(readable));
+
+    // What they had the edge keep is of no use to it any more.
+    drop(hostile);
+    eventually("there is room again", async || (status(clients).await == 200).then_some(())).await;
+    assert_goes_on(clients, &live).await;
 }
 
 #[tokio::test]
