@@ -32,7 +32,9 @@ pub use self::{
     client_limits::{ClientLimitConfig, IdentityLimitConfig},
     grpc::GrpcConfig,
     hops::HopError,
-    http::{HttpConfig, OriginConfig, ParseSessionBondsError, SameSite, SessionBonds},
+    http::{
+        HttpConfig, HttpConfigError, OriginConfig, ParseSessionBondsError, SameSite, SessionBonds,
+    },
     overload::OverloadConfig,
     routes::{ParseRouteError, Route},
     tls::TlsConfig,
@@ -296,6 +298,9 @@ pub enum ConfigError {
     /// The listener for WebTransport cannot be had as it is described.
     #[error(transparent)]
     WebTransport(#[from] WebTransportError),
+    /// Settings of HTTP do not go together.
+    #[error(transparent)]
+    Http(#[from] HttpConfigError),
     /// A duration that must not be zero is.
     #[error("{setting} must not be zero")]
     Zero {
@@ -346,6 +351,7 @@ impl Config {
     }
 
     fn validate_limits(&self) -> Result<(), ConfigError> {
+        self.http.validate()?;
         let ClientAddressConfig { proxy_protocol, trusted_proxies, .. } = &self.client_addresses;
         if *proxy_protocol && trusted_proxies.is_empty() {
             return Err(ConfigError::NoTrustedProxy);
@@ -458,6 +464,8 @@ mod tests {
         let unrouted = config(&["--edge-route=/a=http://a"]);
         let zero = config(&["--edge-ping-timeout=0s"]);
         let payload = config(&["--edge-payload-bytes-max=3145729"]);
+        let cookie = ["--edge-session-cookie=none", "--edge-cors-origin=https://a,*"];
+        let listed = ["--edge-session-cookie=none", "--edge-cors-origin=https://a"];
 
         assert_eq!(twice.validated_namespaces().unwrap_err().to_string(), "/chat has two routes");
         assert_eq!(
@@ -468,6 +476,11 @@ mod tests {
             zero.validated_namespaces().unwrap_err().to_string(),
             "EDGE_PING_TIMEOUT must not be zero"
         );
+        assert_eq!(
+            config(&cookie).check().unwrap_err().to_string(),
+            "EDGE_SESSION_COOKIE needs origins by name in EDGE_CORS_ORIGINS: with * pages of other origins have no cookies"
+        );
+        assert!(config(&listed).check().is_ok());
         assert_eq!(
             payload.validated_namespaces().unwrap_err().to_string(),
             "EDGE_PAYLOAD_BYTES_MAX is more than 3145728, which is what links to business services carry"

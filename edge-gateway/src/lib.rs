@@ -76,9 +76,9 @@ pub use crate::{
     close_reason::CloseReason,
     config::{
         AddressLimitConfig, ClientAddressConfig, ClientLimitConfig, Config, ConfigError,
-        DEFAULT_AUTH_URL, ForwardedHeader, GrpcConfig, HopError, HttpConfig, IdentityLimitConfig,
-        OriginConfig, OverloadConfig, ParseRouteError, ParseSessionBondsError, Route, SameSite,
-        SessionBonds, TlsConfig,
+        DEFAULT_AUTH_URL, ForwardedHeader, GrpcConfig, HopError, HttpConfig, HttpConfigError,
+        IdentityLimitConfig, OriginConfig, OverloadConfig, ParseRouteError, ParseSessionBondsError,
+        Route, SameSite, SessionBonds, TlsConfig,
     },
     cors::{AllowedOrigin, ParseOriginError},
     hosts::{AllowedHost, ParseHostError},

@@ -409,8 +409,9 @@ impl Open {
     }
 
     /// What a session on long-polling can move to.
-    const fn upgrades(self) -> &'static [&'static str] {
-        if self.has_webtransport { &["websocket", "webtransport"] } else { &["websocket"] }
+    const fn upgrades(self, may_use_webtransport: bool) -> &'static [&'static str] {
+        let has_both = self.has_webtransport && may_use_webtransport;
+        if has_both { &["websocket", "webtransport"] } else { &["websocket"] }
     }
 
     /// The packet that opens a session, as a whole WebSocket frame.

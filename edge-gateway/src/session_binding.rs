@@ -38,6 +38,8 @@ pub(crate) struct SessionBinding {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) session: SessionId,
+    /// It may go on in WebTransport: browsers send no cookies there, whatever the page says.
+    pub(crate) may_use_webtransport: bool,
     /// What its client is to keep.
     pub(crate) set_cookie: Option<HeaderValue>,
 }
@@ -84,7 +86,7 @@ impl SessionBinding {
         } else {
             session.bound(bonds, |into| brought.hash(bonds, into))
         };
-        Opened { session, set_cookie }
+        Opened { session, may_use_webtransport: bonds & COOKIE == 0, set_cookie }
     }
 
     /// Whether a request with these headers is of the client that opened the session. Asked of the session's name alone: the
@@ -289,9 +291,11 @@ mod tests {
 
         let second = binding.open(SessionId::random(0, 0), &headers(&[BROWSER, ("cookie", pair)]));
         assert_eq!(second.set_cookie, None, "a browser has one for all of its tabs");
+        assert!(!first.may_use_webtransport && !second.may_use_webtransport);
         assert!(binding.holds(second.session, &headers(&[BROWSER, ("cookie", pair)])));
         let program = binding.open(SessionId::random(0, 0), &headers(&[]));
         assert_eq!((program.set_cookie, program.session.bonds()), (None, 0));
+        assert!(program.may_use_webtransport);
         let short = [BROWSER, ("cookie", "__Host-sockeye=a")];
         let replaced = binding.open(SessionId::random(0, 0), &headers(&short));
         assert!(replaced.set_cookie.is_some(), "what the edge has not set is no cookie of its own");

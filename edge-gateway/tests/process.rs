@@ -60,6 +60,11 @@ fn wrong_settings_end_the_process_with_the_code_that_says_so() {
         ),
         (&["--edge-trusted-proxy=10.0.0.0/33"], 64, "a network is an address"),
         (&["--edge-proxy-protocol"], 78, "EDGE_TRUSTED_PROXIES, who may connect then, is not set"),
+        (
+            &["--edge-session-cookie=none", "--edge-cors-origin=*"],
+            78,
+            "EDGE_SESSION_COOKIE needs origins by name",
+        ),
         (&["--edge-client-bundle=src"], 78, "EDGE_CLIENT_BUNDLE needs src/socket.io.js"),
         (&["--edge-tls-cert-file=Cargo.toml"], 78, "EDGE_TLS_KEY_FILE go together"),
         (

@@ -5,7 +5,7 @@ mod origins;
 use std::str::FromStr;
 
 pub use self::origins::OriginConfig;
-use crate::hosts::AllowedHost;
+use crate::{cors::AllowedOrigin, hosts::AllowedHost};
 
 /// What HTTP requests are held against.
 #[derive(Debug, Clone, clap::Args)]
@@ -33,6 +33,25 @@ pub struct HttpConfig {
     #[arg(id = "edge-allowed-host", long = "edge-allowed-host", env = "EDGE_ALLOWED_HOSTS")]
     #[arg(value_delimiter = ',', value_name = "HOST")]
     pub allowed_hosts: Vec<AllowedHost>,
+}
+
+/// Settings of HTTP do not go together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HttpConfigError {
+    /// Browsers keep no cookie of an answer that every origin may read, and send none: each later request would be refused.
+    #[error(
+        "EDGE_SESSION_COOKIE needs origins by name in EDGE_CORS_ORIGINS: with * pages of other origins have no cookies"
+    )]
+    CookieForEveryOrigin,
+}
+
+impl HttpConfig {
+    pub(super) fn validate(&self) -> Result<(), HttpConfigError> {
+        if self.session_cookie.is_some() && self.origins.cors.contains(&AllowedOrigin::Any) {
+            return Err(HttpConfigError::CookieForEveryOrigin);
+        }
+        Ok(())
+    }
 }
 
 /// What sessions are bound to.

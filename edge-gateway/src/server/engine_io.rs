@@ -48,11 +48,12 @@ impl Server {
         older: Option<OlderHandshake>,
     ) -> Response<Body> {
         let session = SessionId::random(self.edge_number, self.shard_number);
-        let Opened { session, set_cookie } = self.binding.open(session, request.headers());
+        let Opened { session, may_use_webtransport, set_cookie } =
+            self.binding.open(session, request.headers());
         let form = if older.is_some() { PayloadForm::V3 } else { PayloadForm::V4 };
         let connection = Connection::polling(self.common.clone(), form).into();
         let handshake = self.policy.keep(request.uri(), request.headers(), client);
-        let upgrades = if older.is_some() { &["websocket"] } else { self.open.upgrades() };
+        let upgrades = self.open.upgrades(older.is_none() && may_use_webtransport);
         {
             let mut shard = self.shard.borrow_mut();
             let wire = Wire::socket_io(older);

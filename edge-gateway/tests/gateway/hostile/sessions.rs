@@ -201,6 +201,24 @@ async fn a_stolen_session_id_is_of_no_use_without_the_cookie() {
 }
 
 #[tokio::test]
+async fn a_session_with_a_cookie_is_not_offered_webtransport() {
+    let certificate = Certificate::new();
+    let flags = certificate.flags();
+    let cookie = "--edge-session-cookie=strict".to_owned();
+    let flags: Vec<&str> = flags.iter().chain([&cookie]).map(String::as_str).collect();
+    let edge = Edge::start(&flags).await;
+    let upgrades = async |headers| {
+        let answer = respond(edge.address, request("GET", POLLING, headers, "")).await;
+        let packet: serde_json::Value = serde_json::from_slice(&answer.body()[1..]).unwrap();
+        packet["upgrades"].clone()
+    };
+
+    assert_eq!(upgrades(&[BROWSER]).await, serde_json::json!(["websocket"]));
+    let program = &[("user-agent", "okhttp/4")];
+    assert_eq!(upgrades(program).await, serde_json::json!(["websocket", "webtransport"]));
+}
+
+#[tokio::test]
 async fn a_program_that_says_more_with_its_first_request_goes_on() {
     let edge = Edge::start(&[]).await;
     let headers = [("authorization", "Bearer mine"), ("origin", "https://app.example")];
