@@ -44,14 +44,17 @@ impl Hosts {
         Self { listed, refused: telemetry::hosts_refused() }
     }
 
-    /// Whether to serve a request for this host. A listed host without a port is meant on every port.
+    /// Whether to serve a request for this host. A listed host without a port is meant on every port, and one with a usual port
+    /// also where none is asked for: clients leave it out, and which one they mean only whoever ends TLS can tell.
     pub(crate) fn admit(&self, asked: &str) -> bool {
         let Some(listed) = &self.listed else { return true };
         let is_admitted = asked.parse::<Authority>().is_ok_and(|asked| {
             is_host_and_port(&asked)
                 && listed.iter().any(|AllowedHost(one)| {
+                    let port = one.port_u16();
+                    let is_left_out = asked.port().is_none() && matches!(port, Some(80 | 443));
                     one.host().eq_ignore_ascii_case(asked.host())
-                        && (one.port().is_none() || one.port_u16() == asked.port_u16())
+                        && (port.is_none() || port == asked.port_u16() || is_left_out)
                 })
         });
         if !is_admitted {
@@ -99,6 +102,20 @@ mod tests {
             assert!(!admits(ours, asked), "{asked}");
         }
         assert!(admits(&[], "whatever"));
+    }
+
+    #[test]
+    fn clients_leave_the_usual_port_out() {
+        for port in [80, 443] {
+            let ours = &[&format!("chat.example:{port}")[..]];
+            assert!(admits(ours, "chat.example"), "{port}");
+            assert!(admits(ours, &format!("chat.example:{port}")), "{port}");
+            for asked in ["chat.example:8443", "other.example", "chat.example:"] {
+                assert!(!admits(ours, asked), "{port}, {asked}");
+            }
+        }
+        assert!(!admits(&["chat.example:443"], "chat.example:80"));
+        assert!(!admits(&["chat.example:8443"], "chat.example"));
     }
 
     #[test]
