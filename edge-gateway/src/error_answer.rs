@@ -113,6 +113,12 @@ impl ErrorAnswer {
         format!("[{{\"status\":\"error\",{}}}]", self.fields())
     }
 
+    /// `{"code":…}`: the `data` of a CONNECT_ERROR, which has a message of its own.
+    pub(crate) fn connect_error_data(&self) -> String {
+        let Self { code, retryable, .. } = self;
+        format!("{{\"code\":\"{code}\",\"retryable\":{retryable}{}}}", self.retry_after_field())
+    }
+
     /// `{"error":{…}}`: the body of an HTTP answer.
     pub(crate) fn http_body(&self) -> String {
         format!("{{\"error\":{{{}}}}}", self.fields())
@@ -120,13 +126,17 @@ impl ErrorAnswer {
 
     // All texts are constants of this file, and hold nothing that JSON escapes.
     fn fields(&self) -> String {
-        let Self { code, message, retryable, retry_after } = self;
-        let retry_after = retry_after.map_or_else(String::new, |duration| {
-            format!(",\"retry_after_ms\":{}", duration.as_millis().max(1))
-        });
+        let Self { code, message, retryable, .. } = self;
+        let retry_after = self.retry_after_field();
         format!(
             "\"code\":\"{code}\",\"message\":\"{message}\",\"retryable\":{retryable}{retry_after}"
         )
+    }
+
+    fn retry_after_field(&self) -> String {
+        self.retry_after.map_or_else(String::new, |duration| {
+            format!(",\"retry_after_ms\":{}", duration.as_millis().max(1))
+        })
     }
 }
 
@@ -179,7 +189,8 @@ mod tests {
             ErrorAnswer::refused(),
         ];
         for answer in all {
-            for text in [answer.ack_args(), answer.exception_args(), answer.http_body()] {
+            let texts = [answer.ack_args(), answer.exception_args(), answer.http_body()];
+            for text in texts.into_iter().chain([answer.connect_error_data()]) {
                 serde_json::from_str::<serde_json::Value>(&text).unwrap();
             }
         }

@@ -32,9 +32,9 @@ pub struct ClientLimitConfig {
     #[arg(env = "EDGE_EVENTS_PER_SECOND", value_name = "COUNT", default_value = "50")]
     pub events_per_second: NonZeroU32,
 
-    /// How many events a connection may send at once.
+    /// How many events a connection may send at once. A client that comes back enters its namespaces and joins its rooms at once.
     #[arg(id = "edge-events-burst", long = "edge-events-burst", env = "EDGE_EVENTS_BURST")]
-    #[arg(value_name = "COUNT", default_value = "100")]
+    #[arg(value_name = "COUNT", default_value = "300")]
     pub events_burst: NonZeroU32,
 
     /// How many bytes a connection may send each second, in the long run; twice as many at once, or one largest message. One that

@@ -374,7 +374,7 @@ impl Shard {
         }
     }
 
-    fn forget_namespace(&mut self, key: ConnectionKey, path: &str) {
+    pub(super) fn forget_namespace(&mut self, key: ConnectionKey, path: &str) {
         if let Some(session) = self.entry(key).and_then(|entry| entry.wire.session_mut()) {
             session.refused(path);
         }

@@ -11,7 +11,9 @@ use edge_protocol::{
 use proto::edge::v1::{ClientEvent, EdgeEvent, edge_event::Kind};
 use service_kit::trace::{SpanKind, traceparent_of};
 
-use super::{ConnectionKey, Flow, NamespaceKey, Shard, SocketKey, Wire, acks::ClientAck};
+use super::{
+    ConnectionKey, Flow, NamespaceKey, Shard, SocketKey, Wire, acks::ClientAck, rate::Allowance,
+};
 use crate::{
     application::Application,
     backend_link::{Reception, json_list},
@@ -172,8 +174,14 @@ impl Shard {
             return self.closed(key, CloseReason::ProtocolViolation);
         };
         match action {
-            Action::Connect { namespace, auth } => self.connect_requested(key, namespace, auth),
+            Action::Connect { namespace, auth } => match self.within_comings(key, namespace) {
+                Ok(()) => self.connect_requested(key, namespace, auth),
+                Err(flow) => flow,
+            },
             Action::TooManyNamespaces { namespace } => {
+                if let Err(flow) = self.within_comings(key, namespace) {
+                    return flow;
+                }
                 let data = Some(&b"{\"code\":\"namespace_limit\"}"[..]);
                 let message = "Too many namespaces";
                 self.send_connect_error(key, namespace, message, data);
@@ -192,6 +200,9 @@ impl Shard {
                 let namespace = self.sockets.get(socket.index()).map(|socket| socket.namespace);
                 self.end_elsewhere(socket);
                 self.remove_socket(socket, "client_disconnect");
+                if self.take_allowance(key, Instant::now()) == Allowance::Exhausted {
+                    return self.closed(key, CloseReason::RateLimited);
+                }
                 namespace.map_or(Flow::Continue, |namespace| self.wait_for_room(key, namespace))
             }
             Action::Nothing => Flow::Continue,

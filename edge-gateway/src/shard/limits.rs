@@ -81,6 +81,22 @@ impl Shard {
         })
     }
 
+    /// Goes on with a client that wants into a namespace unless it is more than its connection may send: coming and going counts as
+    /// events, since it costs business services no less.
+    pub(super) fn within_comings(&mut self, key: ConnectionKey, path: &str) -> Result<(), Flow> {
+        let retry_after = match self.take_allowance(key, Instant::now()) {
+            Allowance::Granted => return Ok(()),
+            Allowance::Refused { retry_after } => retry_after,
+            Allowance::Exhausted => return Err(self.closed(key, CloseReason::RateLimited)),
+        };
+        self.common.metrics.drops.rate_limited.increment(1);
+        self.common.metrics.connected("rate_limited");
+        self.forget_namespace(key, path);
+        let data = ErrorAnswer::rate_limited(retry_after).connect_error_data();
+        self.send_connect_error(key, path, "Too many events", Some(data.as_bytes()));
+        Err(self.flow(key))
+    }
+
     /// Takes what a client has sent off its connection's allowance of bytes. It is here, so it is handled however little was left;
     /// no more is read until what is overdrawn is made up for.
     pub(crate) fn charge(&mut self, key: ConnectionKey, bytes: usize) -> Flow {

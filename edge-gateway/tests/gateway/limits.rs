@@ -125,7 +125,8 @@ async fn deep_nesting_passes_through() {
 
 #[tokio::test]
 async fn too_many_events_are_refused_and_then_the_connection_is_closed() {
-    let flags = ["--edge-events-per-second=1", "--edge-events-burst=3"];
+    // The first is its CONNECT.
+    let flags = ["--edge-events-per-second=1", "--edge-events-burst=4"];
     let (edge, mut stream) = Edge::attached(&flags).await;
     let (mut client, _) = edge.in_chat(&mut stream, "alice").await;
 
@@ -136,15 +137,51 @@ async fn too_many_events_are_refused_and_then_the_connection_is_closed() {
     assert!(refused.starts_with(r#"43/chat,3[{"error":{"code":"rate_limited""#), "{refused}");
     assert!(refused.contains(r#""retryable":true,"retry_after_ms":"#), "{refused}");
 
-    for _ in 0..3 {
+    for _ in 0..4 {
         client.send(r#"42/chat,["e"]"#).await;
     }
     let (exceptions, code) = client.until_its_end().await;
-    assert_eq!((exceptions.len(), code), (2, Some(4006)));
+    assert_eq!((exceptions.len(), code), (3, Some(4006)));
     for _ in 0..3 {
         stream.event().await;
     }
     assert_eq!(stream.closed().await.1, "rate_limited");
+}
+
+#[tokio::test]
+async fn coming_and_going_counts_as_events() {
+    let flags = ["--edge-events-per-second=1", "--edge-events-burst=5", NO_PINGS];
+    let (edge, mut stream) = Edge::attached(&flags).await;
+    let begun = std::time::Instant::now();
+    let mut client = edge.socket_io().await;
+    for _ in 0..2 {
+        client.send(r#"40/chat,{"token":"ok:alice"}"#).await;
+        let (socket, _) = stream.opened().await;
+        stream.instruct([Kind::Accept(Accept { socket })]).await;
+        assert!(client.packet().await.starts_with("40/chat,{"));
+        client.send("41/chat,").await;
+        assert_eq!(stream.closed().await.1, "client_disconnect");
+    }
+
+    let mut granted = 0;
+    let refused = loop {
+        client.send("40/nowhere,").await;
+        let answer = client.packet().await;
+        if answer != r#"44/nowhere,{"message":"Invalid namespace"}"# {
+            break answer;
+        }
+        granted += 1;
+    };
+    let data = r#"{"code":"rate_limited","retryable":true,"retry_after_ms":"#;
+    let expected = format!(r#"44/nowhere,{{"message":"Too many events","data":{data}"#);
+    assert!(refused.starts_with(&expected), "{refused}");
+    // One is left of the burst, and one comes each second.
+    assert!(granted <= 1 + begun.elapsed().as_secs(), "{granted} in {:?}", begun.elapsed());
+
+    for _ in 0..20 {
+        client.send("40/nowhere,").await;
+    }
+    assert_eq!(client.until_its_end().await.1, Some(4006));
 }
 
 #[tokio::test]
