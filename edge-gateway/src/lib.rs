@@ -227,7 +227,7 @@ impl EdgeGateway {
         let admission = Arc::new(Admission::new(config.opens_per_second, Arc::clone(&overload)));
         let overload = (overload, metrics.pressures.clone(), readiness.condition("room"));
         let door = (Arc::clone(&limits), Arc::clone(&admission));
-        let ways = (mailboxes.clone(), count);
+        let ways = mailboxes.clone();
         let server_config = webtransport::server_config(&config, certificate.as_ref());
         let server_config = server_config.map_err(ConfigError::from)?;
         let webtransport = server_config.map(|server_config| {

@@ -107,6 +107,14 @@ impl Overload {
         if worst >= FULL { Err(cause) } else { Ok(DELAY_MAX * worst / FULL) }
     }
 
+    /// The shard that is the least late. Those that are as late as each other take turns.
+    pub(crate) fn roomiest(&self, turn: usize) -> u8 {
+        let shards = self.lags.len().max(1);
+        let in_turn = (0..shards).map(|ahead| (turn % shards + ahead) % shards);
+        let roomiest = in_turn.min_by_key(|shard| self.lags.get(*shard).map(Signal::pressure));
+        roomiest.and_then(|shard| u8::try_from(shard).ok()).unwrap_or_default()
+    }
+
     /// Takes note of how late a shard is at the moment, smoothed.
     pub(crate) fn observe_lag(&self, shard: u8, lag: Duration) {
         let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
@@ -310,6 +318,20 @@ mod tests {
             overload.observe_lag(1, lag.take(Duration::ZERO));
         }
         assert_eq!(overload.delay(Some(1)), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn clients_that_may_come_to_any_shard_come_to_the_one_with_the_most_room() {
+        let config = OverloadConfig { memory_bytes_max: None, lag_max: Duration::from_secs(1) };
+        let overload = Overload::new(&config, 3);
+        let turns = || [0, 1, 2, 3, usize::MAX].map(|turn| overload.roomiest(turn));
+
+        assert_eq!(turns(), [0, 1, 2, 0, 0]);
+        overload.observe_lag(0, Duration::from_millis(900));
+        assert_eq!(turns(), [1, 1, 2, 1, 1]);
+        overload.observe_lag(1, Duration::from_secs(1));
+        overload.observe_lag(2, Duration::from_millis(950));
+        assert_eq!(turns(), [0; 5]);
     }
 
     #[test]

@@ -36,7 +36,7 @@ use crate::{
     application::Application,
     audit,
     client_address::ClientAddresses,
-    client_handshake::{ClientHandshake, Policy},
+    client_handshake::Policy,
     config::Config,
     hosts::Hosts,
     namespaces::NamespaceSettings,
@@ -92,7 +92,6 @@ struct Door {
     open: Open,
     mailboxes: Mailboxes,
     edge_number: u16,
-    shards: usize,
     next_shard: AtomicUsize,
     /// How long a client may take nothing of what waits for it.
     stall: Duration,
@@ -113,7 +112,7 @@ impl WebTransport {
         (application, config): (Application, &Config),
         (address, server_config): QuicListen,
         namespaces: &[NamespaceSettings],
-        (mailboxes, shards): (Mailboxes, usize),
+        mailboxes: Mailboxes,
         limits: Limits,
     ) -> Result<Self, BindError> {
         let listen = |source| BindError::Listen { address, source };
@@ -131,7 +130,6 @@ impl WebTransport {
             open: Open::of(config),
             mailboxes,
             edge_number: config.number,
-            shards,
             next_shard: AtomicUsize::new(0),
             stall: config.ping_interval.saturating_add(config.ping_timeout),
         };
@@ -236,10 +234,9 @@ impl Door {
             }
         };
         time::sleep(client.delay).await;
-        let handshake = self.policy.keep(&uri, requested.headers(), client);
         let headers = requested.headers().clone();
         let mut session = requested.accept_stream().await?;
-        match self.bring(&mut session, handshake, (address, &headers)).await {
+        match self.bring(&mut session, client, (&uri, &headers)).await {
             Ok(shard) => Ok(Bridge { session, shard }),
             Err(error) => {
                 session.close().await;
@@ -248,8 +245,8 @@ impl Door {
         }
     }
 
-    /// Lets a client in if there is room for it. A delay is part of the time that the client has to open a session. One that
-    /// moves a session here counts as one that opens it: which of them it is, it says only later.
+    /// Lets a client in if there is room for it. A delay is part of the time that the client has to open a session. That it moves a
+    /// session here it says only later, so such a client needs room, too, and is [taken back](Self::moves) then.
     fn admitted(&self, address: IpAddr) -> Result<Admitted, Refused> {
         let ((limits, admission), metrics) = &self.limits;
         let (now, delay_max) = (time::Instant::now().into_std(), OPEN_TIMEOUT / 2);
@@ -267,19 +264,28 @@ impl Door {
         Ok(Admitted { delay: client.delay.max(shared), ..client })
     }
 
+    /// A client has opened no session: it moves one here that has been counted.
+    fn moves(&self, client: Admitted) {
+        let ((limits, admission), _) = &self.limits;
+        limits.opened_none(client);
+        admission.opened_none();
+    }
+
     /// Brings a client to the shard that is to have its session, or has it.
     async fn bring(
         &self,
         session: &mut Session,
-        handshake: ClientHandshake,
-        (address, headers): (IpAddr, &HeaderMap),
+        client: Admitted,
+        (uri, headers): (&Uri, &HeaderMap),
     ) -> Result<TcpStream, OpenError> {
         let opening = session.opening().await?;
         let (near, far) = bridge::pair()?;
         let mail = match opening {
             Opening::New => {
-                let shard = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.max(1);
-                let shard = u8::try_from(shard).unwrap_or_default();
+                let ((_, admission), _) = &self.limits;
+                let turn = self.next_shard.fetch_add(1, Ordering::Relaxed);
+                let shard = admission.overload().roomiest(turn);
+                let handshake = self.policy.keep(uri, headers, client);
                 let session = SessionId::random(self.edge_number, shard);
                 let packet = self.open.frame(session, &[]).into();
                 Mail::Open { session, stream: far.into(), packet, handshake }
@@ -287,11 +293,15 @@ impl Door {
             Opening::Upgrade { sid } => {
                 let session = SessionId::parse(&sid).ok_or(OpenError::UnknownSession)?;
                 if !self.binding.holds(session, headers) {
-                    audit::foreign_session(address);
+                    audit::foreign_session(client.address);
                     return Err(OpenError::UnknownSession);
                 }
-                if standing::ask(&self.mailboxes, session).await.is_older {
+                let standing = standing::ask(&self.mailboxes, session).await;
+                if standing.is_older {
                     return Err(OpenError::OtherRevision);
+                }
+                if standing.refusal.is_none() {
+                    self.moves(client);
                 }
                 Mail::Probe { session, stream: far.into(), early: Bytes::new() }
             }

@@ -88,6 +88,13 @@ impl AddressLimits {
         Ok(Admitted { address, held: Some(held), delay })
     }
 
+    /// Takes a client back that has [opened](Self::open) no session after all.
+    pub(crate) fn opened_none(&self, client: Admitted) {
+        if let Some(held) = client.held {
+            held.tally().opens.give_back(self.opens);
+        }
+    }
+
     /// Takes in a connection that is going to speak HTTP, as long as it does; none if its address has too many of those.
     pub(crate) fn connect(&self, address: IpAddr, now: Instant) -> Option<Option<Held>> {
         if self.is_unlimited(address) {
@@ -173,6 +180,22 @@ mod tests {
         assert_eq!(delay(now), Err(AddressRefusal::Opens { retry_after }));
         assert_eq!(delay(now + retry_after), Ok(1000));
         assert_eq!(delay(now + Duration::from_secs(10)), Ok(0));
+    }
+
+    #[test]
+    fn who_opens_no_session_after_all_does_not_count() {
+        let (limits, now) = limits(2, 1, 2);
+        let client = || open(&limits, "203.0.113.7", now);
+        let _first = client().unwrap();
+
+        for _ in 0..100 {
+            let client = client().unwrap();
+            assert!(client.delay.is_zero());
+            limits.opened_none(client);
+        }
+
+        assert!(client().unwrap().delay.is_zero());
+        assert!(!client().unwrap().delay.is_zero(), "who opens one counts");
     }
 
     #[test]

@@ -47,6 +47,13 @@ impl Allowance {
         Ok(Duration::from_nanos(debt.saturating_sub(allowed)).min(delay_max))
     }
 
+    /// Takes back that one was taken.
+    pub(crate) fn give_back(&self, steady: Steady) {
+        let order = Ordering::Relaxed;
+        let given_back = |whole_at: u64| Some(whole_at.saturating_sub(steady.ns_of(1)));
+        self.whole_at_ns.fetch_update(order, order, given_back).ok();
+    }
+
     /// Takes so much, if it is there; otherwise says when it will be.
     pub(super) fn take(&self, now_ns: u64, steady: Steady, amount: u64) -> Result<(), Duration> {
         self.advance(now_ns, steady.ns_of(amount), steady.ns_of(steady.burst))
@@ -99,6 +106,20 @@ mod tests {
         assert_eq!(take(7 + 20_000_000), Ok(Duration::ZERO), "nothing was taken in vain");
         assert!(!allowance.is_whole(2_000_000_000));
         assert!(allowance.is_whole(2_020_000_007));
+    }
+
+    #[test]
+    fn what_is_given_back_is_there_again() {
+        let (allowance, rate) = (Allowance::default(), steady(50, 2));
+        let take = || allowance.reserve(7, rate, Duration::ZERO).is_ok();
+
+        assert!(take() && take() && !take());
+        allowance.give_back(rate);
+        assert!(take() && !take());
+        allowance.give_back(rate);
+        allowance.give_back(rate);
+        assert!(allowance.is_whole(7));
+        assert!(take() && take() && !take(), "no more than there was");
     }
 
     #[test]

@@ -61,6 +61,11 @@ impl Admission {
         Ok(in_turn.max(for_room).min(delay_max))
     }
 
+    /// A client that was let in has opened no session after all.
+    pub(crate) fn opened_none(&self) {
+        self.allowance.give_back(self.rate);
+    }
+
     /// As [`delay`](Self::delay), and counts what becomes of the client.
     pub(crate) fn counted_delay(
         &self,
@@ -104,6 +109,17 @@ mod tests {
         assert_eq!(delays, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100, 200]);
         let later = now + Duration::from_secs(10);
         assert_eq!(delay(&admission, later), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn who_opens_no_session_after_all_takes_nobodys_turn() {
+        let admission = admission(1);
+        let now = Instant::now();
+
+        for _ in 0..100 {
+            assert_eq!(delay(&admission, now), Ok(Duration::ZERO));
+            admission.opened_none();
+        }
     }
 
     #[test]
