@@ -123,9 +123,12 @@ impl Reader {
                 Ok(Decoded::Incomplete { .. }) => break,
                 Ok(Decoded::Frame { consumed: frame_bytes, message }) => {
                     consumed += frame_bytes;
-                    match message {
-                        Some(message) => shard.borrow_mut().receive(key, message),
-                        None => Flow::Continue,
+                    let mut shard = shard.borrow_mut();
+                    // Also a frame that is only a part of a message, and the header of one that holds nothing.
+                    match (shard.charge(key, frame_bytes), message) {
+                        (Flow::Closed, _) => Flow::Closed,
+                        (charged, Some(message)) => charged.and(shard.receive(key, message)),
+                        (charged, None) => charged,
                     }
                 }
                 Err(error) => {

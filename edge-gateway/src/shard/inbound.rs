@@ -37,14 +37,6 @@ pub(super) struct Event<'a> {
 impl Shard {
     /// Handles one message of a client.
     pub(crate) fn receive(&mut self, key: ConnectionKey, message: Message<'_>) -> Flow {
-        let charged = self.charge(key, bytes_of(&message));
-        if charged == Flow::Closed {
-            return Flow::Closed;
-        }
-        charged.and(self.receive_charged(key, message))
-    }
-
-    fn receive_charged(&mut self, key: ConnectionKey, message: Message<'_>) -> Flow {
         match message {
             Message::Text(text) => self.receive_text(key, text),
             Message::Binary(bytes) => self.receive_binary(key, bytes),
@@ -340,14 +332,6 @@ impl Shard {
     /// A connection may have been closed by what was just done for it.
     pub(crate) fn flow(&mut self, key: ConnectionKey) -> Flow {
         if self.entry(key).is_some() { Flow::Continue } else { Flow::Closed }
-    }
-}
-
-fn bytes_of(message: &Message<'_>) -> usize {
-    match message {
-        Message::Text(text) => text.len(),
-        Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
-        Message::Close(_) => 0,
     }
 }
 

@@ -245,7 +245,9 @@ async fn receive(
     };
     let bytes = match &posted {
         Ok(Post::Text(body) | Post::Binary(body)) => body.len(),
-        Ok(Post::TooLarge | Post::NotText) | Err(_) => 0,
+        // So much of it was read, or almost.
+        Ok(Post::TooLarge) => connection.payload_bytes_max(),
+        Ok(Post::NotText) | Err(_) => 0,
     };
     let charged = shard.borrow_mut().charge(key, bytes);
     if charged == Flow::Pause {

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::SinkExt;
 use proto::edge::v1::{Accept, edge_event, instruction::Kind};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{
     Client, Edge, Stream, limit_hits,
@@ -276,6 +278,44 @@ async fn a_client_that_sends_as_fast_as_it_may_loses_nothing() {
     assert!(limit_hits(edge.ops, "bytes").await >= 1);
     client.send(r#"42/chat,["still here"]"#).await;
     assert_eq!(stream.event().await.1.name, "still here");
+}
+
+#[tokio::test]
+async fn frames_that_hold_nothing_count_as_bytes_too() {
+    let flags = ["--edge-bytes-per-second=2000", "--edge-payload-bytes-max=4000", NO_PINGS];
+    let (edge, mut stream) = Edge::attached(&flags).await;
+    let (mut client, _) = edge.in_chat(&mut stream, "alice").await;
+    let begun = Instant::now();
+
+    // Six bytes each, with the key of their mask, and those of a message in pieces are no less.
+    for _ in 0..900 {
+        client.stream.feed(Message::Pong("".into())).await.unwrap();
+    }
+    client.stream.flush().await.unwrap();
+    client.send(&event_of(100, 1)).await;
+
+    assert_eq!(stream.event().await.1.ack_id, Some(1));
+    let earliest = Duration::from_millis((6 * 900 - 4000) / 2);
+    assert!(begun.elapsed() >= earliest, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn posts_that_are_too_large_count_as_bytes_too() {
+    let flags = ["--edge-bytes-per-second=2000", "--edge-payload-bytes-max=4000", NO_PINGS];
+    let (edge, mut stream) = Edge::attached(&flags).await;
+    let client = Poller::open(&edge).await;
+    assert_eq!(client.post(r#"40/chat,{"token":"ok:alice"}"#).await, ok());
+    let (socket, _) = stream.opened().await;
+    stream.instruct([Kind::Accept(Accept { socket })]).await;
+    assert_eq!(client.get().await.0, 200);
+
+    let begun = Instant::now();
+    for _ in 0..2 {
+        assert_eq!(client.post(&event_of(5000, 1)).await.0, 413);
+    }
+
+    let earliest = Duration::from_millis((2 * 4000 - 4000) / 2);
+    assert!(begun.elapsed() >= earliest, "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
