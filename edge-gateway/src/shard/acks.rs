@@ -18,6 +18,9 @@ pub(crate) const CLIENT_ACKS_MAX: usize = 1024;
 /// Deadlines are looked through for those of answered events when there are more than twice as many as events, and so many.
 const SWEPT_FROM: usize = 1024;
 
+/// The same for what one socket is to answer.
+const DUE_SWEPT_FROM: usize = 8;
+
 /// The events that clients want answered, each until it is, its socket is gone, or its deadline has passed.
 #[derive(Debug, Default)]
 pub(crate) struct ClientAcks {
@@ -130,7 +133,9 @@ fn find(waiting: &Waiting, (handle, id): AckKey) -> Option<&ClientAck> {
 /// The events that business services want clients to acknowledge.
 #[derive(Debug, Default)]
 pub(crate) struct ServerAcks {
-    waiting: HashMap<u64, ServerAck, FixedState>,
+    waiting: Questions,
+    /// What each socket is to answer, so that one which leaves need not be looked for everywhere.
+    due: HashMap<SocketKey, Due, FixedState>,
     /// How many sockets' answers are due, over all of them.
     awaited: usize,
     last_id: u64,
@@ -145,6 +150,17 @@ pub(crate) struct ServerAck {
     asked: u32,
     answered: u32,
     deadline: Instant,
+}
+
+type Questions = HashMap<u64, ServerAck, FixedState>;
+
+/// What one socket is to answer.
+#[derive(Debug, Default)]
+struct Due {
+    /// May name what it has answered, and what nobody waits for any more.
+    ids: SmallVec<[u64; 2]>,
+    /// How many of them it has not.
+    count: usize,
 }
 
 /// Sockets whose answers are due: a few in place, and many by their hashes, since each of them is looked for.
@@ -171,6 +187,20 @@ impl Awaited {
                 place.map(|place| sockets.swap_remove(place)).is_some()
             }
             Self::Many(sockets) => sockets.remove(&socket),
+        }
+    }
+
+    fn contains(&self, socket: SocketKey) -> bool {
+        match self {
+            Self::Few(sockets) => sockets.contains(&socket),
+            Self::Many(sockets) => sockets.contains(&socket),
+        }
+    }
+
+    fn for_each(&self, visit: impl FnMut(SocketKey)) {
+        match self {
+            Self::Few(sockets) => sockets.iter().copied().for_each(visit),
+            Self::Many(sockets) => sockets.iter().copied().for_each(visit),
         }
     }
 
@@ -209,19 +239,74 @@ impl ServerAcks {
 
     fn insert(&mut self, id: u64, ack: ServerAck) {
         self.awaited += ack.sockets.len();
+        ack.sockets.for_each(|socket| {
+            let due = self.due.entry(socket).or_default();
+            due.ids.push(id);
+            due.count += 1;
+        });
         self.waiting.insert(id, ack);
     }
 
     fn remove(&mut self, id: u64) -> Option<ServerAck> {
         let ack = self.waiting.remove(&id)?;
         self.awaited -= ack.sockets.len();
+        ack.sockets.for_each(|socket| not_due(&mut self.due, &self.waiting, socket));
         Some(ack)
+    }
+
+    /// Takes a socket's answer; none if it was not asked, or has answered before.
+    fn answered(&mut self, id: u64, socket: SocketKey) -> Option<(LinkKey, u64)> {
+        let ack = self.waiting.get_mut(&id).filter(|ack| ack.sockets.contains(socket))?;
+        ack.sockets.remove(socket);
+        ack.answered += 1;
+        let question = (ack.link, ack.tag);
+        self.awaited -= 1;
+        not_due(&mut self.due, &self.waiting, socket);
+        Some(question)
+    }
+
+    /// Expects no answer of a socket any more; returns the questions that nobody is left to answer.
+    fn leave(&mut self, socket: SocketKey) -> SmallVec<[u64; 4]> {
+        let mut finished = SmallVec::new();
+        let Some(due) = self.due.remove(&socket) else { return finished };
+        for id in due.ids {
+            if let Some(ack) = self.waiting.get_mut(&id)
+                && ack.sockets.remove(socket)
+            {
+                self.awaited -= 1;
+                if ack.sockets.is_empty() {
+                    finished.push(id);
+                }
+            }
+        }
+        finished
     }
 
     /// Forgets what was asked by a business service that is no more: its successor may give its tags out again.
     pub(crate) fn forget(&mut self, link: LinkKey) {
-        self.waiting.retain(|_, ack| ack.link != link);
-        self.awaited = self.waiting.values().map(|ack| ack.sockets.len()).sum();
+        let of_link = self.waiting.iter().filter(|(_, ack)| ack.link == link);
+        let ids: Vec<_> = of_link.map(|(id, _)| *id).collect();
+        for id in ids {
+            self.remove(id);
+        }
+    }
+}
+
+/// One answer of a socket is due no more. What else it was asked is looked through now and then for what is due.
+fn not_due(
+    due: &mut HashMap<SocketKey, Due, FixedState>,
+    questions: &Questions,
+    socket: SocketKey,
+) {
+    let Some(of_socket) = due.get_mut(&socket) else { return };
+    of_socket.count -= 1;
+    if of_socket.count == 0 {
+        due.remove(&socket);
+    } else if of_socket.ids.len() > DUE_SWEPT_FROM.max(of_socket.count * 2) {
+        let is_due = |id: &mut u64| {
+            questions.get(id).is_some_and(|question| question.sockets.contains(socket))
+        };
+        of_socket.ids.retain(is_due);
     }
 }
 
@@ -279,14 +364,7 @@ impl Shard {
         let Some(handle) = self.sockets.get(socket.index()).map(|socket| socket.handle) else {
             return;
         };
-        let ServerAcks { waiting, awaited, .. } = &mut self.server_acks;
-        let expected = waiting.get_mut(&id).and_then(|ack| {
-            let is_due = ack.sockets.remove(socket);
-            *awaited -= usize::from(is_due);
-            ack.answered += u32::from(is_due);
-            is_due.then_some((ack.link, ack.tag))
-        });
-        let Some((link, tag)) = expected else {
+        let Some((link, tag)) = self.server_acks.answered(id, socket) else {
             return self.common.metrics.drops.unexpected_ack.increment(1);
         };
         if let Some(link) = self.links.get_mut(link.0) {
@@ -297,18 +375,8 @@ impl Shard {
 
     /// Nobody needs to wait for a socket that is gone.
     pub(crate) fn finish_server_acks_of(&mut self, socket: SocketKey) {
-        let ServerAcks { waiting, awaited, .. } = &mut self.server_acks;
-        let mut concerned: SmallVec<[u64; 4]> = SmallVec::new();
-        for (id, ack) in waiting {
-            if ack.sockets.remove(socket) {
-                *awaited -= 1;
-                if ack.sockets.is_empty() {
-                    concerned.push(*id);
-                }
-            }
-        }
-        for id in concerned {
-            self.finish_server_ack_if_done(id);
+        for id in self.server_acks.leave(socket) {
+            self.finish_server_ack(id);
         }
     }
 
@@ -422,6 +490,47 @@ mod tests {
 
         assert_eq!(acks.awaited, 5);
         assert!(acks.next_id(8).is_some());
+        assert_eq!(acks.due.len(), 5, "those of the other link are forgotten");
+    }
+
+    #[test]
+    fn who_leaves_ends_what_it_alone_was_to_answer() {
+        let asking = |sockets: &[u32]| {
+            let sockets = sockets.iter().copied().map(SocketKey).collect();
+            ServerAck::new(LinkKey(0), 1, sockets, Instant::now())
+        };
+        let mut acks = ServerAcks::default();
+        for (id, sockets) in [(1, &[7][..]), (2, &[7, 8]), (3, &[8]), (4, &[7]), (5, &[7])] {
+            acks.insert(id, asking(sockets));
+        }
+        assert_eq!(acks.answered(4, SocketKey(7)), Some((LinkKey(0), 1)));
+        assert_eq!(acks.answered(4, SocketKey(7)), None, "once");
+        acks.remove(5);
+
+        assert_eq!(acks.leave(SocketKey(7)).to_vec(), [1]);
+
+        assert_eq!((acks.awaited, acks.due.len()), (2, 1));
+        assert!(acks.leave(SocketKey(7)).is_empty());
+        assert_eq!(acks.leave(SocketKey(8)).to_vec(), [2, 3]);
+        assert_eq!((acks.awaited, acks.due.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_a_socket_has_answered_is_not_kept() {
+        let (mut acks, socket) = (ServerAcks::default(), SocketKey(7));
+        let asking =
+            || ServerAck::new(LinkKey(0), 1, [socket].into_iter().collect(), Instant::now());
+        acks.insert(0, asking());
+
+        for id in 1..10_000 {
+            acks.insert(id, asking());
+            assert!(acks.answered(id, socket).is_some());
+            acks.remove(id);
+            assert!(acks.due[&socket].ids.len() <= DUE_SWEPT_FROM + 1);
+        }
+
+        assert_eq!((acks.awaited, acks.due[&socket].count), (1, 1));
+        assert_eq!(acks.leave(socket).to_vec(), [0]);
     }
 
     #[test]
