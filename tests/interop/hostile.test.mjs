@@ -5,10 +5,14 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import net from "node:net";
-import { describe, test } from "node:test";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, before, describe, test } from "node:test";
+import tls from "node:tls";
 
+import { makeCertificate } from "./certificate.mjs";
 import { ask, connected } from "./clients.mjs";
 import { eventually, startThreeProcesses } from "./system.mjs";
 
@@ -76,6 +80,29 @@ const KINDS = {
   },
 };
 
+/** The same over TLS, and what can be done before that is spoken. */
+const KINDS_WITH_TLS = {
+  "is idle": KINDS["is idle"],
+  "sends nearly all of the largest message": KINDS["sends nearly all of the largest message"],
+  "sends headers without an end": KINDS["sends headers without an end"],
+  "begins no handshake": { handshake: NOTHING },
+  "sends nearly all of the largest first message of a handshake": { handshake: clientHelloWithoutAnEnd() },
+};
+
+/** Records of TLS that hold the beginning of one message of a handshake, which may have 65,535 bytes. */
+function clientHelloWithoutAnEnd() {
+  const message = Buffer.alloc(65_000);
+  message.set([1, 0, 0xff, 0xff]);
+  const records = [];
+  for (let begin = 0; begin < message.length; begin += 16_000) {
+    const part = message.subarray(begin, begin + 16_000);
+    const head = Buffer.from([22, 3, 1, 0, 0]);
+    head.writeUInt16BE(part.length, 3);
+    records.push(head, part);
+  }
+  return Buffer.concat(records);
+}
+
 function upgrade(rest = "") {
   const key = randomBytes(16).toString("base64");
   return [
@@ -90,11 +117,17 @@ function upgrade(rest = "") {
 }
 
 /** One hostile client, once it has sent all that the edge takes. */
-async function begin(system, { onWebSocket, instead, isDeaf = false }) {
+async function begin(system, { onWebSocket, instead, handshake, isDeaf = false }) {
   const [host, port] = system.address.split(":");
-  const socket = net.connect({ host, port: Number(port) });
+  const hasTls = system.url.startsWith("https:") && !handshake;
+  const to = { host, port: Number(port), rejectUnauthorized: false };
+  const socket = hasTls ? tls.connect(to) : net.connect(to);
   socket.on("error", () => {});
-  await once(socket, "connect");
+  await once(socket, hasTls ? "secureConnect" : "connect");
+  if (handshake) {
+    socket.write(handshake);
+    return socket;
+  }
   if (instead) {
     socket.write(await instead(system.url));
     return socket;
@@ -123,29 +156,50 @@ function atRest(pid) {
   });
 }
 
-describe("a hostile connection", { skip: process.platform !== "linux" && "reads /proc" }, () => {
+/** Has so many clients do this, and looks at what the edge's memory grew by, and whether another client is served. */
+async function measure(context, what, kind, flags = []) {
+  const system = await startThreeProcesses({ edge: flags });
+  if (flags.length > 0) system.url = system.url.replace("http:", "https:");
+  const good = await connected(system, "good", { rejectUnauthorized: false });
+  const sockets = [];
+  try {
+    const { pid } = system.edge.process;
+    const before = await atRest(pid);
+
+    for (let index = 0; index < CONNECTIONS; index += 1) sockets.push(await begin(system, kind));
+    const cost = (await atRest(pid)) - before;
+
+    const each = Math.round(cost / CONNECTIONS);
+    context.diagnostic(`${(each / KIB).toFixed(1)} KiB each of ${CONNECTIONS} that a client ${what}`);
+    assert.ok(each <= BOUND_BYTES, `${each} bytes`);
+    const answer = await ask(good, "join", { room: "lobby" });
+    assert.equal(answer.error, undefined, "the good client is served");
+  } finally {
+    for (const socket of sockets) socket.destroy();
+    good.disconnect();
+    await system.stop();
+  }
+}
+
+const skip = process.platform !== "linux" && "reads /proc";
+
+describe("a hostile connection", { skip }, () => {
   for (const [what, kind] of Object.entries(KINDS)) {
-    test(`that ${what} costs little, and others are served`, async (context) => {
-      const system = await startThreeProcesses();
-      const good = await connected(system, "good");
-      const sockets = [];
-      try {
-        const { pid } = system.edge.process;
-        const before = await atRest(pid);
+    test(`that ${what} costs little, and others are served`, (context) => measure(context, what, kind));
+  }
+});
 
-        for (let index = 0; index < CONNECTIONS; index += 1) sockets.push(await begin(system, kind));
-        const cost = (await atRest(pid)) - before;
+describe("a hostile connection over TLS", { skip }, () => {
+  const folder = mkdtempSync(path.join(tmpdir(), "sockeye-hostile-"));
+  let flags;
 
-        const each = Math.round(cost / CONNECTIONS);
-        context.diagnostic(`${(each / KIB).toFixed(1)} KiB each of ${CONNECTIONS} that a client ${what}`);
-        assert.ok(each <= BOUND_BYTES, `${each} bytes`);
-        const answer = await ask(good, "join", { room: "lobby" });
-        assert.equal(answer.error, undefined, "the good client is served");
-      } finally {
-        for (const socket of sockets) socket.destroy();
-        good.disconnect();
-        await system.stop();
-      }
-    });
+  before(() => {
+    const { certificate, key } = makeCertificate(folder);
+    flags = [`--edge-tls-cert-file=${certificate}`, `--edge-tls-key-file=${key}`];
+  });
+  after(() => rmSync(folder, { recursive: true }));
+
+  for (const [what, kind] of Object.entries(KINDS_WITH_TLS)) {
+    test(`that ${what} costs little, and others are served`, (context) => measure(context, `${what}, over TLS`, kind, flags));
   }
 });
