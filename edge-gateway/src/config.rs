@@ -336,8 +336,8 @@ impl Config {
             self.routes.clone()
         };
         let rate = EventRate {
-            per_second: self.client_limits.events_per_second.get(),
-            burst: self.client_limits.events_burst.get(),
+            per_second: self.client_limits.events_per_second,
+            burst: self.client_limits.events_burst,
         };
         let namespaces = file.unwrap_or_default().with_routes(&routes, &default_backend, rate)?;
         if namespaces.len() > NAMESPACES_MAX {

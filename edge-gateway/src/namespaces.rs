@@ -15,6 +15,7 @@ use serde::Deserialize;
 use crate::{
     config::{ConfigError, Route, is_namespace, parse_backend_url},
     cors::{ParseOriginError, is_origin},
+    quota::Steady,
 };
 
 /// A namespace, and on what terms clients may enter it.
@@ -28,7 +29,7 @@ pub(crate) struct NamespaceSettings {
     /// Whose pages may enter. Clients that are no pages name no origin, and none is asked of them.
     pub(crate) origins: Option<Vec<String>>,
     /// What one connection may send there; without it the allowance for all its namespaces counts.
-    pub(crate) events: Option<EventRate>,
+    pub(crate) events: Option<Steady>,
     pub(crate) handshake: HandshakeFields,
     /// How long a socket that lost its connection may come back as if nothing had happened; none if it may not.
     pub(crate) recovery: Option<Duration>,
@@ -48,8 +49,8 @@ pub(crate) enum Authentication {
 /// How many events are welcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct EventRate {
-    pub(crate) per_second: u32,
-    pub(crate) burst: u32,
+    pub(crate) per_second: NonZeroU32,
+    pub(crate) burst: NonZeroU32,
 }
 
 /// What a business service is told of the request that a client connected with.
@@ -226,9 +227,9 @@ impl Entry {
             backend: self.backend.unwrap_or_else(|| default_backend.clone()),
             authentication: self.authentication,
             origins: self.origins,
-            events: has_rate.then(|| EventRate {
-                per_second: self.events_per_second.map_or(default_rate.per_second, NonZeroU32::get),
-                burst: self.events_burst.map_or(default_rate.burst, NonZeroU32::get),
+            events: has_rate.then(|| {
+                let per_second = self.events_per_second.unwrap_or(default_rate.per_second);
+                Steady::new(per_second, self.events_burst.unwrap_or(default_rate.burst))
             }),
             handshake: HandshakeFields { query, address, headers },
             recovery: self.recovery,
@@ -268,7 +269,11 @@ fn header_names<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Vec<Header
 mod tests {
     use super::*;
 
-    const RATE: EventRate = EventRate { per_second: 50, burst: 100 };
+    const RATE: EventRate = EventRate { per_second: count(50), burst: count(100) };
+
+    const fn count(count: u32) -> NonZeroU32 {
+        NonZeroU32::new(count).unwrap()
+    }
 
     fn parse(text: &str) -> Result<NamespacesFile, String> {
         NamespacesFile::parse(Path::new("ns.toml"), text).map_err(|error| error.to_string())
@@ -302,7 +307,7 @@ mod tests {
         assert_eq!(game.backend, "http://game:2/");
         assert_eq!(game.authentication, Authentication::None);
         assert_eq!(game.origins.as_deref(), Some(&["https://game.example".to_owned()][..]));
-        assert_eq!(game.events, Some(EventRate { per_second: 5, burst: 100 }));
+        assert_eq!(game.events, Some(Steady::new(count(5), count(100))));
         assert_eq!((chat.recovery, game.recovery), (None, Some(Duration::from_secs(120))));
         assert!(game.handshake.query && !game.handshake.address);
         assert_eq!(game.handshake.headers, [http::header::USER_AGENT]);

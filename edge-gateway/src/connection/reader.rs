@@ -1,6 +1,10 @@
 //! The task of one connection: reads what the client sends, and writes what the shard could not.
 
-use std::{io, rc::Rc, time::Duration};
+use std::{
+    io,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use edge_protocol::websocket::{Decoded, Decoder};
@@ -117,6 +121,8 @@ impl Reader {
         key: ConnectionKey,
     ) -> usize {
         let mut consumed = 0;
+        // One time does for all that has come at once: to read the clock costs as much as to count an event.
+        let now = Instant::now();
         // To the end and once beyond: only then does the decoder give up the memory of a message that came in fragments.
         while let Some(rest) = input.get_mut(consumed..) {
             let flow = match self.decoder.decode(rest, connection.payload_bytes_max()) {
@@ -125,9 +131,9 @@ impl Reader {
                     consumed += frame_bytes;
                     let mut shard = shard.borrow_mut();
                     // Also a frame that is only a part of a message, and the header of one that holds nothing.
-                    match (shard.charge(key, frame_bytes), message) {
+                    match (shard.charge(key, frame_bytes, now), message) {
                         (Flow::Closed, _) => Flow::Closed,
-                        (charged, Some(message)) => charged.and(shard.receive(key, message)),
+                        (charged, Some(message)) => charged.and(shard.receive(key, message, now)),
                         (charged, None) => charged,
                     }
                 }

@@ -7,12 +7,15 @@ use std::{
 };
 
 const SECOND_NS: u64 = 1_000_000_000;
+const PARTS_BITS: u32 = 32;
+const _: () = assert!(SECOND_NS.leading_zeros() >= PARTS_BITS);
 
-/// How fast an allowance is filled, and how much it holds.
+/// How fast an allowance is filled, and how much it holds: as the time that takes, so that nothing is divided where it counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Steady {
-    per_second: u64,
-    burst: u64,
+    /// What one takes, in nanoseconds of which there are 2^32 parts. From 4 billion a second on less than a whole one.
+    each_parts: u64,
+    burst_ns: u64,
 }
 
 /// What is left of one, kept as the one instant at which it would be whole again (GCRA, as in ITU-T I.371).
@@ -23,11 +26,19 @@ pub(crate) struct Allowance {
 
 impl Steady {
     pub(crate) fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Self {
-        Self { per_second: per_second.get().into(), burst: burst.get().into() }
+        let each_parts = (SECOND_NS << PARTS_BITS) / u64::from(per_second.get());
+        let burst_ns = ns_of(burst.get().into(), each_parts);
+        Self { each_parts, burst_ns }
     }
 
-    fn ns_of(self, amount: u64) -> u64 {
-        amount.saturating_mul(SECOND_NS) / self.per_second.max(1)
+    /// How long an allowance takes to have so much.
+    pub(crate) fn ns_of(self, amount: u64) -> u64 {
+        ns_of(amount, self.each_parts)
+    }
+
+    /// How long it takes to be whole.
+    pub(crate) fn burst_ns(self) -> u64 {
+        self.burst_ns
     }
 }
 
@@ -40,7 +51,7 @@ impl Allowance {
         steady: Steady,
         delay_max: Duration,
     ) -> Result<Duration, Duration> {
-        let allowed = steady.ns_of(steady.burst);
+        let allowed = steady.burst_ns();
         let patience = allowed.saturating_add(nanoseconds(delay_max));
         self.advance(now_ns, steady.ns_of(1), patience)?;
         let debt = self.whole_at_ns.load(Ordering::Relaxed).saturating_sub(now_ns);
@@ -56,7 +67,7 @@ impl Allowance {
 
     /// Takes so much, if it is there; otherwise says when it will be.
     pub(super) fn take(&self, now_ns: u64, steady: Steady, amount: u64) -> Result<(), Duration> {
-        self.advance(now_ns, steady.ns_of(amount), steady.ns_of(steady.burst))
+        self.advance(now_ns, steady.ns_of(amount), steady.burst_ns())
     }
 
     /// Whether all of it is there, so that nothing has to be remembered.
@@ -79,6 +90,11 @@ impl Allowance {
     }
 }
 
+fn ns_of(amount: u64, each_parts: u64) -> u64 {
+    let parts = u128::from(amount) * u128::from(each_parts);
+    u64::try_from(parts >> PARTS_BITS).unwrap_or(u64::MAX)
+}
+
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -92,6 +108,22 @@ mod tests {
     fn steady(per_second: u32, burst: u32) -> Steady {
         let count = |count| NonZeroU32::new(count).unwrap();
         Steady::new(count(per_second), count(burst))
+    }
+
+    #[test]
+    fn times_are_exact_to_a_nanosecond() {
+        for per_second in [1, 3, 7, 50, 999, 10_000_000, 999_999_937, u32::MAX] {
+            for amount in [0, 1, 2, 100, 1_000_000, 20_000_000] {
+                let exact = amount * SECOND_NS / u64::from(per_second);
+                let told = steady(per_second, 1).ns_of(amount);
+                assert!(
+                    exact.abs_diff(told) <= 1,
+                    "{amount} at {per_second}/s: {told}, not {exact}"
+                );
+            }
+        }
+        assert_eq!(steady(1, u32::MAX).burst_ns(), u64::from(u32::MAX) * SECOND_NS);
+        assert_eq!(steady(1, 1).ns_of(u64::MAX), u64::MAX);
     }
 
     #[test]

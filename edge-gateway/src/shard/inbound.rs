@@ -35,11 +35,16 @@ pub(super) struct Event<'a> {
 }
 
 impl Shard {
-    /// Handles one message of a client.
-    pub(crate) fn receive(&mut self, key: ConnectionKey, message: Message<'_>) -> Flow {
+    /// Handles one message of a client, which has come `now` or a moment before.
+    pub(crate) fn receive(
+        &mut self,
+        key: ConnectionKey,
+        message: Message<'_>,
+        now: Instant,
+    ) -> Flow {
         match message {
-            Message::Text(text) => self.receive_text(key, text),
-            Message::Binary(bytes) => self.receive_binary(key, bytes),
+            Message::Text(text) => self.receive_text(key, text, now),
+            Message::Binary(bytes) => self.receive_binary(key, bytes, now),
             Message::Ping(payload) => {
                 let mut pong = Vec::with_capacity(payload.len() + 2);
                 put_pong(&mut pong, payload);
@@ -48,7 +53,7 @@ impl Shard {
             }
             Message::Pong(_) => {
                 match self.entry(key).map(|entry| &entry.wire) {
-                    Some(Wire::PlainJson(_)) => self.pong_received(key, Instant::now()),
+                    Some(Wire::PlainJson(_)) => self.pong_received(key, now),
                     Some(Wire::SocketIo2(_)) => drop(self.is_confirmation(key)),
                     Some(Wire::SocketIo(_)) | None => {}
                 }
@@ -58,27 +63,29 @@ impl Shard {
         }
     }
 
-    fn receive_text(&mut self, key: ConnectionKey, text: &str) -> Flow {
+    fn receive_text(&mut self, key: ConnectionKey, text: &str, now: Instant) -> Flow {
         match self.entry(key).map(|entry| &entry.wire) {
-            Some(Wire::SocketIo(_)) => self.receive_engine_io(key, engine_io::receive(text)),
-            Some(Wire::SocketIo2(_)) => self.receive_engine_io_3(key, v3::receive(text)),
+            Some(Wire::SocketIo(_)) => self.receive_engine_io(key, engine_io::receive(text), now),
+            Some(Wire::SocketIo2(_)) => self.receive_engine_io_3(key, v3::receive(text), now),
             Some(Wire::PlainJson(_)) => match self.application {
-                Application::Services => self.receive_json(key, text),
+                Application::Services => self.receive_json(key, text, now),
                 Application::Echo => self.echo_frame(key, Opcode::Text, text.as_bytes()),
             },
             None => Flow::Closed,
         }
     }
 
-    fn receive_binary(&mut self, key: ConnectionKey, bytes: &[u8]) -> Flow {
+    fn receive_binary(&mut self, key: ConnectionKey, bytes: &[u8], now: Instant) -> Flow {
         let application = self.application;
         match self.entry(key).map(|entry| &entry.wire) {
-            Some(Wire::SocketIo(_)) => self.receive_bytes(key, Bytes::copy_from_slice(bytes)),
-            Some(Wire::SocketIo2(_)) => self.receive_engine_io_3(key, v3::receive_binary(bytes)),
+            Some(Wire::SocketIo(_)) => self.receive_bytes(key, Bytes::copy_from_slice(bytes), now),
+            Some(Wire::SocketIo2(_)) => {
+                self.receive_engine_io_3(key, v3::receive_binary(bytes), now)
+            }
             Some(Wire::PlainJson(_)) if application == Application::Echo => {
                 self.echo_frame(key, Opcode::Binary, bytes)
             }
-            Some(Wire::PlainJson(_)) => self.receive_json_binary(key, bytes),
+            Some(Wire::PlainJson(_)) => self.receive_json_binary(key, bytes, now),
             None => Flow::Closed,
         }
     }
@@ -88,18 +95,19 @@ impl Shard {
         &mut self,
         key: ConnectionKey,
         received: Result<Received<'_>, engine_io::DecodePacketError>,
+        now: Instant,
     ) -> Flow {
         match received {
             Ok(Received::Message(packet)) => match self.application {
-                Application::Services => self.receive_socket_io(key, packet),
+                Application::Services => self.receive_socket_io(key, packet, now),
                 Application::Echo => self.echo_packet(key, packet),
             },
             Ok(Received::Binary(base64)) => match base64.decode(self.payload_bytes_max(key)) {
-                Ok(bytes) => self.receive_bytes(key, bytes),
+                Ok(bytes) => self.receive_bytes(key, bytes, now),
                 Err(_) => self.closed(key, CloseReason::MalformedPacket),
             },
             Ok(Received::Pong) => {
-                self.pong_received(key, Instant::now());
+                self.pong_received(key, now);
                 Flow::Continue
             }
             Ok(Received::Ignored) => Flow::Continue,
@@ -118,42 +126,52 @@ impl Shard {
         Flow::Closed
     }
 
-    pub(super) fn receive_socket_io(&mut self, key: ConnectionKey, text: &str) -> Flow {
+    pub(super) fn receive_socket_io(
+        &mut self,
+        key: ConnectionKey,
+        text: &str,
+        now: Instant,
+    ) -> Flow {
         let payload_bytes_max = self.payload_bytes_max(key);
         let Some(entry) = self.entry(key) else { return Flow::Closed };
         match entry.assembler.text(text, payload_bytes_max) {
             Ok(packet) => {
                 if !entry.assembler.is_idle() {
-                    self.assembling(key, Instant::now());
+                    self.assembling(key, now);
                 }
-                self.handle_packet(key, packet)
+                self.handle_packet(key, packet, now)
             }
             Err(error) => self.closed(key, reason_of(error)),
         }
     }
 
     /// Handles bytes that an Engine.IO packet has brought.
-    pub(super) fn receive_bytes(&mut self, key: ConnectionKey, bytes: Bytes) -> Flow {
+    pub(super) fn receive_bytes(&mut self, key: ConnectionKey, bytes: Bytes, now: Instant) -> Flow {
         match self.application {
-            Application::Services => self.receive_attachment(key, bytes),
+            Application::Services => self.receive_attachment(key, bytes, now),
             Application::Echo => self.echo_frame(key, Opcode::Binary, &bytes),
         }
     }
 
     /// Adds an attachment to the packet that waits for it.
-    fn receive_attachment(&mut self, key: ConnectionKey, attachment: Bytes) -> Flow {
+    fn receive_attachment(&mut self, key: ConnectionKey, attachment: Bytes, now: Instant) -> Flow {
         let Some(entry) = self.entry(key) else { return Flow::Closed };
         match entry.assembler.binary(attachment) {
             Ok(Some(packet)) => {
                 entry.assembling_since = None;
-                self.handle_packet(key, packet.packet())
+                self.handle_packet(key, packet.packet(), now)
             }
             Ok(None) => Flow::Continue,
             Err(error) => self.closed(key, reason_of(error)),
         }
     }
 
-    pub(super) fn handle_packet(&mut self, key: ConnectionKey, packet: Packet<'_>) -> Flow {
+    pub(super) fn handle_packet(
+        &mut self,
+        key: ConnectionKey,
+        packet: Packet<'_>,
+        now: Instant,
+    ) -> Flow {
         if let Packet::Disconnect { namespace } = &packet
             && let Some(namespace) = self.namespace(namespace)
         {
@@ -166,12 +184,12 @@ impl Shard {
             return self.closed(key, CloseReason::ProtocolViolation);
         };
         match action {
-            Action::Connect { namespace, auth } => match self.within_comings(key, namespace) {
+            Action::Connect { namespace, auth } => match self.within_comings(key, namespace, now) {
                 Ok(()) => self.connect_requested(key, namespace, auth),
                 Err(flow) => flow,
             },
             Action::TooManyNamespaces { namespace } => {
-                if let Err(flow) = self.within_comings(key, namespace) {
+                if let Err(flow) = self.within_comings(key, namespace, now) {
                     return flow;
                 }
                 let data = Some(&b"{\"code\":\"namespace_limit\"}"[..]);
@@ -181,7 +199,7 @@ impl Shard {
             }
             Action::Event { socket, ack_id, name, args, attachments } => {
                 let event = Event { socket, name: &name, args, ack_id, json_id: None, attachments };
-                self.event(key, &event)
+                self.event(key, &event, now)
             }
             Action::Ack { socket, ack_id, args, attachments } => {
                 let namespace = self.sockets.get(socket.index()).map(|socket| socket.namespace);
@@ -192,7 +210,7 @@ impl Shard {
                 let namespace = self.sockets.get(socket.index()).map(|socket| socket.namespace);
                 self.end_elsewhere(socket);
                 self.remove_socket(socket, "client_disconnect");
-                if self.take_allowance(key, Instant::now()) == Allowance::Exhausted {
+                if self.take_allowance(key, now) == Allowance::Exhausted {
                     return self.closed(key, CloseReason::RateLimited);
                 }
                 namespace.map_or(Flow::Continue, |namespace| self.wait_for_room(key, namespace))
@@ -201,8 +219,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn event(&mut self, key: ConnectionKey, event: &Event<'_>) -> Flow {
-        let now = Instant::now();
+    pub(super) fn event(&mut self, key: ConnectionKey, event: &Event<'_>, now: Instant) -> Flow {
         if let Err(flow) = self.within_limits(key, event, now) {
             return flow;
         }

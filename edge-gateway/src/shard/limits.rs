@@ -9,8 +9,10 @@ use bytes::Bytes;
 
 use super::{ConnectionKey, Entry, Flow, Shard, SocketKey, inbound::Event, rate::Allowance};
 use crate::{
-    application::Application, close_reason::CloseReason, error_answer::ErrorAnswer,
-    namespaces::EventRate, quota::IdentityLimits,
+    application::Application,
+    close_reason::CloseReason,
+    error_answer::ErrorAnswer,
+    quota::{IdentityLimits, Steady},
 };
 
 /// The settings a shard needs, parsed and checked.
@@ -20,10 +22,10 @@ pub(crate) struct Limits {
     pub(crate) ping_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) event_timeout: Duration,
-    pub(crate) events_per_second: u32,
-    pub(crate) events_burst: u32,
-    /// Bytes, each second and at once.
-    pub(crate) bytes: (u32, u32),
+    /// Of a connection.
+    pub(crate) events: Steady,
+    /// Of a connection, too.
+    pub(crate) bytes: Steady,
     /// How many answers of clients may be due to business services.
     pub(crate) awaited_answers_max: usize,
     /// What users and tenants may have on this edge.
@@ -56,9 +58,8 @@ impl Shard {
     }
 
     pub(super) fn take_allowance(&mut self, key: ConnectionKey, now: Instant) -> Allowance {
-        let (per_second, burst) = (self.limits.events_per_second, self.limits.events_burst);
-        let entry = self.entry(key);
-        entry.map_or(Allowance::Exhausted, |entry| entry.rates.events.take(now, per_second, burst))
+        let limit = self.limits.events;
+        self.entry(key).map_or(Allowance::Exhausted, |entry| entry.rates.events.take(now, limit))
     }
 
     /// From the connection's allowance in the socket's namespace where that has its own, else from the one for all.
@@ -72,19 +73,24 @@ impl Shard {
             let namespace = self.namespaces.get(socket.namespace.index())?;
             Some((socket.namespace, namespace.settings.events?))
         });
-        let Some((namespace, EventRate { per_second, burst })) = own else {
+        let Some((namespace, limit)) = own else {
             return self.take_allowance(key, now);
         };
         self.entry(key).map_or(Allowance::Exhausted, |entry| {
             let rates = entry.rates.namespaces.get_or_insert_default();
-            rates.of(namespace, now).take(now, per_second, burst)
+            rates.of(namespace, now).take(now, limit)
         })
     }
 
     /// Goes on with a client that wants into a namespace unless it is more than its connection may send: coming and going counts as
     /// events, since it costs business services no less.
-    pub(super) fn within_comings(&mut self, key: ConnectionKey, path: &str) -> Result<(), Flow> {
-        let retry_after = match self.take_allowance(key, Instant::now()) {
+    pub(super) fn within_comings(
+        &mut self,
+        key: ConnectionKey,
+        path: &str,
+        now: Instant,
+    ) -> Result<(), Flow> {
+        let retry_after = match self.take_allowance(key, now) {
             Allowance::Granted => return Ok(()),
             Allowance::Refused { retry_after } => retry_after,
             Allowance::Exhausted => return Err(self.closed(key, CloseReason::RateLimited)),
@@ -99,14 +105,13 @@ impl Shard {
 
     /// Takes what a client has sent off its connection's allowance of bytes. It is here, so it is handled however little was left;
     /// no more is read until what is overdrawn is made up for.
-    pub(crate) fn charge(&mut self, key: ConnectionKey, bytes: usize) -> Flow {
+    pub(crate) fn charge(&mut self, key: ConnectionKey, bytes: usize, now: Instant) -> Flow {
         let limit = self.limits.bytes;
         let application = self.application;
         let Some(entry) = self.entry(key) else { return Flow::Closed };
         if application == Application::Echo {
             return Flow::Continue;
         }
-        let now = Instant::now();
         let Some(excess) = entry.rates.bytes.overdraw(now, bytes, limit) else {
             return Flow::Continue;
         };

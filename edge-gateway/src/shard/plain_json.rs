@@ -14,28 +14,33 @@ use super::{
 use crate::{close_reason::CloseReason, error_answer::ErrorAnswer};
 
 impl Shard {
-    pub(super) fn receive_json(&mut self, key: ConnectionKey, text: &str) -> Flow {
+    pub(super) fn receive_json(&mut self, key: ConnectionKey, text: &str, now: Instant) -> Flow {
         let payload_bytes_max = self.payload_bytes_max(key);
         let Some(session) = self.json_session(key) else { return Flow::Closed };
         let stage = session.stage;
         let received = session.assembler.text(text, payload_bytes_max);
         if !session.assembler.is_idle() {
-            self.assembling(key, Instant::now());
+            self.assembling(key, now);
         }
         match (received, stage) {
-            (Ok(message), JsonStage::Live(socket)) => self.handle_json(key, socket, message),
+            (Ok(message), JsonStage::Live(socket)) => self.handle_json(key, socket, message, now),
             (Ok(message), _) => self.json_auth_requested(key, &first_request(message)),
-            (Err(refusal), _) => self.refuse_json(key, &refusal),
+            (Err(refusal), _) => self.refuse_json(key, &refusal, now),
         }
     }
 
     /// A binary frame is the attachment that a message has announced, or else JSON, as with NestJS's adapter.
-    pub(super) fn receive_json_binary(&mut self, key: ConnectionKey, bytes: &[u8]) -> Flow {
+    pub(super) fn receive_json_binary(
+        &mut self,
+        key: ConnectionKey,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Flow {
         let Some(session) = self.json_session(key) else { return Flow::Closed };
         if session.assembler.is_idle()
             && let Ok(text) = str::from_utf8(bytes)
         {
-            return self.receive_json(key, text);
+            return self.receive_json(key, text, now);
         }
         let stage = session.stage;
         let received = session.assembler.binary(Bytes::copy_from_slice(bytes));
@@ -46,23 +51,27 @@ impl Shard {
         }
         match (received, stage) {
             (Ok(Some(message)), JsonStage::Live(socket)) => {
-                self.handle_json(key, socket, message.message())
+                self.handle_json(key, socket, message.message(), now)
             }
             // Skipped, or not the last.
             (Ok(_), _) => Flow::Continue,
-            (Err(refusal), _) => self.refuse_json(key, &refusal),
+            (Err(refusal), _) => self.refuse_json(key, &refusal, now),
         }
     }
 
-    fn handle_json(&mut self, key: ConnectionKey, socket: SocketKey, message: Message<'_>) -> Flow {
+    fn handle_json(
+        &mut self,
+        key: ConnectionKey,
+        socket: SocketKey,
+        message: Message<'_>,
+        now: Instant,
+    ) -> Flow {
         match message {
             Message::Request(Request { event, data, id, attachments }) => {
                 let ack_id = id.and_then(|_| self.next_json_ack_id(key));
                 let args = data.unwrap_or_default();
-                self.event(
-                    key,
-                    &Event { socket, name: &event, args, ack_id, json_id: id, attachments },
-                )
+                let event = Event { socket, name: &event, args, ack_id, json_id: id, attachments };
+                self.event(key, &event, now)
             }
             Message::Answer(Answer { id, arg, attachments }) => {
                 let namespace = self.sockets.get(socket.index()).map(|socket| socket.namespace);
@@ -81,8 +90,8 @@ impl Shard {
 
     /// Says what is wrong with a message, under its `id` where that could be read. It counts as an event: a client that
     /// sends nothing else is not free of limits.
-    fn refuse_json(&mut self, key: ConnectionKey, refusal: &Refusal<'_>) -> Flow {
-        let answer = match self.take_allowance(key, Instant::now()) {
+    fn refuse_json(&mut self, key: ConnectionKey, refusal: &Refusal<'_>, now: Instant) -> Flow {
+        let answer = match self.take_allowance(key, now) {
             Allowance::Granted => ErrorAnswer::bad_request(refusal.error),
             Allowance::Refused { retry_after } => {
                 self.common.metrics.drops.rate_limited.increment(1);
@@ -112,7 +121,7 @@ impl Shard {
     pub(super) fn attachments_overdue(&mut self, key: ConnectionKey) {
         let refusal = self.json_session(key).and_then(|session| session.assembler.give_up());
         match refusal {
-            Some(refusal) => drop(self.refuse_json(key, &refusal)),
+            Some(refusal) => drop(self.refuse_json(key, &refusal, Instant::now())),
             None => self.close(key, CloseReason::MalformedPacket),
         }
     }

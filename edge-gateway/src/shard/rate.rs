@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::NamespaceKey;
+use crate::quota::Steady;
 
 /// What a connection may send: an allowance of events and one of bytes.
 #[derive(Debug)]
@@ -38,8 +39,6 @@ pub(crate) enum Allowance {
 /// From where instants are counted: the first that anybody asked for.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-const SECOND_NS: u64 = 1_000_000_000;
-
 impl Rates {
     pub(crate) fn new(now: Instant) -> Self {
         Self { events: Rate::new(now), bytes: Rate::new(now), namespaces: None }
@@ -53,9 +52,9 @@ impl Rate {
 
     /// Takes one event off the allowance. A refused event counts too, so that a client that goes on is noticed: it is
     /// exhausted once it has sent a whole further burst in vain.
-    pub(crate) fn take(&mut self, now: Instant, per_second: u32, burst: u32) -> Allowance {
-        let (now_ns, allowed) = (ns(now), cost(burst.into(), per_second));
-        let whole_at_ns = self.whole_at_ns.max(now_ns).saturating_add(cost(1, per_second));
+    pub(crate) fn take(&mut self, now: Instant, limit: Steady) -> Allowance {
+        let (now_ns, allowed) = (ns(now), limit.burst_ns());
+        let whole_at_ns = self.whole_at_ns.max(now_ns).saturating_add(limit.ns_of(1));
         let debt = whole_at_ns.saturating_sub(now_ns);
         if debt <= allowed {
             self.whole_at_ns = whole_at_ns;
@@ -74,24 +73,19 @@ impl Rate {
         &mut self,
         now: Instant,
         amount: usize,
-        limit: (u32, u32),
+        limit: Steady,
     ) -> Option<Duration> {
         let amount = u64::try_from(amount).unwrap_or(u64::MAX);
-        self.whole_at_ns = self.whole_at_ns.max(ns(now)).saturating_add(cost(amount, limit.0));
+        self.whole_at_ns = self.whole_at_ns.max(ns(now)).saturating_add(limit.ns_of(amount));
         self.excess(now, limit)
     }
 
     /// How long that still takes.
-    pub(crate) fn excess(&self, now: Instant, (per_second, burst): (u32, u32)) -> Option<Duration> {
+    pub(crate) fn excess(&self, now: Instant, limit: Steady) -> Option<Duration> {
         let debt = self.whole_at_ns.saturating_sub(ns(now));
-        let excess = debt.checked_sub(cost(burst.into(), per_second)).filter(|excess| *excess > 0);
+        let excess = debt.checked_sub(limit.burst_ns()).filter(|excess| *excess > 0);
         excess.map(Duration::from_nanos)
     }
-}
-
-/// How long an allowance takes to have so much.
-fn cost(amount: u64, per_second: u32) -> u64 {
-    amount.saturating_mul(SECOND_NS) / u64::from(per_second.max(1))
 }
 
 fn ns(now: Instant) -> u64 {
@@ -116,7 +110,14 @@ impl NamespaceRates {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
+
+    fn limit(per_second: u32, burst: u32) -> Steady {
+        let count = |count| NonZeroU32::new(count).unwrap();
+        Steady::new(count(per_second), count(burst))
+    }
 
     #[test]
     fn a_burst_is_granted_and_one_more_is_not() {
@@ -124,10 +125,10 @@ mod tests {
         let mut rate = Rate::new(now);
 
         for _ in 0..100 {
-            assert_eq!(rate.take(now, 50, 100), Allowance::Granted);
+            assert_eq!(rate.take(now, limit(50, 100)), Allowance::Granted);
         }
         let retry_after = Duration::from_millis(20);
-        assert_eq!(rate.take(now, 50, 100), Allowance::Refused { retry_after });
+        assert_eq!(rate.take(now, limit(50, 100)), Allowance::Refused { retry_after });
     }
 
     #[test]
@@ -137,7 +138,7 @@ mod tests {
 
         for _ in 0..1000 {
             now += Duration::from_millis(20);
-            assert_eq!(rate.take(now, 50, 1), Allowance::Granted);
+            assert_eq!(rate.take(now, limit(50, 1)), Allowance::Granted);
         }
     }
 
@@ -146,7 +147,7 @@ mod tests {
         let now = Instant::now();
         let mut rate = Rate::new(now);
 
-        let outcomes: Vec<_> = (0..201).map(|_| rate.take(now, 50, 100)).collect();
+        let outcomes: Vec<_> = (0..201).map(|_| rate.take(now, limit(50, 100))).collect();
 
         assert!(matches!(outcomes[199], Allowance::Refused { .. }));
         assert_eq!(outcomes[200], Allowance::Exhausted);
@@ -157,17 +158,17 @@ mod tests {
         let now = Instant::now();
         let mut rate = Rate::new(now);
         for _ in 0..150 {
-            rate.take(now, 50, 100);
+            rate.take(now, limit(50, 100));
         }
 
-        assert_eq!(rate.take(now + Duration::from_secs(2), 50, 100), Allowance::Granted);
+        assert_eq!(rate.take(now + Duration::from_secs(2), limit(50, 100)), Allowance::Granted);
     }
 
     #[test]
     fn bytes_are_granted_to_the_last() {
         let now = Instant::now();
         let mut rate = Rate::new(now);
-        let limit = (1000, 2000);
+        let limit = limit(1000, 2000);
 
         assert_eq!(rate.overdraw(now, 1500, limit), None);
         assert_eq!(rate.overdraw(now, 500, limit), None);

@@ -40,11 +40,12 @@ impl Shard {
         if !is_older || self.namespace(MAIN_NAMESPACE).is_none() {
             return self.flow(key);
         }
-        self.enter_older(key, v2::Connect { namespace: MAIN_NAMESPACE, query: "" })
+        let connect = v2::Connect { namespace: MAIN_NAMESPACE, query: "" };
+        self.enter_older(key, connect, Instant::now())
     }
 
     /// Has a client enter a namespace with the token of its query, or else with that of its handshake.
-    fn enter_older(&mut self, key: ConnectionKey, connect: v2::Connect<'_>) -> Flow {
+    fn enter_older(&mut self, key: ConnectionKey, connect: v2::Connect<'_>, now: Instant) -> Flow {
         let v2::Connect { namespace, query } = connect;
         let wants_token = self
             .namespace(namespace)
@@ -54,7 +55,7 @@ impl Shard {
             Some(_) | None => None,
         };
         let auth = older_handshake::auth(query, token);
-        self.handle_packet(key, Packet::Connect { namespace, auth: auth.as_deref() })
+        self.handle_packet(key, Packet::Connect { namespace, auth: auth.as_deref() }, now)
     }
 
     /// Whether this client speaks Engine.IO 3.
@@ -67,16 +68,19 @@ impl Shard {
         &mut self,
         key: ConnectionKey,
         received: Result<Received<'_>, ReceiveError>,
+        now: Instant,
     ) -> Flow {
         match received {
-            Ok(Received::Message(text)) => self.receive_socket_io_2(key, text),
-            Ok(Received::Binary(bytes)) => self.receive_bytes(key, Bytes::copy_from_slice(bytes)),
+            Ok(Received::Message(text)) => self.receive_socket_io_2(key, text, now),
+            Ok(Received::Binary(bytes)) => {
+                self.receive_bytes(key, Bytes::copy_from_slice(bytes), now)
+            }
             Ok(Received::Base64(base64)) => match base64.decode(self.payload_bytes_max(key)) {
-                Ok(bytes) => self.receive_bytes(key, bytes),
+                Ok(bytes) => self.receive_bytes(key, bytes, now),
                 Err(_) => self.closed(key, CloseReason::MalformedPacket),
             },
             Ok(Received::Ping) => {
-                self.ping_received(key, Instant::now());
+                self.ping_received(key, now);
                 self.send_control(key, &PONG_TEXT_FRAME);
                 self.flow(key)
             }
@@ -86,14 +90,14 @@ impl Shard {
         }
     }
 
-    fn receive_socket_io_2(&mut self, key: ConnectionKey, text: &str) -> Flow {
+    fn receive_socket_io_2(&mut self, key: ConnectionKey, text: &str, now: Instant) -> Flow {
         if self.application == Application::Echo {
             return self.echo_packet(key, text);
         }
         let is_idle = self.entry(key).is_some_and(|entry| entry.assembler.is_idle());
         match v2::Connect::decode(text).filter(|_| is_idle) {
-            Some(connect) => self.enter_older(key, connect),
-            None => self.receive_socket_io(key, text),
+            Some(connect) => self.enter_older(key, connect, now),
+            None => self.receive_socket_io(key, text, now),
         }
     }
 

@@ -1,6 +1,6 @@
 //! A session on long-polling: polls that wait for packets, and posts that bring them.
 
-use std::{cell::Cell, rc::Rc};
+use std::{cell::Cell, rc::Rc, time::Instant};
 
 use bytes::Bytes;
 use edge_protocol::engine_io::{
@@ -249,7 +249,7 @@ async fn receive(
         Ok(Post::TooLarge) => connection.payload_bytes_max(),
         Ok(Post::NotText) | Err(_) => 0,
     };
-    let charged = shard.borrow_mut().charge(key, bytes);
+    let charged = shard.borrow_mut().charge(key, bytes, Instant::now());
     if charged == Flow::Pause {
         // One that is closed meanwhile takes no packet.
         resumed(connection).await;
@@ -292,10 +292,10 @@ async fn receive_packets<R>(
     connection: &Connection,
     key: ConnectionKey,
     packets: impl Iterator<Item = R>,
-    receive: impl Fn(&mut Shard, ConnectionKey, R) -> Flow,
+    receive: impl Fn(&mut Shard, ConnectionKey, R, Instant) -> Flow,
 ) {
     for received in packets {
-        let flow = receive(&mut shard.borrow_mut(), key, received);
+        let flow = receive(&mut shard.borrow_mut(), key, received, Instant::now());
         match flow {
             // However many packets there are, they must not keep the shard from its other work.
             Flow::Continue => task::coop::consume_budget().await,
@@ -327,7 +327,8 @@ mod tests {
         cell::RefCell,
         collections::HashMap,
         net::{TcpListener, TcpStream},
-        time::{Duration, Instant},
+        num::NonZeroU32,
+        time::Duration,
     };
 
     use edge_protocol::socket_io::Session;
@@ -341,6 +342,7 @@ mod tests {
         client_handshake::ClientHandshake,
         connection::{Common, PayloadBounds},
         dialer::Dialer,
+        quota::Steady,
         shard::{
             Limits, NamespaceKey, Parts, Recovery, Shard, Wire, claims::Claims,
             verifications::Verifications,
@@ -367,9 +369,8 @@ mod tests {
                     ping_timeout: long,
                     connect_timeout: long,
                     event_timeout: long,
-                    events_per_second: 1,
-                    events_burst: 1,
-                    bytes: (1000, 1000),
+                    events: Steady::new(NonZeroU32::MIN, NonZeroU32::MIN),
+                    bytes: Steady::new(NonZeroU32::MAX, NonZeroU32::MAX),
                     awaited_answers_max: 1,
                     identities: std::sync::Arc::default(),
                     drain_timeout: long,
