@@ -13,6 +13,8 @@ const SERVICE: &str = "chat-service";
 
 /// A client wants to do something that its user may not.
 const AUTHORIZE: &str = "authorize";
+/// A socket wants more than one may have.
+const LIMIT: &str = "limit";
 /// A user is taken out of a room, as it may be there no longer.
 const REMOVE: &str = "remove";
 /// Another service puts a user or a socket out of a room.
@@ -27,6 +29,13 @@ pub(crate) fn denied(user: &User, action: Action, trace: Option<TraceParent>) {
     if audit::is_on() {
         let trace = trace.filter(|trace| trace.is_sampled()).map(TraceParent::trace_id);
         audit::record(about(AUTHORIZE, user).because(action.label()).in_trace(trace));
+    }
+}
+
+/// Notes that what a socket wants is more than one may have.
+pub(crate) fn limited(user: &User, limit: &'static str) {
+    if audit::is_on() {
+        audit::record(about(LIMIT, user).because(limit));
     }
 }
 

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use service_kit::audit::{self, AuditEvent, Decision};
 
 use crate::{
-    close_reason::CloseReason, quota::AddressRefusal, shard::ConnectionKey, shard::Shard,
+    close_reason::CloseReason,
+    quota::AddressRefusal,
+    shard::{ConnectionKey, ConnectionLimit, Shard},
     socket::Identity,
 };
 
@@ -20,7 +22,7 @@ const REFRESH: &str = "refresh";
 const CLOSE: &str = "close";
 /// A request names a session.
 const SESSION: &str = "session";
-/// An address wants more than one may have.
+/// An address or a connection wants more than one may have.
 const LIMIT: &str = "limit";
 /// A client wants to speak TLS.
 const TLS: &str = "tls";
@@ -56,11 +58,26 @@ impl Shard {
         if !audit::is_on() || !is_security_event(reason) {
             return;
         }
-        let verdict = (Decision::Denied, Some(reason.label()));
+        self.audit_all(connection, CLOSE, reason.label());
+    }
+
+    /// A connection has come to one of its limits and goes on. The first time is noted for each of them, since clients decide how
+    /// often it comes there.
+    pub(crate) fn audit_limit(&mut self, connection: ConnectionKey, limit: ConnectionLimit) {
+        if audit::is_on()
+            && self.entry(connection).is_some_and(|entry| entry.noted_limits.note(limit))
+        {
+            self.audit_all(connection, LIMIT, limit.label());
+        }
+    }
+
+    /// Notes something of all whom a connection has let in, or of its address alone.
+    fn audit_all(&self, connection: ConnectionKey, name: &'static str, reason: &'static str) {
+        let verdict = (Decision::Denied, Some(reason));
         let mut identities = self.identities_of(connection);
-        self.audit(connection, CLOSE, verdict, identities.next().as_deref());
+        self.audit(connection, name, verdict, identities.next().as_deref());
         for identity in identities {
-            self.audit(connection, CLOSE, verdict, Some(&identity));
+            self.audit(connection, name, verdict, Some(&identity));
         }
     }
 

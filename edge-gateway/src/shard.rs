@@ -14,6 +14,7 @@ mod inbound;
 mod instructions;
 mod lag;
 mod limits;
+mod noted_limits;
 pub(crate) mod outbox;
 mod pauses;
 mod plain_json;
@@ -48,6 +49,7 @@ use self::{
 };
 pub(crate) use self::{
     limits::Limits,
+    noted_limits::ConnectionLimit,
     recovery::{
         Missed, Recoverable, Recovery, Wanted,
         claims::{self, Claim, Claimed, Found, Rest, Settled, Settlement},
@@ -170,6 +172,7 @@ pub(crate) struct Entry {
     pub(crate) assembling_since: Option<Instant>,
     /// While it is not read it cannot be heard.
     pauses: Pauses,
+    pub(crate) noted_limits: noted_limits::NotedLimits,
     /// What the client's next pong will tell.
     hearing: Hearing,
     /// When it must have entered a namespace; none once it has.
@@ -297,6 +300,7 @@ impl Shard {
             assembler: Assembler::default(),
             assembling_since: None,
             pauses: Pauses::default(),
+            noted_limits: noted_limits::NotedLimits::default(),
             hearing: Hearing::Certain,
             connect_by: Some(connect_by),
             expires_at: None,

@@ -91,3 +91,51 @@ async fn the_audit_log_of_the_chat_service_says_who_was_put_out_and_kept_out() {
     );
     assert!(!text.contains("canary"), "{text}");
 }
+
+#[tokio::test]
+async fn the_audit_log_says_once_what_a_connection_was_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let [of_edge, of_chat] = ["edge.jsonl", "chat.jsonl"].map(|name| directory.path().join(name));
+    let mut cluster = Cluster::builder()
+        .edge("--audit-log", of_edge.display())
+        .edge("--edge-events-per-second", 1)
+        .edge("--edge-events-burst", 20)
+        .chat(format!("--audit-log={}", of_chat.display()))
+        .chat("--chat-joins-per-second=1")
+        .chat("--chat-joins-burst=1")
+        .start()
+        .await;
+    for _ in 0..2 {
+        let mut client = cluster.socket_io("ada").await;
+        let mut refused = 0;
+        while refused < 3 {
+            let joined = client.request("join", json!("canary-room")).await;
+            refused += u32::from(joined["error"]["code"] == "rate_limited");
+        }
+        // Before it is refused an event gets through each second, so that there may be some more of them.
+        refused = 0;
+        while refused < 3 {
+            let answer = client.request("canary-event", Value::Null).await;
+            refused += u32::from(answer["error"]["code"] == "rate_limited");
+        }
+    }
+    for service in [Program::EdgeGateway, Program::ChatService] {
+        let process = cluster.process(service);
+        process.terminate();
+        assert_eq!(process.exit_code().await, Some(0));
+    }
+
+    for (path, reason) in [(of_edge, "events"), (of_chat, "joins")] {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let told = lines.filter(|line| line["event"] == "limit").map(|line| {
+            assert_eq!(
+                (&line["decision"], &line["reason"], &line["subject"]),
+                (&json!("denied"), &json!(reason), &json!("ada"))
+            );
+            line["count"].as_u64().unwrap_or(1)
+        });
+        assert_eq!(told.sum::<u64>(), 2, "one of each connection: {text}");
+        assert!(!text.contains("canary"), "{text}");
+    }
+}

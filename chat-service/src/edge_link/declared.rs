@@ -1,6 +1,6 @@
 //! Begins the events of clients, those that applications declare too, and sends the ones that go to no room.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use service_kit::trace::TraceParent;
 use tokio::time::Instant;
@@ -70,12 +70,21 @@ impl Attached {
         let Some(event) = events.and_then(|events| events.get(name)) else {
             let request = Request::parse(&self.socket, name, args)?;
             if let Action::Join { .. } = request.action {
-                self.joins.take(joins, Instant::now()).map_err(ClientError::rate_limited)?;
+                self.take_join(joins).map_err(ClientError::rate_limited)?;
             }
             return Ok(Asked::InRoom(request));
         };
         take_allowance(&mut self.allowances, event)?;
         Asked::parse_declared(&self.socket, event, args)
+    }
+
+    /// The first refusal of a socket is noted: clients decide how many there are.
+    fn take_join(&mut self, joins: Rate) -> Result<(), Duration> {
+        let taken = self.joins.take(joins, Instant::now());
+        if taken.is_err() && !std::mem::replace(&mut self.has_joined_too_often, true) {
+            audit::limited(&self.socket.user, "joins");
+        }
+        taken
     }
 }
 

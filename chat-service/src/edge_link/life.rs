@@ -72,6 +72,8 @@ pub(super) struct Attached {
     pub(super) allowances: Option<Box<Allowances>>,
     /// What it has used of the rate of joins.
     pub(super) joins: Allowance,
+    /// The audit log has it that there were too many.
+    pub(super) has_joined_too_often: bool,
 }
 
 impl Life {
@@ -376,6 +378,7 @@ impl Life {
             workers: WorkerSet::default(),
             allowances: None,
             joins: Allowance::default(),
+            has_joined_too_often: false,
         };
         if self.sockets.insert(handle, attached).is_none() {
             settings.metrics.sockets.increment(1);

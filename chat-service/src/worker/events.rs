@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{Link, PAGE_BYTES_MAX, Worker, deliveries::Coming, fan_out::Cause};
 use crate::{
+    audit,
     client_error::ClientError,
     client_event::ClientEvent,
     client_view::{self, JoinedView, MESSAGE, Recovery, TYPING},
@@ -111,6 +112,8 @@ impl<L: RoomLog> Worker<L> {
         // What was there before is not told to who may not know of it.
         let recovery = recovery.or_else(|| since.map(|_| Recovery::Impossible));
         if !self.is_member(&key, socket.key) && !socket.take_room() {
+            // As often as a socket may join, and one line each second at most.
+            audit::limited(&socket.user, "rooms");
             return event.refuse(&self.metrics, &ClientError::ROOM_LIMIT);
         }
 

@@ -12,7 +12,8 @@ use proto::edge::v1::{ClientEvent, EdgeEvent, edge_event::Kind};
 use service_kit::trace::{SpanKind, traceparent_of};
 
 use super::{
-    ConnectionKey, Flow, NamespaceKey, Shard, SocketKey, Wire, acks::ClientAck, rate::Allowance,
+    ConnectionKey, ConnectionLimit, Flow, NamespaceKey, Shard, SocketKey, Wire, acks::ClientAck,
+    rate::Allowance,
 };
 use crate::{
     application::Application,
@@ -192,6 +193,7 @@ impl Shard {
                 if let Err(flow) = self.within_comings(key, namespace, now) {
                     return flow;
                 }
+                self.audit_limit(key, ConnectionLimit::Namespaces);
                 let data = Some(&b"{\"code\":\"namespace_limit\"}"[..]);
                 let message = "Too many namespaces";
                 self.send_connect_error(key, namespace, message, data);
@@ -229,6 +231,7 @@ impl Shard {
         let Some(socket) = self.sockets.get(event.socket.index()) else { return Flow::Continue };
         let (handle, namespace) = (socket.handle, socket.namespace);
         if let Err(retry_after) = self.admit_ack(handle, event.ack_id, now) {
+            self.audit_limit(key, ConnectionLimit::Acks);
             return self.refuse(key, event, &ErrorAnswer::rate_limited(retry_after));
         }
         let reception = self.link_of(namespace).map(|link| link.receive(event.name));

@@ -7,12 +7,14 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{ConnectionKey, Entry, Flow, Shard, SocketKey, inbound::Event, rate::Allowance};
+use super::{
+    ConnectionKey, ConnectionLimit, Entry, Flow, Shard, SocketKey, inbound::Event, rate::Allowance,
+};
 use crate::{
     application::Application,
     close_reason::CloseReason,
     error_answer::ErrorAnswer,
-    quota::{IdentityLimits, Steady},
+    quota::{Exceeded, IdentityLimits, Steady},
 };
 
 /// The settings a shard needs, parsed and checked.
@@ -95,6 +97,7 @@ impl Shard {
             Allowance::Refused { retry_after } => retry_after,
             Allowance::Exhausted => return Err(self.closed(key, CloseReason::RateLimited)),
         };
+        self.audit_limit(key, ConnectionLimit::Events);
         self.common.metrics.drops.rate_limited.increment(1);
         self.common.metrics.connected("rate_limited");
         self.forget_namespace(key, path);
@@ -127,22 +130,25 @@ impl Shard {
         event: &Event<'_>,
         now: Instant,
     ) -> Result<(), Flow> {
-        let retry_after = match self.take_event_allowance(key, event.socket, now) {
-            Allowance::Granted => self.excess_of_shares(event, now),
-            Allowance::Refused { retry_after } => Some(retry_after),
+        let (retry_after, limit) = match self.take_event_allowance(key, event.socket, now) {
+            Allowance::Granted => match self.exceeded_share(event, now) {
+                None => return Ok(()),
+                Some(exceeded) => (exceeded.retry_after(), exceeded.into()),
+            },
+            Allowance::Refused { retry_after } => (retry_after, ConnectionLimit::Events),
             Allowance::Exhausted => return Err(self.closed(key, CloseReason::RateLimited)),
         };
-        let Some(retry_after) = retry_after else { return Ok(()) };
+        self.audit_limit(key, limit);
         self.common.metrics.drops.rate_limited.increment(1);
         Err(self.refuse(key, event, &ErrorAnswer::rate_limited(retry_after)))
     }
 
-    /// How long until an event may come whose user or tenant has sent too many events or bytes of them; none if it may come now.
-    fn excess_of_shares(&self, event: &Event<'_>, now: Instant) -> Option<Duration> {
+    /// What the user or the tenant of an event has sent too much of; none if the event may come now.
+    fn exceeded_share(&self, event: &Event<'_>, now: Instant) -> Option<Exceeded> {
         let shares = self.sockets.get(event.socket.index())?.shares.as_deref()?;
         let exceeded = self.limits.identities.take(shares, event.bytes(), now).err()?;
         self.common.metrics.limit_hits.exceeded(exceeded).increment(1);
-        Some(exceeded.retry_after())
+        Some(exceeded)
     }
 }
 

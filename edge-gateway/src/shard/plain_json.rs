@@ -6,7 +6,7 @@ use bytes::Bytes;
 use edge_protocol::plain_json::{Answer, DecodeMessageError, Message, Refusal, Request};
 
 use super::{
-    ConnectionKey, Flow, Shard, SocketKey,
+    ConnectionKey, ConnectionLimit, Flow, Shard, SocketKey,
     inbound::Event,
     rate::Allowance,
     wire::{JsonSession, JsonStage, Wire},
@@ -94,6 +94,7 @@ impl Shard {
         let answer = match self.take_allowance(key, now) {
             Allowance::Granted => ErrorAnswer::bad_request(refusal.error),
             Allowance::Refused { retry_after } => {
+                self.audit_limit(key, ConnectionLimit::Events);
                 self.common.metrics.drops.rate_limited.increment(1);
                 ErrorAnswer::rate_limited(retry_after)
             }

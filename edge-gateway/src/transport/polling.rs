@@ -16,7 +16,7 @@ use crate::{
     close_reason::CloseReason,
     connection::Connection,
     session_id::SessionId,
-    shard::{ConnectionKey, Flow, Shard, SharedShard},
+    shard::{ConnectionKey, ConnectionLimit, Flow, Shard, SharedShard},
     transport::payload::PayloadForm,
 };
 
@@ -275,7 +275,10 @@ async fn receive(
             receive_packets(shard, connection, key, packets, Shard::receive_engine_io_3).await;
             Some(Answer::Taken)
         }
-        Ok(Post::TooLarge) => Some(Answer::TooLarge),
+        Ok(Post::TooLarge) => {
+            shard.borrow_mut().audit_limit(key, ConnectionLimit::BodyBytes);
+            Some(Answer::TooLarge)
+        }
         Ok(Post::Binary(_) | Post::NotText) => {
             shard.borrow_mut().abandon(session, CloseReason::MalformedPacket);
             Some(Answer::OutOfPlace)
