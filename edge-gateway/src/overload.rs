@@ -137,6 +137,11 @@ impl Overload {
         }
     }
 
+    /// Whether nothing should be kept that may be lost.
+    pub(crate) fn is_short_of_memory(&self) -> bool {
+        self.memory.pressure() >= FULL
+    }
+
     fn is_full(&self) -> bool {
         self.memory.pressure() >= FULL || self.descriptors.pressure() >= FULL
     }
@@ -255,7 +260,9 @@ mod tests {
         assert_eq!(delay(799), Ok(Duration::ZERO));
         assert_eq!(delay(850), Ok(Duration::from_millis(2500)));
         assert_eq!(delay(899), Ok(Duration::from_millis(4950)));
+        assert!(!overload.is_short_of_memory());
         assert_eq!(delay(900), Err(Cause::Memory));
+        assert!(overload.is_short_of_memory());
     }
 
     #[test]

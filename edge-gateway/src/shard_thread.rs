@@ -109,7 +109,7 @@ impl ShardThread {
             let claims = Claims::new(self.mailboxes.clone(), shard.clone(), self.number);
             let parts = Parts {
                 application: self.application,
-                limits: limits(&self.config, self.identity_limits),
+                limits: limits(&self.config, self.identity_limits, self.admission.overload()),
                 common: Rc::clone(&common),
                 tracer: self.tracer,
                 verifications: Verifications::new(verifier.clone(), shard.clone()),
@@ -276,7 +276,7 @@ fn payload_bounds(config: &Config) -> PayloadBounds {
     PayloadBounds::new(for_strangers, to_usize(config.client_limits.payload_bytes_max))
 }
 
-fn limits(config: &Config, identities: Arc<IdentityLimits>) -> Limits {
+fn limits(config: &Config, identities: Arc<IdentityLimits>, overload: &Arc<Overload>) -> Limits {
     let bytes_per_second = config.client_limits.bytes_per_second;
     // The largest message fits into an allowance that is whole.
     let bytes_burst = bytes_per_second
@@ -294,6 +294,7 @@ fn limits(config: &Config, identities: Arc<IdentityLimits>) -> Limits {
         bytes: Steady::new(bytes_per_second, bytes_burst),
         awaited_answers_max: to_usize(config.client_limits.awaited_answers_max),
         identities,
+        overload: Arc::clone(overload),
         drain_timeout: config.drain_timeout.min(LONGEST),
         confirm_interval: config.confirm_interval.min(LONGEST),
         expiry_warning: config.expiry_warning.min(LONGEST),

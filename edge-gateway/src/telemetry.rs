@@ -280,6 +280,8 @@ impl TlsHandshakes {
 pub(crate) struct Drops {
     /// A volatile event for a client that does not keep up, or of a client whose business service is away.
     pub(crate) volatile: Counter,
+    /// A volatile event, of a business service or a client, while memory is short.
+    pub(crate) memory: Counter,
     /// A client's event beyond its rate; answered `rate_limited`.
     pub(crate) rate_limited: Counter,
     /// A client's event that no business service answered in time, that was under way when one died which does not take
@@ -325,6 +327,7 @@ impl Metrics {
             },
             drops: Drops {
                 volatile: drop("volatile"),
+                memory: drop("memory"),
                 rate_limited: drop("rate_limited"),
                 unavailable: drop("unavailable"),
                 unexpected_ack: drop("unexpected_ack"),

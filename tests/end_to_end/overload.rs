@@ -2,13 +2,16 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time,
 };
 
-use crate::support::{Process, Program, eventually, exchange, get, within};
+use crate::support::{
+    Cluster, Process, Program, SocketIoClient, eventually, exchange, get, within,
+};
 
 const OPEN: &str = "/socket.io/?EIO=4&transport=polling";
 
@@ -107,6 +110,66 @@ async fn without_memory_no_session_is_opened_and_the_live_go_on() {
     drop(hostile);
     eventually("there is room again", async || (status(clients).await == 200).then_some(())).await;
     assert_goes_on(clients, &live).await;
+}
+
+#[tokio::test]
+async fn without_memory_volatile_events_are_dropped_and_others_are_not() {
+    let cluster = Cluster::builder()
+        .edge("--edge-memory-bytes-max", 64_000_000)
+        .edge("--edge-connect-timeout", "1h")
+        .edge("--edge-ping-interval", "1h")
+        .start()
+        .await;
+    // Ada is at an edge that has memory.
+    let (_other, address) = another_edge(&cluster).await;
+    let mut ada = SocketIoClient::open(address).await;
+    ada.connect("/chat", &json!({"token": cluster.mint.token("ada")})).await.unwrap();
+    let mut bob = cluster.socket_io("bob").await;
+    for client in [&mut ada, &mut bob] {
+        client.request("join", json!("lobby")).await;
+    }
+    let mut hostile = Vec::new();
+    for _ in 0..900 {
+        hostile.push(websocket(cluster.clients).await);
+    }
+    let message = [&FRAME_HEADER[..], &vec![b'4'; MESSAGE_BYTES - 1]].concat();
+    for client in &mut hostile {
+        within("a write", client.write_all(&message)).await.unwrap();
+    }
+    eventually("a refusal", async || (status(cluster.clients).await == 503).then_some(())).await;
+
+    let dropped =
+        async || cluster.metric("sockeye_edge_drops_total", &[r#"reason="memory""#]).await;
+    assert_eq!(dropped().await.filter(|dropped| *dropped > 0.0), None);
+    let (mut from, mut to) = (&mut ada, &mut bob);
+    for _ in 0..2 {
+        from.emit("typing", json!({"room": "lobby", "typing": true})).await;
+        from.request("message", json!({"room": "lobby", "text": "hello"})).await;
+
+        let mut frame = to.frame().await;
+        while !frame.contains("hello") {
+            assert!(!frame.contains("typing"), "{frame}");
+            frame = to.frame().await;
+        }
+        std::mem::swap(&mut from, &mut to);
+    }
+    // One on its way out, and one on its way in.
+    let dropped = dropped().await;
+    assert!(dropped.is_some_and(|dropped| dropped >= 2.0), "{dropped:?}");
+}
+
+/// One more edge of a cluster, and where its clients come.
+async fn another_edge(cluster: &Cluster) -> (Process, SocketAddr) {
+    let mut settings: Vec<String> =
+        ["--edge-listen", "--edge-ops-listen"].map(|flag| format!("{flag}=127.0.0.1:0")).into();
+    settings.push(format!("--edge-auth-url=http://{}", cluster.auth));
+    settings.push(format!("--edge-route=/chat=http://{}", cluster.chat));
+    let mut edge = Process::start(Program::EdgeGateway, &settings, &[]);
+    let clients = edge.address("edge-gateway", "clients").await;
+    let ops = edge.address("edge-gateway", "ops").await;
+    eventually("it is ready", async || (get(ops, "/readyz").await.status == 200).then_some(()))
+        .await;
+    (edge, clients)
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ pub(super) struct Held {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reception {
     Taken,
-    /// It is volatile, and the business service is away.
+    /// It is volatile, and the business service is away or there is little memory.
     Dropped,
     /// The business service is away, and there is no room for more to wait.
     Refused,
@@ -65,12 +65,12 @@ impl Held {
 impl BackendLink {
     /// Whether an event of this name may wait here. While the business service is there it may: the connections are not
     /// read when it does not keep up.
-    pub(crate) fn receive(&self, name: &str) -> Reception {
+    pub(crate) fn receive(&self, name: &str, is_short_of_memory: bool) -> Reception {
+        if (!self.attached || is_short_of_memory) && self.is_volatile(name) {
+            return Reception::Dropped;
+        }
         if self.attached {
             return Reception::Taken;
-        }
-        if self.is_volatile(name) {
-            return Reception::Dropped;
         }
         if self.held.is_full() { Reception::Refused } else { Reception::Taken }
     }

@@ -185,11 +185,22 @@ impl Shard {
             }
             return self.bad_instruction("emit to no namespace that has a route");
         };
+        if self.is_spared(emit) {
+            if let Some(ask) = &emit.ask {
+                self.asked_nobody(link, ask, 0);
+            }
+            return self.common.metrics.drops.memory.increment(1);
+        }
         let ack_id = self.ack_id_of(emit);
         let delivery = Delivery { link, namespace, audience, emit, ack_id };
         let span = self.deliver_span(traceparent);
         let outcome = self.deliver(&delivery);
         self.conclude(&delivery, outcome, span);
+    }
+
+    /// Whether an emit is not carried out, as it may be lost and there is little memory.
+    fn is_spared(&self, emit: &Emit) -> bool {
+        emit.volatile && emit.position.is_empty() && self.limits.overload.is_short_of_memory()
     }
 
     fn deliver_span(&self, traceparent: &str) -> Option<Span> {

@@ -234,12 +234,14 @@ impl Shard {
             self.audit_limit(key, ConnectionLimit::Acks);
             return self.refuse(key, event, &ErrorAnswer::rate_limited(retry_after));
         }
-        let reception = self.link_of(namespace).map(|link| link.receive(event.name));
+        let is_short = self.limits.overload.is_short_of_memory();
+        let reception = self.link_of(namespace).map(|link| link.receive(event.name, is_short));
         match reception {
             None => return Flow::Continue,
             Some(Reception::Taken) => {}
             Some(Reception::Dropped) if event.ack_id.is_none() => {
-                self.common.metrics.drops.volatile.increment(1);
+                let drops = &self.common.metrics.drops;
+                if is_short { &drops.memory } else { &drops.volatile }.increment(1);
                 return Flow::Continue;
             }
             Some(Reception::Dropped | Reception::Refused) => {

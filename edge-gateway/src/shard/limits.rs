@@ -14,6 +14,7 @@ use crate::{
     application::Application,
     close_reason::CloseReason,
     error_answer::ErrorAnswer,
+    overload::Overload,
     quota::{Exceeded, IdentityLimits, Steady},
 };
 
@@ -32,6 +33,8 @@ pub(crate) struct Limits {
     pub(crate) awaited_answers_max: usize,
     /// What users and tenants may have on this edge.
     pub(crate) identities: Arc<IdentityLimits>,
+    /// Whether there is memory for what may be lost.
+    pub(crate) overload: Arc<Overload>,
     pub(crate) drain_timeout: Duration,
     pub(crate) confirm_interval: Duration,
     /// How long before its token expires a client is told; zero where it is not.

@@ -343,8 +343,10 @@ mod tests {
         application::Application,
         auth::TokenVerifier,
         client_handshake::ClientHandshake,
+        config::OverloadConfig,
         connection::{Common, PayloadBounds},
         dialer::Dialer,
+        overload::Overload,
         quota::Steady,
         shard::{
             Limits, NamespaceKey, Parts, Recovery, Shard, Wire, claims::Claims,
@@ -353,6 +355,11 @@ mod tests {
         telemetry::Metrics,
         transport::mailbox::Mailboxes,
     };
+
+    /// An edge with room for everything.
+    fn overload() -> Overload {
+        Overload::new(&OverloadConfig { memory_bytes_max: None, lag_max: Duration::ZERO }, 1)
+    }
 
     /// A shard with one session.
     fn shard_with(connection: fn(Rc<Common>) -> Connection) -> (SharedShard, SessionId) {
@@ -376,6 +383,7 @@ mod tests {
                     bytes: Steady::new(NonZeroU32::MAX, NonZeroU32::MAX),
                     awaited_answers_max: 1,
                     identities: std::sync::Arc::default(),
+                    overload: std::sync::Arc::new(overload()),
                     drain_timeout: long,
                     confirm_interval: long,
                     expiry_warning: long,

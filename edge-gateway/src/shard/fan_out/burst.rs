@@ -57,7 +57,9 @@ impl Shard {
         }
         let is_in_between = |one: &&Instruction| {
             matches!(one.kind, Some(Kind::Handled(_)))
-                || to_one_room(one).is_some_and(|(other, _)| is_same_room(audience, other))
+                || to_one_room(one).is_some_and(|(other, emit)| {
+                    is_same_room(audience, other) && !self.is_spared(emit)
+                })
         };
         let burst = instructions.iter().take_while(is_in_between);
         let burst = burst.enumerate().filter_map(|(index, one)| {
