@@ -213,7 +213,7 @@ impl Config {
 
     fn grpc_security(&self) -> Result<GrpcSecurity, GrpcSettingsError> {
         let listen = Some(("AUTH_LISTEN", self.listen));
-        self.grpc.settings().open("auth_grpc", listen, &[HTTP_2])
+        self.grpc.settings().open("auth_grpc", listen, &[HTTP_2], false)
     }
 }
 

@@ -341,7 +341,7 @@ impl Config {
 
     fn grpc_security(&self) -> Result<GrpcSecurity, GrpcSettingsError> {
         let listen = Some(("CHAT_LISTEN", self.listen));
-        self.grpc.settings().open("chat_grpc", listen, &[HTTP_2])
+        self.grpc.settings().open("chat_grpc", listen, &[HTTP_2], false)
     }
 
     fn checked_namespaces(&self) -> Result<Namespaces, BindError> {

@@ -10,11 +10,14 @@ use rustls::{
     sign::SingleCertAndKey,
     version::TLS13,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::JoinSet,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
-    tls::{self, CertificateError},
+    tls::{self, CertificateError, CertificateLife, Usage},
     watched_files::{ReadFilesError, SettingFile, WatchedFiles},
 };
 
@@ -57,7 +60,11 @@ pub enum MutualTlsError {
 
 /// What both sides of a connection are made with, read again when a file changes. Connections that there are live on.
 #[derive(Debug, Clone)]
-pub struct MutualTls(WatchedFiles<Sides>);
+pub struct MutualTls {
+    files: WatchedFiles<Sides>,
+    /// Warns of the certificate's end.
+    _life: Arc<JoinSet<()>>,
+}
 
 #[derive(Debug)]
 struct Sides {
@@ -67,11 +74,11 @@ struct Sides {
 
 impl MutualTls {
     /// Reads the files, and watches them from then on. `name` says in logs and metrics whose they are. A listener speaks
-    /// `protocols`, and nothing else.
+    /// `protocols`, and nothing else. The certificate is shown for `usages`.
     ///
     /// # Errors
     ///
-    /// When a file cannot be read or is of no use.
+    /// When a file cannot be read or is of no use. A certificate that replaces another must be good now, too.
     ///
     /// # Panics
     ///
@@ -80,21 +87,31 @@ impl MutualTls {
         name: &'static str,
         files: MutualTlsFiles,
         protocols: &'static [&'static [u8]],
+        usages: &'static [Usage],
     ) -> Result<Self, ReadFilesError<MutualTlsError>> {
         let MutualTlsFiles { certificate, key, authorities } = files;
         let settings = (certificate.setting, key.setting, authorities.setting);
-        let parse = move |contents: &[Vec<u8>]| Sides::read(settings, contents, protocols);
-        WatchedFiles::open(name, vec![certificate, key, authorities], parse).map(Self)
+        let life = CertificateLife::new(name, usages);
+        let watching = life.watch();
+        let parse = move |contents: &[Vec<u8>]| {
+            let (chain, sides) = Sides::read(settings, contents, protocols)?;
+            let certificate = settings.0;
+            let taken = life.take(&chain);
+            taken.map_err(|source| CertificateError::Unfit { certificate, source })?;
+            Ok::<_, MutualTlsError>(sides)
+        };
+        let files = WatchedFiles::open(name, vec![certificate, key, authorities], parse)?;
+        Ok(Self { files, _life: watching })
     }
 
     /// Returns what the next connection to a listener is accepted with.
     pub fn server(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.0.current().server)
+        Arc::clone(&self.files.current().server)
     }
 
     /// Waits for the next change of a file that is in force, as [`WatchedFiles::changed`].
     pub async fn changed(&mut self) {
-        self.0.changed().await;
+        self.files.changed().await;
     }
 
     /// Speaks TLS on a connection to `host`, which must be what the certificate of the other side says that it is.
@@ -112,7 +129,7 @@ impl MutualTls {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let name = server_name(host).map_err(|error| io::Error::other(error.to_string()))?;
-        let mut config = (*self.0.current().client).clone();
+        let mut config = (*self.files.current().client).clone();
         config.alpn_protocols = vec![protocol.to_vec()];
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
         if stream.get_ref().1.alpn_protocol() != Some(protocol) {
@@ -131,21 +148,24 @@ fn server_name(host: &str) -> Result<ServerName<'static>, InvalidDnsNameError> {
 }
 
 impl Sides {
+    /// Returns also the chain that is shown.
     fn read(
         (certificate, key, authorities): (&'static str, &'static str, &'static str),
         contents: &[Vec<u8>],
         protocols: &[&[u8]],
-    ) -> Result<Self, MutualTlsError> {
+    ) -> Result<(Vec<CertificateDer<'static>>, Self), MutualTlsError> {
         let no_authority = || MutualTlsError::NoAuthority { authorities };
         let [chain, private, trusted] = contents else { return Err(no_authority()) };
         let shown = tls::certified_key((certificate, key), chain, private)?;
+        let chain = shown.cert.clone();
         let shown = Arc::new(SingleCertAndKey::from(shown));
         let mut roots = RootCertStore::empty();
         for authority in tls::certificates(trusted).ok_or_else(no_authority)? {
             roots.add(authority).map_err(|_| no_authority())?;
         }
         let roots = Arc::new(roots);
-        Ok(Self { server: server(&shown, &roots, protocols)?, client: client(shown, roots)? })
+        let server = server(&shown, &roots, protocols)?;
+        Ok((chain, Self { server, client: client(shown, roots)? }))
     }
 }
 

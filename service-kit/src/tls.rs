@@ -1,5 +1,7 @@
 //! Certificates and keys for TLS, out of PEM files that may change while the process runs.
 
+mod life;
+
 use std::sync::Arc;
 
 use rustls::{
@@ -12,6 +14,10 @@ use rustls::{
     sign::CertifiedKey,
 };
 
+use tokio::task::JoinSet;
+
+pub(crate) use self::life::CertificateLife;
+pub use self::life::{UnfitError, Usage};
 use crate::watched_files::{ReadFilesError, SettingFile, WatchedFiles};
 
 /// Why files are no certificate with its key. It names them, and says nothing of what is in them.
@@ -39,11 +45,23 @@ pub enum CertificateError {
         /// Why not.
         source: rustls::Error,
     },
+    /// The certificate is not good now, or not for this.
+    #[error("{certificate} names a certificate of no use")]
+    Unfit {
+        /// The setting's environment variable.
+        certificate: &'static str,
+        /// Why not.
+        source: UnfitError,
+    },
 }
 
 /// A certificate with its key, whose files may be replaced: each handshake shows what is in force when it begins.
 #[derive(Debug, Clone)]
-pub struct Certificate(WatchedFiles<CertifiedKey>);
+pub struct Certificate {
+    files: WatchedFiles<CertifiedKey>,
+    /// Warns of its end.
+    _life: Arc<JoinSet<()>>,
+}
 
 impl Certificate {
     /// Reads a chain, the certificate of this process first, and its private key, and watches both files. `name` says in
@@ -51,7 +69,8 @@ impl Certificate {
     ///
     /// # Errors
     ///
-    /// When they cannot be read, are not PEM, or the key is not the certificate's.
+    /// When they cannot be read, are not PEM, the key is not the certificate's, or that is not for servers. One that replaces
+    /// another must be good now, too.
     ///
     /// # Panics
     ///
@@ -62,23 +81,30 @@ impl Certificate {
         key: SettingFile,
     ) -> Result<Self, ReadFilesError<CertificateError>> {
         let settings = (chain.setting, key.setting);
+        let life = CertificateLife::new(name, &[Usage::Server]);
+        let watching = life.watch();
         let parse = move |contents: &[Vec<u8>]| {
+            let certificate = settings.0;
             let [chain, key] = contents else {
-                return Err(CertificateError::NoCertificate { certificate: settings.0 });
+                return Err(CertificateError::NoCertificate { certificate });
             };
-            certified_key(settings, chain, key)
+            let read = certified_key(settings, chain, key)?;
+            let taken = life.take(&read.cert);
+            taken.map_err(|source| CertificateError::Unfit { certificate, source })?;
+            Ok(read)
         };
-        WatchedFiles::open(name, vec![chain, key], parse).map(Self)
+        let files = WatchedFiles::open(name, vec![chain, key], parse)?;
+        Ok(Self { files, _life: watching })
     }
 
     /// Returns the certificate that is in force.
     pub fn current(&self) -> Arc<CertifiedKey> {
-        self.0.current()
+        self.files.current()
     }
 
     /// Waits for the next certificate, as [`WatchedFiles::changed`].
     pub async fn changed(&mut self) -> Arc<CertifiedKey> {
-        self.0.changed().await
+        self.files.changed().await
     }
 }
 
@@ -118,7 +144,9 @@ mod tests {
     use std::{fs, path::Path};
 
     use ::pem::Pem;
-    use rcgen::CertifiedKey as Made;
+    use rcgen::{
+        CertificateParams, CertifiedKey as Made, ExtendedKeyUsagePurpose, KeyPair, date_time_ymd,
+    };
 
     use super::*;
 
@@ -155,6 +183,58 @@ mod tests {
         fs::write(dir.path().join("key"), &new.1).unwrap();
 
         assert_ne!(certificate.changed().await.cert, shown.cert);
+    }
+
+    /// A certificate and its key, for these years and usages.
+    fn made_for(years: (i32, i32), usages: &[ExtendedKeyUsagePurpose]) -> (String, String) {
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        (params.not_before, params.not_after) =
+            (date_time_ymd(years.0, 1, 1), date_time_ymd(years.1, 1, 1));
+        params.extended_key_usages = usages.to_vec();
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let encode = |tag, der: &[u8]| ::pem::encode(&Pem::new(tag, der));
+        (encode("CERTIFICATE", certificate.der()), encode("PRIVATE KEY", &key.serialize_der()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_certificate_that_is_not_good_now_or_not_for_servers_is_never_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = made_for((2020, 2200), &[]);
+        write(dir.path(), &good.0, &good.1);
+        let mut certificate = open(dir.path()).unwrap();
+        let shown = certificate.current();
+
+        for (what, unfit) in [
+            ("expired", made_for((2020, 2021), &[])),
+            ("not good yet", made_for((2199, 2200), &[])),
+            ("for clients", made_for((2020, 2200), &[ExtendedKeyUsagePurpose::ClientAuth])),
+        ] {
+            write(dir.path(), &unfit.0, &unfit.1);
+            let wait = crate::watched_files::LOOK_INTERVAL * 3;
+            assert!(tokio::time::timeout(wait, certificate.changed()).await.is_err(), "{what}");
+            assert_eq!(certificate.current().cert, shown.cert, "{what}");
+        }
+
+        let next = made_for((2020, 2200), &[ExtendedKeyUsagePurpose::ServerAuth]);
+        write(dir.path(), &next.0, &next.1);
+        assert_ne!(certificate.changed().await.cert, shown.cert);
+    }
+
+    #[tokio::test]
+    async fn the_first_certificate_is_shown_even_if_it_has_expired_but_not_if_it_is_for_clients() {
+        let dir = tempfile::tempdir().unwrap();
+        let expired = made_for((2020, 2021), &[]);
+        write(dir.path(), &expired.0, &expired.1);
+        open(dir.path()).unwrap();
+
+        let for_clients = made_for((2020, 2200), &[ExtendedKeyUsagePurpose::ClientAuth]);
+        write(dir.path(), &for_clients.0, &for_clients.1);
+        let told = open(dir.path()).unwrap_err();
+        assert_eq!(
+            told,
+            "CERT names a certificate of no use: it names extended key usages, and serverAuth is not among them"
+        );
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use proto::{
     chat::v1::{RoomsRequest, chat_service_client::ChatServiceClient},
 };
 use serde_json::{Value, json};
+use service_kit::clock;
 use tonic::{Code, Status, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
@@ -122,6 +123,45 @@ async fn is_refused(files: &CertificateFiles, url: &str) -> bool {
             HealthClient::new(channel).check(HealthCheckRequest::default()).await.is_err()
         }
     }
+}
+
+#[tokio::test]
+async fn the_end_of_a_certificate_is_told_before_and_one_that_has_ended_is_not_taken() {
+    let mut cluster = Cluster::builder()
+        .mutual_tls()
+        .auth(format!("--auth-ops-listen={}:0", own_host()))
+        .start()
+        .await;
+    let (authority, [files, _, edge]) = cluster.certificates.take().unwrap();
+    let ops = cluster.process(Program::AuthService).address("auth-service", "ops").await;
+    let metric = async |name: &str| {
+        let metrics = get(ops, "/metrics").await.body;
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map(|value| value.parse::<f64>().unwrap())
+    };
+    let expiry = "sockeye_certificate_expiry_timestamp_seconds{files=\"auth_grpc\"}";
+    let failed = "sockeye_file_reloads_total{files=\"auth_grpc\",outcome=\"failed\"}";
+    let host = cluster.auth.ip().to_string();
+    let names = ["auth.sockeye.internal", &host];
+    let warned = "a certificate expires soon, or has";
+    eventually("its end is told", async || metric(expiry).await).await;
+    assert!(!cluster.log().contains(warned), "it is good for long");
+
+    let soon = clock::unix_ms() / 1000 + 5 * 24 * 3600;
+    files.renew_until(&authority, &names, Some(soon));
+    eventually("the new end is told", async || {
+        (metric(expiry).await == Some(soon as f64)).then_some(())
+    })
+    .await;
+    eventually("there is a warning", async || cluster.log().contains(warned).then_some(())).await;
+
+    let past = clock::unix_ms() / 1000 - 60;
+    files.renew_until(&authority, &names, Some(past));
+    eventually("it is refused", async || metric(failed).await.filter(|count| *count > 0.0)).await;
+    assert!(cluster.log().contains("it has expired"), "the log says why");
+    assert_eq!(metric(expiry).await, Some(soon as f64));
+    let url = format!("https://{}", cluster.auth);
+    assert!(!is_refused(&edge, &url).await, "the former is still shown");
 }
 
 /// What `sockeye` says of settings when it is asked to check them, and when it is started: the code with which it ends, or that

@@ -46,7 +46,7 @@ impl Config {
         namespaces: &[NamespaceSettings],
     ) -> Result<GrpcSecurity, ConfigError> {
         let listen = self.peer_listen.map(|address| ("EDGE_PEER_LISTEN", address));
-        let security = self.grpc.settings().open("edge_grpc", listen, &[HTTP_2, HTTP_1])?;
+        let security = self.grpc.settings().open("edge_grpc", listen, &[HTTP_2, HTTP_1], true)?;
         let auth = self.auth_url.clone().unwrap_or(Uri::from_static(DEFAULT_AUTH_URL));
         let backends = namespaces.iter().map(|namespace| namespace.backend.clone());
         let peers = self.validated_peers()?;

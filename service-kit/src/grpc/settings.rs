@@ -6,6 +6,7 @@ use super::callers::{CallerRule, CallersLayer, MethodRoles};
 use crate::{
     mutual_tls::{MutualTls, MutualTlsError, MutualTlsFiles},
     plaintext::{self, PlaintextError},
+    tls::Usage,
     watched_files::{ReadFilesError, SettingFile},
 };
 
@@ -159,7 +160,8 @@ pub struct GrpcSecurity {
 
 impl GrpcSettings {
     /// Reads the certificates, if some are set. `listen` is the setting of the listener with its address, where there is
-    /// one, and `protocols` what is spoken there.
+    /// one, and `protocols` what is spoken there. A certificate is shown to callers where there is a listener, and to others by
+    /// whoever `calls` them.
     ///
     /// # Errors
     ///
@@ -173,9 +175,17 @@ impl GrpcSettings {
         name: &'static str,
         listen: Option<(&'static str, SocketAddr)>,
         protocols: &'static [&'static [u8]],
+        calls: bool,
     ) -> Result<GrpcSecurity, GrpcSettingsError> {
         let tls = match self.files()? {
-            Some(files) => Some(MutualTls::open(name, files, protocols)?),
+            Some(files) => {
+                let usages: &[Usage] = match (listen, calls) {
+                    (Some(_), true) => &[Usage::Server, Usage::Client],
+                    (Some(_), false) => &[Usage::Server],
+                    (None, _) => &[Usage::Client],
+                };
+                Some(MutualTls::open(name, files, protocols, usages)?)
+            }
             None => {
                 if let Some(listen) = listen {
                     let allow = (self.names.allow_plaintext, self.allow_plaintext);

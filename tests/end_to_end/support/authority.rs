@@ -1,6 +1,6 @@
 //! Certificates for services, of an authority that a test makes.
 
-use std::{fs, io, path::PathBuf};
+use std::{fs, io, path::PathBuf, time::Duration};
 
 use pem::Pem;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -53,9 +53,17 @@ impl Authority {
 impl CertificateFiles {
     /// Replaces the certificate and its key.
     pub(crate) fn renew(&self, authority: &Authority, names: &[&str]) {
+        self.renew_until(authority, names, None);
+    }
+
+    /// The same, with a certificate that is good until then, in seconds since the Unix epoch.
+    pub(crate) fn renew_until(&self, authority: &Authority, names: &[&str], until: Option<u64>) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(names).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        if let Some(until) = until {
+            params.not_after = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(until);
+        }
         let certificate = params.signed_by(&key, &authority.issuer).unwrap();
         self.write("key", &encode("PRIVATE KEY", &key.serialize_der()));
         self.write("certificate", &encode("CERTIFICATE", certificate.der()));
@@ -81,7 +89,7 @@ impl CertificateFiles {
             key: file("KEY", "key"),
             authorities: file("CA", "ca"),
         };
-        let tls = MutualTls::open("test", files, &[HTTP_2]).unwrap();
+        let tls = MutualTls::open("test", files, &[HTTP_2], &[]).unwrap();
         let connector = tower::service_fn(move |url: Uri| {
             let tls = tls.clone();
             async move {

@@ -79,7 +79,7 @@ impl Certified {
         let file = |name| SettingFile::new(name, self.0.join(name));
         let files =
             MutualTlsFiles { certificate: file("cert"), key: file("key"), authorities: file("ca") };
-        MutualTls::open("test", files, &[HTTP_2]).unwrap()
+        MutualTls::open("test", files, &[HTTP_2], &[]).unwrap()
     }
 }
 

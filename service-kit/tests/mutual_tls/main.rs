@@ -2,25 +2,24 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod authority;
+
 use std::{
-    fs, io,
+    io,
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use pem::Pem;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::ExtendedKeyUsagePurpose;
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName, version::TLS13};
 use service_kit::{
     grpc::{Accepted, Incoming, OPENING_TIMEOUT},
     mutual_tls::{HTTP_1, HTTP_2, MutualTls, MutualTlsFiles},
-    tls,
+    tls::{self, Usage},
     watched_files::SettingFile,
 };
-use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -31,74 +30,13 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_stream::StreamExt;
 
+use self::authority::{Authority, FUTURE, Files, GOOD, PAST};
+
 /// How long a test waits for what must happen, on a machine that may be busy.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// What HTTP/2 begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let pem = encode("CERTIFICATE", params.self_signed(&key).unwrap().der());
-        Self { issuer: Issuer::new(params, key), pem }
-    }
-
-    /// A certificate for these names, and its key.
-    fn certify(&self, names: &[&str], years: (i32, i32)) -> (String, String) {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names).unwrap();
-        (params.not_before, params.not_after) =
-            (date_time_ymd(years.0, 1, 1), date_time_ymd(years.1, 1, 1));
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let key = encode("PRIVATE KEY", &key.serialize_der());
-        (encode("CERTIFICATE", certificate.der()), key)
-    }
-}
-
-const GOOD: (i32, i32) = (2020, 2200);
-const PAST: (i32, i32) = (2020, 2021);
-const FUTURE: (i32, i32) = (2199, 2200);
-
-fn encode(tag: &str, der: &[u8]) -> String {
-    pem::encode(&Pem::new(tag, der))
-}
-
-/// The files of a service.
-struct Files(TempDir);
-
-impl Files {
-    fn new(trusted: &str, own: &(String, String)) -> Self {
-        let files = Self(tempfile::tempdir().unwrap());
-        files.write("ca", trusted);
-        files.write("key", &own.1);
-        files.write("certificate", &own.0);
-        files
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.0.path().join(name), text).unwrap();
-    }
-
-    fn open(&self) -> MutualTls {
-        let file =
-            |setting, name: &str| SettingFile::new(setting, Path::new(self.0.path()).join(name));
-        let files = MutualTlsFiles {
-            certificate: file("CERT", "certificate"),
-            key: file("KEY", "key"),
-            authorities: file("CA", "ca"),
-        };
-        MutualTls::open("test", files, &[HTTP_2]).unwrap()
-    }
-}
 
 /// A listener, and what it accepts.
 struct Listener {
@@ -224,6 +162,35 @@ async fn a_caller_speaks_with_nobody_but_the_host_of_the_address() {
     let stream = TcpStream::connect(listener.address).await.unwrap();
     let other_protocol = client.connect("server.example", stream, HTTP_1).await;
     assert!(other_protocol.is_err(), "a listener speaks what it is for");
+}
+
+#[tokio::test]
+async fn a_certificate_that_names_usages_is_good_for_those_only() {
+    let ours = Authority::new();
+    let of = |name: &str, usage: ExtendedKeyUsagePurpose| {
+        Files::new(&ours.pem, &ours.certify_for(&[name], GOOD, &[usage]))
+    };
+    let [for_servers, for_clients] =
+        [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let server = of("server.example", for_servers.clone());
+    let client = of("client.example", for_clients.clone());
+    let mut listener = Listener::start(server.open_for(&[Usage::Server]).unwrap()).await;
+    let good = client.open_for(&[Usage::Client]).unwrap();
+    listener.connect(&good, "server.example").await.unwrap();
+    listener.accept().await;
+
+    let wrong_client = of("client.example", for_servers);
+    let wrong_server = of("server.example", for_clients);
+    for (files, usage) in [(&wrong_client, Usage::Client), (&wrong_server, Usage::Server)] {
+        let usages: &[_] = if usage == Usage::Client { &[Usage::Client] } else { &[Usage::Server] };
+        let error = files.open_for(usages).unwrap_err();
+        assert!(format!("{:#}", anyhow::Error::new(error)).contains("CERT"), "{usage:?}");
+    }
+    // Others do not take them either.
+    let connected = listener.connect(&wrong_client.open(), "server.example").await;
+    assert!(is_refused(connected).await);
+    let wrong = Listener::start(wrong_server.open()).await;
+    assert!(wrong.connect(&good, "server.example").await.is_err());
 }
 
 /// Connections from an address that say nothing.
@@ -392,7 +359,10 @@ async fn files_that_are_of_no_use_are_named_and_not_quoted() {
             key: file("KEY", "key"),
             authorities: file("CA", "ca"),
         };
-        format!("{:#}", anyhow::Error::new(MutualTls::open("test", files, &[HTTP_2]).unwrap_err()))
+        format!(
+            "{:#}",
+            anyhow::Error::new(MutualTls::open("test", files, &[HTTP_2], &[]).unwrap_err())
+        )
     };
     let no_authority = "CA names a file with no certificates of authorities in PEM";
 
