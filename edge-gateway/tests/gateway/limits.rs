@@ -171,12 +171,12 @@ async fn coming_and_going_counts_as_events() {
             break answer;
         }
         granted += 1;
+        // One is left of the burst, and one comes each second.
+        assert!(granted <= 1 + begun.elapsed().as_secs(), "{granted} in {:?}", begun.elapsed());
     };
     let data = r#"{"code":"rate_limited","retryable":true,"retry_after_ms":"#;
     let expected = format!(r#"44/nowhere,{{"message":"Too many events","data":{data}"#);
     assert!(refused.starts_with(&expected), "{refused}");
-    // One is left of the burst, and one comes each second.
-    assert!(granted <= 1 + begun.elapsed().as_secs(), "{granted} in {:?}", begun.elapsed());
 
     for _ in 0..20 {
         client.send("40/nowhere,").await;
