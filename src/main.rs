@@ -8,6 +8,7 @@ mod settings;
 
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
 use service_kit::{
     audit::AuditLog,
     exit::{Failure, finish, parse_args},
@@ -17,6 +18,9 @@ use service_kit::{
 };
 
 use self::{services::Services, settings::Settings};
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     finish(run(parse_args()))

@@ -4,11 +4,15 @@ use std::process::ExitCode;
 
 use auth_service::{AuthService, Config};
 use clap::Parser;
+use mimalloc::MiMalloc;
 use service_kit::audit::{AuditConfig, AuditLog};
 use service_kit::exit::{Failure, finish, parse_args};
 use service_kit::ops::Readiness;
 use service_kit::shutdown::Shutdown;
 use service_kit::telemetry::{TelemetryConfig, Tracing, init_logging};
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Turns tokens into identities, for Sockeye's edge gateways.
 #[derive(Debug, Parser)]

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use chat_service::{ChatService, Config};
 use clap::Parser;
+use mimalloc::MiMalloc;
 use service_kit::{
     audit::{AuditConfig, AuditLog},
     exit::{self, Failure},
@@ -11,6 +12,9 @@ use service_kit::{
     shutdown::Shutdown,
     telemetry::{self, TelemetryConfig, Tracing},
 };
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Sockeye's chat service: owns rooms and decides who receives what.
 #[derive(Debug, Parser)]

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use edge_gateway::{Config, EdgeGateway};
+use mimalloc::MiMalloc;
 use service_kit::{
     audit::{AuditConfig, AuditLog},
     exit::{self, Failure},
@@ -11,6 +12,9 @@ use service_kit::{
     shutdown::Shutdown,
     telemetry::{TelemetryConfig, Tracing, init_logging},
 };
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Holds the client connections of a Sockeye system: Socket.IO and plain JSON WebSocket.
 #[derive(Debug, Parser)]
