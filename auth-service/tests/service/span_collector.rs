@@ -50,9 +50,13 @@ impl SpanCollector {
         Self { address, received, _server: server }
     }
 
-    /// Waits for the next batch of spans.
-    pub(crate) async fn next_batch(&mut self) -> ExportTraceServiceRequest {
-        let received = self.received.recv();
-        tokio::time::timeout(std::time::Duration::from_secs(30), received).await.unwrap().unwrap()
+    /// All that has come, in however many batches. To be called when the exporter has been shut down: it waits for the answer
+    /// to each.
+    pub(crate) fn all(mut self) -> ExportTraceServiceRequest {
+        let mut all = ExportTraceServiceRequest::default();
+        while let Ok(batch) = self.received.try_recv() {
+            all.resource_spans.extend(batch.resource_spans);
+        }
+        all
     }
 }

@@ -44,7 +44,7 @@ fn text_attributes(span: &Span) -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn a_sampled_call_has_a_span_that_continues_the_callers_trace() {
-    let mut collector = SpanCollector::start().await;
+    let collector = SpanCollector::start().await;
     let tracing = Tracing::start(
         "auth-service",
         &TelemetryConfig {
@@ -65,7 +65,7 @@ async fn a_sampled_call_has_a_span_that_continues_the_callers_trace() {
     client.authenticate(AuthenticateRequest { token: good.clone() }).await.unwrap();
     tracing.shutdown().await;
 
-    let batch = collector.next_batch().await;
+    let batch = collector.all();
     let spans: Vec<_> = batch
         .resource_spans
         .iter()
