@@ -74,7 +74,6 @@ const HEADER_BYTES_MAX: usize = 16 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What serves the client listener of one shard.
-#[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) application: Application,
     pub(crate) allows_eio3: bool,
@@ -83,16 +82,16 @@ pub(crate) struct Server {
     pub(crate) pages: axum::Router,
     pub(crate) open: Open,
     pub(crate) client_bundle: Option<Arc<ClientBundle>>,
-    pub(crate) origins: Rc<Origins>,
-    pub(crate) hosts: Rc<Hosts>,
-    pub(crate) binding: Rc<SessionBinding>,
-    pub(crate) cors: Rc<Cors>,
-    pub(crate) addresses: Arc<ClientAddresses>,
+    pub(crate) origins: Origins,
+    pub(crate) hosts: Hosts,
+    pub(crate) binding: SessionBinding,
+    pub(crate) cors: Cors,
+    pub(crate) addresses: ClientAddresses,
     pub(crate) address_limits: Arc<AddressLimits>,
-    pub(crate) policy: Rc<Policy>,
+    pub(crate) policy: Policy,
     pub(crate) admission: Arc<Admission>,
     pub(crate) tls: Option<ClientTls>,
-    pub(crate) response_headers: Rc<ResponseHeaders>,
+    pub(crate) response_headers: ResponseHeaders,
     pub(crate) mailboxes: Mailboxes,
     pub(crate) edge_number: u16,
     pub(crate) shard_number: u8,
@@ -111,14 +110,18 @@ pub(crate) struct Open {
 
 impl Server {
     /// Accepts until shutdown is asked for. The connections go on, and end with the returned set.
-    pub(crate) async fn accept(&self, mut clients: Clients, shutdown: &Shutdown) -> JoinSet<()> {
+    pub(crate) async fn accept(
+        self: Rc<Self>,
+        mut clients: Clients,
+        shutdown: &Shutdown,
+    ) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         let mut accept_errors = LogRate::default();
         loop {
             tokio::select! {
                 accepted = clients.accept() => match accepted {
                     Ok((stream, peer)) => {
-                        tasks.spawn_local(self.clone().serve(stream, peer));
+                        tasks.spawn_local(Rc::clone(&self).serve(stream, peer));
                     }
                     Err(error) => {
                         self.common.metrics.accept_errors.increment(1);
@@ -131,7 +134,7 @@ impl Server {
                 _ = tasks.join_next(), if !tasks.is_empty() => {}
                 () = shutdown.requested() => {
                     for (stream, peer) in clients.waiting() {
-                        tasks.spawn_local(self.clone().serve(stream, peer));
+                        tasks.spawn_local(Rc::clone(&self).serve(stream, peer));
                     }
                     return tasks;
                 }
@@ -140,24 +143,28 @@ impl Server {
     }
 
     /// Serves one TCP connection to its end.
-    async fn serve(self, mut stream: TcpStream, peer: IpAddr) {
-        let peer = match Box::pin(self.announced(&mut stream, peer)).await {
+    async fn serve(self: Rc<Self>, stream: TcpStream, peer: IpAddr) {
+        // Boxed, and gone when the connection is the shard's: it must not widen the future of every idle connection.
+        let adopted = Box::pin(self.begin(stream, peer)).await;
+        if let Some(Adopted { connection, shard, key, early, flow }) = adopted {
+            connection::run(connection, shard, key, early, flow).await;
+        }
+    }
+
+    /// Serves a connection until it ends or is the shard's.
+    async fn begin(self: Rc<Self>, mut stream: TcpStream, peer: IpAddr) -> Option<Adopted> {
+        let peer = match self.announced(&mut stream, peer).await {
             Ok(peer) => peer,
             Err(error) => {
                 self.common.metrics.proxy_headers_refused.increment(1);
                 tracing::debug!(%error, "connection without a proxy's header");
-                return;
+                return None;
             }
         };
-        let Some(held) = self.http_connection(peer) else { return };
-        // Boxed: needed for a moment, and far larger than what a connection needs for the rest of its life.
-        let Some(stream) = Box::pin(self.secured(stream, peer)).await else { return };
-        let served = Box::pin(self.serve_http(stream, peer)).await;
-        drop(held);
-        if let Some(adopted) = served {
-            let Adopted { connection, shard, key, early, flow } = adopted;
-            connection::run(connection, shard, key, early, flow).await;
-        }
+        let _held = self.http_connection(peer)?;
+        // Boxed: needed for a moment, and far larger than what a client that polls needs.
+        let stream = Box::pin(self.secured(stream, peer)).await?;
+        self.serve_http(stream, peer).await
     }
 
     /// Shakes hands with a client, where there is TLS; none if that came to nothing.
@@ -199,9 +206,10 @@ impl Server {
     }
 
     /// Serves HTTP until the connection ends or is the shard's.
-    async fn serve_http(self, stream: ClientStream, peer: IpAddr) -> Option<Adopted> {
+    async fn serve_http(self: Rc<Self>, stream: ClientStream, peer: IpAddr) -> Option<Adopted> {
         let slot = Rc::new(RefCell::new(None));
-        let service = service_fn(|request| self.clone().answer(request, peer, Rc::clone(&slot)));
+        let service =
+            service_fn(|request| Rc::clone(&self).answer(request, peer, Rc::clone(&slot)));
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
@@ -217,7 +225,7 @@ impl Server {
     }
 
     async fn answer(
-        self,
+        self: Rc<Self>,
         request: Request<Incoming>,
         peer: IpAddr,
         slot: Rc<RefCell<Option<Upgrade>>>,
@@ -347,7 +355,7 @@ impl Server {
     }
 
     /// Takes the socket back from hyper and gives it to the shard that has its session, for the rest of its life.
-    async fn take_over(self, upgrade: Upgrade) -> Option<Adopted> {
+    async fn take_over(&self, upgrade: Upgrade) -> Option<Adopted> {
         let upgraded = upgrade.on_upgrade.await.ok()?;
         let parts = upgraded.downcast::<TokioIo<Patient<ClientStream>>>().ok()?;
         let (stream, early) = (parts.io.into_inner().into_inner(), parts.read_buf);
@@ -377,7 +385,7 @@ impl Server {
             };
             (key, flow)
         };
-        Some(Adopted { connection, shard: self.shard, key, early, flow })
+        Some(Adopted { connection, shard: Rc::clone(&self.shard), key, early, flow })
     }
 }
 

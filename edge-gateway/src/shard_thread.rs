@@ -130,7 +130,7 @@ impl ShardThread {
         let mut mail = JoinSet::new();
         mail.spawn_local(mailbox::serve(Rc::clone(&shard), self.mailbox, is_drained));
 
-        let server = Server {
+        let server = Rc::new(Server {
             application: self.application,
             shard: Rc::clone(&shard),
             common,
@@ -138,21 +138,21 @@ impl ShardThread {
             open: Open::of(&self.config),
             allows_eio3: self.config.allow_eio3,
             client_bundle: self.client_bundle,
-            origins: Rc::new(Origins::of(&self.config.http.origins.allowed)),
-            hosts: Rc::new(Hosts::of(&self.config.http.allowed_hosts)),
-            binding: Rc::new(SessionBinding::of(&self.config.http)),
-            cors: Rc::new(Cors::new(self.config.http.origins.cors)),
-            addresses: Arc::new(ClientAddresses::of(&self.config.client_addresses)),
+            origins: Origins::of(&self.config.http.origins.allowed),
+            hosts: Hosts::of(&self.config.http.allowed_hosts),
+            binding: SessionBinding::of(&self.config.http),
+            cors: Cors::new(self.config.http.origins.cors),
+            addresses: ClientAddresses::of(&self.config.client_addresses),
             address_limits: self.address_limits,
-            policy: Rc::new(policy),
+            policy,
             admission: self.admission,
             tls: self.tls,
-            response_headers: Rc::new(ResponseHeaders::of(&self.config.tls)),
+            response_headers: ResponseHeaders::of(&self.config.tls),
             mailboxes: self.mailboxes,
             edge_number: self.config.number,
             shard_number: self.number,
             edge_shutdown,
-        };
+        });
         let mut connections = tokio::select! {
             connections = server.accept(clients, &shutdown) => connections,
             // They run for ever: one that ends has panicked, and without timers or links a shard is of no use.
