@@ -20,6 +20,12 @@ fn main() -> anyhow::Result<()> {
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out_dir.join("descriptors.bin"), descriptors.encode_to_vec())?;
 
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        // Sockets come and go far less often than they send, and each event of a frame has the size of the largest kind.
+        .boxed(".sockeye.edge.v1.EdgeEvent.kind.opened")
+        .boxed(".sockeye.edge.v1.EdgeEvent.kind.resumed")
+        .boxed(".sockeye.edge.v1.EdgeEvent.kind.refreshed")
+        .compile_fds(descriptors)?;
     Ok(())
 }

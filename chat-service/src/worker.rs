@@ -21,6 +21,7 @@ mod relay;
 use std::{collections::HashMap, future, sync::Arc, time::Duration};
 
 use service_kit::{clock, trace::Tracer};
+use smallvec::SmallVec;
 use tokio::{
     sync::mpsc,
     time::{self, Instant, MissedTickBehavior},
@@ -109,7 +110,8 @@ struct Link {
 #[derive(Debug)]
 struct Stay {
     socket: Arc<Socket>,
-    rooms: Vec<RoomKey>,
+    /// Most are in one.
+    rooms: SmallVec<[RoomKey; 1]>,
 }
 
 impl<L: RoomLog> Worker<L> {
@@ -261,7 +263,8 @@ impl Link {
     /// Notes that a socket is in a room.
     fn note_membership(&mut self, socket: &Arc<Socket>, key: &RoomKey) {
         let stay = self.sockets.entry(socket.key.handle);
-        let stay = stay.or_insert_with(|| Stay { socket: Arc::clone(socket), rooms: Vec::new() });
+        let stay =
+            stay.or_insert_with(|| Stay { socket: Arc::clone(socket), rooms: SmallVec::new() });
         stay.rooms.push(key.clone());
     }
 

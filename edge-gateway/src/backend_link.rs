@@ -196,7 +196,11 @@ impl BackendLink {
     // What happens at the edge, in the order in which it happens.
 
     pub(crate) fn socket_opened(&mut self, handle: u64, traceparent: String, opened: SocketOpened) {
-        self.push(EdgeEvent { socket: handle, traceparent, kind: Some(Kind::Opened(opened)) });
+        self.push(EdgeEvent {
+            socket: handle,
+            traceparent,
+            kind: Some(Kind::Opened(opened.into())),
+        });
     }
 
     /// Takes back that a socket was opened, if that has not been sent; returns whether so.
@@ -230,13 +234,13 @@ impl BackendLink {
         Moves { joined, left }: Moves,
     ) {
         let identity = identity.map(wire_identity);
-        self.push(event(handle, Kind::Resumed(SocketResumed { identity, joined, left })));
+        self.push(event(handle, Kind::Resumed(SocketResumed { identity, joined, left }.into())));
     }
 
     pub(crate) fn socket_refreshed(&mut self, handle: u64, identity: &Identity) {
         if self.refreshes {
             let identity = Some(wire_identity(identity));
-            self.push(event(handle, Kind::Refreshed(SocketRefreshed { identity })));
+            self.push(event(handle, Kind::Refreshed(SocketRefreshed { identity }.into())));
         }
     }
 

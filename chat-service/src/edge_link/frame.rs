@@ -61,18 +61,18 @@ pub(super) struct Event {
 #[derive(Debug)]
 pub(super) enum EventKind {
     Opened {
-        who: Introduction,
+        who: Box<Introduction>,
         /// The client wants to go on with the socket that it had.
         reentry: Option<Reentry>,
     },
     Announced {
-        who: Introduction,
+        who: Box<Introduction>,
         memberships: Vec<Membership>,
         is_suspended: bool,
     },
     /// A client has recovered its connection on this link.
     Recovered {
-        who: Introduction,
+        who: Box<Introduction>,
         memberships: Vec<Membership>,
     },
     Suspended,
@@ -229,7 +229,7 @@ impl TryFrom<wire::EdgeEvent> for Event {
         let bytes = EVENT_OVERHEAD_BYTES + event.encoded_len();
         let wire::EdgeEvent { socket, traceparent, kind } = event;
         let kind = match kind.ok_or(FrameError::NoKind)? {
-            Kind::Opened(opened) => opened.try_into()?,
+            Kind::Opened(opened) => (*opened).try_into()?,
             Kind::Closed(wire::SocketClosed { reason, rooms: _ }) => {
                 EventKind::Closed { departure: departure(&reason), reason }
             }
@@ -253,7 +253,8 @@ impl TryFrom<wire::EdgeEvent> for Event {
             }),
             Kind::Suspended(wire::SocketSuspended { reason: _ }) => EventKind::Suspended,
             // It is the same user, and the others know its profile.
-            Kind::Resumed(wire::SocketResumed { identity, joined, left }) => {
+            Kind::Resumed(resumed) => {
+                let wire::SocketResumed { identity, joined, left } = *resumed;
                 let joined = joined.into_iter().map(|membership| membership.room).collect();
                 EventKind::Resumed(Resumed {
                     who: identity.unwrap_or_default().into(),
@@ -261,7 +262,8 @@ impl TryFrom<wire::EdgeEvent> for Event {
                     left,
                 })
             }
-            Kind::Refreshed(wire::SocketRefreshed { identity }) => {
+            Kind::Refreshed(refreshed) => {
+                let wire::SocketRefreshed { identity } = *refreshed;
                 EventKind::Refreshed { who: identity.unwrap_or_default().into() }
             }
             Kind::CatchUp(wire::CatchUp { room, position, bytes_max }) => {
@@ -307,7 +309,7 @@ impl TryFrom<wire::SocketOpened> for EventKind {
             Some(Recovery { key: recovery_key(&key)?, window: Duration::from_millis(window_ms) })
         });
         let (socket_id, capabilities) = (socket_id.into(), identity.capabilities);
-        let who = Introduction { socket_id, namespace, user, capabilities, recovery };
+        let who = Box::new(Introduction { socket_id, namespace, user, capabilities, recovery });
         if !announced && !recovered {
             let reentry = reentry.and_then(|wire::Reentry { key, memory, delivered }| {
                 Some(Reentry { key: recovery_key(&key)?, memory, delivered })

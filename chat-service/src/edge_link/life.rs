@@ -194,12 +194,12 @@ impl Life {
                 let span = telemetry::open_span(&settings.tracer, parent, &who.namespace);
                 let traceparent = trace::traceparent_of(span.as_ref());
                 let ticket = self.outbox.ticket(seq, Instructions::new(traceparent));
-                self.open(handle, (who, reentry, ticket), links);
+                self.open(handle, (*who, reentry, ticket), links);
             }
             EventKind::Announced { who, memberships, is_suspended } => {
                 let mut ticket = self.outbox.ticket(seq, Instructions::default());
                 let earlier = self.earlier.map(|link| SocketKey { link, handle });
-                if let Some(socket) = self.admit((handle, earlier), who, links, &mut ticket) {
+                if let Some(socket) = self.admit((handle, earlier), *who, links, &mut ticket) {
                     let arrival = if is_suspended { Arrival::Suspended } else { Arrival::Present };
                     for membership in memberships {
                         let restored = (&socket, membership, arrival);
@@ -209,7 +209,7 @@ impl Life {
             }
             EventKind::Recovered { who, memberships } => {
                 let ticket = self.outbox.ticket(seq, Instructions::default());
-                self.take_in(handle, (who, &memberships, ticket), links, planned);
+                self.take_in(handle, (*who, &memberships, ticket), links, planned);
             }
             EventKind::Suspended => {
                 let ticket = self.outbox.ticket(seq, Instructions::default());

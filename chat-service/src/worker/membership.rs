@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{Departure, Link, Worker, deliveries::Coming, fan_out::Cause};
@@ -136,7 +137,7 @@ impl<L: RoomLog> Worker<L> {
         }
     }
 
-    pub(super) fn rooms_of(&self, socket: SocketKey) -> Vec<RoomKey> {
+    pub(super) fn rooms_of(&self, socket: SocketKey) -> SmallVec<[RoomKey; 1]> {
         let link = self.links.get(&socket.link);
         link.and_then(|link| Some(link.sockets.get(&socket.handle)?.rooms.clone()))
             .unwrap_or_default()

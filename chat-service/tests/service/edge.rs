@@ -291,7 +291,7 @@ pub(crate) fn opened(
             .collect(),
         ..SocketOpened::default()
     };
-    EdgeEvent { socket, traceparent: String::new(), kind: Some(Kind::Opened(kind)) }
+    EdgeEvent { socket, traceparent: String::new(), kind: Some(Kind::Opened(kind.into())) }
 }
 
 /// What may be done in some rooms.
@@ -306,7 +306,7 @@ pub(crate) fn may(actions: &[Action], rooms: &[&str]) -> Capability {
 /// A socket whose client has brought another token of its user.
 pub(crate) fn refreshed(socket: u64, user: &str) -> EdgeEvent {
     let kind = SocketRefreshed { identity: Some(identity(user)) };
-    EdgeEvent { socket, traceparent: String::new(), kind: Some(Kind::Refreshed(kind)) }
+    EdgeEvent { socket, traceparent: String::new(), kind: Some(Kind::Refreshed(kind.into())) }
 }
 
 /// The same with what the token allows.
@@ -340,7 +340,7 @@ pub(crate) fn moved(socket: u64, user: &str, joined: &[&str], left: &[&str]) -> 
         joined: joined.iter().map(membership).collect(),
         left: left.iter().map(|room| (*room).to_owned()).collect(),
     };
-    EdgeEvent { socket, traceparent: String::new(), kind: Some(Kind::Resumed(kind)) }
+    EdgeEvent { socket, traceparent: String::new(), kind: Some(Kind::Resumed(kind.into())) }
 }
 
 /// An event that was sent to an earlier life of the service, too.

@@ -127,7 +127,7 @@ impl Shard {
                 self.add_recoverability(socket.namespace, id, &mut opened);
             }
         }
-        EdgeEvent { socket: socket.handle, traceparent, kind: Some(Kind::Opened(opened)) }
+        EdgeEvent { socket: socket.handle, traceparent, kind: Some(Kind::Opened(opened.into())) }
     }
 
     pub(super) fn memberships(&self, index: usize) -> Vec<Membership> {

@@ -218,7 +218,7 @@ impl Stream {
     pub(crate) async fn opened(&mut self) -> (u64, SocketOpened) {
         let event = self.next().await;
         match event.kind {
-            Some(edge_event::Kind::Opened(opened)) => (event.socket, opened),
+            Some(edge_event::Kind::Opened(opened)) => (event.socket, *opened),
             kind => panic!("{kind:?}"),
         }
     }

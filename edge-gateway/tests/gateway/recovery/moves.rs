@@ -39,7 +39,7 @@ pub(super) async fn come_back_elsewhere(
         let (at, event) = within("an event", next_of_either(streams)).await;
         match event.kind {
             Some(edge_event::Kind::Opened(opened)) if at != home => {
-                return (client, event.socket, opened);
+                return (client, event.socket, *opened);
             }
             Some(edge_event::Kind::Resumed(_)) if at == home => drop(client),
             kind => panic!("{kind:?}"),
