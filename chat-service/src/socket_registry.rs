@@ -1,5 +1,7 @@
 //! Knows which sockets there are, and which have come and gone lately, for services that watch.
 
+mod by_user;
+
 use std::{
     collections::{HashMap, VecDeque},
     fmt, mem,
@@ -7,13 +9,15 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use smallvec::SmallVec;
 use thiserror::Error;
 use tokio::sync::watch;
 
+use self::by_user::ByUser;
 use crate::{
     exclusions::Who,
     room_key::Realm,
-    socket::{Socket, SocketKey},
+    socket::{LinkKey, Socket, SocketKey},
 };
 
 /// Most changes that are kept for watchers that are behind, or away. It is more than one lost edge is likely to have sockets.
@@ -47,6 +51,8 @@ struct State {
     live: HashMap<Arc<str>, Arc<Socket>>,
     /// The same sockets on the links that they are moving from. They may stay there, if their clients turn back.
     elsewhere: HashMap<Arc<str>, Vec<Arc<Socket>>>,
+    /// All of these.
+    by_user: ByUser,
     /// The last of them. None before somebody has watched: nobody can ask for them.
     changes: VecDeque<Change>,
     is_watched: bool,
@@ -171,21 +177,37 @@ impl SocketRegistry {
         Following::Changes(changes, Cursor { number, ..end })
     }
 
-    /// The sockets of a tenant in a namespace that are somebody's, on whatever links they are. Looks at all sockets for those of a user.
+    /// The sockets of a tenant in a namespace that are somebody's, on whatever links they are.
     pub(crate) fn of(&self, realm: Realm<'_>, who: &Who) -> Vec<Arc<Socket>> {
         let state = self.state();
-        let is_it = |socket: &&Arc<Socket>| socket.realm() == realm && who.is(socket);
-        let elsewhere = |id: &str| state.elsewhere.get(id).into_iter().flatten();
         match who {
             Who::Socket(id) => {
-                let live = state.live.get(&**id).into_iter();
-                live.chain(elsewhere(id)).filter(is_it).cloned().collect()
+                let elsewhere = state.elsewhere.get(&**id).into_iter().flatten();
+                let found = state.live.get(&**id).into_iter().chain(elsewhere);
+                found.filter(|socket| socket.realm() == realm).cloned().collect()
             }
-            Who::User { .. } => {
-                let elsewhere = state.elsewhere.values().flatten();
-                state.live.values().chain(elsewhere).filter(is_it).cloned().collect()
+            Who::User { subject, .. } => {
+                let called_so = state.by_user.of(realm, subject);
+                called_so.filter(|socket| who.is(socket)).cloned().collect()
             }
         }
+    }
+
+    /// The links with sockets of a user, but for one socket. Where no issuer is named, of all users of this subject.
+    pub(crate) fn links_of(
+        &self,
+        realm: Realm<'_>,
+        (subject, issuer): (&str, &str),
+        except: Option<SocketKey>,
+    ) -> SmallVec<[LinkKey; 4]> {
+        let mut links = SmallVec::new();
+        for socket in self.state().by_user.of(realm, subject) {
+            let is_meant = issuer.is_empty() || socket.user.issuer() == issuer;
+            if is_meant && Some(socket.key) != except && !links.contains(&socket.key.link) {
+                links.push(socket.key.link);
+            }
+        }
+        links
     }
 
     /// Tells of each change that comes after this.
@@ -206,18 +228,22 @@ impl SocketRegistry {
 impl State {
     /// Whether the socket was not there before.
     fn take_in(&mut self, socket: &Arc<Socket>, earlier: Option<SocketKey>) -> bool {
+        self.by_user.add(socket);
         let is_replaced = |one: &Arc<Socket>| one.key == socket.key || Some(one.key) == earlier;
         let Some(live) = self.live.get_mut(&socket.id) else {
             self.live.insert(Arc::clone(&socket.id), Arc::clone(socket));
             return true;
         };
         let mut elsewhere = self.elsewhere.get_mut(&socket.id).into_iter().flatten();
-        if let Some(replaced) = elsewhere.find(|one| is_replaced(one)) {
-            *replaced = Arc::clone(socket);
+        if let Some(place) = elsewhere.find(|one| is_replaced(one)) {
+            let replaced = mem::replace(place, Arc::clone(socket));
+            self.by_user.remove(&replaced);
             return false;
         }
         let before = mem::replace(live, Arc::clone(socket));
-        if !is_replaced(&before) {
+        if is_replaced(&before) {
+            self.by_user.remove(&before);
+        } else {
             self.elsewhere.entry(Arc::clone(&socket.id)).or_default().push(before);
         }
         false
@@ -225,6 +251,7 @@ impl State {
 
     /// Whether the socket is nowhere any more.
     fn take_out(&mut self, socket: &Arc<Socket>) -> bool {
+        self.by_user.remove(socket);
         let is_live = self.live.get(&socket.id).is_some_and(|live| Arc::ptr_eq(live, socket));
         let mut next = None;
         if let Some(elsewhere) = self.elsewhere.get_mut(&socket.id) {
@@ -387,5 +414,60 @@ mod tests {
         assert!(matches!(registry.following(beyond, 1), Following::Gone));
         let other = Cursor { life: 8, ..start };
         assert!(matches!(registry.following(other, 1), Following::OtherLife));
+    }
+
+    fn of(link: u64, handle: u64, user: (&str, &str)) -> Arc<Socket> {
+        let key = SocketKey { link: LinkKey(link), handle };
+        let id = format!("{link}-{handle}").as_str().into();
+        Arc::new(Socket::new(key, id, "/".into(), User::parse(user.0, user.1, b"{}").unwrap()))
+    }
+
+    fn links_of(registry: &SocketRegistry, user: (&str, &str)) -> Vec<u64> {
+        let links = registry.links_of(Realm::of_default("/"), user, None);
+        let mut links: Vec<u64> = links.into_iter().map(|link| link.0).collect();
+        links.sort_unstable();
+        links
+    }
+
+    #[test]
+    fn knows_the_links_of_a_user_but_for_one_socket() {
+        let registry = SocketRegistry::new(7);
+        let sockets = [
+            of(1, 1, ("ann", "a")),
+            of(2, 1, ("ann", "a")),
+            of(3, 1, ("ann", "b")),
+            of(3, 2, ("bob", "a")),
+        ];
+        sockets.iter().for_each(|socket| registry.note_opened(socket, None, 0));
+
+        assert_eq!(links_of(&registry, ("ann", "a")), [1, 2]);
+        assert_eq!(links_of(&registry, ("ann", "")), [1, 2, 3]);
+        assert!(links_of(&registry, ("cid", "a")).is_empty());
+        let realm = Realm::of_default("/");
+        let others = registry.links_of(realm, ("ann", "a"), Some(sockets[1].key));
+        assert_eq!(others[..], [LinkKey(1)]);
+        assert!(registry.links_of(Realm::of_default("/x"), ("ann", "a"), None).is_empty());
+        let of_another = Realm { tenant: "acme", namespace: "/" };
+        assert!(registry.links_of(of_another, ("ann", "a"), None).is_empty());
+
+        registry.note_closed(&sockets[0], "client_disconnect", 0);
+        assert_eq!(links_of(&registry, ("ann", "a")), [2]);
+    }
+
+    #[test]
+    fn a_socket_that_moves_is_on_both_links_and_one_that_is_replaced_is_not() {
+        let registry = SocketRegistry::new(7);
+        let [here, there, announced] = [1, 2, 3].map(|link| socket(link, "one"));
+        registry.note_opened(&here, None, 0);
+        registry.note_opened(&there, None, 0);
+        assert_eq!(links_of(&registry, ("ann", "test")), [1, 2]);
+
+        registry.note_opened(&announced, Some(here.key), 0);
+        registry.note_closed(&here, EDGE_LOST, 0);
+        assert_eq!(links_of(&registry, ("ann", "test")), [2, 3]);
+
+        registry.note_closed(&announced, "moved", 0);
+        registry.note_closed(&there, "client_disconnect", 0);
+        assert!(links_of(&registry, ("ann", "test")).is_empty());
     }
 }

@@ -235,6 +235,7 @@ impl Life {
                 ticket.instructions.refuse(handle, "Unauthorized", br#"{"code":"unauthorized"}"#);
             }
             EventKind::AllAnnounced => {
+                self.outbox.note_all_announced();
                 drop(self.outbox.ticket(seq, Instructions::default()));
                 self.end_announcements(&settings.workers, planned);
             }

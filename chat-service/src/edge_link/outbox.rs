@@ -4,7 +4,10 @@ mod progress;
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use proto::edge::v1::{self as wire, instruction::Kind};
@@ -41,6 +44,8 @@ pub(crate) struct Outbox {
 #[derive(Debug)]
 struct Shared {
     link: LinkKey,
+    /// The edge has told of all the sockets that it had when this life began.
+    all_announced: AtomicBool,
     /// Held for a few lines at a time, never across an await.
     queue: Mutex<Queue>,
     changed: Notify,
@@ -131,12 +136,23 @@ enum Waiting {
 impl Outbox {
     pub(crate) fn new(link: LinkKey) -> Self {
         let (changed, freed) = (Notify::new(), Notify::new());
-        let shared = Shared { link, queue: Mutex::default(), changed, freed };
+        let (all_announced, queue) = (AtomicBool::new(false), Mutex::default());
+        let shared = Shared { link, all_announced, queue, changed, freed };
         Self { shared: Arc::new(shared) }
     }
 
     pub(crate) fn link(&self) -> LinkKey {
         self.shared.link
+    }
+
+    /// Every socket of the link is in the registry from now on.
+    pub(super) fn note_all_announced(&self) {
+        self.shared.all_announced.store(true, Ordering::Release);
+    }
+
+    /// Whether a socket of the link that is not in the registry is none.
+    pub(super) fn is_all_announced(&self) -> bool {
+        self.shared.all_announced.load(Ordering::Acquire)
     }
 
     /// Whether this life of the link is over. Nothing that its sockets asked for may have an effect any more.

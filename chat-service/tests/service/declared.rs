@@ -10,7 +10,7 @@ use tempfile::NamedTempFile;
 use tonic::Code;
 
 use crate::{
-    edge::{Edge, event, opened, repeated, suspended},
+    edge::{Edge, all_announced, event, opened, repeated, suspended},
     running::Running,
 };
 
@@ -318,6 +318,47 @@ async fn what_goes_to_a_user_or_to_everyone_goes_over_every_link() {
     let read = r#"read [{"user":{"id":"ann"},"upto":"m7"}] volatile"#;
     ann.expect(&[&format!("emit to user sub-ann of test but [1]: {read}"), "ack 1/2 [{}]"]).await;
     bob.expect(&[&format!("emit to user sub-ann of test: {read}")]).await;
+}
+
+#[tokio::test]
+async fn what_goes_to_a_user_goes_only_where_it_has_sockets_once_all_are_announced() {
+    let (service, _file) = start().await;
+    let mut ann = service.edge("one").await;
+    let mut bob = service.edge("two").await;
+    for edge in [&mut ann, &mut bob] {
+        edge.send(vec![all_announced()]).await;
+    }
+    ann.open(1, "ann").await;
+    ann.open(2, "ann").await;
+    bob.open(1, "bob").await;
+
+    // To the other socket of the same user, and to no other link.
+    ann.ask(1, 1, "read", r#"[{"upto":"m7"}]"#).await;
+    let read = r#"read [{"user":{"id":"ann"},"upto":"m7"}] volatile"#;
+    ann.expect(&[&format!("emit to user sub-ann of test but [1]: {read}"), "ack 1/1 [{}]"]).await;
+    // Where there is none, nothing is sent.
+    ann.close(2).await;
+    ann.ask(1, 2, "read", r#"[{"upto":"m8"}]"#).await;
+    ann.expect(&["ack 1/2 [{}]"]).await;
+    ann.ask(1, 3, "poke", r#"[{"user":"sub-bob"}]"#).await;
+    ann.expect(&["ack 1/3 [{}]"]).await;
+    let poke = r#"emit to user sub-bob of test: poke [{"user":{"id":"ann"}}] volatile"#;
+    bob.expect(&[poke]).await;
+
+    bob.ask(1, 1, "read", "[{}]").await;
+    bob.expect(&["ack 1/1 [{}]"]).await;
+}
+
+#[tokio::test]
+async fn what_goes_to_a_user_reaches_a_link_whose_sockets_are_not_announced_yet() {
+    let (service, _file) = start().await;
+    let mut ann = service.edge("one").await;
+    ann.open(1, "ann").await;
+    let mut back = service.edge("two").await;
+
+    ann.ask(1, 1, "poke", r#"[{"user":"sub-bob"}]"#).await;
+    let poke = r#"emit to user sub-bob of test: poke [{"user":{"id":"ann"}}] volatile"#;
+    back.expect(&[poke]).await;
 }
 
 #[tokio::test]
