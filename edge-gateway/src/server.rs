@@ -8,6 +8,7 @@ mod clients;
 mod content_coding;
 mod engine_io;
 mod large_payload;
+mod open;
 mod paced_body;
 mod patient;
 mod refused;
@@ -17,10 +18,6 @@ use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
-use edge_protocol::{
-    engine_io::OpenHandshake,
-    websocket::{Opcode, put_frame_header},
-};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -31,6 +28,7 @@ use tower::ServiceExt;
 pub(crate) use self::{
     admission::{Admission, DELAY_MAX},
     clients::Clients,
+    open::Open,
     response_headers::ResponseHeaders,
 };
 use self::{
@@ -49,7 +47,6 @@ use crate::{
     client_handshake::{ClientHandshake, Policy},
     client_stream::ClientStream,
     client_tls::ClientTls,
-    config::Config,
     connection::{self, Common, Connection},
     cors::Cors,
     hosts::Hosts,
@@ -59,7 +56,6 @@ use crate::{
     session_binding::SessionBinding,
     session_id::SessionId,
     shard::{ConnectionKey, Flow, JsonSession, SharedShard, Wire},
-    shard_thread::to_usize,
     transport::mailbox::{Mail, Mailboxes},
 };
 
@@ -97,15 +93,6 @@ pub(crate) struct Server {
     pub(crate) shard_number: u8,
     /// Asks the whole edge to end, and is seen by all of it at once: its shards are told one after the other.
     pub(crate) edge_shutdown: Shutdown,
-}
-
-/// What a Socket.IO client is told when its session opens.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Open {
-    ping_interval: Duration,
-    ping_timeout: Duration,
-    payload_bytes_max: usize,
-    has_webtransport: bool,
 }
 
 impl Server {
@@ -404,39 +391,6 @@ struct Upgrade {
     on_upgrade: OnUpgrade,
     client: Client,
     handshake: ClientHandshake,
-}
-
-impl Open {
-    pub(crate) fn of(config: &Config) -> Self {
-        Self {
-            ping_interval: config.ping_interval,
-            ping_timeout: config.ping_timeout,
-            payload_bytes_max: to_usize(config.client_limits.payload_bytes_max),
-            has_webtransport: config.webtransport_listen.is_some(),
-        }
-    }
-
-    /// What a session on long-polling can move to.
-    const fn upgrades(self, may_use_webtransport: bool) -> &'static [&'static str] {
-        let has_both = self.has_webtransport && may_use_webtransport;
-        if has_both { &["websocket", "webtransport"] } else { &["websocket"] }
-    }
-
-    /// The packet that opens a session, as a whole WebSocket frame.
-    pub(crate) fn frame(self, session: SessionId, upgrades: &[&str]) -> Vec<u8> {
-        let packet = OpenHandshake {
-            sid: &session.to_string(),
-            upgrades,
-            ping_interval: self.ping_interval,
-            ping_timeout: self.ping_timeout,
-            payload_bytes_max: self.payload_bytes_max,
-        };
-        let packet = packet.encode();
-        let mut frame = Vec::with_capacity(packet.len() + 4);
-        put_frame_header(&mut frame, Opcode::Text, packet.len());
-        frame.extend_from_slice(packet.as_bytes());
-        frame
-    }
 }
 
 fn switching_protocols(accept: &str, subprotocol: Option<HeaderValue>) -> Response<Body> {
