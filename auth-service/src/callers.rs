@@ -4,6 +4,7 @@ use service_kit::grpc::{MethodRoles, Role};
 
 pub(crate) const METHODS: &[MethodRoles] = &[
     ("/sockeye.auth.v1.AuthService/Authenticate", &[Role::Edge]),
+    ("/sockeye.auth.v1.AuthService/AuthenticateEach", &[Role::Edge]),
     ("/sockeye.auth.v1.AuthService/WatchRevocations", &[Role::Edge]),
     ("/sockeye.auth.v1.AuthService/IssueToken", &[Role::Admin]),
     ("/sockeye.auth.v1.TicketService/IssueTicket", &[Role::Backend]),

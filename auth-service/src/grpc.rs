@@ -1,35 +1,34 @@
 //! Serves `sockeye.auth.v1` over gRPC: tonic in, domain out.
 
 use std::error::Error;
-use std::sync::Arc;
 
 use proto::auth::v1 as wire;
 use proto::auth::v1::auth_service_server::AuthService;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use service_kit::clock;
 use service_kit::grpc::Caller;
 use service_kit::shutdown::Shutdown;
-use service_kit::trace::{TraceParent, Tracer};
+use service_kit::trace::TraceParent;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::audit;
+use crate::authenticate_each;
 use crate::capabilities::{Action, Capability, CapabilityError};
 use crate::identity::Identity;
 use crate::issue::{IssueTokenError, ParseTokenRequestError, TokenIssuer, TokenRequest};
-use crate::outage::{Outage, VerifyError};
+use crate::outage::Outage;
 use crate::refusal::Refusal;
 use crate::revocation_watch;
 use crate::telemetry;
-use crate::token_verifier::TokenVerifier;
+use crate::verification::{Question, Verification};
 
 /// Answers the calls of the contract.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
-    pub(crate) verifier: Arc<TokenVerifier>,
+    pub(crate) verification: Verification,
     /// Absent unless issuing is switched on.
     pub(crate) token_issuer: Option<TokenIssuer>,
-    pub(crate) tracer: Tracer,
     /// Ends the calls that would go on for ever.
     pub(crate) shutdown: Shutdown,
 }
@@ -41,42 +40,22 @@ impl AuthService for Authenticator {
         request: Request<wire::AuthenticateRequest>,
     ) -> Result<Response<wire::AuthenticateResponse>, Status> {
         let (parent, caller) = (trace_parent(&request), Caller::of(&request));
-        let mut span = telemetry::authenticate_span(&self.tracer, parent);
-        let token = SecretString::from(request.into_inner().token);
+        let token = request.into_inner().token.into();
+        let question = Question { token, parent, method: "Authenticate" };
+        Ok(Response::new(self.verification.answer(question, caller.as_ref()).await?))
+    }
 
-        let verified = self.verifier.verify(token.expose_secret()).await;
-        let error = verified.as_ref().err().copied();
-        telemetry::record_outcome(span.as_mut(), error);
-        let trace_id = parent.filter(|parent| parent.is_sampled()).map(TraceParent::trace_id);
-        if service_kit::audit::is_on() {
-            let event = audit::authentication(
-                verified.as_ref().map(|(who, _)| who).map_err(|error| *error),
-            );
-            audit::record(event.in_trace(trace_id), caller.as_ref());
-        }
-        let response = match verified {
-            Ok((identity, position)) => self.accepted(identity, position),
-            Err(VerifyError::Refused(refusal)) => {
-                tracing::debug!(
-                    outcome = refusal.label(),
-                    trace.id = trace_id.map(tracing::field::display),
-                    "token refused"
-                );
-                wire::AuthenticateResponse {
-                    outcome: Some(wire::authenticate_response::Outcome::Refusal(refusal.into())),
-                    ..wire::AuthenticateResponse::default()
-                }
-            }
-            Err(VerifyError::Undecided(outage)) => {
-                tracing::debug!(
-                    outage = outage.label(),
-                    trace.id = trace_id.map(tracing::field::display),
-                    "nothing decided about a token"
-                );
-                return Err(outage.into());
-            }
-        };
-        Ok(Response::new(response))
+    type AuthenticateEachStream = ReceiverStream<authenticate_each::Message>;
+
+    async fn authenticate_each(
+        &self,
+        request: Request<Streaming<wire::AuthenticateEachRequest>>,
+    ) -> Result<Response<Self::AuthenticateEachStream>, Status> {
+        let caller = Caller::of(&request);
+        let (verification, shutdown) = (self.verification.clone(), self.shutdown.clone());
+        let answers =
+            authenticate_each::begin(verification, request.into_inner(), caller, shutdown);
+        Ok(Response::new(ReceiverStream::new(answers)))
     }
 
     type WatchRevocationsStream = ReceiverStream<revocation_watch::Answer>;
@@ -86,8 +65,11 @@ impl AuthService for Authenticator {
         request: Request<wire::WatchRevocationsRequest>,
     ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
         let after = request.into_inner().after;
-        let answers =
-            revocation_watch::begin(self.verifier.deny_list.clone(), after, self.shutdown.clone());
+        let answers = revocation_watch::begin(
+            self.verification.verifier.deny_list.clone(),
+            after,
+            self.shutdown.clone(),
+        );
         Ok(Response::new(ReceiverStream::new(answers)))
     }
 
@@ -113,24 +95,6 @@ impl AuthService for Authenticator {
             token: issued.token.expose_secret().to_owned(),
             expires_at_unix_ms: issued.expires_at_unix_ms,
         }))
-    }
-}
-
-impl Authenticator {
-    fn accepted(&self, mut identity: Identity, position: u64) -> wire::AuthenticateResponse {
-        let marks = std::mem::take(&mut identity.marks);
-        wire::AuthenticateResponse {
-            outcome: Some(wire::authenticate_response::Outcome::Identity(identity.into())),
-            marks: Some(wire::TokenMarks {
-                token_id: marks.token_id.unwrap_or_default(),
-                session: marks.session.unwrap_or_default(),
-                issued_at_unix_ms: marks.issued_at_unix_ms,
-            }),
-            checked: Some(wire::RevocationPoint {
-                list_id: self.verifier.deny_list.id().to_owned(),
-                position,
-            }),
-        }
     }
 }
 

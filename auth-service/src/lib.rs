@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 mod algorithm;
 mod audit;
+mod authenticate_each;
 mod callers;
 mod capabilities;
 mod claims;
@@ -48,6 +49,7 @@ mod tenant;
 mod ticket_grpc;
 mod tickets;
 mod token_verifier;
+mod verification;
 mod verify;
 
 pub use capabilities::{CapabilityError, ParsePatternError};
@@ -72,6 +74,7 @@ use server::{Exposure, Services};
 use ticket_grpc::TicketIssuer;
 use tickets::Tickets;
 use token_verifier::TokenVerifier;
+use verification::Verification;
 
 const SERVICE: &str = "auth-service";
 
@@ -165,9 +168,8 @@ impl AuthService {
             ticket_issuer: TicketIssuer { verifier: verifier.clone() },
             revoker: Revoker { deny_list: verifier.deny_list.clone(), rules },
             authenticator: Authenticator {
-                verifier,
+                verification: Verification { verifier, tracer },
                 token_issuer,
-                tracer,
                 shutdown: shutdown.clone(),
             },
         };

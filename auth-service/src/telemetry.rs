@@ -22,12 +22,16 @@ const REVOCATION_WATCHERS: &str = "sockeye_auth_revocation_watchers";
 const ACCEPTED: &str = "accepted";
 const UNDECIDED: &str = "undecided";
 
-/// Begins the span of one call of `Authenticate`, where the caller's trace is sampled.
-pub(crate) fn authenticate_span(tracer: &Tracer, parent: Option<TraceParent>) -> Option<Span> {
+/// Begins the span of the verification of one token, where the caller's trace is sampled.
+pub(crate) fn authenticate_span(
+    tracer: &Tracer,
+    parent: Option<TraceParent>,
+    method: &'static str,
+) -> Option<Span> {
     let mut span = tracer.follow("auth.authenticate", SpanKind::Server, parent)?;
     span.set("rpc.system.name", "grpc");
     span.set("rpc.service", "sockeye.auth.v1.AuthService");
-    span.set("rpc.method", "Authenticate");
+    span.set("rpc.method", method);
     Some(span)
 }
 

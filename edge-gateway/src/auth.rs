@@ -1,5 +1,7 @@
 //! Asks the auth service who a token speaks for.
 
+mod questions;
+
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 use bytes::Bytes;
@@ -7,27 +9,27 @@ use http::Uri;
 use proto::{
     MESSAGE_BYTES_MAX,
     auth::v1::{
-        AuthenticateRequest, AuthenticateResponse, RevocationPoint, WatchRevocationsRequest,
-        WatchRevocationsResponse, auth_service_client::AuthServiceClient,
-        authenticate_response::Outcome,
+        AuthenticateResponse, RevocationPoint, WatchRevocationsRequest, WatchRevocationsResponse,
+        auth_service_client::AuthServiceClient, authenticate_response::Outcome,
     },
 };
 use service_kit::trace::TraceParent;
 use tokio::time::{self, Instant};
 use tonic::{
-    Request, Status, Streaming,
-    metadata::MetadataValue,
+    Status, Streaming,
     transport::{Channel, Endpoint},
 };
 
+use self::questions::Questions;
 use crate::{
     capabilities::SharedCapabilities,
     dialer::Dialer,
+    request::TOKEN_BYTES_MAX,
     revocations::{Point, TokenMarks},
     socket::Identity,
 };
 
-/// How long one call may take.
+/// How long it may take to connect, and until a stream begins.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a client waits while the auth service cannot be asked.
@@ -43,6 +45,7 @@ const OUTAGE_LOG_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub(crate) struct TokenVerifier {
     client: AuthServiceClient<Channel>,
+    questions: Rc<Questions>,
     outage_log: Rc<OutageLog>,
     capabilities: Rc<SharedCapabilities>,
 }
@@ -94,15 +97,25 @@ impl TokenVerifier {
         let client = AuthServiceClient::new(dialer.channel(&endpoint))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Self { client, outage_log: Rc::default(), capabilities: Rc::default() }
+        let questions = Rc::default();
+        Self { client, questions, outage_log: Rc::default(), capabilities: Rc::default() }
     }
 
-    /// Answers within [`OUTAGE_PATIENCE`] and one call's timeout.
+    /// Asks about tokens for as long as it is polled: until then, nobody is verified.
+    pub(crate) async fn run(self) {
+        self.questions.run(self.client).await;
+    }
+
+    /// Answers within [`OUTAGE_PATIENCE`] and the time that one answer may take.
     pub(crate) async fn verify(
         &self,
         token: &str,
         parent: Option<TraceParent>,
     ) -> Result<Identity, VerifyTokenError> {
+        // Refused by the auth service too, and too much to be asked about among others.
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(VerifyTokenError::Rejected);
+        }
         let patience = Instant::now() + OUTAGE_PATIENCE;
         loop {
             match self.call(token, parent).await {
@@ -129,22 +142,16 @@ impl TokenVerifier {
         token: &str,
         parent: Option<TraceParent>,
     ) -> Result<Identity, VerifyTokenError> {
-        let mut request = Request::new(AuthenticateRequest { token: token.to_owned() });
-        if let Some(parent) = parent
-            && let Ok(value) = MetadataValue::try_from(parent.to_string())
-        {
-            request.metadata_mut().insert("traceparent", value);
-        }
-        let response = self.client.clone().authenticate(request).await.map_err(|status| {
+        let answer = self.questions.ask(token, parent).await;
+        let AuthenticateResponse { outcome, marks, checked } = answer.map_err(|error| {
             if self.outage_log.begins(Instant::now()) {
-                tracing::warn!(code = ?status.code(), "auth service does not answer");
+                tracing::warn!(%error, "auth service does not answer");
             }
             VerifyTokenError::Unavailable
         })?;
         if self.outage_log.ends() {
             tracing::info!("auth service answers again");
         }
-        let AuthenticateResponse { outcome, marks, checked } = response.into_inner();
         match outcome {
             Some(Outcome::Identity(identity)) if !identity.subject.is_empty() => Ok(Identity {
                 marks: TokenMarks::of(&identity.issuer, &marks.unwrap_or_default()),

@@ -181,6 +181,7 @@ fn background(
     verifier: TokenVerifier,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
+    tasks.spawn_local(verifier.clone().run());
     tasks.spawn_local(revocation_watch::run(Rc::clone(shard), verifier));
     for (index, url) in urls.into_iter().enumerate() {
         tasks.spawn_local(driver::run(Rc::clone(shard), LinkKey(index), url, dialer.clone()));

@@ -89,7 +89,7 @@ async fn assert_connect_trace(collector: &OtlpCollector) {
     let attributes = &named(&trace, "auth.authenticate").attributes;
     assert_eq!(attributes["rpc.system.name"], "grpc");
     assert_eq!(attributes["rpc.service"], "sockeye.auth.v1.AuthService");
-    assert_eq!(attributes["rpc.method"], "Authenticate");
+    assert_eq!(attributes["rpc.method"], "AuthenticateEach");
 }
 
 #[tokio::test]

@@ -30,12 +30,12 @@ fn issuer(provider: &Provider, settings: &str) -> (NamedTempFile, String) {
     (secret, text)
 }
 
-async fn start(provider: &Provider, settings: &str) -> Running {
+pub(crate) async fn start(provider: &Provider, settings: &str) -> Running {
     let (_secret, issuer) = issuer(provider, settings);
     Running::start_with_issuers(&issuer).await
 }
 
-fn active(provider: &Provider, subject: &str) -> Value {
+pub(crate) fn active(provider: &Provider, subject: &str) -> Value {
     let mut claims = provider.claims_for(subject);
     claims["active"] = json!(true);
     claims

@@ -19,7 +19,7 @@ use tonic::transport::Channel;
 
 use crate::tokens::SECRET;
 
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Parser)]
 struct Settings {

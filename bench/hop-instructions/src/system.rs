@@ -9,7 +9,8 @@ use clap::Parser;
 use edge_gateway::{BoxedStream, EdgeGateway, SimulatedNetwork};
 use http::Uri;
 use proto::auth::v1::{
-    AuthenticateRequest, AuthenticateResponse, Identity, IssueTokenRequest, IssueTokenResponse,
+    AuthenticateEachRequest, AuthenticateEachResponse, AuthenticateRequest, AuthenticateResponse,
+    Identity, IssueTokenRequest, IssueTokenResponse, TokenAnswer, TokenQuestion,
     WatchRevocationsRequest, WatchRevocationsResponse,
     auth_service_server::{AuthService, AuthServiceServer},
     authenticate_response::Outcome,
@@ -25,8 +26,8 @@ use tokio::{
     task::{self, LocalSet},
     time::timeout,
 };
-use tokio_stream::{Pending, StreamExt, wrappers::ReceiverStream};
-use tonic::{Request, Response, Status, transport::Server};
+use tokio_stream::{Pending, Stream, StreamExt, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 use instructions::{Work, client_frame};
 
@@ -234,15 +235,13 @@ impl Client {
 }
 
 /// An auth service for which each token is that of the same user.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct AllAreOne;
 
-#[tonic::async_trait]
-impl AuthService for AllAreOne {
-    async fn authenticate(
-        &self,
-        _: Request<AuthenticateRequest>,
-    ) -> Result<Response<AuthenticateResponse>, Status> {
+type AnswerStream = Pin<Box<dyn Stream<Item = Result<AuthenticateEachResponse, Status>> + Send>>;
+
+impl AllAreOne {
+    fn answer(self, _: &str) -> AuthenticateResponse {
         let identity = Identity {
             profile: br#"{"id":"ann"}"#.as_slice().into(),
             subject: "ann".to_owned(),
@@ -251,7 +250,35 @@ impl AuthService for AllAreOne {
             ..Identity::default()
         };
         let outcome = Some(Outcome::Identity(identity));
-        Ok(Response::new(AuthenticateResponse { outcome, ..AuthenticateResponse::default() }))
+        AuthenticateResponse { outcome, ..AuthenticateResponse::default() }
+    }
+}
+
+#[tonic::async_trait]
+impl AuthService for AllAreOne {
+    async fn authenticate(
+        &self,
+        request: Request<AuthenticateRequest>,
+    ) -> Result<Response<AuthenticateResponse>, Status> {
+        Ok(Response::new(self.answer(&request.into_inner().token)))
+    }
+
+    type AuthenticateEachStream = AnswerStream;
+
+    async fn authenticate_each(
+        &self,
+        request: Request<Streaming<AuthenticateEachRequest>>,
+    ) -> Result<Response<Self::AuthenticateEachStream>, Status> {
+        let auth = *self;
+        let answer = move |TokenQuestion { number, token, .. }: TokenQuestion| TokenAnswer {
+            number,
+            response: Some(auth.answer(&token)),
+        };
+        let messages = request.into_inner().map(move |message| {
+            let answers = message?.questions.into_iter().map(answer).collect();
+            Ok(AuthenticateEachResponse { answers })
+        });
+        Ok(Response::new(Box::pin(messages)))
     }
 
     type WatchRevocationsStream = Pending<Result<WatchRevocationsResponse, Status>>;

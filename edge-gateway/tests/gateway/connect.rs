@@ -221,6 +221,23 @@ async fn a_verdict_on_a_token_that_was_withdrawn_concerns_nobody() {
 }
 
 #[tokio::test]
+async fn a_question_that_is_lost_with_its_stream_is_asked_again() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let mut client = edge.socket_io().await;
+    client.send(r#"40/chat,{"token":"late:alice"}"#).await;
+    edge.auth.is_held(1).await;
+
+    edge.auth.cut.send_modify(|cuts| *cuts += 1);
+    edge.auth.is_held(2).await;
+    edge.auth.release.send_replace(true);
+
+    let (socket, opened) = stream.opened().await;
+    assert_eq!(opened.identity.unwrap().subject, "alice");
+    stream.instruct([Kind::Accept(Accept { socket })]).await;
+    assert!(client.text().await.starts_with(r#"40/chat,{"sid""#));
+}
+
+#[tokio::test]
 async fn a_token_that_is_too_long_is_not_passed_on() {
     let (edge, mut stream) = Edge::attached(&[]).await;
     let mut client = edge.socket_io().await;

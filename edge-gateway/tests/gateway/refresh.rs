@@ -8,7 +8,7 @@ use proto::{
 };
 use serde_json::Value;
 
-use crate::support::{Client, Edge, Stream, unix_ms, within};
+use crate::support::{Client, Edge, Stream, unix_ms};
 
 const EXPIRED: Option<u16> = Some(4004);
 const HOUR_MS: u64 = 3_600_000;
@@ -130,12 +130,7 @@ async fn one_token_of_a_socket_is_verified_at_a_time_and_comes_too_late_once_it_
     let answer = refresh(&mut client, "ok:alice").await;
     assert_eq!(answer[0]["error"]["code"], "rate_limited");
     assert_eq!(answer[0]["error"]["retry_after_ms"], 1000);
-    let asked = async {
-        while edge.auth.held.load(Ordering::Relaxed) == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    within("the verification", asked).await;
+    edge.auth.is_held(1).await;
 
     edge.auth.revoke("alice");
 

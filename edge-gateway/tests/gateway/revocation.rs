@@ -80,12 +80,7 @@ async fn a_verdict_that_was_under_way_lets_nobody_in() {
     let (edge, mut stream) = Edge::attached(&[]).await;
     let mut client = edge.socket_io().await;
     client.send(r#"40/chat,{"token":"late:alice"}"#).await;
-    let asked = async {
-        while edge.auth.held.load(Ordering::Relaxed) == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    within("the verification", asked).await;
+    edge.auth.is_held(1).await;
 
     revoke(&edge, &mut stream, "alice").await;
     edge.auth.release.send_replace(true);

@@ -1,13 +1,14 @@
 //! The services, each on a host of its own: real ones on simulated streams, save the auth service, which is a few lines.
 
-use std::{cell::Cell, io, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::Cell, io, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
 use clap::Parser;
 use edge_gateway::{BoxedStream, EdgeGateway, SimulatedNetwork};
 use http::Uri;
 use proto::auth::v1::{
-    AuthenticateRequest, AuthenticateResponse, Identity, IssueTokenRequest, IssueTokenResponse,
-    Refusal, WatchRevocationsRequest, WatchRevocationsResponse,
+    AuthenticateEachRequest, AuthenticateEachResponse, AuthenticateRequest, AuthenticateResponse,
+    Identity, IssueTokenRequest, IssueTokenResponse, Refusal, TokenAnswer, TokenQuestion,
+    WatchRevocationsRequest, WatchRevocationsResponse,
     auth_service_server::{AuthService, AuthServiceServer},
     authenticate_response::Outcome,
 };
@@ -17,8 +18,8 @@ use tokio::{
     task::{self, JoinSet},
     time::timeout,
 };
-use tokio_stream::{Pending, StreamExt, wrappers::ReceiverStream};
-use tonic::{Request, Response, Status, transport::Server};
+use tokio_stream::{Pending, Stream, StreamExt, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status, Streaming, transport::Server};
 use turmoil::net::TcpListener;
 
 use crate::{
@@ -94,7 +95,7 @@ pub(crate) async fn edge(skew: Skew, mutation: Option<Mutation>) -> turmoil::Res
     });
     let dial = |url: Uri| {
         Box::pin(async move { Wire::dial(url).await.map(|wire| Box::new(wire) as BoxedStream) })
-            as std::pin::Pin<Box<dyn Future<Output = io::Result<BoxedStream>> + Send>>
+            as Pin<Box<dyn Future<Output = io::Result<BoxedStream>> + Send>>
     };
     let network = SimulatedNetwork { clients: vec![clients], dial: Arc::new(dial) };
     EdgeGateway::run_simulated(config, network, shutdown).await?;
@@ -139,18 +140,15 @@ async fn accept(port: u16) -> io::Result<ReceiverStream<Wire>> {
     Ok(ReceiverStream::new(receiver))
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct TokensAreNames {
     never_expire: bool,
 }
 
-#[tonic::async_trait]
-impl AuthService for TokensAreNames {
-    async fn authenticate(
-        &self,
-        request: Request<AuthenticateRequest>,
-    ) -> Result<Response<AuthenticateResponse>, Status> {
-        let token = request.into_inner().token;
+type AnswerStream = Pin<Box<dyn Stream<Item = Result<AuthenticateEachResponse, Status>> + Send>>;
+
+impl TokensAreNames {
+    fn answer(self, token: &str) -> AuthenticateResponse {
         let parts = token.split_once('.');
         let parts = parts.and_then(|(name, expires)| Some((name, expires.parse::<u64>().ok()?)));
         let outcome = match parts.filter(|(_, expires_ms)| *expires_ms > clock::unix_ms()) {
@@ -163,10 +161,35 @@ impl AuthService for TokensAreNames {
             }),
             None => Outcome::Refusal(Refusal::default()),
         };
-        Ok(Response::new(AuthenticateResponse {
-            outcome: Some(outcome),
-            ..AuthenticateResponse::default()
-        }))
+        AuthenticateResponse { outcome: Some(outcome), ..AuthenticateResponse::default() }
+    }
+}
+
+#[tonic::async_trait]
+impl AuthService for TokensAreNames {
+    async fn authenticate(
+        &self,
+        request: Request<AuthenticateRequest>,
+    ) -> Result<Response<AuthenticateResponse>, Status> {
+        Ok(Response::new(self.answer(&request.into_inner().token)))
+    }
+
+    type AuthenticateEachStream = AnswerStream;
+
+    async fn authenticate_each(
+        &self,
+        request: Request<Streaming<AuthenticateEachRequest>>,
+    ) -> Result<Response<Self::AuthenticateEachStream>, Status> {
+        let auth = *self;
+        let answer = move |TokenQuestion { number, token, .. }: TokenQuestion| TokenAnswer {
+            number,
+            response: Some(auth.answer(&token)),
+        };
+        let messages = request.into_inner().map(move |message| {
+            let answers = message?.questions.into_iter().map(answer).collect();
+            Ok(AuthenticateEachResponse { answers })
+        });
+        Ok(Response::new(Box::pin(messages)))
     }
 
     type WatchRevocationsStream = Pending<Result<WatchRevocationsResponse, Status>>;

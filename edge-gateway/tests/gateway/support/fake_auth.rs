@@ -6,17 +6,17 @@ use std::sync::{
 };
 
 use proto::auth::v1::{
-    AuthenticateRequest, AuthenticateResponse, Capability, Identity, IssueTokenRequest,
-    IssueTokenResponse, Refusal, RefusalReason, Revocation, RevocationPoint, RevocationTarget,
-    TokenMarks, WatchRevocationsRequest, WatchRevocationsResponse,
-    auth_service_server::AuthService, authenticate_response::Outcome, capability,
-    revocation_target::Tokens,
+    AuthenticateEachRequest, AuthenticateEachResponse, AuthenticateRequest, AuthenticateResponse,
+    Capability, Identity, IssueTokenRequest, IssueTokenResponse, Refusal, RefusalReason,
+    Revocation, RevocationPoint, RevocationTarget, TokenAnswer, TokenMarks, TokenQuestion,
+    WatchRevocationsRequest, WatchRevocationsResponse, auth_service_server::AuthService,
+    authenticate_response::Outcome, capability, revocation_target::Tokens,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
-use super::unix_ms;
+use super::{unix_ms, within};
 
 /// Accepts `ok:<subject>` (a user's tokens are told apart by `#` and whatever follows; a tenant follows `@`, and behind that an issuer `%`), `short:<subject>`, which expires in two seconds, `over:<subject>`, which does at once, and
 /// `late:<subject>`, of which it tells only once released; refuses all else, `held:` only once released; or fails when down.
@@ -27,7 +27,7 @@ pub(crate) struct FakeAuth {
     pub(crate) held: Arc<AtomicUsize>,
     pub(crate) release: watch::Sender<bool>,
     pub(crate) revocations: watch::Sender<Vec<Revocation>>,
-    /// Ends every stream of revocations that there is.
+    /// Ends every stream that there is.
     pub(crate) cut: watch::Sender<u32>,
 }
 
@@ -49,6 +49,16 @@ impl FakeAuth {
             let revoked = Revocation { position, target, ..Revocation::default() };
             all.push(Revocation { issued_before_unix_ms: u64::MAX, ..revoked });
         });
+    }
+
+    /// Waits until so many calls were held.
+    pub(crate) async fn is_held(&self, count: usize) {
+        let held = async {
+            while self.held.load(Ordering::Relaxed) < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        within("a call that is held", held).await;
     }
 
     fn point(&self) -> RevocationPoint {
@@ -92,6 +102,44 @@ impl AuthService for FakeAuth {
         };
         let marks = Some(TokenMarks { token_id: token.clone(), ..TokenMarks::default() });
         Ok(Response::new(AuthenticateResponse { outcome: Some(outcome), marks, checked }))
+    }
+
+    type AuthenticateEachStream = ReceiverStream<Result<AuthenticateEachResponse, Status>>;
+
+    /// Each answer goes in a message of its own, so that one that is held holds up no other.
+    async fn authenticate_each(
+        &self,
+        request: Request<Streaming<AuthenticateEachRequest>>,
+    ) -> Result<Response<Self::AuthenticateEachStream>, Status> {
+        let (auth, mut questions) = (self.clone(), request.into_inner());
+        let (answers, receiver) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let mut cut = auth.cut.subscribe();
+            let ended = answers.clone();
+            loop {
+                let message = tokio::select! {
+                    message = questions.message() => message,
+                    _ = cut.changed() => {
+                        ended.send(Err(Status::unavailable("cut"))).await.ok();
+                        return;
+                    }
+                };
+                let Ok(Some(message)) = message else { return };
+                for TokenQuestion { number, token, .. } in message.questions {
+                    let (auth, answers) = (auth.clone(), answers.clone());
+                    tokio::spawn(async move {
+                        let request = Request::new(AuthenticateRequest { token });
+                        let response = auth.authenticate(request).await.ok();
+                        let response = response.map(Response::into_inner);
+                        let answers_of_one = vec![TokenAnswer { number, response }];
+                        let message = AuthenticateEachResponse { answers: answers_of_one };
+                        // The edge may be gone.
+                        answers.send(Ok(message)).await.ok();
+                    });
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
     type WatchRevocationsStream = ReceiverStream<Result<WatchRevocationsResponse, Status>>;

@@ -1,0 +1,96 @@
+//! Verifies the tokens of one edge over one call. What one of them waits for holds up no other.
+
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use proto::auth::v1 as wire;
+use service_kit::grpc::Caller;
+use service_kit::shutdown::Shutdown;
+use service_kit::trace::TraceParent;
+use tokio::sync::mpsc;
+use tonic::{Status, Streaming};
+
+use crate::verification::{Question, Verification};
+
+/// Most questions in one message, and most answers.
+const MESSAGE_LENGTH_MAX: usize = 256;
+
+/// How many tokens of one stream are looked at before more are read.
+const UNDER_WAY_MAX: usize = 1024;
+
+/// Messages that wait for an edge which does not read.
+const WAITING_MAX: usize = 1;
+
+pub(crate) type Message = Result<wire::AuthenticateEachResponse, Status>;
+
+/// Begins to answer. The stream ends when the edge ends its side or the service stops, and then when what was read is answered.
+pub(crate) fn begin(
+    verification: Verification,
+    questions: Streaming<wire::AuthenticateEachRequest>,
+    caller: Option<Caller>,
+    shutdown: Shutdown,
+) -> mpsc::Receiver<Message> {
+    let (answers, receiver) = mpsc::channel(WAITING_MAX);
+    tokio::spawn(async move {
+        let desk = Desk { verification, caller };
+        tokio::select! {
+            () = desk.answer_all(questions, &answers, &shutdown) => {}
+            () = answers.closed() => {}
+        }
+    });
+    receiver
+}
+
+struct Desk {
+    verification: Verification,
+    caller: Option<Caller>,
+}
+
+impl Desk {
+    async fn answer_all(
+        &self,
+        mut questions: Streaming<wire::AuthenticateEachRequest>,
+        answers: &mpsc::Sender<Message>,
+        shutdown: &Shutdown,
+    ) {
+        let mut under_way = FuturesUnordered::new();
+        let mut goes_on = true;
+        loop {
+            tokio::select! {
+                Some(first) = under_way.next() => {
+                    let mut answered = vec![first];
+                    while answered.len() < MESSAGE_LENGTH_MAX
+                        && let Some(Some(next)) = under_way.next().now_or_never()
+                    {
+                        answered.push(next);
+                    }
+                    let message = wire::AuthenticateEachResponse { answers: answered };
+                    if answers.send(Ok(message)).await.is_err() {
+                        return;
+                    }
+                }
+                message = questions.message(), if goes_on && under_way.len() < UNDER_WAY_MAX => {
+                    match message {
+                        Ok(Some(message)) if message.questions.len() > MESSAGE_LENGTH_MAX => {
+                            let status = Status::invalid_argument("more than 256 questions");
+                            answers.send(Err(status)).await.ok();
+                            return;
+                        }
+                        Ok(Some(message)) => {
+                            under_way.extend(message.questions.into_iter().map(|one| self.answer(one)));
+                        }
+                        Ok(None) | Err(_) => goes_on = false,
+                    }
+                }
+                () = shutdown.requested(), if goes_on => goes_on = false,
+                else => return,
+            }
+        }
+    }
+
+    async fn answer(&self, asked: wire::TokenQuestion) -> wire::TokenAnswer {
+        let wire::TokenQuestion { number, token, traceparent } = asked;
+        let parent = TraceParent::parse(&traceparent);
+        let question = Question { token: token.into(), parent, method: "AuthenticateEach" };
+        let response = self.verification.answer(question, self.caller.as_ref()).await.ok();
+        wire::TokenAnswer { number, response }
+    }
+}
