@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretSlice};
-use service_kit::watched_files::{ReadFilesError, SettingFile, WatchedFiles};
+use service_kit::watched_files::{FilesName, ReadFilesError, SettingFile, WatchedFiles};
 use tokio::time::Instant;
 
 use crate::algorithm::Algorithm;
@@ -41,6 +41,8 @@ pub(crate) struct KeySources {
     pub(crate) secret: Option<Hs256Secret>,
     pub(crate) secret_file: Option<PathBuf>,
     pub(crate) public_key_files: Vec<PathBuf>,
+    /// What names the file of the secret, and those of public keys.
+    pub(crate) settings: [&'static str; 2],
     /// The algorithms that there must be keys of, and no others. All where it is none.
     pub(crate) algorithms: Option<Vec<Algorithm>>,
 }
@@ -71,7 +73,8 @@ impl FileKeys {
         self.loaded.algorithms()
     }
 
-    /// Reads the files again whenever they change, from now on. What they held before is good for `overlap` then.
+    /// Reads the files again whenever they change, from now on. What they held before is good for `overlap` then. Logs and
+    /// metrics name the issuer.
     ///
     /// # Errors
     ///
@@ -80,7 +83,11 @@ impl FileKeys {
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub(crate) fn watch(&mut self, overlap: Duration) -> Result<(), ReadFilesError<KeyFileError>> {
+    pub(crate) fn watch(
+        &mut self,
+        issuer: &str,
+        overlap: Duration,
+    ) -> Result<(), ReadFilesError<KeyFileError>> {
         let files = self.sources.files();
         if files.is_empty() {
             return Ok(());
@@ -93,7 +100,7 @@ impl FileKeys {
             *last = Some(ring.clone());
             Ok(ring)
         };
-        self.watched = Some(WatchedFiles::open(NAME, files, read)?);
+        self.watched = Some(WatchedFiles::open(FilesName::of(NAME, issuer), files, read)?);
         Ok(())
     }
 
@@ -156,10 +163,10 @@ impl fmt::Debug for Keyring {
 impl KeySources {
     /// The file of the secret first, if there is one.
     fn files(&self) -> Vec<SettingFile> {
-        let secret =
-            self.secret_file.iter().map(|path| SettingFile::new("hs256_secret_file", path));
+        let [secret_file, public_key_files] = self.settings;
+        let secret = self.secret_file.iter().map(|path| SettingFile::new(secret_file, path));
         let public = self.public_key_files.iter();
-        secret.chain(public.map(|path| SettingFile::new("public_key_files", path))).collect()
+        secret.chain(public.map(|path| SettingFile::new(public_key_files, path))).collect()
     }
 
     fn read(
@@ -227,7 +234,13 @@ mod tests {
 
     fn sources() -> KeySources {
         let secret_file = Some(PathBuf::from("secret"));
-        KeySources { secret: None, secret_file, public_key_files: Vec::new(), algorithms: None }
+        KeySources {
+            secret: None,
+            secret_file,
+            public_key_files: Vec::new(),
+            settings: ["SECRET", "KEYS"],
+            algorithms: None,
+        }
     }
 
     fn secret(number: usize) -> Vec<Vec<u8>> {

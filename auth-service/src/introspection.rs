@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, StatusCode};
 use secrecy::{ExposeSecret, SecretSlice};
 use serde_json::{Map, Value};
-use service_kit::watched_files::{ReadFilesError, SettingFile, WatchedFiles};
+use service_kit::watched_files::{FilesName, ReadFilesError, SettingFile, WatchedFiles};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{self, Instant};
 
@@ -111,6 +111,7 @@ impl Introspection {
     pub(crate) fn watch(&mut self) -> Result<(), ReadFilesError<KeyFileError>> {
         let Some((id, path)) = self.credentials.clone() else { return Ok(()) };
         let file = SettingFile::new("client_secret_file", path);
+        let name = FilesName::of("auth_client_secret", self.issuer.clone());
         let read = move |contents: &[Vec<u8>]| {
             let contents = contents.first().map_or(&[][..], Vec::as_slice);
             let secret = config::without_line_end(contents);
@@ -120,7 +121,7 @@ impl Introspection {
             let credentials = ClientCredentials { id: id.clone(), secret };
             credentials.authorization().ok_or(KeyFileError::ClientSecret)
         };
-        self.watched = Some(WatchedFiles::open("auth_client_secret", vec![file], read)?);
+        self.watched = Some(WatchedFiles::open(name, vec![file], read)?);
         Ok(())
     }
 

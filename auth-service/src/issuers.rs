@@ -90,9 +90,9 @@ impl Issuers {
     ) -> Result<(), ReadFilesError<KeyFileError>> {
         for issuer in &mut self.list {
             match &mut issuer.verifier {
-                Verifier::Keys(keys) => keys.watch(overlap)?,
+                Verifier::Keys(keys) => keys.watch(&issuer.rules.issuer, overlap)?,
                 Verifier::Published(_) => {}
-                Verifier::Introspection(issuer) => issuer.watch()?,
+                Verifier::Introspection(asked) => asked.watch()?,
             }
         }
         Ok(())

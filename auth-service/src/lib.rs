@@ -238,6 +238,7 @@ fn load_issuers(config: &Config) -> Result<(Issuers, Option<TokenIssuer>), BindE
                 secret: secret.filter(|_| config.hs256_secret_file.is_none()),
                 secret_file: config.hs256_secret_file.clone(),
                 public_key_files: config.public_key_files.clone(),
+                settings: ["AUTH_HS256_SECRET_FILE", "AUTH_PUBLIC_KEY_FILES"],
                 algorithms: None,
             };
             let verifier = Verifier::Keys(FileKeys::new(sources, keys));

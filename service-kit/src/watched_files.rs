@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use metrics::{counter, describe_counter};
+use metrics::{Counter, counter, describe_counter};
 use tokio::{
     sync::watch,
     task::{self, JoinSet},
@@ -96,14 +96,12 @@ impl<T: Send + Sync + 'static> WatchedFiles<T> {
     ///
     /// Outside of a tokio runtime.
     pub fn open<E: Error + Send + Sync + 'static>(
-        name: &'static str,
+        name: impl Into<FilesName>,
         files: Vec<SettingFile>,
         parse: impl Fn(&[Vec<u8>]) -> Result<T, E> + Send + Sync + 'static,
     ) -> Result<Self, ReadFilesError<E>> {
         describe_counter!(RELOADS, "Files that were read again since they changed, by outcome.");
-        for outcome in ["loaded", "failed"] {
-            counter!(RELOADS, "files" => name, "outcome" => outcome).increment(0);
-        }
+        let name = name.into();
         let source = Source { name, files, parse };
         // Looked at before they are read: what is changed in between looks changed at the next look.
         let seen = source.stamps();
@@ -129,9 +127,40 @@ impl<T: Send + Sync + 'static> WatchedFiles<T> {
     }
 }
 
+/// What files are called in logs and metrics.
+#[derive(Debug, Clone)]
+pub struct FilesName {
+    kind: &'static str,
+    /// Whose they are, where there may be several of a kind.
+    owner: Option<String>,
+}
+
+impl FilesName {
+    /// Those of this kind that `owner` has.
+    pub fn of(kind: &'static str, owner: impl Into<String>) -> Self {
+        Self { kind, owner: Some(owner.into()) }
+    }
+
+    fn reloads(&self, outcome: &'static str) -> Counter {
+        let Self { kind, owner } = self;
+        match owner.clone() {
+            None => counter!(RELOADS, "files" => *kind, "outcome" => outcome),
+            Some(owner) => {
+                counter!(RELOADS, "files" => *kind, "owner" => owner, "outcome" => outcome)
+            }
+        }
+    }
+}
+
+impl From<&'static str> for FilesName {
+    fn from(kind: &'static str) -> Self {
+        Self { kind, owner: None }
+    }
+}
+
 /// The files, and what makes sense of them.
 struct Source<P> {
-    name: &'static str,
+    name: FilesName,
     files: Vec<SettingFile>,
     parse: P,
 }
@@ -200,6 +229,13 @@ async fn watch<T, E, P>(
     let mut looks = time::interval_at(time::Instant::now() + LOOK_INTERVAL, LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut has_failed = false;
+    let (files, owner) = (source.name.kind, source.name.owner.as_deref());
+    looks.tick().await;
+    // Not before: files are opened before there are metrics.
+    for outcome in ["loaded", "failed"] {
+        source.name.reloads(outcome).increment(0);
+    }
+    looks.reset_immediately();
     loop {
         looks.tick().await;
         let before = seen.clone();
@@ -211,27 +247,27 @@ async fn watch<T, E, P>(
             (stamps, is_due.then(|| looked_at.read()))
         });
         let Ok((stamps, read)) = look.await else {
-            tracing::error!(files = source.name, "files could not be looked at");
+            tracing::error!(files, owner, "files could not be looked at");
             continue;
         };
         let is_new = stamps != seen;
         seen = stamps;
         let Some(read) = read else { continue };
-        let reloads = |outcome| counter!(RELOADS, "files" => source.name, "outcome" => outcome);
         match read {
             Ok(value) => {
                 has_failed = false;
-                reloads("loaded").increment(1);
-                tracing::info!(files = source.name, "changed files are in force");
+                source.name.reloads("loaded").increment(1);
+                tracing::info!(files, owner, "changed files are in force");
                 current.send_replace(Arc::new(value));
             }
             Err(error) => {
                 has_failed = true;
-                reloads("failed").increment(1);
+                source.name.reloads("failed").increment(1);
                 if is_new {
                     let error = anyhow::Error::new(error);
                     tracing::error!(
-                        files = source.name,
+                        files,
+                        owner,
                         error = format!("{error:#}"),
                         "changed files are of no use, and what they held before stays in force"
                     );

@@ -103,7 +103,8 @@ async fn replace(cluster: &mut Cluster, file: &Path, secret: &str, outcome: &str
     fs::write(&next, secret).unwrap();
     fs::rename(&next, file).unwrap();
     let ops = cluster.process(Program::AuthService).address("auth-service", "ops").await;
-    let series = format!(r#"sockeye_file_reloads_total{{files="auth_keys",outcome="{outcome}"}} "#);
+    let labels = format!(r#"files="auth_keys",owner="sockeye",outcome="{outcome}""#);
+    let series = format!("sockeye_file_reloads_total{{{labels}}} ");
     eventually("the file is read again", async || {
         let metrics = get(ops, "/metrics").await.body;
         let count = metrics.lines().find_map(|line| line.strip_prefix(&series))?;

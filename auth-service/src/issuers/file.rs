@@ -221,8 +221,9 @@ impl Sources {
         remote.report_unused(report);
         let secret_file = secret_file.map(|path| directory.join(path));
         let public_key_files = public_key_files.iter().map(|path| directory.join(path)).collect();
+        let settings = ["hs256_secret_file", "public_key_files"];
         let mut sources =
-            KeySources { secret: None, secret_file, public_key_files, algorithms: None };
+            KeySources { secret: None, secret_file, public_key_files, settings, algorithms: None };
         let keys = read_keys(&sources, report)?;
         check_algorithms(&keys, &algorithms, report);
         sources.algorithms = Some(algorithms);

@@ -378,3 +378,42 @@ async fn a_token_of_an_issuer_in_the_file_is_accepted() {
     assert_eq!(identity.issuer, "sockeye");
     process.terminate();
 }
+
+#[tokio::test]
+async fn files_that_are_read_again_are_counted_and_told_for_each_issuer() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("issuers.toml");
+    let issuer = |name: &str| {
+        std::fs::write(directory.path().join(name), SECRET).unwrap();
+        format!(
+            "[[issuer]]\nname = \"{name}\"\naudience = \"sockeye\"\nalgorithms = [\"HS256\"]\n\
+             hs256_secret_file = \"{name}\"\n"
+        )
+    };
+    std::fs::write(&path, [issuer("one"), issuer("two")].concat()).unwrap();
+    let arguments = ["--auth-issuers-file", path.to_str().unwrap()];
+    let mut process = Process::start(&arguments, &[("AUTH_OPS_LISTEN", "127.0.0.1:0")]);
+    let ops = process.address_of("ops").parse().unwrap();
+    let line = |owner: &str, outcome: &str| {
+        let labels = format!("files=\"auth_keys\",owner=\"{owner}\",outcome=\"{outcome}\"");
+        format!("sockeye_file_reloads_total{{{labels}}} ")
+    };
+
+    std::fs::write(directory.path().join("two"), "too short").unwrap();
+    let begun = tokio::time::Instant::now();
+    let page = loop {
+        let page = get(ops, "/metrics").await;
+        if page.contains(&line("two", "failed")) && !page.contains(&(line("two", "failed") + "0")) {
+            break page;
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{page}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
+
+    for untouched in [line("one", "failed"), line("one", "loaded"), line("two", "loaded")] {
+        assert!(page.contains(&(untouched.clone() + "0\n")), "{untouched} in {page}");
+    }
+    let (_, log) = process.terminate();
+    let told = log.lines().find(|line| line.contains("changed files are of no use"));
+    assert!(told.unwrap().contains("two"), "{log}");
+}
