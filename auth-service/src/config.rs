@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use secrecy::{ExposeSecret, SecretSlice};
+use zeroize::Zeroizing;
 
 use crate::capabilities::CapabilityRules;
 use crate::hs256_secret::{Hs256Secret, WeakSecretError};
@@ -228,8 +229,10 @@ pub(crate) fn parse_secret(path: &Path, contents: &[u8]) -> Result<Hs256Secret, 
 /// Reads a secret of any length. A line end after it does not count.
 pub(crate) fn read_secret_bytes(path: &Path) -> Result<SecretSlice<u8>, ReadSecretError> {
     let read = |source| ReadSecretError::Read { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(read)?;
+    // With room from the start: what is moved as a buffer grows is not wiped.
+    let room = usize::try_from(SECRET_FILE_BYTES_MAX).unwrap_or(0);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     file.take(SECRET_FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(read)?;
     Ok(SecretSlice::from(without_line_end(&bytes).to_vec()))
 }

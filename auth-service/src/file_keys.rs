@@ -28,10 +28,16 @@ const FORMER_COUNT_MAX: usize = 8;
 #[derive(Debug)]
 pub(crate) struct FileKeys {
     sources: KeySources,
-    /// What the files held at the start.
-    loaded: KeySet,
-    /// What they hold now, once they are watched.
-    watched: Option<WatchedFiles<Keyring>>,
+    algorithms: Vec<Algorithm>,
+    keys: Keys,
+}
+
+#[derive(Debug)]
+enum Keys {
+    /// Those of the start.
+    Read(KeySet),
+    /// Those that the files hold now. Of the ones before, no more is kept than is of use.
+    Watched(WatchedFiles<Keyring>),
 }
 
 /// Where keys come from.
@@ -65,12 +71,13 @@ struct Former {
 
 impl FileKeys {
     pub(crate) fn new(sources: KeySources, loaded: KeySet) -> Self {
-        Self { sources, loaded, watched: None }
+        let algorithms = loaded.algorithms().to_vec();
+        Self { sources, algorithms, keys: Keys::Read(loaded) }
     }
 
     /// Returns the algorithms of the keys that were there at the start.
     pub(crate) fn algorithms(&self) -> &[Algorithm] {
-        self.loaded.algorithms()
+        &self.algorithms
     }
 
     /// Reads the files again whenever they change, from now on. What they held before is good for `overlap` then. Logs and
@@ -94,19 +101,23 @@ impl FileKeys {
         }
         let sources = self.sources.clone();
         let last = Mutex::new(None);
-        let read = move |contents: &[Vec<u8>]| {
+        let read = move |contents: &[&[u8]]| {
             let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
             let ring = sources.read(contents, last.as_ref(), overlap)?;
             *last = Some(ring.clone());
             Ok(ring)
         };
-        self.watched = Some(WatchedFiles::open(FilesName::of(NAME, issuer), files, read)?);
+        let files = WatchedFiles::open(FilesName::of(NAME, issuer), files, read)?;
+        self.keys = Keys::Watched(files);
         Ok(())
     }
 
     /// Returns what the files hold, if they are watched.
     pub(crate) fn watched(&self) -> Option<WatchedFiles<Keyring>> {
-        self.watched.clone()
+        match &self.keys {
+            Keys::Read(_) => None,
+            Keys::Watched(watched) => Some(watched.clone()),
+        }
     }
 
     /// Verifies a token with the keys of the moment, and with former ones if none of those has signed it.
@@ -116,10 +127,10 @@ impl FileKeys {
         rules: &Rules,
         now_unix_ms: u64,
     ) -> Result<Identity, Refusal> {
-        let Some(watched) = &self.watched else {
-            return verify(token, &self.loaded, rules, now_unix_ms);
+        let ring = match &self.keys {
+            Keys::Read(keys) => return verify(token, keys, rules, now_unix_ms),
+            Keys::Watched(watched) => watched.current(),
         };
-        let ring = watched.current();
         let outcome = verify(token, &ring.keys, rules, now_unix_ms);
         if !is_about_the_key(&outcome) {
             return outcome;
@@ -171,7 +182,7 @@ impl KeySources {
 
     fn read(
         &self,
-        contents: &[Vec<u8>],
+        contents: &[&[u8]],
         last: Option<&Keyring>,
         overlap: Duration,
     ) -> Result<Keyring, KeyFileError> {
@@ -192,15 +203,13 @@ impl KeySources {
         Ok(Keyring { keys: Arc::new(keys), secret, former, contents: whole })
     }
 
-    fn parse(&self, contents: &[Vec<u8>]) -> Result<(Option<Hs256Secret>, KeySet), KeyFileError> {
-        let mut contents = contents.iter();
+    fn parse(&self, contents: &[&[u8]]) -> Result<(Option<Hs256Secret>, KeySet), KeyFileError> {
+        let mut contents = contents.iter().copied();
         let secret = match &self.secret_file {
             None => self.secret.clone(),
-            Some(path) => {
-                Some(config::parse_secret(path, contents.next().map_or(&[], Vec::as_slice))?)
-            }
+            Some(path) => Some(config::parse_secret(path, contents.next().unwrap_or_default())?),
         };
-        let files = self.public_key_files.iter().zip(contents.map(Vec::as_slice));
+        let files = self.public_key_files.iter().zip(contents);
         let keys = KeySet::parse(secret.as_ref(), files)?;
         let Some(wanted) = &self.algorithms else { return Ok((secret, keys)) };
         let of_keys = keys.algorithms();
@@ -243,21 +252,25 @@ mod tests {
         }
     }
 
-    fn secret(number: usize) -> Vec<Vec<u8>> {
-        vec![format!("secret number {number:040}\n").into_bytes()]
+    fn secret(number: usize) -> String {
+        format!("secret number {number:040}\n")
+    }
+
+    fn read(number: usize, last: Option<&Keyring>, overlap: Duration) -> Keyring {
+        sources().read(&[secret(number).as_bytes()], last, overlap).unwrap()
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_replaced_is_kept_for_the_overlap_and_no_longer() {
         let overlap = Duration::from_secs(60);
-        let first = sources().read(&secret(1), None, overlap).unwrap();
+        let first = read(1, None, overlap);
 
-        let second = sources().read(&secret(2), Some(&first), overlap).unwrap();
+        let second = read(2, Some(&first), overlap);
         tokio::time::advance(Duration::from_secs(59)).await;
-        let third = sources().read(&secret(3), Some(&second), overlap).unwrap();
-        let touched = sources().read(&secret(3), Some(&third), overlap).unwrap();
+        let third = read(3, Some(&second), overlap);
+        let touched = read(3, Some(&third), overlap);
         tokio::time::advance(Duration::from_secs(1)).await;
-        let fourth = sources().read(&secret(4), Some(&touched), overlap).unwrap();
+        let fourth = read(4, Some(&touched), overlap);
 
         let counts = [&first, &second, &third, &touched, &fourth].map(|ring| ring.former.len());
         assert_eq!(counts, [0, 1, 2, 2, 2]);
@@ -268,10 +281,10 @@ mod tests {
     #[tokio::test]
     async fn no_more_former_keys_are_kept_than_may_be() {
         let overlap = Duration::from_secs(60);
-        let mut ring = sources().read(&secret(0), None, overlap).unwrap();
+        let mut ring = read(0, None, overlap);
 
         for number in 1..=FORMER_COUNT_MAX + 1 {
-            ring = sources().read(&secret(number), Some(&ring), overlap).unwrap();
+            ring = read(number, Some(&ring), overlap);
             assert_eq!(ring.former.len(), number.min(FORMER_COUNT_MAX));
         }
     }
@@ -279,13 +292,11 @@ mod tests {
     #[tokio::test]
     async fn what_is_of_no_use_is_told_without_its_text() {
         let overlap = Duration::from_secs(60);
-        let contents = vec![b"short secret".to_vec()];
-
-        let error = sources().read(&contents, None, overlap).unwrap_err();
+        let error = sources().read(&[b"short secret"], None, overlap).unwrap_err();
 
         let told = format!("{error} {error:?}");
         assert!(told.contains("secret cannot be used") && !told.contains("short secret"), "{told}");
-        let ring = sources().read(&secret(1), None, overlap).unwrap();
+        let ring = read(1, None, overlap);
         assert!(!format!("{ring:?}").contains("number"), "{ring:?}");
     }
 }

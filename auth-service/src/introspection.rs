@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use service_kit::watched_files::{FilesName, ReadFilesError, SettingFile, WatchedFiles};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{self, Instant};
+use zeroize::Zeroizing;
 
 use crate::claims::validate_claims;
 use crate::config;
@@ -42,12 +43,9 @@ pub(crate) struct Introspection {
     issuer: String,
     url: EndpointUrl,
     client: HttpsClient,
-    /// Marked as sensitive, so that it shows in no debug text.
-    authorization: HeaderValue,
+    authorization: Authorization,
     /// Who we are, and the file of our secret.
     credentials: Option<(String, PathBuf)>,
-    /// What it is with the secret that the file holds now, once that is watched.
-    watched: Option<WatchedFiles<HeaderValue>>,
     answers: Answers,
     waiting: Semaphore,
     /// Held for a few instructions.
@@ -60,13 +58,23 @@ pub(crate) struct ClientCredentials {
     pub(crate) secret: SecretSlice<u8>,
 }
 
+/// Says who we are. Marked as sensitive, so that it shows in no debug text.
+#[derive(Debug)]
+enum Authorization {
+    /// With the secret of the start.
+    Read(HeaderValue),
+    /// With the one that the file holds now.
+    Watched(WatchedFiles<HeaderValue>),
+}
+
 impl ClientCredentials {
     /// Makes the header of `client_secret_basic` (RFC 6749, section 2.3.1).
     fn authorization(&self) -> Option<HeaderValue> {
         let encode = |bytes: &[u8]| form_urlencoded::byte_serialize(bytes).collect::<String>();
-        let secret = encode(self.secret.expose_secret());
-        let pair = STANDARD.encode(format!("{}:{secret}", encode(self.id.as_bytes())));
-        let mut header = HeaderValue::try_from(format!("Basic {pair}")).ok()?;
+        let secret = Zeroizing::new(encode(self.secret.expose_secret()));
+        let pair = Zeroizing::new(format!("{}:{}", encode(self.id.as_bytes()), *secret));
+        let text = Zeroizing::new(format!("Basic {}", STANDARD.encode(&*pair)));
+        let mut header = HeaderValue::try_from(&**text).ok()?;
         header.set_sensitive(true);
         Some(header)
     }
@@ -85,9 +93,8 @@ impl Introspection {
             issuer,
             url,
             client,
-            authorization: credentials.authorization()?,
+            authorization: Authorization::Read(credentials.authorization()?),
             credentials: None,
-            watched: None,
             answers: Answers::new(cache),
             waiting: Semaphore::new(WAITING_COUNT_MAX),
             trouble: Mutex::default(),
@@ -112,8 +119,8 @@ impl Introspection {
         let Some((id, path)) = self.credentials.clone() else { return Ok(()) };
         let file = SettingFile::new("client_secret_file", path);
         let name = FilesName::of("auth_client_secret", self.issuer.clone());
-        let read = move |contents: &[Vec<u8>]| {
-            let contents = contents.first().map_or(&[][..], Vec::as_slice);
+        let read = move |contents: &[&[u8]]| {
+            let contents = contents.first().copied().unwrap_or_default();
             let secret = config::without_line_end(contents);
             let secret = Some(secret).filter(|secret| !secret.is_empty());
             let secret = secret.ok_or(KeyFileError::ClientSecret)?;
@@ -121,13 +128,15 @@ impl Introspection {
             let credentials = ClientCredentials { id: id.clone(), secret };
             credentials.authorization().ok_or(KeyFileError::ClientSecret)
         };
-        self.watched = Some(WatchedFiles::open(name, vec![file], read)?);
+        self.authorization = Authorization::Watched(WatchedFiles::open(name, vec![file], read)?);
         Ok(())
     }
 
     fn authorization(&self) -> HeaderValue {
-        let watched = self.watched.as_ref();
-        watched.map_or_else(|| self.authorization.clone(), |watched| (*watched.current()).clone())
+        match &self.authorization {
+            Authorization::Read(header) => header.clone(),
+            Authorization::Watched(watched) => (*watched.current()).clone(),
+        }
     }
 
     /// Asks about a token, unless that was done just now or is under way.

@@ -79,11 +79,17 @@ pub(crate) struct IssuedToken {
 /// Signs tokens that this service accepts.
 #[derive(Debug)]
 pub(crate) struct TokenIssuer {
-    key: EncodingKey,
-    /// What the file of the secret holds now, if there is one that is watched.
-    watched: Option<WatchedFiles<Keyring>>,
+    key: SigningKey,
     issuer: String,
     audience: String,
+}
+
+#[derive(Debug)]
+enum SigningKey {
+    /// That of the start.
+    Read(EncodingKey),
+    /// What the file of the secret holds now.
+    Watched(WatchedFiles<Keyring>),
 }
 
 #[derive(Serialize)]
@@ -105,8 +111,7 @@ impl TokenIssuer {
 
     pub(crate) fn new(secret: &Hs256Secret, rules: &Rules) -> Self {
         Self {
-            key: EncodingKey::from_secret(secret.expose()),
-            watched: None,
+            key: SigningKey::Read(EncodingKey::from_secret(secret.expose())),
             issuer: rules.issuer.clone(),
             audience: rules.audience.clone(),
         }
@@ -114,13 +119,21 @@ impl TokenIssuer {
 
     /// Signs with the secret that a file holds at the time.
     pub(crate) fn follow(&mut self, watched: Option<WatchedFiles<Keyring>>) {
-        self.watched = watched;
+        let has_secret = |ring: &WatchedFiles<Keyring>| ring.current().secret().is_some();
+        if let Some(watched) = watched.filter(has_secret) {
+            self.key = SigningKey::Watched(watched);
+        }
     }
 
     fn key(&self) -> EncodingKey {
-        let ring = self.watched.as_ref().map(WatchedFiles::current);
-        let secret = ring.as_ref().and_then(|ring| ring.secret());
-        secret.map_or_else(|| self.key.clone(), |secret| EncodingKey::from_secret(secret.expose()))
+        match &self.key {
+            SigningKey::Read(key) => key.clone(),
+            SigningKey::Watched(watched) => {
+                let ring = watched.current();
+                // There always is one, as a setting names it. Nobody takes what an empty one has signed.
+                EncodingKey::from_secret(ring.secret().map_or(&[][..], Hs256Secret::expose))
+            }
+        }
     }
 
     pub(crate) fn issue(

@@ -93,7 +93,7 @@ impl MutualTls {
         let settings = (certificate.setting, key.setting, authorities.setting);
         let life = CertificateLife::new(name, usages);
         let watching = life.watch();
-        let parse = move |contents: &[Vec<u8>]| {
+        let parse = move |contents: &[&[u8]]| {
             let (chain, sides) = Sides::read(settings, contents, protocols)?;
             let certificate = settings.0;
             let taken = life.take(&chain);
@@ -151,7 +151,7 @@ impl Sides {
     /// Returns also the chain that is shown.
     fn read(
         (certificate, key, authorities): (&'static str, &'static str, &'static str),
-        contents: &[Vec<u8>],
+        contents: &[&[u8]],
         protocols: &[&[u8]],
     ) -> Result<(Vec<CertificateDer<'static>>, Self), MutualTlsError> {
         let no_authority = || MutualTlsError::NoAuthority { authorities };

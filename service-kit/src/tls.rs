@@ -83,7 +83,7 @@ impl Certificate {
         let settings = (chain.setting, key.setting);
         let life = CertificateLife::new(name, &[Usage::Server]);
         let watching = life.watch();
-        let parse = move |contents: &[Vec<u8>]| {
+        let parse = move |contents: &[&[u8]]| {
             let certificate = settings.0;
             let [chain, key] = contents else {
                 return Err(CertificateError::NoCertificate { certificate });

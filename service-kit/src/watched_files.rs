@@ -16,6 +16,7 @@ use tokio::{
     task::{self, JoinSet},
     time::{self, MissedTickBehavior},
 };
+use zeroize::Zeroizing;
 
 /// How often files are looked at. A look costs one call of the system for each, and reads nothing that has not changed.
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -98,7 +99,7 @@ impl<T: Send + Sync + 'static> WatchedFiles<T> {
     pub fn open<E: Error + Send + Sync + 'static>(
         name: impl Into<FilesName>,
         files: Vec<SettingFile>,
-        parse: impl Fn(&[Vec<u8>]) -> Result<T, E> + Send + Sync + 'static,
+        parse: impl Fn(&[&[u8]]) -> Result<T, E> + Send + Sync + 'static,
     ) -> Result<Self, ReadFilesError<E>> {
         describe_counter!(RELOADS, "Files that were read again since they changed, by outcome.");
         let name = name.into();
@@ -175,10 +176,12 @@ impl<P> Source<P> {
 
     fn read<T, E: Error + 'static>(&self) -> Result<T, ReadFilesError<E>>
     where
-        P: Fn(&[Vec<u8>]) -> Result<T, E>,
+        P: Fn(&[&[u8]]) -> Result<T, E>,
     {
         let contents: Result<Vec<_>, _> = self.files.iter().map(read).collect();
-        (self.parse)(&contents?).map_err(ReadFilesError::Content)
+        let contents = contents?;
+        let slices: Vec<&[u8]> = contents.iter().map(|contents| contents.as_slice()).collect();
+        (self.parse)(&slices).map_err(ReadFilesError::Content)
     }
 }
 
@@ -195,8 +198,8 @@ fn stamp(metadata: &Metadata) -> [i64; 7] {
     ]
 }
 
-/// Reads a whole file, if it is one and not too large.
-fn read<E: Error + 'static>(file: &SettingFile) -> Result<Vec<u8>, ReadFilesError<E>> {
+/// Reads a whole file, if it is one and not too large. It may hold a secret, which is wiped once it has been made something of.
+fn read<E: Error + 'static>(file: &SettingFile) -> Result<Zeroizing<Vec<u8>>, ReadFilesError<E>> {
     let SettingFile { setting, path } = file;
     let failed = |source| ReadFilesError::Read { setting, path: path.clone(), source };
     let contents = read_bounded(path).map_err(failed)?;
@@ -206,12 +209,15 @@ fn read<E: Error + 'static>(file: &SettingFile) -> Result<Vec<u8>, ReadFilesErro
     Ok(contents)
 }
 
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+fn read_bounded(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     // A pipe would be opened for as long as nobody writes to it, and could be read once only.
-    if !path.metadata()?.is_file() {
+    let metadata = path.metadata()?;
+    if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
     }
-    let mut contents = Vec::new();
+    // With room from the start, and for the read that finds the end: what is moved as a buffer grows is not wiped.
+    let room = metadata.len().min(FILE_BYTES_MAX).saturating_add(64);
+    let mut contents = Zeroizing::new(Vec::with_capacity(usize::try_from(room).unwrap_or(0)));
     File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut contents)?;
     Ok(contents)
 }
@@ -224,7 +230,7 @@ async fn watch<T, E, P>(
 ) where
     T: Send + Sync + 'static,
     E: Error + Send + Sync + 'static,
-    P: Fn(&[Vec<u8>]) -> Result<T, E> + Send + Sync + 'static,
+    P: Fn(&[&[u8]]) -> Result<T, E> + Send + Sync + 'static,
 {
     let mut looks = time::interval_at(time::Instant::now() + LOOK_INTERVAL, LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -292,7 +298,7 @@ mod tests {
         fs::write(dir.join("TWO"), two).unwrap();
     }
 
-    fn text(contents: &[Vec<u8>]) -> Result<String, Utf8Error> {
+    fn text(contents: &[&[u8]]) -> Result<String, Utf8Error> {
         let texts: Result<Vec<_>, _> = contents.iter().map(|one| str::from_utf8(one)).collect();
         Ok(texts?.join(" "))
     }

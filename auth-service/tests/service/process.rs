@@ -406,8 +406,8 @@ async fn files_that_are_read_again_are_counted_and_told_for_each_issuer() {
         if page.contains(&line("two", "failed")) && !page.contains(&(line("two", "failed") + "0")) {
             break page;
         }
-        assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{page}");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        assert!(begun.elapsed() < Duration::from_secs(30), "{page}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     };
 
     for untouched in [line("one", "failed"), line("one", "loaded"), line("two", "loaded")] {
