@@ -160,7 +160,7 @@ async fn without_memory_volatile_events_are_dropped_and_others_are_not() {
 }
 
 /// One more edge of a cluster, and where its clients come.
-async fn another_edge(cluster: &Cluster) -> (Process, SocketAddr) {
+pub(crate) async fn another_edge(cluster: &Cluster) -> (Process, SocketAddr) {
     let mut settings: Vec<String> =
         ["--edge-listen", "--edge-ops-listen"].map(|flag| format!("{flag}=127.0.0.1:0")).into();
     settings.push(format!("--edge-auth-url=http://{}", cluster.auth));

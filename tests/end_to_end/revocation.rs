@@ -1,12 +1,18 @@
 //! Tokens that are taken back while their sockets are connected, through restarts of the auth service.
 
+use std::time::Duration;
+
 use proto::auth::v1::{
     RevocationTarget, RevokeRequest, revocation_service_client::RevocationServiceClient,
     revocation_target::Tokens,
 };
 use serde_json::json;
+use tokio::{task::JoinSet, time::Instant};
 
-use crate::support::{Cluster, Program, SocketIoClient, TokenMint, within};
+use crate::{
+    overload::another_edge,
+    support::{Cluster, Program, SocketIoClient, TokenMint, within},
+};
 
 const UNAUTHORIZED: &str = r#"44/chat,{"message":"Unauthorized","data":{"code":"unauthorized"}}"#;
 
@@ -51,4 +57,39 @@ async fn a_live_socket_ends_when_its_token_is_taken_back_also_after_a_restart() 
     let (_, code) = within("the end of the subject", on_laptop.closed()).await;
     assert_eq!(code, Some(4008));
     bob.request("message", json!({"room": "lobby", "body": "still here"})).await;
+}
+
+#[tokio::test]
+async fn a_revocation_ends_every_socket_on_every_edge_within_a_second() {
+    const SOCKETS_OF_EACH: usize = 10;
+    let file = tempfile::tempdir().unwrap();
+    let setting = format!("--auth-revocations-file={}", file.path().join("revocations").display());
+    let cluster = Cluster::builder().auth(setting).edge("--edge-shards", 2).start().await;
+    let (_other_edge, other_clients) = another_edge(&cluster).await;
+    let mut sockets = Vec::new();
+    let mut bystanders = Vec::new();
+    for address in [cluster.clients, other_clients] {
+        for number in 0..=SOCKETS_OF_EACH {
+            let is_bystander = number == SOCKETS_OF_EACH;
+            let token = cluster.mint.token(if is_bystander { "bob" } else { "alice" });
+            let mut client = SocketIoClient::open(address).await;
+            client.connect("/chat", &json!({"token": token})).await.unwrap();
+            if is_bystander { bystanders.push(client) } else { sockets.push(client) }
+        }
+    }
+    let mut ends = JoinSet::new();
+    for mut socket in sockets {
+        ends.spawn(async move { (socket.closed().await.1, Instant::now()) });
+    }
+
+    let begin = Instant::now();
+    revoke(&cluster, Tokens::Subject("alice".to_owned())).await;
+
+    let ends = within("the end of all sockets", ends.join_all()).await;
+    assert!(ends.iter().all(|(code, _)| *code == Some(4008)), "{ends:?}");
+    let last = ends.iter().map(|(_, at)| at.duration_since(begin)).max().unwrap();
+    assert!(last < Duration::from_secs(1), "the last of {} after {last:?}", ends.len());
+    for mut bystander in bystanders {
+        bystander.request("join", json!("lobby")).await;
+    }
 }
