@@ -119,9 +119,15 @@ mod tests {
         Steady::new(count(per_second), count(burst))
     }
 
+    /// Not before the epoch, which another test may be about to take.
+    fn now() -> Instant {
+        LazyLock::force(&EPOCH);
+        Instant::now()
+    }
+
     #[test]
     fn a_burst_is_granted_and_one_more_is_not() {
-        let now = Instant::now();
+        let now = now();
         let mut rate = Rate::new(now);
 
         for _ in 0..100 {
@@ -133,7 +139,7 @@ mod tests {
 
     #[test]
     fn the_steady_rate_is_granted_for_ever() {
-        let mut now = Instant::now();
+        let mut now = now();
         let mut rate = Rate::new(now);
 
         for _ in 0..1000 {
@@ -144,7 +150,7 @@ mod tests {
 
     #[test]
     fn whoever_goes_on_is_exhausted_after_a_second_burst() {
-        let now = Instant::now();
+        let now = now();
         let mut rate = Rate::new(now);
 
         let outcomes: Vec<_> = (0..201).map(|_| rate.take(now, limit(50, 100))).collect();
@@ -155,7 +161,7 @@ mod tests {
 
     #[test]
     fn whoever_waits_is_heard_again() {
-        let now = Instant::now();
+        let now = now();
         let mut rate = Rate::new(now);
         for _ in 0..150 {
             rate.take(now, limit(50, 100));
@@ -166,7 +172,7 @@ mod tests {
 
     #[test]
     fn bytes_are_granted_to_the_last() {
-        let now = Instant::now();
+        let now = now();
         let mut rate = Rate::new(now);
         let limit = limit(1000, 2000);
 
