@@ -9,19 +9,16 @@ import { after, afterEach, before, describe, test } from "node:test";
 import { startBackend } from "./backend.mjs";
 import { launch, openTab } from "./browser.mjs";
 import { makeCertificate } from "./certificate.mjs";
-import { eventually, startThreeProcesses, token } from "./system.mjs";
-
-const BUNDLE = path.join(import.meta.dirname, "node_modules/socket.io-client/dist");
-/** What the browser says where the client's own code leaves a promise of a WebTransport session without a handler. */
-const UNHANDLED = "The session is closed.";
+import { BUNDLE, ClientPages } from "./client-pages.mjs";
+import { eventually, startThreeProcesses } from "./system.mjs";
 
 describe("the stock client in Chromium over https", () => {
   let backend;
   let browser;
   let certificate;
   let folder;
+  let pages;
   let system;
-  const tabs = [];
 
   before(async () => {
     folder = mkdtempSync(path.join(tmpdir(), "sockeye-https-"));
@@ -43,6 +40,7 @@ describe("the stock client in Chromium over https", () => {
     await system.edge.start();
     await system.ready();
     browser = await launch({ trustedKey: certificate.keyHash });
+    pages = new ClientPages({ browser, url: system.url, namespace: backend.namespace, hash: certificate.hash });
   });
   after(async () => {
     await browser?.close();
@@ -50,34 +48,11 @@ describe("the stock client in Chromium over https", () => {
     backend?.stop();
     rmSync(folder, { recursive: true, force: true });
   });
-  afterEach(async () => {
-    const errors = tabs.flatMap((tab) => tab.errors);
-    for (const { context } of tabs.splice(0)) await context.close();
-    assert.deepEqual(errors.filter((error) => error !== UNHANDLED), [], "the page raises no errors");
-  });
-
-  /** A page of the edge's own origin, whose client is in the backend's namespace, as `socket`. */
-  async function enter(transports) {
-    const tab = await openTab(browser);
-    tabs.push(tab);
-    await tab.page.goto(`${system.url}/socket.io/socket.io.min.js`);
-    await tab.page.addScriptTag({ url: "/socket.io/socket.io.min.js" });
-    const settings = { namespace: backend.namespace, transports, hash: certificate.hash, token: token("alice") };
-    await tab.page.evaluate(async ({ namespace, transports, hash, token }) => {
-      const serverCertificateHashes = [{ algorithm: "sha-256", value: new Uint8Array(hash) }];
-      const transportOptions = { webtransport: { serverCertificateHashes } };
-      // Without an address: the origin of the page, and so its scheme.
-      globalThis.socket = globalThis.io(namespace, { transports, transportOptions, reconnection: false, auth: { token } });
-      await new Promise((resolve, reject) => {
-        globalThis.socket.on("connect", resolve).on("connect_error", reject);
-      });
-    }, settings);
-    return tab.page;
-  }
+  afterEach(() => pages.close());
 
   for (const transports of [["websocket"], ["polling"], ["polling", "websocket"], ["polling", "webtransport"]]) {
     test(`loses, doubles and reorders nothing on ${transports.join(" and ")}`, async () => {
-      const page = await enter(transports);
+      const page = await pages.enter(transports);
 
       const seen = await page.evaluate(async (last) => {
         const { socket } = globalThis;
@@ -101,7 +76,7 @@ describe("the stock client in Chromium over https", () => {
   test("lives on as long as it answers pings, and is gone when its page is", async () => {
     const areConnected = (count) => async () => (await system.count("sockeye_edge_connections")) === count;
     await eventually("the others are gone", areConnected(0));
-    const page = await enter(["websocket"]);
+    const page = await pages.enter(["websocket"]);
 
     const isConnected = await page.evaluate(async () => {
       const { engine } = globalThis.socket.io;
@@ -115,7 +90,7 @@ describe("the stock client in Chromium over https", () => {
   });
 
   test("is spoken to in HTTP/1.1, whatever else the browser offers", async () => {
-    const page = await enter(["polling"]);
+    const page = await pages.enter(["polling"]);
 
     const protocols = await page.evaluate(async () => {
       await globalThis.socket.emitWithAck("echo", 1);

@@ -7,22 +7,18 @@ import path from "node:path";
 import { after, afterEach, before, describe, test } from "node:test";
 
 import { startBackend } from "./backend.mjs";
-import { launch, openTab } from "./browser.mjs";
+import { launch } from "./browser.mjs";
 import { makeCertificate } from "./certificate.mjs";
-import { eventually, startThreeProcesses, token } from "./system.mjs";
-
-const BUNDLE = path.join(import.meta.dirname, "node_modules/socket.io-client/dist");
-
-/** The client copies its packets to the stream with a promise that nobody handles. It is rejected at the end of each session. */
-const UNHANDLED = "The session is closed.";
+import { BUNDLE, ClientPages } from "./client-pages.mjs";
+import { eventually, startThreeProcesses } from "./system.mjs";
 
 describe("the stock client on WebTransport", () => {
   let backend;
   let browser;
   let certificate;
   let folder;
+  let pages;
   let system;
-  const tabs = [];
 
   before(async () => {
     folder = mkdtempSync(path.join(tmpdir(), "sockeye-webtransport-"));
@@ -41,6 +37,7 @@ describe("the stock client on WebTransport", () => {
     await system.edge.start();
     await system.ready();
     browser = await launch();
+    pages = new ClientPages({ browser, url: system.url, namespace: backend.namespace, hash: certificate.hash });
   });
   after(async () => {
     await browser?.close();
@@ -48,35 +45,12 @@ describe("the stock client on WebTransport", () => {
     backend?.stop();
     rmSync(folder, { recursive: true, force: true });
   });
-  afterEach(async () => {
-    const errors = tabs.flatMap((tab) => tab.errors);
-    for (const { context } of tabs.splice(0)) await context.close();
-    assert.deepEqual(errors.filter((error) => error !== UNHANDLED), [], "the page raises no errors");
-  });
-
-  /** A page whose client is in the backend's namespace, as `socket`. */
-  async function enter(transports) {
-    const tab = await openTab(browser);
-    tabs.push(tab);
-    // Any page of that origin serves.
-    await tab.page.goto(`${system.url}/socket.io/socket.io.min.js`);
-    await tab.page.addScriptTag({ url: "/socket.io/socket.io.min.js" });
-    const settings = { url: system.url + backend.namespace, transports, hash: certificate.hash, token: token("alice") };
-    await tab.page.evaluate(async ({ url, transports, hash, token }) => {
-      const serverCertificateHashes = [{ algorithm: "sha-256", value: new Uint8Array(hash) }];
-      const transportOptions = { webtransport: { serverCertificateHashes } };
-      globalThis.socket = globalThis.io(url, { transports, transportOptions, reconnection: false, auth: { token } });
-      await new Promise((resolve, reject) => {
-        globalThis.socket.on("connect", resolve).on("connect_error", reject);
-      });
-    }, settings);
-    return tab.page;
-  }
+  afterEach(() => pages.close());
 
   const transportName = (page) => page.evaluate(() => globalThis.socket.io.engine.transport.name);
 
   test("connects, asks and is answered, with bytes both ways", async () => {
-    const page = await enter(["webtransport"]);
+    const page = await pages.enter(["webtransport"]);
 
     const answers = await page.evaluate(async () => {
       const { socket } = globalThis;
@@ -91,7 +65,7 @@ describe("the stock client on WebTransport", () => {
   });
 
   test("loses, doubles and reorders nothing when it moves there from long-polling", async () => {
-    const page = await enter(["polling", "webtransport"]);
+    const page = await pages.enter(["polling", "webtransport"]);
 
     const answers = await page.evaluate(async () => {
       const { socket } = globalThis;
@@ -111,7 +85,7 @@ describe("the stock client on WebTransport", () => {
   });
 
   test("lives on as long as it answers pings", async () => {
-    const page = await enter(["webtransport"]);
+    const page = await pages.enter(["webtransport"]);
 
     const isConnected = await page.evaluate(async () => {
       const { engine } = globalThis.socket.io;
@@ -124,13 +98,13 @@ describe("the stock client on WebTransport", () => {
 
   test("is gone when it disconnects, and hears when the edge is stopped", async () => {
     const areConnected = (count) => async () => (await system.count("sockeye_edge_connections")) === count;
-    const page = await enter(["webtransport"]);
+    const page = await pages.enter(["webtransport"]);
     await eventually("the others are gone", areConnected(1));
 
     await page.evaluate(() => globalThis.socket.disconnect());
     await eventually("it is gone as well", areConnected(0));
 
-    const other = await enter(["webtransport"]);
+    const other = await pages.enter(["webtransport"]);
     await other.evaluate(() => {
       globalThis.gone = new Promise((resolve) => globalThis.socket.once("disconnect", resolve));
     });
@@ -138,6 +112,6 @@ describe("the stock client on WebTransport", () => {
     // Which one depends on what the browser hears first: the end of the stream, or that of the connection.
     assert.match(await other.evaluate(() => globalThis.gone), /^transport (close|error)$/);
     // And so does what becomes of the client's unhandled promise.
-    for (const tab of tabs) tab.errors.length = 0;
+    pages.forgetErrors();
   });
 });
