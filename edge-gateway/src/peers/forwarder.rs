@@ -345,18 +345,24 @@ fn part_of(duration: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use service_kit::shutdown::ShutdownTrigger;
     use tokio::net::TcpListener;
 
     use super::*;
 
-    #[tokio::test]
-    async fn so_many_polls_wait_for_another_edge_and_no_more() {
+    /// The forwarder, and what keeps it going.
+    async fn to_a_silent_edge() -> (Forwarder, (TcpListener, ShutdownTrigger)) {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let authority = silent.local_addr().unwrap().to_string().parse().unwrap();
         let timing = Timing { stall: CALL_TIMEOUT, drain: CALL_TIMEOUT };
         let address = PeerAddress { number: 2, authority, is_tls: false };
-        let (_trigger, shutdown) = Shutdown::new();
-        let forwarder = Forwarder::new(address, None, Metrics::new(), timing, shutdown);
+        let (trigger, shutdown) = Shutdown::new();
+        (Forwarder::new(address, None, Metrics::new(), timing, shutdown), (silent, trigger))
+    }
+
+    #[tokio::test]
+    async fn so_many_polls_wait_for_another_edge_and_no_more() {
+        let (forwarder, _edge) = to_a_silent_edge().await;
         let session = SessionId::random(2, 0);
         let mut tasks = JoinSet::new();
         let mut begin = || {
@@ -382,12 +388,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_edge_that_accepts_and_says_nothing_is_given_up() {
-        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let authority = silent.local_addr().unwrap().to_string().parse().unwrap();
-        let timing = Timing { stall: CALL_TIMEOUT, drain: CALL_TIMEOUT };
-        let address = PeerAddress { number: 2, authority, is_tls: false };
-        let (_trigger, shutdown) = Shutdown::new();
-        let forwarder = Forwarder::new(address, None, Metrics::new(), timing, shutdown);
+        let (forwarder, _edge) = to_a_silent_edge().await;
         let session = SessionId::random(2, 0);
         // Connected before time jumps.
         forwarder.connection.client().await.map(drop).unwrap();

@@ -299,8 +299,8 @@ async fn frames_that_hold_nothing_count_as_bytes_too() {
     assert!(begun.elapsed() >= earliest, "{:?}", begun.elapsed());
 }
 
-#[tokio::test]
-async fn posts_that_are_too_large_count_as_bytes_too() {
+/// A client on long-polling that is let in, and may send 2,000 bytes a second, 4,000 at once.
+async fn slow_poller() -> (Edge, Stream, Poller) {
     let flags = ["--edge-bytes-per-second=2000", "--edge-payload-bytes-max=4000", NO_PINGS];
     let (edge, mut stream) = Edge::attached(&flags).await;
     let client = Poller::open(&edge).await;
@@ -308,6 +308,12 @@ async fn posts_that_are_too_large_count_as_bytes_too() {
     let (socket, _) = stream.opened().await;
     stream.instruct([Kind::Accept(Accept { socket })]).await;
     assert_eq!(client.get().await.0, 200);
+    (edge, stream, client)
+}
+
+#[tokio::test]
+async fn posts_that_are_too_large_count_as_bytes_too() {
+    let (_edge, _stream, client) = slow_poller().await;
 
     let begun = Instant::now();
     for _ in 0..2 {
@@ -320,13 +326,7 @@ async fn posts_that_are_too_large_count_as_bytes_too() {
 
 #[tokio::test]
 async fn posts_count_as_bytes_of_their_connection() {
-    let flags = ["--edge-bytes-per-second=2000", "--edge-payload-bytes-max=4000", NO_PINGS];
-    let (edge, mut stream) = Edge::attached(&flags).await;
-    let client = Poller::open(&edge).await;
-    assert_eq!(client.post(r#"40/chat,{"token":"ok:alice"}"#).await, ok());
-    let (socket, _) = stream.opened().await;
-    stream.instruct([Kind::Accept(Accept { socket })]).await;
-    assert_eq!(client.get().await.0, 200);
+    let (edge, mut stream, client) = slow_poller().await;
 
     let begun = Instant::now();
     assert_eq!(client.post(&event_of(3900, 1)).await, ok());
