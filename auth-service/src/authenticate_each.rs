@@ -13,7 +13,7 @@ use crate::verification::{Question, Verification};
 /// Most questions in one message, and most answers.
 const MESSAGE_LENGTH_MAX: usize = 256;
 
-/// How many tokens of one stream are looked at before more are read.
+/// How many tokens of one stream are looked at, or have answers that wait, before more are read.
 const UNDER_WAY_MAX: usize = 1024;
 
 /// Messages that wait for an edge which does not read.
@@ -51,23 +51,27 @@ impl Desk {
         answers: &mpsc::Sender<Message>,
         shutdown: &Shutdown,
     ) {
-        let mut under_way = FuturesUnordered::new();
+        let (mut under_way, mut answered) = (FuturesUnordered::new(), Vec::new());
         let mut goes_on = true;
         loop {
+            let has_room = under_way.len() + answered.len() < UNDER_WAY_MAX;
             tokio::select! {
+                // Also while the edge does not read: what is under way may keep others from asking the same issuer.
                 Some(first) = under_way.next() => {
-                    let mut answered = vec![first];
+                    answered.push(first);
                     while answered.len() < MESSAGE_LENGTH_MAX
                         && let Some(Some(next)) = under_way.next().now_or_never()
                     {
                         answered.push(next);
                     }
-                    let message = wire::AuthenticateEachResponse { answers: answered };
-                    if answers.send(Ok(message)).await.is_err() {
-                        return;
-                    }
                 }
-                message = questions.message(), if goes_on && under_way.len() < UNDER_WAY_MAX => {
+                permit = answers.reserve(), if !answered.is_empty() => {
+                    let Ok(permit) = permit else { return };
+                    let count = answered.len().min(MESSAGE_LENGTH_MAX);
+                    let answers = answered.drain(..count).collect();
+                    permit.send(Ok(wire::AuthenticateEachResponse { answers }));
+                }
+                message = questions.message(), if goes_on && has_room => {
                     match message {
                         Ok(Some(message)) if message.questions.len() > MESSAGE_LENGTH_MAX => {
                             let status = Status::invalid_argument("more than 256 questions");

@@ -1,6 +1,7 @@
 //! Tokens that are asked about by one stream.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use proto::auth::v1::authenticate_response::Outcome;
 use proto::auth::v1::{
@@ -13,7 +14,7 @@ use tonic::{Code, Status, Streaming};
 
 use crate::introspection;
 use crate::provider::{Answer, Provider};
-use crate::running::{DEADLINE, Decision, Running};
+use crate::running::{DEADLINE, Decision, Running, eventually_decides};
 use crate::tokens::{expired_token, token_for};
 
 struct Stream {
@@ -95,6 +96,28 @@ async fn a_token_that_waits_for_its_issuer_holds_up_no_other() {
     assert!(answers[&2].is_accepted() && answers[&3].is_accepted(), "{answers:?}");
     // In the end nothing is decided about the one.
     assert_eq!(stream.answers(1).await[&1], Decision::None(Code::Unavailable));
+}
+
+#[tokio::test]
+async fn an_edge_that_reads_no_answers_keeps_no_other_from_the_issuer() {
+    let provider = Provider::start().await;
+    let service = introspection::start(&provider, "").await;
+    provider.introspects("quick", introspection::active(&provider, "ada"));
+    // As many as may ask an issuer at a time.
+    let slow: Vec<String> = (0..64).map(|number| format!("slow-{number}")).collect();
+    slow.iter().for_each(|token| provider.answer_about(token, Answer::Never));
+    let stream = Stream::open(&service).await;
+    stream.ask((0..).zip(slow.iter().map(String::as_str))).await;
+    // Until nothing more is taken, for nobody reads the answers.
+    let is_stuck = async {
+        loop {
+            stream.ask((0..256).map(|number| (1_000 + number, "eyJhbGciOiJub25lIn0.e30."))).await;
+        }
+    };
+    assert!(timeout(Duration::from_secs(1), is_stuck).await.is_err());
+
+    let mut client = service.client().await;
+    eventually_decides(&mut client, "quick", Decision::is_accepted).await;
 }
 
 #[tokio::test]
