@@ -22,14 +22,17 @@ use tonic::{Code, Status, transport::Channel};
 /// How long an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Most questions, and about how many bytes of tokens, in one message.
+/// How long nothing may come of a stream on which something is asked. Each question is answered sooner, or the service is stuck.
+const QUIET_MAX: Duration = Duration::from_secs(3);
+
+/// Most questions in one message, and with how many bytes of tokens it takes no further one.
 const MESSAGE_LENGTH_MAX: usize = 256;
-const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+const MESSAGE_BYTES_ENOUGH: usize = 64 * 1024;
 
 /// How many messages may wait inside the stream. What waits before that is gathered into larger ones.
 const STREAM_MESSAGES_MAX: usize = 2;
 
-/// With so many asked about, those that nobody waits for any more are looked for.
+/// With so many asked about, and then with twice as many as are left, those that nobody waits for any more are looked for.
 const FORGOTTEN_MIN: usize = 1024;
 
 /// How long to wait before asking again, once a stream has ended.
@@ -67,7 +70,12 @@ impl Questions {
     /// Asks about one token. Nothing is decided by who stops waiting.
     pub(super) async fn ask(&self, token: &str, parent: Option<TraceParent>) -> Answer {
         let (answer, answered) = oneshot::channel();
-        self.waiting.borrow_mut().push_back(Waiting { token: token.to_owned(), parent, answer });
+        {
+            let mut waiting = self.waiting.borrow_mut();
+            // Whoever came first stops waiting first, where nothing is taken.
+            while waiting.pop_front_if(|one| one.answer.is_closed()).is_some() {}
+            waiting.push_back(Waiting { token: token.to_owned(), parent, answer });
+        }
         self.wake.notify_one();
         match time::timeout(ANSWER_TIMEOUT, answered).await {
             Ok(Ok(answer)) => answer,
@@ -106,35 +114,43 @@ impl Questions {
         let (outbound, messages) = mpsc::channel(STREAM_MESSAGES_MAX);
         let mut answers =
             client.authenticate_each(ReceiverStream::new(messages)).await?.into_inner();
-        let mut last_number = 0;
+        let (mut last_number, mut sweep_at) = (0, FORGOTTEN_MIN);
+        let mut heard_at = Instant::now();
         loop {
             let has_some = !self.waiting.borrow().is_empty();
             tokio::select! {
                 message = answers.message() => {
                     let Some(message) = message? else { return Ok(()) };
+                    heard_at = Instant::now();
                     message.answers.into_iter().for_each(|answer| pass_on(answer, asked));
                 }
                 permit = outbound.reserve(), if has_some => {
                     let Ok(permit) = permit else { return Ok(()) };
+                    if asked.is_empty() {
+                        heard_at = Instant::now();
+                    } else if asked.len() >= sweep_at {
+                        asked.retain(|_, answer| !answer.is_closed());
+                        sweep_at = FORGOTTEN_MIN.max(asked.len() * 2);
+                    }
                     let questions = self.take(&mut last_number, asked);
                     if !questions.is_empty() {
                         permit.send(AuthenticateEachRequest { questions });
                     }
                 }
                 () = self.wake.notified() => {}
+                () = time::sleep_until(heard_at + QUIET_MAX), if !asked.is_empty() => {
+                    return Err(Status::deadline_exceeded("the auth service is stuck"));
+                }
             }
         }
     }
 
     /// What one message takes of what waits, but for what nobody waits for any more.
     fn take(&self, last_number: &mut u64, asked: &mut Asked) -> Vec<TokenQuestion> {
-        if asked.len() >= FORGOTTEN_MIN {
-            asked.retain(|_, answer| !answer.is_closed());
-        }
         let (mut questions, mut bytes) = (Vec::new(), 0);
         let mut waiting = self.waiting.borrow_mut();
         while questions.len() < MESSAGE_LENGTH_MAX
-            && bytes < MESSAGE_BYTES_MAX
+            && bytes < MESSAGE_BYTES_ENOUGH
             && let Some(Waiting { token, parent, answer }) = waiting.pop_front()
         {
             if answer.is_closed() {

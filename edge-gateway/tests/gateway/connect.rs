@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use proto::edge::v1::{Accept, Close, Disconnect, Refuse, instruction::Kind};
 
-use crate::support::Edge;
+use crate::support::{Edge, within};
 
 const CHAT_OK: &str = r#"40/chat,{"token":"ok:alice"}"#;
 
@@ -235,6 +235,25 @@ async fn a_question_that_is_lost_with_its_stream_is_asked_again() {
     assert_eq!(opened.identity.unwrap().subject, "alice");
     stream.instruct([Kind::Accept(Accept { socket })]).await;
     assert!(client.text().await.starts_with(r#"40/chat,{"sid""#));
+}
+
+#[tokio::test]
+async fn a_stream_of_questions_that_is_stuck_is_replaced() {
+    let (edge, mut stream) = Edge::attached(&[]).await;
+    let mut client = edge.socket_io().await;
+    client.send(r#"40/chat,{"token":"held:alice"}"#).await;
+    edge.auth.is_held(1).await;
+
+    let replaced = async {
+        while edge.auth.ended.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("the end of the stream", replaced).await;
+
+    let mut other = edge.socket_io().await;
+    other.send(r#"40/chat,{"token":"ok:bob"}"#).await;
+    assert_eq!(stream.opened().await.1.identity.unwrap().subject, "bob");
 }
 
 #[tokio::test]

@@ -27,6 +27,8 @@ pub(crate) struct FakeAuth {
     pub(crate) held: Arc<AtomicUsize>,
     pub(crate) release: watch::Sender<bool>,
     pub(crate) revocations: watch::Sender<Vec<Revocation>>,
+    /// How many streams of questions have ended.
+    pub(crate) ended: Arc<AtomicUsize>,
     /// Ends every stream that there is.
     pub(crate) cut: watch::Sender<u32>,
 }
@@ -124,7 +126,10 @@ impl AuthService for FakeAuth {
                         return;
                     }
                 };
-                let Ok(Some(message)) = message else { return };
+                let Ok(Some(message)) = message else {
+                    auth.ended.fetch_add(1, Ordering::Relaxed);
+                    return;
+                };
                 for TokenQuestion { number, token, .. } in message.questions {
                     let (auth, answers) = (auth.clone(), answers.clone());
                     tokio::spawn(async move {
