@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long a line about something stays the only one.
-pub const LINE_INTERVAL: Duration = Duration::from_secs(10);
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Says when something that may happen many times each second is worth a line in the log: at once, and then at most once in 10 s.
 #[derive(Debug, Default)]

@@ -2,8 +2,8 @@
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -26,7 +26,7 @@ const WARNED_BEFORE: Duration = Duration::from_secs(14 * 24 * 3600);
 /// How often that is said again.
 const WARN_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
-const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+const EXPIRY_LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What a certificate is shown for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub enum UnfitError {
 pub(crate) struct CertificateLife {
     name: &'static str,
     usages: &'static [Usage],
-    has_begun: AtomicBool,
+    own: Mutex<Option<CertificateDer<'static>>>,
     /// In seconds since the Unix epoch; 0 where it is not known.
     good_until: AtomicU64,
 }
@@ -64,26 +64,28 @@ pub(crate) struct CertificateLife {
 impl CertificateLife {
     pub(crate) fn new(name: &'static str, usages: &'static [Usage]) -> Arc<Self> {
         describe_gauge!(EXPIRY, "Until when a certificate is good.");
-        let (has_begun, good_until) = (AtomicBool::new(false), AtomicU64::new(0));
-        Arc::new(Self { name, usages, has_begun, good_until })
+        Arc::new(Self { name, usages, own: Mutex::default(), good_until: AtomicU64::new(0) })
     }
 
     /// Takes a chain, that of the certificate itself first. The first is taken even if it is not good now: there is none to fall
-    /// back on, and the clock may be what is wrong.
+    /// back on, and the clock may be what is wrong. So is the one that is in force, though it has expired: what is new may be the
+    /// authorities that come with it.
     ///
     /// # Errors
     ///
     /// When it is of no use.
     pub(crate) fn take(&self, chain: &[CertificateDer<'_>]) -> Result<(), UnfitError> {
-        let is_first = !self.has_begun.load(Ordering::Relaxed);
+        // A panic under the lock would leave what it holds whole.
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_in_force = own.as_ref().is_none_or(|own| chain.first() == Some(own));
         match fitness(chain, self.usages, now()) {
-            Err(error @ (UnfitError::Expired | UnfitError::NotYet)) if is_first => {
+            Err(error @ (UnfitError::Expired | UnfitError::NotYet)) if is_in_force => {
                 tracing::error!(files = self.name, %error, "a certificate is of no use now");
             }
             fitness => fitness?,
         }
         self.good_until.store(good_until(chain).unwrap_or(0), Ordering::Relaxed);
-        self.has_begun.store(true, Ordering::Relaxed);
+        *own = chain.first().map(|own| own.clone().into_owned());
         Ok(())
     }
 
@@ -95,7 +97,7 @@ impl CertificateLife {
     }
 
     async fn tell(self: Arc<Self>) {
-        let mut looks = time::interval(LOOK_INTERVAL);
+        let mut looks = time::interval(EXPIRY_LOOK_INTERVAL);
         let mut told: Option<(u64, Instant)> = None;
         loop {
             looks.tick().await;
@@ -249,6 +251,16 @@ mod tests {
         }
         let told = UnfitError::Usage(Usage::Client).to_string();
         assert!(told.ends_with("clientAuth is not among them"), "{told}");
+    }
+
+    #[test]
+    fn what_is_in_force_stays_so_though_it_has_expired_and_no_other_comes_in_then() {
+        let life = CertificateLife::new("test", &[]);
+        let (own, other) = ([made((2000, 2001), &[])], [made((2000, 2001), &[])]);
+
+        assert_eq!(life.take(&own), Ok(()), "there is no other");
+        assert_eq!(life.take(&own), Ok(()), "with other authorities");
+        assert_eq!(life.take(&other), Err(UnfitError::Expired));
     }
 
     #[test]
