@@ -124,17 +124,20 @@ impl Overload {
         }
     }
 
-    fn observe(&self, system: &System) {
-        match system.memory() {
+    /// Returns whether memory and descriptors can be read.
+    fn observe(&self, system: &System) -> [bool; 2] {
+        let (memory, descriptors) = (system.memory(), system.descriptors());
+        match memory {
             Some(InUse { used, limit }) => {
                 self.memory.observe(used, Marks::of_memory(limit), LOOK_INTERVAL);
             }
             // A control group may lose its limit.
             None => self.memory.forget(),
         }
-        if let Some((used, limit)) = system.descriptors() {
+        if let Some((used, limit)) = descriptors {
             self.descriptors.observe(used, Marks::of_descriptors(limit), LOOK_INTERVAL);
         }
+        [memory.is_some(), descriptors.is_some()]
     }
 
     /// Whether nothing should be kept that may be lost.
@@ -211,15 +214,10 @@ pub(crate) async fn watch(
     ended: Shutdown,
 ) {
     let system = System::open(overload.memory_bytes_max);
-    let readable = [
-        ("memory", system.memory().is_some(), &pressures.memory_readable),
-        ("descriptors", system.descriptors().is_some(), &pressures.descriptors_readable),
-    ];
-    for (signal, is_readable, gauge) in readable {
-        gauge.set(f64::from(u8::from(is_readable)));
-        if !is_readable {
-            tracing::warn!(signal, "cannot be read, so that a want of it refuses nobody");
-        }
+    let signals = ["memory", "descriptors"];
+    let readable = overload.observe(&system);
+    for (signal, _) in signals.into_iter().zip(readable).filter(|(_, is_readable)| !is_readable) {
+        tracing::warn!(signal, "cannot be read, so that a want of it refuses nobody");
     }
     let mut looks = time::interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
@@ -228,7 +226,10 @@ pub(crate) async fn watch(
             _ = looks.tick() => {}
             () = ended.requested() => return,
         }
-        overload.observe(&system);
+        let gauges = [&pressures.memory_readable, &pressures.descriptors_readable];
+        for (gauge, is_readable) in gauges.into_iter().zip(overload.observe(&system)) {
+            gauge.set(f64::from(u8::from(is_readable)));
+        }
         has_room.set(!overload.is_full());
         let part = |signal: &Signal| f64::from(signal.pressure()) / f64::from(FULL);
         pressures.memory.set(part(&overload.memory));

@@ -32,7 +32,8 @@ pub(super) enum Memory {
 pub(super) struct Group {
     limit: File,
     usage: File,
-    statistics: File,
+    /// Where it says what it can do without.
+    statistics: Option<File>,
     version: &'static Version,
 }
 
@@ -102,17 +103,23 @@ impl Group {
     fn open(folder: &Path, version: &'static Version) -> Option<Self> {
         let open = |name| File::open(folder.join(name)).ok();
         let (limit, usage) = (open(version.limit)?, open(version.usage)?);
-        Some(Self { limit, usage, statistics: open("memory.stat")?, version })
+        Some(Self { limit, usage, statistics: open("memory.stat"), version })
     }
 
     fn in_use(&self) -> Option<InUse> {
         let number = |file| read(file)?.trim().parse::<u64>().ok();
         let limit = number(&self.limit).filter(|limit| *limit < UNLIMITED_BYTES)?;
-        let statistics = read(&self.statistics)?;
+        Some(InUse {
+            used: number(&self.usage)?.saturating_sub(self.inactive().unwrap_or(0)),
+            limit,
+        })
+    }
+
+    /// What the group can do without: files that were read or written some time ago.
+    fn inactive(&self) -> Option<u64> {
+        let statistics = read(self.statistics.as_ref()?)?;
         let mut lines = statistics.lines();
-        let inactive = lines.find_map(|line| line.strip_prefix(self.version.inactive))?;
-        let inactive: u64 = inactive.trim().parse().ok()?;
-        Some(InUse { used: number(&self.usage)?.saturating_sub(inactive), limit })
+        lines.find_map(|line| line.strip_prefix(self.version.inactive))?.trim().parse().ok()
     }
 }
 
@@ -211,6 +218,17 @@ mod tests {
             ("sys/fs/cgroup/pod/container/memory.max", "500\n"),
             ("sys/fs/cgroup/pod/container/memory.current", "100\n"),
             ("sys/fs/cgroup/pod/container/memory.stat", "inactive_file 0\n"),
+        ]);
+
+        assert_eq!(in_use(&root, None), Some((900, 1000)));
+    }
+
+    #[test]
+    fn a_group_that_does_not_say_what_it_can_do_without_needs_all_of_it() {
+        let root = files(&[
+            ("proc/self/cgroup", "0::/pod\n"),
+            ("sys/fs/cgroup/pod/memory.max", "1000\n"),
+            ("sys/fs/cgroup/pod/memory.current", "900\n"),
         ]);
 
         assert_eq!(in_use(&root, None), Some((900, 1000)));
