@@ -321,6 +321,10 @@ impl Shard {
         if socket.namespace != namespace || known != owner {
             return Err("unknown");
         }
+        // One that is about to be given up for others may not become one too many by coming back.
+        if self.is_surplus(socket) {
+            return Err("unknown");
+        }
         let confirmed_at = match socket.stage {
             Stage::Suspended { .. } | Stage::Arriving { found: None } => None,
             Stage::Live => {

@@ -44,8 +44,8 @@ impl Shard {
         match self.entry(key).map(|entry| &entry.wire) {
             Some(Wire::SocketIo(_) | Wire::SocketIo2(_)) => {
                 self.forget_namespace(key, &path);
-                let data = Some(&b"{\"code\":\"rate_limited\",\"retryable\":true}"[..]);
-                self.send_connect_error(key, &path, "Too many sockets", data);
+                let data = ErrorAnswer::too_many_sockets().connect_error_data();
+                self.send_connect_error(key, &path, "Too many sockets", Some(data.as_bytes()));
             }
             Some(Wire::PlainJson(_)) => {
                 self.answer_auth(key, &ErrorAnswer::too_many_sockets());

@@ -3,7 +3,10 @@
 use std::{cmp::Reverse, time::Instant};
 
 use super::Shard;
-use crate::{shard::SocketKey, socket::Stage};
+use crate::{
+    shard::SocketKey,
+    socket::{Socket, Stage},
+};
 
 impl Shard {
     /// Ends the suspension of a socket, however it ends.
@@ -53,9 +56,15 @@ impl Shard {
         let key = self.socket_by_handle(handle)?;
         let socket = self.sockets.get(key.index())?;
         let Stage::Suspended { ends_at, reason } = socket.stage else { return None };
-        let shares = socket.shares.as_deref().filter(|_| ends_at == at)?;
         // One whose client is just going on with it elsewhere ends there.
-        let has_to_go = self.limits.identities.are_beyond(shares) && !self.is_settling(handle);
+        let has_to_go = ends_at == at && self.is_surplus(socket) && !self.is_settling(handle);
         has_to_go.then_some((key, reason))
+    }
+
+    /// Whether a socket waits for its client, and its user or tenant has more than it may have.
+    pub(super) fn is_surplus(&self, socket: &Socket) -> bool {
+        let limits = &self.limits.identities;
+        matches!(socket.stage, Stage::Suspended { .. })
+            && socket.shares.as_deref().is_some_and(|shares| limits.are_beyond(shares))
     }
 }
