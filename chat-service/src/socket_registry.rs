@@ -1,4 +1,5 @@
-//! Knows which sockets there are, and which have come and gone lately, for services that watch.
+//! Knows which sockets there are, and which have come and gone lately, for services that watch; and where those of a user are, for
+//! what is sent to it.
 
 mod by_user;
 

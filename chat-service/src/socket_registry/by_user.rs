@@ -5,45 +5,74 @@ use std::{
     sync::Arc,
 };
 
-use hashbrown::HashTable;
+use hashbrown::{HashTable, hash_table::Entry};
+use smallvec::{SmallVec, smallvec};
 
 use crate::{room_key::Realm, socket::Socket};
 
-/// Sockets by whose they are. It costs a pointer for each: the names are looked up in the sockets themselves.
+/// Sockets by whose they are. No name is kept: names are looked up in the sockets themselves.
 #[derive(Debug, Default)]
 pub(super) struct ByUser {
-    sockets: HashTable<Arc<Socket>>,
+    /// Those whom one issuer or another calls by the same subject. Never empty.
+    namesakes: HashTable<SmallVec<[Arc<Socket>; 1]>>,
     hashes: RandomState,
 }
 
 impl ByUser {
     pub(super) fn add(&mut self, socket: &Arc<Socket>) {
-        let hash = |socket: &Arc<Socket>| hash_of(&self.hashes, socket);
-        self.sockets.insert_unique(hash(socket), Arc::clone(socket), hash);
+        let (realm, subject) = name_of(socket);
+        let hash = |sockets: &SmallVec<_>| hash_of_all(&self.hashes, sockets);
+        match self.namesakes.entry(
+            hash_of(&self.hashes, realm, subject),
+            |sockets| is_of(sockets, realm, subject),
+            hash,
+        ) {
+            Entry::Occupied(mut sockets) => sockets.get_mut().push(Arc::clone(socket)),
+            Entry::Vacant(vacant) => drop(vacant.insert(smallvec![Arc::clone(socket)])),
+        }
     }
 
     pub(super) fn remove(&mut self, socket: &Arc<Socket>) {
-        let hash = hash_of(&self.hashes, socket);
-        if let Ok(entry) = self.sockets.find_entry(hash, |one| Arc::ptr_eq(one, socket)) {
-            entry.remove();
+        let (realm, subject) = name_of(socket);
+        let hash = hash_of(&self.hashes, realm, subject);
+        let found = self.namesakes.find_entry(hash, |sockets| is_of(sockets, realm, subject));
+        let Ok(mut found) = found else { return };
+        let sockets = found.get_mut();
+        if let Some(place) = sockets.iter().position(|one| Arc::ptr_eq(one, socket)) {
+            sockets.swap_remove(place);
+        }
+        if sockets.is_empty() {
+            found.remove();
         }
     }
 
     /// The sockets of those whom whichever issuer calls by this subject.
-    pub(super) fn of<'a>(
-        &'a self,
-        realm: Realm<'a>,
-        subject: &'a str,
-    ) -> impl Iterator<Item = &'a Arc<Socket>> {
-        let found = self.sockets.iter_hash(hash(&self.hashes, realm, subject));
-        found.filter(move |socket| socket.realm() == realm && socket.user.subject() == subject)
+    pub(super) fn of(
+        &self,
+        realm: Realm<'_>,
+        subject: &str,
+    ) -> impl Iterator<Item = &Arc<Socket>> + use<'_> {
+        let hash = hash_of(&self.hashes, realm, subject);
+        let found = self.namesakes.find(hash, |sockets| is_of(sockets, realm, subject));
+        found.into_iter().flatten()
     }
 }
 
-fn hash_of(hashes: &RandomState, socket: &Socket) -> u64 {
-    hash(hashes, socket.realm(), socket.user.subject())
+fn name_of(socket: &Socket) -> (Realm<'_>, &str) {
+    (socket.realm(), socket.user.subject())
 }
 
-fn hash(hashes: &RandomState, Realm { tenant, namespace }: Realm<'_>, subject: &str) -> u64 {
+fn is_of(sockets: &[Arc<Socket>], realm: Realm<'_>, subject: &str) -> bool {
+    sockets.first().is_some_and(|socket| name_of(socket) == (realm, subject))
+}
+
+fn hash_of_all(hashes: &RandomState, sockets: &[Arc<Socket>]) -> u64 {
+    sockets.first().map_or(0, |socket| {
+        let (realm, subject) = name_of(socket);
+        hash_of(hashes, realm, subject)
+    })
+}
+
+fn hash_of(hashes: &RandomState, Realm { tenant, namespace }: Realm<'_>, subject: &str) -> u64 {
     hashes.hash_one((tenant, namespace, subject))
 }

@@ -112,7 +112,7 @@ impl<L: RoomLog> Worker<L> {
         // What was there before is not told to who may not know of it.
         let recovery = recovery.or_else(|| since.map(|_| Recovery::Impossible));
         if !self.is_member(&key, socket.key) && !socket.take_room() {
-            // As often as a socket may join, and one line each second at most.
+            // As often as a socket may join. Those that repeat within a second are one line.
             audit::limited(&socket.user, "rooms");
             return event.refuse(&self.metrics, &ClientError::ROOM_LIMIT);
         }
