@@ -18,6 +18,9 @@ pub(crate) use self::cluster::Cluster;
 /// How many polls of clients may wait at one edge for sessions of one other. Beyond, they would keep out all other requests.
 const WAITING_POLLS_MAX: u32 = 15 * 1024;
 
+/// How many posts may be on their way from one edge to one other: a client may take its time with the body of each.
+const POSTS_MAX: u32 = 1024;
+
 /// What the upgrade of a connection between two edges is called, and where it is asked for.
 const TUNNEL_PROTOCOL: &str = "sockeye-tunnel";
 const TUNNEL_PATH: &str = "/tunnel/";

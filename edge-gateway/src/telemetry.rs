@@ -139,6 +139,8 @@ pub(crate) struct LimitHits {
     pub(crate) peer_calls: Counter,
     /// Polls that were not brought to another edge since so many wait there.
     pub(crate) peer_polls: Counter,
+    /// Posts that were not brought to another edge since so many are on their way there.
+    pub(crate) peer_posts: Counter,
     /// Sockets that waited for their clients and were given up for others of their users or tenants.
     pub(crate) suspended_sockets: Counter,
     subject: IdentityHits,
@@ -198,6 +200,7 @@ impl LimitHits {
             bytes: hit("bytes"),
             peer_calls: hit("peer_calls"),
             peer_polls: hit("peer_polls"),
+            peer_posts: hit("peer_posts"),
             suspended_sockets: hit("suspended_sockets"),
             subject: IdentityHits {
                 sockets: hit("subject_sockets"),

@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
 use super::{
-    PeerAddress, WAITING_POLLS_MAX, answers, claims,
+    POSTS_MAX, PeerAddress, WAITING_POLLS_MAX, answers, claims,
     connection::{ConnectError, PeerConnection},
     tunnel,
 };
@@ -48,6 +48,7 @@ pub(super) struct Forwarder {
     timing: Timing,
     shutdown: Shutdown,
     waiting_polls: Arc<Semaphore>,
+    posts: Arc<Semaphore>,
 }
 
 /// How long what is carried to another edge may take.
@@ -76,9 +77,9 @@ impl Forwarder {
         shutdown: Shutdown,
     ) -> Self {
         let connection = Arc::new(PeerConnection::new(address, tls));
-        let waiting_polls =
-            Arc::new(Semaphore::new(usize::try_from(WAITING_POLLS_MAX).unwrap_or(usize::MAX)));
-        Self { connection, metrics, timing, shutdown, waiting_polls }
+        let slots = |max| Arc::new(Semaphore::new(usize::try_from(max).unwrap_or(usize::MAX)));
+        let (waiting_polls, posts) = (slots(WAITING_POLLS_MAX), slots(POSTS_MAX));
+        Self { connection, metrics, timing, shutdown, waiting_polls, posts }
     }
 
     /// Runs until no shard is left to bring requests, and then until the last of them have ended.
@@ -173,6 +174,12 @@ impl Forwarder {
         body: oneshot::Receiver<Post>,
         reply: oneshot::Sender<Answer>,
     ) {
+        let Ok(_under_way) = self.posts.try_acquire() else {
+            self.metrics.limit_hits.peer_posts.increment(1);
+            // As with a poll.
+            reply.send(Answer::UnknownSession).ok();
+            return;
+        };
         let (parts, stream) = mpsc::channel(2);
         let part = |part| PostPart { part: Some(part) };
         let bring_body = async {
@@ -384,6 +391,35 @@ mod tests {
         while forwarder.waiting_polls.available_permits() == 0 {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn so_many_posts_are_on_their_way_to_another_edge_and_no_more() {
+        let (forwarder, _edge) = to_a_silent_edge().await;
+        let session = SessionId::random(2, 0);
+        let mut tasks = JoinSet::new();
+        let mut begin = || {
+            let (reply, answered) = oneshot::channel();
+            // The body does not come.
+            let (client, body) = oneshot::channel();
+            let forwarder = forwarder.clone();
+            tasks.spawn(async move { forwarder.post(session, body, reply).await });
+            (client, answered)
+        };
+
+        let mut under_way: Vec<_> = (0..POSTS_MAX).map(|_| begin()).collect();
+        while forwarder.posts.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let (_client, answered) = begin();
+        assert_eq!(answered.await, Ok(Answer::UnknownSession));
+        assert!(under_way.iter_mut().all(|(_, answered)| answered.try_recv().is_err()));
+        assert_eq!(forwarder.waiting_polls.available_permits(), 15 * 1024, "polls have their own");
+
+        // One that ends makes room.
+        tasks.abort_all();
+        while tasks.join_next().await.is_some() {}
+        assert_eq!(forwarder.posts.available_permits(), 1024);
     }
 
     #[tokio::test]

@@ -25,7 +25,9 @@ use tokio_stream::StreamExt;
 use tonic::body::Body;
 use tower::ServiceExt;
 
-use super::{TUNNEL_PATH, WAITING_POLLS_MAX, call_body::BegunCalls, callers, service::PeerService};
+use super::{
+    POSTS_MAX, TUNNEL_PATH, WAITING_POLLS_MAX, call_body::BegunCalls, callers, service::PeerService,
+};
 use crate::{
     audit::SERVICE,
     client_stream::ClientStream,
@@ -47,8 +49,8 @@ const HEADERS_BYTES_MAX: u32 = 2 * 1024;
 /// The same for a tunnel, as small as can be set.
 const HTTP_1_BUFFER_BYTES: usize = 8 * 1024;
 
-/// How many requests may be under way on a connection: the polls that wait, and as many others as there is any need for.
-const STREAMS_MAX: u32 = WAITING_POLLS_MAX + 1024;
+/// How many requests may be under way on a connection: those that wait for clients, and as many others as there is any need for.
+const STREAMS_MAX: u32 = WAITING_POLLS_MAX + POSTS_MAX + 1024;
 
 /// How many requests may have been given up before they were seen. Clients that abort many must not cost the others their
 /// connection.
