@@ -168,7 +168,7 @@ pub(crate) struct Entry {
     pub(crate) wire: Wire,
     heartbeat: Heartbeat,
     pub(crate) assembler: Assembler,
-    /// Since when a packet waits for its attachments.
+    /// Since when a packet waits for its attachments, or the connection is read again.
     pub(crate) assembling_since: Option<Instant>,
     /// While it is not read it cannot be heard.
     pauses: Pauses,

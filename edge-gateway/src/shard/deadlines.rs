@@ -87,7 +87,7 @@ impl Shard {
             return self.close(key, CloseReason::TokenExpired);
         }
         let warns_at = entry.warns_at(warning);
-        if entry.assembling_since.is_some_and(|at| now.duration_since(at) >= timeout) {
+        if entry.attachments_due_at(timeout).is_some_and(|at| at <= now) {
             return self.attachments_overdue(key);
         }
         if warns_at.is_some_and(|at| at <= now) {
@@ -139,7 +139,7 @@ impl Shard {
     fn first_deadline(&mut self, key: ConnectionKey) -> Option<Tick> {
         let (timeout, warning) = (self.limits.ping_timeout, self.limits.expiry_warning);
         let entry = self.entry(key)?;
-        let assemble_by = entry.assembling_since.and_then(|at| at.checked_add(timeout));
+        let assemble_by = entry.attachments_due_at(timeout);
         let beat_at = entry.heartbeat.due_at();
         let beat_at = beat_at.checked_sub(TICK).unwrap_or(beat_at);
         let deadlines = [entry.connect_by, entry.warns_at(warning), entry.expires_at, assemble_by];
@@ -149,6 +149,12 @@ impl Shard {
 }
 
 impl Entry {
+    /// When the attachments of a packet must have come. What is not read cannot come.
+    fn attachments_due_at(&self, timeout: Duration) -> Option<Instant> {
+        let since = self.assembling_since.filter(|_| !self.pauses.is_paused())?;
+        since.checked_add(timeout)
+    }
+
     /// When the client is to be told that a token expires; none once it is, and where nobody is.
     fn warns_at(&self, warning: Duration) -> Option<Instant> {
         let expires_at = self.expires_at.filter(|_| !self.is_warned && !warning.is_zero())?;

@@ -35,9 +35,17 @@ impl Shard {
     pub(crate) fn resume(&mut self, key: ConnectionKey) {
         if let Some(entry) = self.entry(key) {
             entry.pauses.for_others = false;
-            if !entry.pauses.is_paused() {
-                entry.connection.resume();
-            }
+            self.read_again(key);
+        }
+    }
+
+    /// Reads a connection again, unless there is another reason not to.
+    fn read_again(&mut self, key: ConnectionKey) {
+        let Some(entry) = self.entry(key).filter(|entry| !entry.pauses.is_paused()) else { return };
+        entry.connection.resume();
+        // What its client has sent since waits to be read: the time for attachments begins anew.
+        if entry.assembling_since.is_some() {
+            self.assembling(key, Instant::now());
         }
     }
 
@@ -63,8 +71,8 @@ impl Shard {
             entry.pauses.for_bytes = false;
             if let Some(excess) = entry.rates.bytes.excess(now, limit) {
                 self.pause_for_bytes(key, now + excess);
-            } else if !entry.pauses.is_paused() {
-                entry.connection.resume();
+            } else {
+                self.read_again(key);
             }
         }
     }

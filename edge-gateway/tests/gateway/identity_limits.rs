@@ -258,6 +258,32 @@ async fn a_connection_that_is_not_read_for_a_while_keeps_no_other_waiting() {
 }
 
 #[tokio::test]
+async fn attachments_have_their_time_once_they_are_read_again() {
+    let flags = [
+        "--edge-bytes-per-second=2000",
+        "--edge-payload-bytes-max=4000",
+        "--edge-ping-timeout=300ms",
+        NO_PINGS,
+    ];
+    let (edge, mut stream) = Edge::attached(&flags).await;
+    let (mut client, _) = edge.in_chat(&mut stream, "alice").await;
+
+    client.send(&event_of(3900, 1)).await;
+    let padding = "x".repeat(1900);
+    let begins = format!(r#"451-/chat,2["e","{padding}",{{"_placeholder":true,"num":0}}]"#);
+    client.send(&begins).await;
+    // It is read when the ping timeout has passed three times.
+    client.send_binary(b"attached").await;
+    let begun = Instant::now();
+
+    assert_eq!(stream.event().await.1.ack_id, Some(1));
+    assert_eq!(stream.event().await.1.attachments, ["attached"]);
+    assert!(begun.elapsed() > Duration::from_millis(300), "it was not read for a while");
+    client.send(r#"451-/chat,["e",{"_placeholder":true,"num":0}]"#).await;
+    assert_eq!(client.close_code().await, Some(4500));
+}
+
+#[tokio::test]
 async fn a_client_that_sends_as_fast_as_it_may_loses_nothing() {
     let flags = [
         "--edge-bytes-per-second=20000",
