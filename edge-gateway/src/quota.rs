@@ -6,11 +6,13 @@
 mod address;
 mod allowance;
 mod identity;
+mod surpluses;
 mod tallies;
 
 pub(crate) use self::{
     address::{AddressLimits, AddressRefusal, Admitted},
     allowance::{Allowance, Steady},
     identity::{Exceeded, IdentityLimits, Party, Shares, TooManySockets},
+    surpluses::Whose,
     tallies::Held,
 };

@@ -4,12 +4,12 @@
 
 use std::{
     num::NonZeroU32,
-    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
 use super::{
     allowance::{Allowance, Steady},
+    surpluses::{Surpluses, Whose},
     tallies::{Full, Held, Tallies},
 };
 use crate::{
@@ -25,8 +25,8 @@ const BURST_SECONDS: u32 = 2;
 pub(crate) struct IdentityLimits {
     subjects: Option<Limited>,
     tenants: Option<Limited>,
-    /// How often a socket was let in for which one that waits has to go.
-    surpluses: AtomicU64,
+    /// For whom a socket was let in for which one that waits has to go.
+    surpluses: Surpluses,
 }
 
 /// What one of a kind may have. There is none where nothing is limited.
@@ -96,13 +96,13 @@ impl IdentityLimits {
                 subject_bytes_per_second,
             ),
             tenants: limited(tenant_sockets_max, tenant_events_per_second, tenant_bytes_per_second),
-            surpluses: AtomicU64::new(0),
+            surpluses: Surpluses::default(),
         }
     }
 
     /// Takes in a socket, if its user and its tenant may have one more. One that was there before and has `moved` is taken in
     /// however many there are: for a moment it is in two places. Sockets that wait for their clients keep nobody out: one of
-    /// them has [to go](Self::surpluses) then. None where nothing is limited.
+    /// them has [to go](Self::surpluses_since) then. None where nothing is limited.
     pub(crate) fn enter(
         &self,
         identity: &Identity,
@@ -113,17 +113,19 @@ impl IdentityLimits {
         let subject = subject.map_err(|Full| TooManySockets(Party::Subject))?;
         let tenant = hold(self.tenants.as_ref(), &identity.tenant, has_moved, now);
         let tenant = tenant.map_err(|Full| TooManySockets(Party::Tenant))?;
-        let is_limited = subject.is_some() || tenant.is_some();
-        let shares = is_limited.then(|| Box::new(Shares { subject, tenant, is_waiting: false }));
-        if !has_moved && shares.as_deref().is_some_and(|shares| self.are_beyond(shares)) {
-            self.surpluses.fetch_add(1, Ordering::Relaxed);
+        if !has_moved && is_beyond(self.subjects.as_ref(), subject.as_ref()) {
+            // One of its user's goes, which is one of its tenant's, too.
+            self.surpluses.note_user(identity);
+        } else if !has_moved && is_beyond(self.tenants.as_ref(), tenant.as_ref()) {
+            self.surpluses.note_tenant();
         }
-        Ok(shares)
+        let is_limited = subject.is_some() || tenant.is_some();
+        Ok(is_limited.then(|| Box::new(Shares { subject, tenant, is_waiting: false })))
     }
 
-    /// Moves on whenever sockets that wait may have to go, on whatever shard they are.
-    pub(crate) fn surpluses(&self) -> u64 {
-        self.surpluses.load(Ordering::Relaxed)
+    /// Whose sockets that wait may have to go, on whatever shard they are, since there were so `many`; and how many there are now.
+    pub(crate) fn surpluses_since(&self, many: u64) -> (u64, Vec<Whose>) {
+        self.surpluses.since(many)
     }
 
     /// Whether the user or the tenant has more sockets than it may have, those that wait among them.
@@ -269,16 +271,55 @@ mod tests {
         let mut first = enter().unwrap();
 
         first.set_waiting(true);
-        assert_eq!((limits.surpluses(), limits.are_beyond(&first)), (0, false));
+        assert_eq!(limits.surpluses_since(0), (0, vec![]));
+        assert!(!limits.are_beyond(&first));
         let second = enter().unwrap();
 
-        assert_eq!((limits.surpluses(), limits.are_beyond(&first)), (1, true));
+        let alice = Whose::User { tenant: "".into(), subject: "alice".into() };
+        assert_eq!(limits.surpluses_since(0), (1, vec![alice]));
+        assert!(limits.are_beyond(&first));
         assert_eq!(enter().unwrap_err(), TooManySockets(Party::Subject));
         drop(first);
         assert!(!limits.are_beyond(&second));
         assert_eq!(enter().unwrap_err(), TooManySockets(Party::Subject));
         drop(second);
         assert!(enter().is_ok());
+    }
+
+    #[test]
+    fn each_shard_hears_for_whom_sockets_have_to_go() {
+        let max = IdentityLimitConfig {
+            subject_sockets_max: count(1),
+            tenant_sockets_max: count(2000),
+            ..NOTHING
+        };
+        let (limits, now) = limits(max);
+        let enter = |subject: &str, tenant| {
+            let mut held = limits.enter(&identity(subject, "a", tenant), false, now).unwrap();
+            held.as_mut().unwrap().set_waiting(true);
+            held
+        };
+        let user = |subject: &str, tenant: &str| Whose::User {
+            tenant: tenant.into(),
+            subject: subject.into(),
+        };
+        let _waiting = (enter("alice", "t"), enter("bob", "t"));
+
+        let mut held = vec![enter("alice", "t"), enter("bob", "t")];
+        assert_eq!(limits.surpluses_since(0), (2, vec![user("alice", "t"), user("bob", "t")]));
+        assert_eq!(limits.surpluses_since(1), (2, vec![user("bob", "t")]));
+        assert_eq!(limits.surpluses_since(2), (2, vec![]));
+
+        held.extend((0..1996).map(|user| enter(&user.to_string(), "t")));
+        assert_eq!(limits.surpluses_since(2), (2, vec![]), "2000 of the tenant are not too many");
+        held.push(enter("one more", "t"));
+        assert_eq!(limits.surpluses_since(2), (3, vec![Whose::Anybody]));
+
+        held.extend((0..1025).map(|_| enter("alice", "u")));
+        assert_eq!(limits.surpluses_since(3).1, vec![user("alice", "u"); 1024]);
+        held.push(enter("alice", "u"));
+        assert_eq!(limits.surpluses_since(3).1, [Whose::Anybody], "they are too many to name");
+        assert_eq!(limits.surpluses_since(4).1.len(), 1024);
     }
 
     #[test]

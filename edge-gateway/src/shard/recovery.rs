@@ -61,6 +61,8 @@ pub(crate) struct Recovery {
     suspended: usize,
     /// How often sockets had to go, by this edge's count, when it was last looked.
     surpluses: u64,
+    /// Whether those of everybody are to be looked at.
+    looks_at_all: bool,
     /// Until when sockets that came from elsewhere may be sent what they have been given there.
     doubles_until: Option<Instant>,
     /// How far back the last ping may be that the client of a broken connection has answered.
@@ -92,6 +94,7 @@ impl Recovery {
             ends: BinaryHeap::new(),
             suspended: 0,
             surpluses: 0,
+            looks_at_all: false,
             doubles_until: None,
             notice,
             arrivals: VecDeque::new(),
@@ -261,6 +264,7 @@ impl Shard {
             self.give_up_first();
         }
         self.give_up_surplus();
+        self.give_up_anybodys_surplus();
         let gauge = &self.common.metrics.recovery_log_bytes;
         for log in self.recovery.logs.iter_mut().flatten() {
             let before = log.bytes();

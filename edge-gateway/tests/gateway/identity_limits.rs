@@ -172,6 +172,46 @@ async fn a_tenant_has_so_many_sockets_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_socket_that_waits_keeps_no_other_of_its_tenant_out() {
+    let flags = ["--edge-tenant-sockets-max=2", NO_PINGS];
+    let (edge, mut stream) = Edge::with_terms(TERMS, &flags).await;
+    let (lost, first) = enter(&edge, &mut stream, "alice@t").await;
+    let (others, _) = enter(&edge, &mut stream, "alice@u").await;
+    let (_there, _) = enter(&edge, &mut stream, "bob@t").await;
+    for client in [lost, others] {
+        drop(client);
+        assert!(matches!(stream.next().await.kind, Some(edge_event::Kind::Suspended(_))));
+    }
+
+    let (_client, _) = enter(&edge, &mut stream, "carol@t").await;
+
+    assert_eq!(stream.closed().await, (first, "transport_closed".to_owned()));
+    is_told_of_too_many(&edge, "alice@t").await;
+}
+
+#[tokio::test]
+async fn a_socket_that_is_to_go_for_another_does_not_come_back() {
+    let (edge, mut stream) =
+        Edge::with_terms(TERMS, &["--edge-tenant-sockets-max=1", NO_PINGS]).await;
+    let mut lost = asks(&edge, "alice@t").await;
+    let (socket, _) = stream.opened().await;
+    stream.instruct([Kind::Accept(Accept { socket })]).await;
+    let connected = lost.packet().await;
+    let (_, names) = connected.split_once(r#""pid":""#).unwrap();
+    let (pid, _) = names.split_once('"').unwrap();
+    drop(lost);
+    assert!(matches!(stream.next().await.kind, Some(edge_event::Kind::Suspended(_))));
+    // Those of a whole tenant are looked for at the next tick.
+    let mut back = edge.socket_io().await;
+    let (_other, _) = enter(&edge, &mut stream, "bob@t").await;
+
+    back.send(&format!(r#"40/chat,{{"token":"ok:alice@t","pid":"{pid}"}}"#)).await;
+
+    assert_eq!(back.packet().await, TOO_MANY);
+    assert_eq!(stream.closed().await, (socket, "transport_closed".to_owned()));
+}
+
+#[tokio::test]
 async fn all_sockets_of_a_user_or_a_tenant_send_so_many_events_and_no_more() {
     for (flag, others, limit) in [
         ("--edge-subject-events-per-second=1", ["alice@t", "bob@t"], "subject_events"),

@@ -4,7 +4,8 @@ use std::{cmp::Reverse, time::Instant};
 
 use super::Shard;
 use crate::{
-    shard::SocketKey,
+    quota::Whose,
+    shard::{NamespaceKey, SocketKey, UserName},
     socket::{Socket, Stage},
 };
 
@@ -28,18 +29,47 @@ impl Shard {
         self.recovery.suspended
     }
 
-    /// Gives up sockets that wait where their user or tenant has more than it may have, the first to be given up anyway first.
-    /// They are looked for only after a socket was let in, on any shard, for which one has to go.
+    /// Gives up sockets that wait where their user has more than it may have. They are looked for only after a socket was let in,
+    /// on any shard, for which one has to go, and among those of its user only: when all come back at once, each has to.
     pub(in crate::shard) fn give_up_surplus(&mut self) {
-        let surpluses = self.limits.identities.surpluses();
-        if std::mem::replace(&mut self.recovery.surpluses, surpluses) == surpluses {
-            return;
+        let (count, whose) = self.limits.identities.surpluses_since(self.recovery.surpluses);
+        self.recovery.surpluses = count;
+        for whose in &whose {
+            match whose {
+                Whose::User { tenant, subject } => {
+                    let ends = self.ends_of(UserName { tenant, subject });
+                    self.give_up_surplus_of(ends);
+                }
+                Whose::Anybody => self.recovery.looks_at_all = true,
+            }
         }
-        let ends = self.recovery.ends.iter();
-        let mut concerned: Vec<_> = ends
-            .filter(|Reverse(end)| self.surplus(*end).is_some())
-            .map(|Reverse(end)| *end)
-            .collect();
+    }
+
+    /// The same for those of whole tenants, and where it is not known any more whose they are. For the tick: it looks at all that
+    /// wait, which not everyone who comes may cause.
+    pub(super) fn give_up_anybodys_surplus(&mut self) {
+        if std::mem::take(&mut self.recovery.looks_at_all) {
+            let ends = self.recovery.ends.iter().map(|Reverse(end)| *end);
+            let concerned = ends.filter(|end| self.surplus(*end).is_some()).collect();
+            self.give_up_surplus_of(concerned);
+        }
+    }
+
+    /// Until when the sockets of a user wait that do.
+    fn ends_of(&self, user: UserName<'_>) -> Vec<(Instant, u64)> {
+        let namespaces = (0..).map(NamespaceKey::new).take(self.namespaces.len());
+        let sockets = namespaces.flat_map(|namespace| self.rooms.of_user(namespace, user));
+        let sockets = sockets.filter_map(|key| self.sockets.get(key.index()));
+        sockets
+            .filter_map(|socket| match socket.stage {
+                Stage::Suspended { ends_at, .. } => Some((ends_at, socket.handle)),
+                Stage::Opening { .. } | Stage::Arriving { .. } | Stage::Live => None,
+            })
+            .collect()
+    }
+
+    /// Gives up those of these which have to go, the first to be given up anyway first.
+    fn give_up_surplus_of(&mut self, mut concerned: Vec<(Instant, u64)>) {
         concerned.sort_unstable();
         for end in concerned {
             // Those before it may have been enough.
