@@ -172,3 +172,32 @@ fn pass_on(TokenAnswer { number, response }: TokenAnswer, asked: &mut Asked) {
         drop(answer.send(response.ok_or(UnansweredError::Undecided)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn questions_that_nobody_waits_for_are_not_kept() {
+        let questions = Questions::default();
+        for _ in 0..100 {
+            let asks = questions.ask("token", None);
+            // Asked, and the client is gone before there was a stream to ask by.
+            assert!(asks.now_or_never().is_none());
+        }
+        assert_eq!(questions.waiting.borrow().len(), 1, "the last");
+
+        let mut asks = pin!(questions.ask("of who waits", None));
+        assert!(asks.as_mut().now_or_never().is_none());
+        assert!(questions.ask("of who does not", None).now_or_never().is_none());
+        let mut asked = Asked::default();
+        let taken = questions.take(&mut 0, &mut asked);
+        let tokens: Vec<_> = taken.iter().map(|one| one.token.as_str()).collect();
+        assert_eq!((tokens, asked.len()), (vec!["of who waits"], 1));
+        assert!(questions.waiting.borrow().is_empty());
+    }
+}
