@@ -1,11 +1,14 @@
 //! Verifies the tokens of one edge over one call. What one of them waits for holds up no other.
 
+use std::future::Future;
+
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use proto::auth::v1 as wire;
 use service_kit::grpc::Caller;
 use service_kit::shutdown::Shutdown;
 use service_kit::trace::TraceParent;
 use tokio::sync::mpsc;
+use tokio::task;
 use tonic::{Status, Streaming};
 
 use crate::verification::{Question, Verification};
@@ -15,6 +18,9 @@ const MESSAGE_LENGTH_MAX: usize = 256;
 
 /// How many tokens of one stream are looked at, or have answers that wait, before more are read.
 const UNDER_WAY_MAX: usize = 1024;
+
+/// After how many answers it is the turn of others on the same thread: a signature takes up to a tenth of a millisecond.
+const TURN_LENGTH: usize = 8;
 
 /// Messages that wait for an edge which does not read.
 const WAITING_MAX: usize = 1;
@@ -59,11 +65,7 @@ impl Desk {
                 // Also while the edge does not read: what is under way may keep others from asking the same issuer.
                 Some(first) = under_way.next() => {
                     answered.push(first);
-                    while answered.len() < MESSAGE_LENGTH_MAX
-                        && let Some(Some(next)) = under_way.next().now_or_never()
-                    {
-                        answered.push(next);
-                    }
+                    gather(&mut under_way, &mut answered).await;
                 }
                 permit = answers.reserve(), if !answered.is_empty() => {
                     let Ok(permit) = permit else { return };
@@ -96,5 +98,47 @@ impl Desk {
         let question = Question { token: token.into(), parent, method: "AuthenticateEach" };
         let response = self.verification.answer(question, self.caller.as_ref()).await.ok();
         wire::TokenAnswer { number, response }
+    }
+}
+
+/// Adds what is answered by now, up to what a message takes.
+async fn gather<F: Future>(under_way: &mut FuturesUnordered<F>, answered: &mut Vec<F::Output>) {
+    let mut taken = 0;
+    while answered.len() < MESSAGE_LENGTH_MAX
+        && let Some(Some(next)) = under_way.next().now_or_never()
+    {
+        answered.push(next);
+        taken += 1;
+        if taken % TURN_LENGTH == 0 {
+            task::yield_now().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn others_have_their_turn_between_the_answers_of_one_message() {
+        let turns = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&turns);
+        let other = tokio::spawn(async move {
+            loop {
+                counted.fetch_add(1, Ordering::Relaxed);
+                task::yield_now().await;
+            }
+        });
+        let mut under_way: FuturesUnordered<_> = (0..1000).map(|one| async move { one }).collect();
+        let mut answered = Vec::new();
+
+        gather(&mut under_way, &mut answered).await;
+
+        assert_eq!((answered.len(), under_way.len()), (256, 1000 - 256));
+        assert!(turns.load(Ordering::Relaxed) >= 256 / TURN_LENGTH - 1, "{turns:?}");
+        other.abort();
     }
 }
