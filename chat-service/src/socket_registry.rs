@@ -194,21 +194,25 @@ impl SocketRegistry {
         }
     }
 
-    /// The links with sockets of a user, but for one socket. Where no issuer is named, of all users of this subject.
-    pub(crate) fn links_of(
+    /// Does something with the links that have sockets of a user, but for one socket. Where no issuer is named, of all users of
+    /// this subject. Meanwhile none of these sockets comes or goes: what is put on their links stands before the answer to an edge
+    /// that one of them has moved, and so where it is found by then.
+    pub(crate) fn with_links_of<T>(
         &self,
         realm: Realm<'_>,
         (subject, issuer): (&str, &str),
         except: Option<SocketKey>,
-    ) -> SmallVec<[LinkKey; 4]> {
-        let mut links = SmallVec::new();
-        for socket in self.state().by_user.of(realm, subject) {
+        act: impl FnOnce(&[LinkKey]) -> T,
+    ) -> T {
+        let mut links = SmallVec::<[LinkKey; 4]>::new();
+        let state = self.state();
+        for socket in state.by_user.of(realm, subject) {
             let is_meant = issuer.is_empty() || socket.user.issuer() == issuer;
             if is_meant && Some(socket.key) != except && !links.contains(&socket.key.link) {
                 links.push(socket.key.link);
             }
         }
-        links
+        act(&links)
     }
 
     /// Tells of each change that comes after this.
@@ -275,6 +279,11 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        thread,
+    };
+
     use super::*;
     use crate::{socket::LinkKey, user::User};
 
@@ -424,7 +433,16 @@ mod tests {
     }
 
     fn links_of(registry: &SocketRegistry, user: (&str, &str)) -> Vec<u64> {
-        let links = registry.links_of(Realm::of_default("/"), user, None);
+        links_in(registry, Realm::of_default("/"), user, None)
+    }
+
+    fn links_in(
+        registry: &SocketRegistry,
+        realm: Realm<'_>,
+        user: (&str, &str),
+        except: Option<SocketKey>,
+    ) -> Vec<u64> {
+        let links = registry.with_links_of(realm, user, except, <[_]>::to_vec);
         let mut links: Vec<u64> = links.into_iter().map(|link| link.0).collect();
         links.sort_unstable();
         links
@@ -444,12 +462,11 @@ mod tests {
         assert_eq!(links_of(&registry, ("ann", "a")), [1, 2]);
         assert_eq!(links_of(&registry, ("ann", "")), [1, 2, 3]);
         assert!(links_of(&registry, ("cid", "a")).is_empty());
-        let realm = Realm::of_default("/");
-        let others = registry.links_of(realm, ("ann", "a"), Some(sockets[1].key));
-        assert_eq!(others[..], [LinkKey(1)]);
-        assert!(registry.links_of(Realm::of_default("/x"), ("ann", "a"), None).is_empty());
+        let but_for = Some(sockets[1].key);
+        assert_eq!(links_in(&registry, Realm::of_default("/"), ("ann", "a"), but_for), [1]);
+        assert!(links_in(&registry, Realm::of_default("/x"), ("ann", "a"), None).is_empty());
         let of_another = Realm { tenant: "acme", namespace: "/" };
-        assert!(registry.links_of(of_another, ("ann", "a"), None).is_empty());
+        assert!(links_in(&registry, of_another, ("ann", "a"), None).is_empty());
 
         registry.note_closed(&sockets[0], "client_disconnect", 0);
         assert_eq!(links_of(&registry, ("ann", "a")), [2]);
@@ -470,5 +487,61 @@ mod tests {
         registry.note_closed(&announced, "moved", 0);
         registry.note_closed(&there, "client_disconnect", 0);
         assert!(links_of(&registry, ("ann", "test")).is_empty());
+    }
+
+    /// What stands on a link.
+    #[derive(Clone, Copy)]
+    enum Sent {
+        Arrived,
+        Event(usize),
+        Left,
+    }
+
+    #[test]
+    fn what_is_sent_to_a_user_finds_its_socket_however_it_moves() {
+        const MOVES: usize = 200;
+        let registry = SocketRegistry::new(7);
+        let links: [Mutex<Vec<Sent>>; 2] = Default::default();
+        let push = |link: u64, sent| links[link as usize].lock().unwrap().push(sent);
+        let arrive = |link| {
+            push(link, Sent::Arrived);
+            let socket = socket(link, "one");
+            registry.note_opened(&socket, None, 0);
+            socket
+        };
+        let moves = AtomicUsize::new(0);
+        let mut here = arrive(0);
+        let mut count = 0;
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while moves.fetch_add(1, Ordering::Relaxed) < MOVES {
+                    let there = arrive(1 - here.key.link.0);
+                    registry.note_closed(&here, "moved", 0);
+                    push(here.key.link.0, Sent::Left);
+                    here = there;
+                }
+            });
+            while moves.load(Ordering::Relaxed) < MOVES {
+                let realm = Realm::of_default("/");
+                registry.with_links_of(realm, ("ann", "test"), None, |links| {
+                    thread::yield_now();
+                    links.iter().for_each(|link| push(link.0, Sent::Event(count)));
+                });
+                count += 1;
+            }
+        });
+
+        let mut found = vec![false; count];
+        for link in links {
+            let mut is_here = false;
+            for sent in link.into_inner().unwrap() {
+                match sent {
+                    Sent::Arrived => is_here = true,
+                    Sent::Left => is_here = false,
+                    Sent::Event(number) => found[number] |= is_here,
+                }
+            }
+        }
+        assert_eq!(found.iter().position(|found| !found), None, "of {count}");
     }
 }

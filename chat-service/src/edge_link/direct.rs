@@ -1,16 +1,11 @@
 //! Sends what does not go to a room to sockets wherever they are.
 
-use smallvec::SmallVec;
-
 use super::{
     instructions::{Audience, Emit, Instructions},
     links::Links,
     outbox::{Outbox, Ticket},
 };
-use crate::{
-    room_key::Realm,
-    socket::{LinkKey, SocketKey},
-};
+use crate::{room_key::Realm, socket::SocketKey};
 
 /// Whom something is for, of a tenant in a whole namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +26,7 @@ impl Links {
         (traceparent, except): (&str, Option<SocketKey>),
         mut cause: Option<&mut Ticket>,
     ) {
-        for outbox in self.reached((realm, target), except) {
+        let mut put = |outbox: &Outbox| {
             let except = except.filter(|socket| socket.link == outbox.link());
             let audience = match target {
                 Target::User { subject, issuer } => {
@@ -49,22 +44,20 @@ impl Links {
                     outbox.push(instructions);
                 }
             }
+        };
+        match target {
+            Target::Everyone => self.outboxes(realm.namespace).iter().for_each(put),
+            // A socket that moves is not missed: none does until the event is on its links.
+            Target::User { subject, issuer } => {
+                self.registry().with_links_of(realm, (subject, issuer), except, |known| {
+                    for outbox in self.outboxes(realm.namespace) {
+                        // The sockets of a link that has still to announce them are not in the registry yet.
+                        if known.contains(&outbox.link()) || !outbox.is_all_announced() {
+                            put(&outbox);
+                        }
+                    }
+                });
+            }
         }
-    }
-
-    fn reached(
-        &self,
-        (realm, target): (Realm<'_>, Target<'_>),
-        except: Option<SocketKey>,
-    ) -> Vec<Outbox> {
-        let mut outboxes = self.outboxes(realm.namespace);
-        let Target::User { subject, issuer } = target else { return outboxes };
-        // Looked at first: by the time that all are announced, they are in the registry.
-        let link_of = |outbox: &Outbox| (!outbox.is_all_announced()).then(|| outbox.link());
-        let unknown: SmallVec<[LinkKey; 4]> = outboxes.iter().filter_map(link_of).collect();
-        let known = self.registry().links_of(realm, (subject, issuer), except);
-        outboxes
-            .retain(|outbox| known.contains(&outbox.link()) || unknown.contains(&outbox.link()));
-        outboxes
     }
 }
