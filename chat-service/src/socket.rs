@@ -124,6 +124,13 @@ impl Socket {
         room.is_inbox() || self.is_allowed(deed, room.name_for_clients())
     }
 
+    /// Whether its user might be in a room and read what was said there before, if that were what it may do.
+    pub(crate) fn might_look_back(&self, capabilities: &Capabilities, room: &RoomKey) -> bool {
+        let (who, name) = ((&*self.user, capabilities), room.name_for_clients());
+        let allows = |deed| self.rules.allow(who, deed, name);
+        room.is_inbox() || allows(Deed::Join) && allows(Deed::History)
+    }
+
     /// Whether its user may send an event that goes to no room: to users wherever they are, or into their inboxes.
     pub(crate) fn may_send_directly(&self, event: &str) -> bool {
         self.is_allowed(Deed::Publish(event), "")

@@ -225,6 +225,9 @@ impl<L: RoomLog> Worker<L> {
             Command::SocketRefreshed(ticket, socket) => {
                 self.handle_refreshed(ticket, &socket, now_ms).await;
             }
+            Command::SocketNarrowed(ticket, socket, capabilities) => {
+                self.handle_narrowed((ticket, &socket), &capabilities, now_ms).await;
+            }
             Command::CatchUp(catch_up) => self.handle_catch_up(*catch_up, now_ms).await,
             Command::Refill(refill) => self.handle_refill(*refill, now_ms).await,
             Command::Delivered(delivered) => self.handle_delivered(*delivered, now_ms).await,

@@ -59,7 +59,7 @@ pub(super) struct Life {
     pub(super) earlier: Option<LinkKey>,
     pub(super) sockets: HashMap<u64, Attached>,
     namespaces: Vec<Arc<str>>,
-    backlog: VecDeque<(u64, Event)>,
+    pub(super) backlog: VecDeque<(u64, Event)>,
     backlog_bytes: usize,
 }
 
@@ -117,7 +117,12 @@ impl Life {
     }
 
     /// Takes a frame in. What it confirms is freed even where its events were received before.
-    pub(super) fn handle_frame(&mut self, frame: Frame) -> Result<(), StreamEnd> {
+    pub(super) fn handle_frame(
+        &mut self,
+        frame: Frame,
+        settings: &LinkSettings,
+        planned: &mut VecDeque<Planned>,
+    ) -> Result<(), StreamEnd> {
         let Frame { seq, ack, sent_ms, events } = frame;
         self.edge_clock.handle_sent(sent_ms, Instant::now());
         let confirmed = self.sent.confirm(ack).map_err(|_| StreamEnd::Confirmation)?;
@@ -133,7 +138,9 @@ impl Life {
         self.received = seq;
         self.outbox.begin_frame(events.len());
         self.backlog_bytes += events.iter().map(|event| event.bytes).sum::<usize>();
+        let before = self.backlog.len();
         self.backlog.extend(events.into_iter().map(|event| (seq, event)));
+        self.narrow(before, settings, planned);
         Ok(())
     }
 
@@ -156,11 +163,12 @@ impl Life {
     }
 
     /// Sockets are no longer announced: begins to give them what they missed.
-    fn end_announcements(&mut self, workers: &Workers, planned: &mut VecDeque<Planned>) {
+    fn end_announcements(&mut self, settings: &LinkSettings, planned: &mut VecDeque<Planned>) {
         for room in mem::take(&mut self.announced_rooms) {
             self.catching_up += 1;
-            planned.push_back(self.catch_up(workers, room));
+            planned.push_back(self.catch_up(&settings.workers, room));
         }
+        self.narrow(0, settings, planned);
     }
 
     /// Goes on with the rooms whose sockets have not been given everything.
@@ -237,7 +245,7 @@ impl Life {
             EventKind::AllAnnounced => {
                 self.outbox.note_all_announced();
                 drop(self.outbox.ticket(seq, Instructions::default()));
-                self.end_announcements(&settings.workers, planned);
+                self.end_announcements(settings, planned);
             }
             EventKind::Closed { reason, departure } => {
                 self.close((handle, seq), (&reason, departure), links, planned);

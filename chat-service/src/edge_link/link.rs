@@ -288,7 +288,7 @@ impl Link {
         self.last_frame_at = Instant::now();
         let Some(life) = &mut self.life else { return };
         let taken = match Frame::try_from(frame) {
-            Ok(frame) => life.handle_frame(frame),
+            Ok(frame) => life.handle_frame(frame, self.links.settings(), &mut self.planned),
             Err(error) => Err(StreamEnd::Malformed(error)),
         };
         match taken {

@@ -108,6 +108,7 @@ impl Planned {
             | Command::SocketSuspended(ticket, _)
             | Command::SocketResumed(ticket, _)
             | Command::SocketRefreshed(ticket, _)
+            | Command::SocketNarrowed(ticket, ..)
             | Command::SocketMoved(ticket, ..)
             | Command::SocketLeft(ticket, ..) => ticket.expect(SMALL_ANSWER_BYTES),
             Command::Restore(_)
@@ -129,6 +130,7 @@ impl Planned {
             | Command::SocketSuspended(..)
             | Command::SocketResumed(..)
             | Command::SocketRefreshed(..)
+            | Command::SocketNarrowed(..)
             | Command::SocketMoved(..)
             | Command::SocketLeft(..) => true,
             Command::LinkGone(_) | Command::Query(_) => false,

@@ -74,6 +74,7 @@ fn a_ban_ends_by_the_clock_or_when_it_is_lifted_and_puts_nobody_back() {
     kept.ban(&room("a"), &who("ann"), ban(Some(1000)), 0).unwrap();
 
     assert!(kept.ban_of(&room("a"), &ann.user, 999).is_some());
+    assert_eq!(kept.ban_of(&room("a"), &socket("ann", "other", "x").user, 999), None);
     assert_eq!(kept.ban_of(&room("a"), &ann.user, 1000), None);
     assert_eq!(kept.ban_of(&room("b"), &ann.user, 0), None);
     assert!(kept.kick_of(&room("a"), &ann, 1000).is_some());

@@ -217,6 +217,10 @@ impl Group {
         Self { standing, restored_at, told_of_gap: false, handles }
     }
 
+    fn has(&self, socket: SocketKey) -> bool {
+        self.handles.contains(&socket.handle)
+    }
+
     /// Skips what cannot be had, and no more: what was logged since the sockets were announced must reach them. Of a log
     /// whose life began after they had last seen it, they have seen nothing. Tells whether they stand at the end.
     fn go_on_after_gap(&mut self, end: Option<Position>) -> bool {
@@ -289,6 +293,23 @@ impl Link {
         if let Some(groups) = self.catching_up.get_mut(key) {
             add(groups, Standing::of(end), end, socket.handle);
         }
+    }
+
+    /// Has a socket stand at the end of a room's log, if it is being led there. Tells whether it was.
+    pub(super) fn skip_to_end(
+        &mut self,
+        socket: SocketKey,
+        key: &RoomKey,
+        end: Option<Position>,
+    ) -> bool {
+        let groups = self.catching_up.get(key);
+        let group = groups.and_then(|groups| groups.iter().find(|group| group.has(socket)));
+        if group.is_none_or(|group| group.standing == Standing::of(end)) {
+            return false;
+        }
+        self.leave_catching_up(socket, key);
+        self.join_catching_up(socket, key, end);
+        true
     }
 
     /// Takes a socket out of the groups of a room.

@@ -19,6 +19,7 @@ use crate::{
         AppendError, Durability, Entry, Limit, Page, ParsePositionError, Position, Publication,
         Range, ReadError, Unreadable,
     },
+    room_rules::Capabilities,
     socket::{LinkKey, Socket, SocketKey},
     user::User,
 };
@@ -36,6 +37,8 @@ pub(crate) enum Command {
     SocketResumed(Ticket, SocketKey),
     /// Its client has brought another token, by which its user may do other things.
     SocketRefreshed(Ticket, Arc<Socket>),
+    /// Its client has brought another token, which counts when the socket was given what it missed.
+    SocketNarrowed(Ticket, Arc<Socket>, Arc<Capabilities>),
     /// A socket has come from another link, where it stays until this is done, and was in a room there. What was sent to it
     /// until now it brings with it.
     SocketMoved(Ticket, Arc<Socket>, RoomKey),

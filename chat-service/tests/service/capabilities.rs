@@ -253,6 +253,57 @@ async fn who_may_not_look_back_is_given_nothing_from_before() {
 }
 
 #[tokio::test]
+async fn who_may_look_back_no_longer_is_given_no_more_of_what_it_missed() {
+    let (service, _file) = start().await;
+    let since = publish(&service, "a", "0-").await;
+    let padding = "x".repeat(60_000);
+    for number in 1..60 {
+        publish(&service, "a", &format!("{number}-{padding}")).await;
+    }
+    let mut edge = service.edge("one").await;
+    // So that not all of it can be on its way at once.
+    edge.confirms = false;
+    let own = |actions: &[Action]| vec![may(actions, &["a"])];
+    let announced = |socket: u64, user: &str| {
+        let event = opened(socket, "/chat", user, Some(&[("a", &since)]));
+        allowed(event, own(&[Join, Publish, History]))
+    };
+    edge.send(vec![announced(1, "ann"), announced(2, "bob"), all_announced()]).await;
+    let line = edge.next().await;
+    assert!(line.contains(r#""text":"1-"#), "{line:.200}");
+
+    edge.send(vec![allowed(refreshed(1, "ann"), own(&[Join, Publish]))]).await;
+    edge.confirms = true;
+    edge.confirm().await;
+
+    let mut next = 2;
+    let line = loop {
+        let line = edge.next().await;
+        if !line.contains(": message ") {
+            break line;
+        }
+        assert!(line.starts_with("emit to room a: message "), "{line:.200}");
+        assert!(line.contains(&format!(r#""text":"{next}-"#)), "no {next}: {line:.200}");
+        next += 1;
+    };
+    assert!(next < 60, "it was given all of it");
+    assert!(line.starts_with("join [1] a P"), "{line}");
+    edge.expect(&[
+        r#"emit to [1]: exception [{"status":"error","code":"gap","message":"events of this room were missed: join it again","retryable":false,"room":"a"}]"#,
+    ])
+    .await;
+    for number in next..60 {
+        let line = edge.next().await;
+        assert!(line.starts_with("emit to [2]: message "), "{line:.200}");
+        assert!(line.contains(&format!(r#""text":"{number}-"#)), "no {number}: {line:.200}");
+    }
+    // It goes on with the others.
+    publish(&service, "a", "60-").await;
+    let line = edge.next().await;
+    assert!(line.starts_with("emit to room a: message ") && line.contains("60-"), "{line}");
+}
+
+#[tokio::test]
 async fn nobody_is_taken_over_into_a_room_that_its_new_token_does_not_allow() {
     let (service, _file) = start().await;
     let mut edge = service.edge("one").await;
