@@ -141,6 +141,7 @@ fn is_security_event(reason: CloseReason) -> bool {
         | CloseReason::RateLimited
         | CloseReason::ClosedByBackend
         | CloseReason::DisconnectedByBackend
+        | CloseReason::InternalError
         | CloseReason::BadFrame
         | CloseReason::BadText
         | CloseReason::TooManyFragments

@@ -25,6 +25,8 @@ pub enum CloseReason {
     ClosedByBackend,
     /// A business service has taken a plain JSON client out of its namespace, which was all it had.
     DisconnectedByBackend,
+    /// The edge has failed with this connection, which is an error of ours.
+    InternalError,
     /// The auth service could not be asked.
     Unavailable,
     /// The client closed the connection in good order.
@@ -49,7 +51,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All of them, for documentation and its tests.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::ShuttingDown,
         Self::SlowConsumer,
         Self::PingTimeout,
@@ -60,6 +62,7 @@ impl CloseReason {
         Self::RateLimited,
         Self::ClosedByBackend,
         Self::DisconnectedByBackend,
+        Self::InternalError,
         Self::Unavailable,
         Self::ClosedByClient,
         Self::TransportClosed,
@@ -86,6 +89,7 @@ impl CloseReason {
             Self::ClosedByBackend => Some(4007),
             Self::TokenRevoked => Some(4008),
             Self::DisconnectedByBackend => Some(4503),
+            Self::InternalError => Some(1011),
             Self::Unavailable => Some(1013),
             Self::ClosedByClient => Some(1000),
             Self::TransportClosed => None,
@@ -114,6 +118,7 @@ impl CloseReason {
             | Self::TokenRevoked
             | Self::RateLimited
             | Self::DisconnectedByBackend
+            | Self::InternalError
             | Self::Unavailable
             | Self::BadFrame
             | Self::BadText
@@ -139,6 +144,7 @@ impl CloseReason {
             Self::RateLimited => "rate_limited",
             Self::ClosedByBackend => "closed_by_backend",
             Self::DisconnectedByBackend => "disconnected_by_backend",
+            Self::InternalError => "internal_error",
             Self::Unavailable => "unavailable",
             Self::ClosedByClient => "closed_by_client",
             Self::TransportClosed => "transport_closed",

@@ -15,6 +15,7 @@ mod client_tls;
 mod close_reason;
 mod config;
 mod connection;
+mod contained;
 mod cors;
 mod dialer;
 mod error_answer;
@@ -58,6 +59,7 @@ use service_kit::{
     trace::Tracer,
 };
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::task::JoinSet;
 
 use crate::{
     application::Application,
@@ -297,26 +299,25 @@ impl EdgeGateway {
         let (ops_trigger, ops_shutdown) = Shutdown::new();
         let ops = tokio::spawn(self.ops.run(ops_shutdown));
         let (shards_trigger, shards_ended) = Shutdown::new();
-        let webtransport = self
-            .webtransport
-            .map(|listener| tokio::spawn(listener.run(shutdown.clone(), shards_ended.clone())));
+        let (stop, stopping) = Shutdown::new();
+        let mut beside = JoinSet::new();
+        if let Some(listener) = self.webtransport {
+            beside.spawn(listener.run(stopping.clone(), shards_ended.clone()));
+        }
         let (overload, pressures, has_room) = self.overload;
-        let ended = shards_ended.clone();
-        let watch = tokio::spawn(overload::watch(overload, pressures, has_room, ended));
-        let cluster = self.cluster.run(shutdown.clone(), shards_ended);
-        let cluster = tokio::spawn(cluster);
-        let asked = shutdown.clone();
+        beside.spawn(overload::watch(overload, pressures, has_room, shards_ended.clone()));
+        beside.spawn(self.cluster.run(stopping.clone(), shards_ended));
+        let asked = stopping.clone();
         let shards = self.shards.into_iter().map(|(shard, listener)| {
             let asked = asked.clone();
             |shutdown| shard.run(listener, shutdown, asked)
         });
-        let outcome = threads::run("shard", shards, shutdown).await;
+        let shards = threads::run("shard", shards, stopping);
+        let outcome = threads::stand_with(&mut beside, shards, (&shutdown, &stop)).await;
         shards_trigger.trigger();
-        if let Some(webtransport) = webtransport {
-            webtransport.await.map_err(|_| RunError::Panicked)?;
+        while let Some(ended) = beside.join_next().await {
+            ended.map_err(|_| RunError::Panicked)?;
         }
-        cluster.await.map_err(|_| RunError::Panicked)?;
-        watch.await.map_err(|_| RunError::Panicked)?;
         // Operators can watch the drain to its end.
         ops_trigger.trigger();
         ops.await.map_err(|_| RunError::Panicked)?;

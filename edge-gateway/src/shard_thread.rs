@@ -155,9 +155,7 @@ impl ShardThread {
         });
         let mut connections = tokio::select! {
             connections = server.accept(clients, &shutdown) => connections,
-            // They run for ever: one that ends has panicked, and without timers or links a shard is of no use.
-            _ = background.join_next() => return Err(io::Error::other("a task of the shard has failed")),
-            _ = mail.join_next() => return Err(io::Error::other("a task of the shard has failed")),
+            error = failure(&mut background, &mut mail) => return Err(error),
         };
         drain::run(&shard).await;
         let last_writes = async {
@@ -171,6 +169,16 @@ impl ShardThread {
         }
         Ok(())
     }
+}
+
+/// Waits for the end of one of the tasks that run for as long as the shard does: it has panicked, and without timers, links or
+/// mail a shard is of no use.
+async fn failure(background: &mut JoinSet<()>, mail: &mut JoinSet<()>) -> io::Error {
+    tokio::select! {
+        _ = background.join_next() => {}
+        _ = mail.join_next() => {}
+    }
+    io::Error::other("a task of the shard has failed")
 }
 
 /// Starts what runs for as long as the shard does.
@@ -304,4 +312,26 @@ fn limits(config: &Config, identities: Arc<IdentityLimits>, overload: &Arc<Overl
 
 pub(crate) fn to_usize(number: NonZeroU32) -> usize {
     usize::try_from(number.get()).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_shard_ends_with_a_task_of_its_own_that_panics() {
+        for panics in [0, 1] {
+            let (mut background, mut mail) = (JoinSet::new(), JoinSet::new());
+            background.spawn(future::pending());
+            mail.spawn(future::pending());
+            let tasks = if panics == 0 { &mut background } else { &mut mail };
+            tasks.spawn(async { panic!("on purpose") });
+
+            let ended = time::timeout(LAST_WRITES, failure(&mut background, &mut mail)).await;
+
+            assert_eq!(ended.unwrap().to_string(), "a task of the shard has failed");
+        }
+    }
 }

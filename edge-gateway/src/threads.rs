@@ -1,9 +1,12 @@
 //! Runs threads that stand and fall together: when one ends, all are asked to.
 
-use std::{io, sync::Arc, thread};
+use std::{io, pin::pin, sync::Arc, thread};
 
-use service_kit::shutdown::Shutdown;
-use tokio::{sync::Notify, task};
+use service_kit::shutdown::{Shutdown, ShutdownTrigger};
+use tokio::{
+    sync::Notify,
+    task::{self, JoinSet},
+};
 
 use crate::RunError;
 
@@ -41,6 +44,34 @@ where
         outcome.map_err(|_| RunError::Panicked)?.map_err(RunError::Ended)?;
     }
     Ok(())
+}
+
+/// Runs the threads to their end, and asks for it when `shutdown` is requested, or when one of the tasks `beside` them panics. One
+/// that ends has nothing left to do.
+pub(crate) async fn stand_with(
+    beside: &mut JoinSet<()>,
+    threads: impl Future<Output = Result<(), RunError>>,
+    (shutdown, stop): (&Shutdown, &ShutdownTrigger),
+) -> Result<(), RunError> {
+    let mut threads = pin!(threads);
+    let mut has_panicked = false;
+    loop {
+        tokio::select! {
+            outcome = &mut threads => {
+                return if has_panicked { Err(RunError::Panicked) } else { outcome };
+            }
+            Some(ended) = beside.join_next() => {
+                if ended.is_err() {
+                    has_panicked = true;
+                    stop.trigger();
+                }
+            }
+            () = shutdown.requested(), if !has_panicked => {
+                stop.trigger();
+                return threads.await;
+            }
+        }
+    }
 }
 
 /// Tells of a thread's end, also when it is a panic.
@@ -103,5 +134,43 @@ mod tests {
 
         assert!(matches!(failed, Err(RunError::Ended(_))), "{failed:?}");
         assert!(matches!(panicked, Err(RunError::Panicked)), "{panicked:?}");
+    }
+
+    #[tokio::test]
+    async fn threads_end_with_a_task_beside_them_that_panics_and_not_with_one_that_is_done() {
+        let (_trigger, shutdown) = Shutdown::new();
+        let (stop, stopping) = Shutdown::new();
+        let mut beside = JoinSet::new();
+        beside.spawn(async {});
+        let (go, goes) = Shutdown::new();
+        beside.spawn(async move {
+            goes.requested().await;
+            panic!("on purpose");
+        });
+        let threads = async {
+            assert!(!stopping.is_requested());
+            go.trigger();
+            stopping.requested().await;
+            Ok(())
+        };
+
+        let outcome = stand_with(&mut beside, threads, (&shutdown, &stop)).await;
+
+        assert!(matches!(outcome, Err(RunError::Panicked)), "{outcome:?}");
+    }
+
+    #[tokio::test]
+    async fn threads_end_as_well_when_shutdown_is_asked_for() {
+        let (trigger, shutdown) = Shutdown::new();
+        let (stop, stopping) = Shutdown::new();
+        let threads = async {
+            trigger.trigger();
+            stopping.requested().await;
+            Ok(())
+        };
+
+        let outcome = stand_with(&mut JoinSet::new(), threads, (&shutdown, &stop)).await;
+
+        assert!(outcome.is_ok(), "{outcome:?}");
     }
 }

@@ -8,6 +8,7 @@ pub mod grpc;
 pub mod log_rate;
 pub mod mutual_tls;
 pub mod ops;
+pub mod panics;
 pub mod plaintext;
 pub mod shutdown;
 pub mod telemetry;

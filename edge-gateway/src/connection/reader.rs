@@ -8,19 +8,21 @@ use std::{
 
 use bytes::Bytes;
 use edge_protocol::websocket::{Decoded, Decoder};
+use futures_util::FutureExt;
 use tokio::{task, time};
 
 use super::{Connection, SCRATCH_BYTES, Wake};
 use crate::{
     close_reason::CloseReason,
+    contained::contained,
     shard::{ConnectionKey, Flow, SharedShard},
 };
 
 /// How long a client may take to read what is left for it and to answer a close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Drives a connection to its end. `early` is what the client sent right behind its upgrade request; it is handled at once
-/// unless `flow` says otherwise.
+/// Drives a connection to its end, also where that is a panic. `early` is what the client sent right behind its upgrade request;
+/// it is handled at once unless `flow` says otherwise.
 ///
 /// Owns no buffer while nothing is being read: input is read into the shard's scratch buffer, and only a frame that
 /// arrived in part is kept.
@@ -36,13 +38,37 @@ pub(crate) async fn run(
     let unread = early.to_vec();
     drop(early);
     let mut reader = Reader { decoder: Decoder::default(), unread, paused };
+    to_its_end(drive(&connection, &shard, key, &mut reader), &connection, &shard, key).await;
+}
+
+/// Ends a connection where driving it has panicked. It must not widen what drives it.
+fn to_its_end<'a>(
+    driven: impl Future<Output = ()> + 'a,
+    connection: &'a Connection,
+    shard: &'a SharedShard,
+    key: ConnectionKey,
+) -> impl Future<Output = ()> + 'a {
+    contained(driven).then(move |driven| async move {
+        if driven.is_err() {
+            shard.borrow_mut().close(key, CloseReason::InternalError);
+            finish(connection).await;
+        }
+    })
+}
+
+async fn drive(
+    connection: &Connection,
+    shard: &SharedShard,
+    key: ConnectionKey,
+    reader: &mut Reader,
+) {
     if !reader.paused && !reader.unread.is_empty() {
-        reader.receive_unread(&connection, &shard, key);
+        reader.receive_unread(connection, shard, key);
     }
     loop {
         let wake = std::future::poll_fn(|cx| connection.poll_wake(cx, reader.paused)).await;
         match wake {
-            Wake::Readable => match reader.read(&connection, &shard, key) {
+            Wake::Readable => match reader.read(connection, shard, key) {
                 Ok(count) if count < SCRATCH_BYTES => {}
                 // There is more. First it is the turn of the others.
                 Ok(_) => task::yield_now().await,
@@ -50,21 +76,23 @@ pub(crate) async fn run(
             },
             Wake::Resumed => {
                 reader.paused = false;
-                reader.receive_unread(&connection, &shard, key);
+                reader.receive_unread(connection, shard, key);
             }
             Wake::Drained => shard.borrow_mut().drained(key),
-            Wake::Closing => {
-                // Boxed: a path taken once must not widen the future of every idle connection.
-                let finished = Box::pin(time::timeout(CLOSE_DEADLINE, connection.finish())).await;
-                if !matches!(finished, Ok(Ok(()))) {
-                    tracing::debug!("connection ended before it was closed in good order");
-                }
-                return;
-            }
+            Wake::Closing => return finish(connection).await,
             Wake::Broken => break,
         }
     }
     shard.borrow_mut().close(key, CloseReason::TransportClosed);
+}
+
+/// Closes a connection in good order, if its client lets it.
+async fn finish(connection: &Connection) {
+    // Boxed: a path taken once must not widen the future of every idle connection.
+    let finished = Box::pin(time::timeout(CLOSE_DEADLINE, connection.finish())).await;
+    if !matches!(finished, Ok(Ok(()))) {
+        tracing::debug!("connection ended before it was closed in good order");
+    }
 }
 
 /// The reading side of a connection.
@@ -173,5 +201,48 @@ impl Connection {
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::AsyncReadExt,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::transport::{
+        payload::PayloadForm,
+        polling::tests::{add_session, shard_with},
+    };
+
+    #[tokio::test]
+    async fn a_panic_ends_the_connection_that_it_happened_for_and_no_other() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let (shard, session) = shard_with(|common| Connection::websocket(stream.into(), common));
+        let (connection, key) = shard.borrow().session(session).unwrap();
+        let common = Rc::clone(&connection.common);
+        let other = add_session(&shard, Connection::polling(common, PayloadForm::V4));
+        let panics = async {
+            task::yield_now().await;
+            let _changing = shard.borrow_mut();
+            panic!("on purpose");
+        };
+
+        let reads = async {
+            let mut frame = [0; 4];
+            client.read_exact(&mut frame).await.unwrap();
+            drop(client);
+            frame
+        };
+        let ended = to_its_end(panics, &connection, &shard, key);
+        let (read, ()) = tokio::join!(reads, ended);
+
+        assert_eq!(read, [0x88, 2, 0x03, 0xf3], "1011");
+        assert!(shard.borrow().session(other).is_some());
+        assert!(shard.borrow_mut().entry(key).is_none());
     }
 }

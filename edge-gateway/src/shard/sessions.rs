@@ -81,6 +81,7 @@ fn is_told(reason: CloseReason) -> bool {
         | CloseReason::RateLimited
         | CloseReason::ClosedByBackend
         | CloseReason::DisconnectedByBackend
+        | CloseReason::InternalError
         | CloseReason::Unavailable
         | CloseReason::ClosedByClient
         | CloseReason::TokenRejected

@@ -8,10 +8,11 @@ use std::{
 };
 
 use foldhash::fast::FixedState;
+use futures_util::FutureExt;
 use tokio::task::JoinSet;
 
 use super::{ConnectionKey, NamespaceKey, Shard, connect::Entering, refresh::Refresh};
-use crate::auth::TokenVerifier;
+use crate::{auth::TokenVerifier, close_reason::CloseReason, contained::contained};
 
 /// A client that wants to enter a namespace, on its way to the auth service.
 #[derive(Debug)]
@@ -62,7 +63,13 @@ impl Verifications {
         }
         self.under_way.insert(connect.key(), Awaited::Verdict);
         let verifier = self.verifier.clone();
-        self.tasks.spawn_local(verify(verifier, self.shard.clone(), connect));
+        let (shard, connection) = (self.shard.clone(), connect.entering.connection);
+        let verified = contained(verify(verifier, self.shard.clone(), connect));
+        self.tasks.spawn_local(verified.map(move |verified| {
+            if let (Err(_), Some(shard)) = (verified, shard.upgrade()) {
+                shard.borrow_mut().close(connection, CloseReason::InternalError);
+            }
+        }));
     }
 
     /// The client no longer wants to enter a namespace.

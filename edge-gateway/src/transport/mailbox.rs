@@ -3,6 +3,7 @@
 use std::{collections::HashMap, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use metrics::Counter;
 use service_kit::shutdown::Shutdown;
 use tokio::{
@@ -20,6 +21,8 @@ use super::{
 use crate::{
     client_handshake::ClientHandshake,
     client_stream::DetachedStream,
+    close_reason::CloseReason,
+    contained::contained,
     session_id::SessionId,
     shard::{Claim, Claimed, Settled, Settlement, SharedShard},
 };
@@ -184,10 +187,12 @@ pub(crate) async fn serve(shard: SharedShard, Mailbox(mut mail): Mailbox, draine
         tokio::select! {
             received = mail.recv() => match received {
                 Some(Mail::Poll { session, reply }) => {
-                    tasks.spawn_local(polling::poll(Rc::clone(&shard), session, reply));
+                    let poll = polling::poll(Rc::clone(&shard), session, reply);
+                    tasks.spawn_local(for_session(poll, Rc::clone(&shard), session));
                 }
                 Some(Mail::Post { session, body, reply }) => {
-                    tasks.spawn_local(polling::post(Rc::clone(&shard), session, body, reply));
+                    let post = polling::post(Rc::clone(&shard), session, body, reply);
+                    tasks.spawn_local(for_session(post, Rc::clone(&shard), session));
                 }
                 Some(Mail::Ask { session, reply }) => {
                     // Whoever asked may have hung up.
@@ -216,4 +221,46 @@ pub(crate) async fn serve(shard: SharedShard, Mailbox(mut mail): Mailbox, draine
     }
     drop(mail);
     while tasks.join_next().await.is_some() {}
+}
+
+/// Answers a request of a session, which ends where that panics.
+fn for_session(
+    request: impl Future<Output = ()>,
+    shard: SharedShard,
+    session: SessionId,
+) -> impl Future<Output = ()> {
+    contained(request).map(move |answered| {
+        if answered.is_err() {
+            shard.borrow_mut().abandon(session, CloseReason::InternalError);
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        connection::Connection,
+        transport::{
+            payload::PayloadForm,
+            polling::tests::{add_session, shard_with},
+        },
+    };
+
+    #[tokio::test]
+    async fn a_request_that_panics_ends_its_session_and_no_other() {
+        let (shard, session) = shard_with(|common| Connection::polling(common, PayloadForm::V4));
+        let common = Rc::clone(&shard.borrow().common);
+        let other = add_session(&shard, Connection::polling(common, PayloadForm::V4));
+        let held = Rc::clone(&shard);
+        let panics = async move {
+            let _changing = held.borrow_mut();
+            panic!("on purpose");
+        };
+
+        for_session(panics, Rc::clone(&shard), session).await;
+
+        assert!(shard.borrow().session(session).is_none());
+        assert!(shard.borrow().session(other).is_some());
+    }
 }

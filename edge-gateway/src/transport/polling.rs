@@ -325,7 +325,7 @@ async fn closed(connection: &Connection, polling: &Polling) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::{
         cell::RefCell,
         collections::HashMap,
@@ -362,10 +362,12 @@ mod tests {
     }
 
     /// A shard with one session.
-    fn shard_with(connection: fn(Rc<Common>) -> Connection) -> (SharedShard, SessionId) {
+    pub(crate) fn shard_with(
+        connection: impl FnOnce(Rc<Common>) -> Connection,
+    ) -> (SharedShard, SessionId) {
         let long = Duration::from_secs(60);
         let common = Rc::new(Common::new(PayloadBounds::new(1000, 1000), 1000, Metrics::new()));
-        let connection = Rc::new(connection(Rc::clone(&common)));
+        let connection = connection(Rc::clone(&common));
         let shard: SharedShard = Rc::new_cyclic(|shard| {
             let url = Uri::from_static("http://127.0.0.1:1");
             let verifier = TokenVerifier::new(url, &Dialer::Plaintext);
@@ -398,10 +400,15 @@ mod tests {
             };
             RefCell::new(Shard::new(parts, Instant::now()))
         });
-        let session = SessionId::random(0, 0);
-        let wire = Wire::SocketIo(Session::new());
-        shard.borrow_mut().adopt(&connection, wire, Some(session), ClientHandshake::default());
+        let session = add_session(&shard, connection);
         (shard, session)
+    }
+
+    pub(crate) fn add_session(shard: &SharedShard, connection: Connection) -> SessionId {
+        let session = SessionId::random(0, 0);
+        let (wire, handshake) = (Wire::SocketIo(Session::new()), ClientHandshake::default());
+        shard.borrow_mut().adopt(&Rc::new(connection), wire, Some(session), handshake);
+        session
     }
 
     fn on_a_websocket(common: Rc<Common>) -> Connection {

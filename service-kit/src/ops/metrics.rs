@@ -4,6 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::panics;
+
 /// Upper bounds of the histograms that measure durations, in seconds.
 const DURATION_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -48,6 +50,7 @@ pub fn install_metrics() -> Result<MetricsHandle, InstallMetricsError> {
     let handle = MetricsHandle { prometheus: recorder.handle() };
     metrics::set_global_recorder(recorder).map_err(|_| InstallMetricsError::Taken)?;
     *installed = Some(handle.clone());
+    panics::show();
     Ok(handle)
 }
 

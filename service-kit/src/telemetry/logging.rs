@@ -11,6 +11,7 @@ use tracing_subscriber::{
 };
 
 use super::{LogFormat, TelemetryConfig};
+use crate::panics;
 
 /// Why logging cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +24,7 @@ pub enum InitLoggingError {
     Started(#[source] TryInitError),
 }
 
-/// Sends the log lines of this process to stderr. Call it once, first of all.
+/// Sends the log lines of this process to stderr, panics among them. Call it once, first of all.
 ///
 /// # Errors
 ///
@@ -40,7 +41,9 @@ pub fn init_logging(config: &TelemetryConfig) -> Result<(), InitLoggingError> {
             .try_init(),
         LogFormat::Json => json_lines(filter, io::stderr).try_init(),
     };
-    started.map_err(InitLoggingError::Started)
+    started.map_err(InitLoggingError::Started)?;
+    panics::install();
+    Ok(())
 }
 
 /// Returns a subscriber that writes flat JSON: `timestamp`, `level`, `target`, `message`, and the fields beside them.
