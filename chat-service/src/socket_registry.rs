@@ -280,7 +280,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use std::{
-        sync::atomic::{AtomicUsize, Ordering},
+        sync::atomic::{AtomicBool, Ordering},
         thread,
     };
 
@@ -499,7 +499,7 @@ mod tests {
 
     #[test]
     fn what_is_sent_to_a_user_finds_its_socket_however_it_moves() {
-        const MOVES: usize = 200;
+        const EVENTS: usize = 200;
         let registry = SocketRegistry::new(7);
         let links: [Mutex<Vec<Sent>>; 2] = Default::default();
         let push = |link: u64, sent| links[link as usize].lock().unwrap().push(sent);
@@ -509,29 +509,29 @@ mod tests {
             registry.note_opened(&socket, None, 0);
             socket
         };
-        let moves = AtomicUsize::new(0);
+        let are_sent = AtomicBool::new(false);
         let mut here = arrive(0);
-        let mut count = 0;
         thread::scope(|scope| {
             scope.spawn(|| {
-                while moves.fetch_add(1, Ordering::Relaxed) < MOVES {
+                while !are_sent.load(Ordering::Relaxed) {
                     let there = arrive(1 - here.key.link.0);
                     registry.note_closed(&here, "moved", 0);
                     push(here.key.link.0, Sent::Left);
                     here = there;
                 }
             });
-            while moves.load(Ordering::Relaxed) < MOVES {
+            for event in 0..EVENTS {
                 let realm = Realm::of_default("/");
                 registry.with_links_of(realm, ("ann", "test"), None, |links| {
-                    thread::yield_now();
-                    links.iter().for_each(|link| push(link.0, Sent::Event(count)));
+                    // Long enough for a socket to move, if it could.
+                    (0..100).for_each(|_| thread::yield_now());
+                    links.iter().for_each(|link| push(link.0, Sent::Event(event)));
                 });
-                count += 1;
             }
+            are_sent.store(true, Ordering::Relaxed);
         });
 
-        let mut found = vec![false; count];
+        let mut found = vec![false; EVENTS];
         for link in links {
             let mut is_here = false;
             for sent in link.into_inner().unwrap() {
@@ -542,6 +542,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(found.iter().position(|found| !found), None, "of {count}");
+        assert_eq!(found.iter().position(|found| !found), None);
     }
 }
