@@ -531,7 +531,7 @@ mod tests {
             are_sent.store(true, Ordering::Relaxed);
         });
 
-        let mut found = vec![false; EVENTS];
+        let mut found = [false; EVENTS];
         for link in links {
             let mut is_here = false;
             for sent in link.into_inner().unwrap() {
