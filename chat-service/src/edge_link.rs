@@ -21,7 +21,7 @@ mod stream;
 
 use std::time::Duration;
 
-use proto::edge::v1 as wire;
+use proto::edge::{encoded::edge_link_server, v1 as wire};
 use tokio::time;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -53,7 +53,7 @@ impl EdgeLinkService {
 }
 
 #[tonic::async_trait]
-impl wire::edge_link_server::EdgeLink for EdgeLinkService {
+impl edge_link_server::EdgeLink for EdgeLinkService {
     type AttachStream = Outgoing;
 
     /// Answers before the hello has come: some clients send nothing until they have seen an answer.

@@ -12,10 +12,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use proto::edge::v1::{
-    AckFinished, AllAnnounced, CatchUp, ClientAck, ClientEvent, Delivered, EdgeEvent, EdgeFrame,
-    Hello, SocketClosed, SocketOpened, SocketRefreshed, SocketResumed, SocketSuspended, Welcome,
-    edge_event::Kind,
+use prost::Message;
+use proto::{
+    edge::v1::{
+        AckFinished, AllAnnounced, CatchUp, ClientAck, ClientEvent, Delivered, EdgeEvent,
+        EdgeFrame, Hello, SocketClosed, SocketOpened, SocketRefreshed, SocketResumed,
+        SocketSuspended, Welcome, edge_event::Kind,
+    },
+    encoded::Encoded,
 };
 use tokio::sync::Notify;
 
@@ -305,7 +309,7 @@ impl BackendLink {
     // The stream.
 
     /// The first frame of a stream.
-    pub(crate) fn hello(&self, now: Instant) -> EdgeFrame {
+    pub(crate) fn hello(&self, now: Instant) -> Encoded<EdgeFrame> {
         let hello = Hello {
             edge_id: self.edge_id.as_ref().to_owned(),
             link_id: self.link_id.clone(),
@@ -313,7 +317,7 @@ impl BackendLink {
             received: self.received,
             namespaces: self.namespaces.clone(),
         };
-        EdgeFrame { hello: Some(hello), ..self.unnumbered(now) }
+        Encoded::from(&EdgeFrame { hello: Some(hello), ..self.unnumbered(now) })
     }
 
     fn unnumbered(&self, now: Instant) -> EdgeFrame {
@@ -353,21 +357,19 @@ impl BackendLink {
 
     /// The next frame for the stream: one that was sent before a break, or all that waits, up to a frame's bounds, or an
     /// acknowledgement alone.
-    pub(crate) fn next_frame(&mut self, now: Instant) -> EdgeFrame {
+    pub(crate) fn next_frame(&mut self, now: Instant) -> Encoded<EdgeFrame> {
         if self.handed_out == self.unacknowledged.len() {
             self.fill_frame();
         }
         self.acknowledge = false;
         self.acknowledged = self.received;
         self.received_bytes = 0;
-        match self.unacknowledged.get(self.handed_out) {
-            Some(next) => {
-                self.handed_out += 1;
-                let sent_ms = self.clock.ms(now);
-                EdgeFrame { ack: self.received, sent_ms, ..next.frame.clone() }
-            }
-            None => self.unnumbered(now),
-        }
+        let unnumbered = self.unnumbered(now);
+        let Some(next) = self.unacknowledged.get(self.handed_out) else {
+            return Encoded::from(&unnumbered);
+        };
+        self.handed_out += 1;
+        Encoded::appended(next.frame.encode_to_vec(), &unnumbered)
     }
 
     fn fill_frame(&mut self) {

@@ -2,6 +2,8 @@
 //!
 //! `README.md` in this folder tells someone who writes a business service what to implement.
 
+pub mod encoded;
+
 use std::collections::BTreeSet;
 
 use prost::Message;
@@ -29,6 +31,12 @@ pub mod edge {
     #[expect(clippy::large_enum_variant, reason = "generated; most instructions are the large one")]
     pub mod v1 {
         tonic::include_proto!("sockeye.edge.v1");
+    }
+
+    /// `EdgeLink` once more, the same on the wire, for who sends frames that are encoded already.
+    pub mod encoded {
+        include!(concat!(env!("OUT_DIR"), "/encoded/client/sockeye.edge.v1.EdgeLink.rs"));
+        include!(concat!(env!("OUT_DIR"), "/encoded/server/sockeye.edge.v1.EdgeLink.rs"));
     }
 }
 

@@ -1,13 +1,9 @@
 //! Remembers how far the log of each room had been sent over a life of a link after each of its emits, so that it can be said
 //! later what a client has been given that knows which emit was its last.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::collections::{HashMap, VecDeque};
 
-use proto::edge::v1::{self as wire, instruction::Kind};
-
+use super::instructions::Note;
 use crate::{room_key::RoomKey, room_log::Position};
 
 /// Most steps that are remembered of one room. Logs keep about as many entries; whoever stands before them has missed
@@ -18,15 +14,9 @@ const STEPS_MAX: usize = 1024;
 pub(super) struct Course {
     /// How many emits with a position were put into the outbox. The edge counts the same.
     emits: u64,
-    /// Those that may come back, by their handles. Rooms are followed for them only.
-    sockets: HashMap<u64, Followed>,
+    /// The rooms of those that may come back, by their handles. Rooms are followed for them only.
+    sockets: HashMap<u64, Vec<Stay>>,
     rooms: HashMap<RoomKey, RoomCourse>,
-}
-
-#[derive(Debug)]
-struct Followed {
-    namespace: Arc<str>,
-    rooms: Vec<Stay>,
 }
 
 #[derive(Debug)]
@@ -52,36 +42,34 @@ struct RoomCourse {
 
 impl Course {
     /// Follows a socket from now on.
-    pub(super) fn follow(&mut self, handle: u64, namespace: &Arc<str>) {
-        let followed = Followed { namespace: Arc::clone(namespace), rooms: Vec::new() };
-        self.sockets.entry(handle).or_insert(followed);
+    pub(super) fn follow(&mut self, handle: u64) {
+        self.sockets.entry(handle).or_default();
     }
 
     /// A socket is gone.
     pub(super) fn forget(&mut self, handle: u64) {
-        let Some(Followed { rooms, .. }) = self.sockets.remove(&handle) else { return };
-        for stay in rooms {
+        for stay in self.sockets.remove(&handle).unwrap_or_default() {
             self.end_stay(&stay.room);
         }
     }
 
     /// A socket is in a room, and stands at this position, or nobody knows where.
     pub(super) fn enter(&mut self, handle: u64, room: RoomKey, position: Option<Position>) {
-        let Some(followed) = self.sockets.get_mut(&handle) else { return };
+        let Some(stays) = self.sockets.get_mut(&handle) else { return };
         let start = Step { emit: self.emits, position };
-        if let Some(stay) = followed.rooms.iter_mut().find(|stay| stay.room == room) {
+        if let Some(stay) = stays.iter_mut().find(|stay| stay.room == room) {
             stay.start = start;
             return;
         }
         self.rooms.entry(room.clone()).or_default().stays += 1;
-        followed.rooms.push(Stay { room, start });
+        stays.push(Stay { room, start });
     }
 
     /// A socket has left a room.
     pub(super) fn leave(&mut self, handle: u64, room: &RoomKey) {
-        let Some(followed) = self.sockets.get_mut(&handle) else { return };
-        if let Some(place) = followed.rooms.iter().position(|stay| stay.room == *room) {
-            followed.rooms.swap_remove(place);
+        let Some(stays) = self.sockets.get_mut(&handle) else { return };
+        if let Some(place) = stays.iter().position(|stay| stay.room == *room) {
+            stays.swap_remove(place);
             self.end_stay(room);
         }
     }
@@ -95,41 +83,24 @@ impl Course {
     }
 
     /// Notes what the edge is going to be told.
-    pub(super) fn note(&mut self, instruction: &wire::Instruction) {
-        match &instruction.kind {
-            Some(Kind::Emit(emit)) if !emit.position.is_empty() => self.note_emit(emit),
-            Some(Kind::Join(wire::Join { sockets, room, position })) => {
-                let position = position.parse().ok();
-                for handle in sockets {
-                    if let Some(room) = self.room_of(*handle, room) {
-                        self.enter(*handle, room, position);
-                    }
-                }
+    pub(super) fn note(&mut self, note: &Note) {
+        match note {
+            Note::Logged { room, position } => self.note_emit(room, *position),
+            Note::Join { handle, room, position } => {
+                self.enter(*handle, room.clone(), Some(*position));
             }
-            Some(Kind::Leave(wire::Leave { sockets, room })) => {
-                for handle in sockets {
-                    if let Some(room) = self.room_of(*handle, room) {
-                        self.leave(*handle, &room);
-                    }
-                }
-            }
-            _ => {}
+            Note::Leave { handle, room } => self.leave(*handle, room),
+            Note::Nothing | Note::Answer | Note::Volatile => {}
         }
     }
 
-    fn room_of(&self, handle: u64, room: &str) -> Option<RoomKey> {
-        RoomKey::parse(&self.sockets.get(&handle)?.namespace, room).ok()
-    }
-
-    fn note_emit(&mut self, emit: &wire::Emit) {
+    fn note_emit(&mut self, room: &RoomKey, position: Option<Position>) {
         self.emits += 1;
-        let Some(audience) = emit.audience.as_ref().filter(|_| !self.rooms.is_empty()) else {
+        // Mostly nobody is followed.
+        if self.rooms.is_empty() {
             return;
-        };
-        let room = RoomKey::parse(&audience.namespace, &emit.position_room);
-        let Some(course) = room.ok().and_then(|room| self.rooms.get_mut(&room)) else { return };
-        // What goes to some of them only is what these had missed: they stand elsewhere than the others.
-        let position = audience.sockets.is_empty().then(|| emit.position.parse().ok()).flatten();
+        }
+        let Some(course) = self.rooms.get_mut(room) else { return };
         if course.steps.len() == STEPS_MAX
             && let Some(step) = course.steps.pop_front()
         {
@@ -144,8 +115,8 @@ impl Course {
         if delivered > self.emits {
             return None;
         }
-        let rooms = self.sockets.get(&handle)?.rooms.iter();
-        let standing = rooms.map(|Stay { room, start }| {
+        let stays = self.sockets.get(&handle)?.iter();
+        let standing = stays.map(|Stay { room, start }| {
             let course = self.rooms.get(room)?;
             let steps = course.steps.partition_point(|step| step.emit <= delivered);
             let last = steps.checked_sub(1).and_then(|last| course.steps.get(last));
@@ -177,34 +148,16 @@ mod tests {
 
     fn course() -> Course {
         let mut course = Course::default();
-        course.follow(HANDLE, &"/chat".into());
+        course.follow(HANDLE);
         course
     }
 
-    fn instruction(kind: Kind) -> wire::Instruction {
-        wire::Instruction { traceparent: String::new(), kind: Some(kind) }
-    }
-
     fn join(course: &mut Course, handle: u64, name: &str, offset: u64) {
-        let (room, position) = (name.to_owned(), position(offset).to_string());
-        let join = wire::Join { sockets: vec![handle], room, position };
-        course.note(&instruction(Kind::Join(join)));
-    }
-
-    fn emit_to(course: &mut Course, audience: wire::Audience, name: &str, offset: u64) {
-        let audience = wire::Audience { namespace: "/chat".to_owned(), ..audience };
-        let emit = wire::Emit {
-            audience: Some(audience),
-            position: position(offset).to_string(),
-            position_room: name.to_owned(),
-            ..wire::Emit::default()
-        };
-        course.note(&instruction(Kind::Emit(emit)));
+        course.note(&Note::Join { handle, room: room(name), position: position(offset) });
     }
 
     fn emit(course: &mut Course, name: &str, offset: u64) {
-        let audience = wire::Audience { rooms: vec![name.to_owned()], ..Default::default() };
-        emit_to(course, audience, name, offset);
+        course.note(&Note::Logged { room: room(name), position: Some(position(offset)) });
     }
 
     fn standing(course: &Course, delivered: u64) -> Option<Vec<(String, u64)>> {
@@ -243,7 +196,7 @@ mod tests {
     #[test]
     fn nothing_from_before_a_join_is_owed() {
         let mut course = course();
-        course.follow(8, &"/chat".into());
+        course.follow(8);
         join(&mut course, 8, "a", 10);
         emit(&mut course, "a", 11); // 1
         join(&mut course, HANDLE, "a", 11);
@@ -258,8 +211,7 @@ mod tests {
     fn who_is_given_what_it_missed_is_not_taken_for_the_others() {
         let mut course = course();
         join(&mut course, HANDLE, "a", 10);
-        let one = wire::Audience { sockets: vec![8], ..Default::default() };
-        emit_to(&mut course, one, "a", 3); // 1
+        course.note(&Note::Logged { room: room("a"), position: None }); // 1
         assert_eq!(standing(&course, 0), pairs([("a", 10)]));
         assert_eq!(standing(&course, 1), None);
 
@@ -292,8 +244,7 @@ mod tests {
         assert_eq!(standing(&course, 11), pairs([("a", 11)]));
         assert_eq!(standing(&course, 0), pairs([("a", 0)]), "it has seen nothing since it joined");
 
-        let leave = wire::Leave { sockets: vec![HANDLE], room: "a".to_owned() };
-        course.note(&instruction(Kind::Leave(leave)));
+        course.note(&Note::Leave { handle: HANDLE, room: room("a") });
         assert_eq!(standing(&course, steps), pairs([]));
         join(&mut course, HANDLE, "b", 0);
         course.forget(HANDLE);

@@ -1,8 +1,9 @@
-//! Instructions for one link, in the words of the contract.
+//! Instructions for one link, in the words of the contract. Each is encoded as it is made, and never again.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use prost::Message;
 use proto::edge::v1::{self as wire, instruction::Kind};
+use smallvec::SmallVec;
 
 use crate::{
     client_error::ClientError,
@@ -12,13 +13,49 @@ use crate::{
     socket::{Socket, SocketKey},
 };
 
+/// What stands before an instruction in a frame: number and type of the field `BackendFrame.instructions`.
+const FIELD_KEY: u8 = 4 << 3 | 2;
+
 /// What the edge is to do, in order. All of it stems from one event, and carries its trace.
 #[derive(Debug, Default)]
 pub(crate) struct Instructions {
     traceparent: String,
-    /// Each with its size.
-    list: Vec<(wire::Instruction, usize)>,
-    bytes: usize,
+    /// As the fields of a frame.
+    encoded: Vec<u8>,
+    /// Most are one.
+    list: SmallVec<[Instruction; 1]>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Instruction {
+    /// Where its field ends.
+    end: usize,
+    note: Note,
+}
+
+/// What this side needs to know of an instruction.
+#[derive(Debug)]
+pub(super) enum Note {
+    Nothing,
+    /// It answers an event, or stands for the answer.
+    Answer,
+    /// It may be dropped.
+    Volatile,
+    /// An emit of what stands in the log of a room. No position if it is not for all who are there.
+    Logged {
+        room: RoomKey,
+        position: Option<Position>,
+    },
+    Join {
+        handle: u64,
+        room: RoomKey,
+        position: Position,
+    },
+    Leave {
+        handle: u64,
+        room: RoomKey,
+    },
 }
 
 /// An event on its way to clients. Its arguments are encoded once, for however many links.
@@ -60,42 +97,52 @@ impl Instructions {
     }
 
     pub(crate) fn accept(&mut self, socket: SocketKey) {
-        self.push(Kind::Accept(wire::Accept { socket: socket.handle }));
+        self.push(Kind::Accept(wire::Accept { socket: socket.handle }), Note::Nothing);
     }
 
     /// Lets a socket in as the one that it was before, whose public id this is.
     pub(crate) fn recall(&mut self, socket: SocketKey, id: &str) {
         let (socket, socket_id) = (socket.handle, id.to_owned());
-        self.push(Kind::Recall(wire::Recall { socket, socket_id }));
+        self.push(Kind::Recall(wire::Recall { socket, socket_id }), Note::Nothing);
     }
 
     pub(crate) fn refuse(&mut self, socket: u64, message: &str, data: &'static [u8]) {
         let (message, data) = (message.to_owned(), data.into());
-        self.push(Kind::Refuse(wire::Refuse { socket, message, data }));
+        self.push(Kind::Refuse(wire::Refuse { socket, message, data }), Note::Nothing);
     }
 
     pub(crate) fn close(&mut self, socket: u64) {
-        self.push(Kind::Close(wire::Close { sockets: vec![socket] }));
+        self.push(Kind::Close(wire::Close { sockets: vec![socket] }), Note::Nothing);
     }
 
     pub(crate) fn join(&mut self, socket: SocketKey, room: &RoomKey, position: Position) {
-        self.push(Kind::Join(wire::Join {
+        let join = wire::Join {
             sockets: vec![socket.handle],
             room: room.name_for_edges().to_owned(),
             position: position.to_string(),
-        }));
+        };
+        let note = Note::Join { handle: socket.handle, room: room.clone(), position };
+        self.push(Kind::Join(join), note);
     }
 
     pub(crate) fn leave(&mut self, socket: SocketKey, room: &RoomKey) {
-        self.push(Kind::Leave(wire::Leave {
-            sockets: vec![socket.handle],
-            room: room.name_for_edges().to_owned(),
-        }));
+        let leave =
+            wire::Leave { sockets: vec![socket.handle], room: room.name_for_edges().to_owned() };
+        self.push(Kind::Leave(leave), Note::Leave { handle: socket.handle, room: room.clone() });
     }
 
     pub(crate) fn emit(&mut self, audience: Audience<'_>, emit: &Emit<'_>) {
+        let note = match emit.position {
+            // What goes to some of them only is what these had missed: they stand elsewhere than the others.
+            Some((room, position)) => {
+                let is_for_all = !matches!(audience, Audience::Sockets { .. });
+                Note::Logged { room: room.clone(), position: is_for_all.then_some(position) }
+            }
+            None if emit.volatile => Note::Volatile,
+            None => Note::Nothing,
+        };
         let audience = wire::Audience { except_users: excepted(emit), ..audience.into() };
-        self.push(Kind::Emit(wire::Emit { audience: Some(audience), ..emit.into() }));
+        self.push(Kind::Emit(wire::Emit { audience: Some(audience), ..emit.into() }), note);
     }
 
     /// Tells a socket of an error that concerns a room, unasked.
@@ -115,28 +162,21 @@ impl Instructions {
         events: Vec<wire::Emit>,
         (position, more): (String, bool),
     ) {
-        self.push(Kind::Refill(wire::Refill {
-            socket: socket.handle,
-            room: room.to_owned(),
-            after,
-            events,
-            position,
-            more,
-        }));
+        let (socket, room) = (socket.handle, room.to_owned());
+        let refill = wire::Refill { socket, room, after, events, position, more };
+        self.push(Kind::Refill(refill), Note::Nothing);
     }
 
     pub(crate) fn acknowledge(&mut self, socket: SocketKey, ack_id: u64, args: Bytes) {
-        self.push(Kind::Acknowledge(wire::Acknowledge {
-            socket: socket.handle,
-            ack_id,
-            args,
-            attachments: Vec::new(),
-        }));
+        let (socket, attachments) = (socket.handle, Vec::new());
+        let acknowledge = wire::Acknowledge { socket, ack_id, args, attachments };
+        self.push(Kind::Acknowledge(acknowledge), Note::Answer);
     }
 
     /// An event that waits for no answer has had its effects.
     pub(crate) fn handled(&mut self, event: &EventName) {
-        self.push(Kind::Handled(wire::Handled { event_id: event.to_vec().into() }));
+        let handled = wire::Handled { event_id: event.to_vec().into() };
+        self.push(Kind::Handled(handled), Note::Answer);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -145,9 +185,9 @@ impl Instructions {
 
     /// Whether these end with the answer to what they stem from, or with what stands for it, and are no more than so many.
     pub(super) fn is_answer(&self, count_max: usize) -> bool {
-        let last = self.list.last().and_then(|(last, _)| last.kind.as_ref());
-        self.list.len() <= count_max
-            && matches!(last, Some(Kind::Acknowledge(_) | Kind::Handled(_)))
+        let ends_with_answer =
+            matches!(self.list.last(), Some(last) if matches!(last.note, Note::Answer));
+        self.list.len() <= count_max && ends_with_answer
     }
 
     pub(crate) fn traceparent(&self) -> &str {
@@ -156,20 +196,27 @@ impl Instructions {
 
     /// What they take of an outbox.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.encoded.len()
     }
 
-    /// The instructions, each with its size.
-    pub(super) fn into_sized(self) -> impl Iterator<Item = (wire::Instruction, usize)> {
-        self.list.into_iter()
+    /// The instructions, each as a field of a frame.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&[u8], &Note)> {
+        let mut rest = &*self.encoded;
+        let mut start = 0;
+        self.list.iter().map(move |Instruction { end, note }| {
+            let (field, behind) = rest.split_at(end - start);
+            (rest, start) = (behind, *end);
+            (field, note)
+        })
     }
 
-    fn push(&mut self, kind: Kind) {
-        let traceparent = self.traceparent.clone();
+    fn push(&mut self, kind: Kind, note: Note) {
+        let traceparent = std::mem::take(&mut self.traceparent);
         let instruction = wire::Instruction { traceparent, kind: Some(kind) };
-        let bytes = instruction.encoded_len();
-        self.bytes += bytes;
-        self.list.push((instruction, bytes));
+        self.encoded.put_u8(FIELD_KEY);
+        instruction.encode_length_delimited(&mut self.encoded).expect("a vector grows");
+        self.traceparent = instruction.traceparent;
+        self.list.push(Instruction { end: self.encoded.len(), note });
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use proto::{auth::v1::Capability, edge::v1 as wire};
+use proto::{auth::v1::Capability, edge::v1 as wire, encoded::Encoded};
 use service_kit::{
     clock,
     trace::{self, TraceParent},
@@ -57,7 +57,8 @@ pub(super) struct Life {
     pub(super) reentries: HashMap<u64, Box<Reentering>>,
     /// The life of this link before this one, while its sockets are still in the rooms.
     pub(super) earlier: Option<LinkKey>,
-    pub(super) sockets: HashMap<u64, Attached>,
+    /// By their handles, which the edge has chosen and no client.
+    pub(super) sockets: foldhash::HashMap<u64, Attached>,
     namespaces: Vec<Arc<str>>,
     pub(super) backlog: VecDeque<(u64, Event)>,
     backlog_bytes: usize,
@@ -87,7 +88,7 @@ impl Life {
             catching_up: 0,
             reentries: HashMap::new(),
             earlier,
-            sockets: HashMap::new(),
+            sockets: foldhash::HashMap::default(),
             namespaces: namespaces.iter().map(|namespace| namespace.as_str().into()).collect(),
             backlog: VecDeque::new(),
             backlog_bytes: 0,
@@ -145,7 +146,7 @@ impl Life {
     }
 
     /// The next frame to write.
-    pub(super) fn next_frame(&mut self) -> Option<wire::BackendFrame> {
+    pub(super) fn next_frame(&mut self) -> Option<Encoded<wire::BackendFrame>> {
         if let Some(frame) = self.sent.next_owed() {
             return Some(frame);
         }
@@ -305,8 +306,8 @@ impl Life {
         };
         let Sent { name, args, ack_id, deadline_ms, id, repeated_since_ms } = sent;
         let now = Instant::now();
-        let wall = (now, clock::unix_ms());
-        let repeated_since_ms = repeated_since_ms.map(|at| self.edge_clock.not_before(at, wall));
+        let not_before = |at| self.edge_clock.not_before(at, (now, clock::unix_ms()));
+        let repeated_since_ms = repeated_since_ms.map(not_before);
         let socket = Arc::clone(&attached.socket);
         let span = telemetry::handle_span(&settings.tracer, parent, &socket.namespace, &name);
         let traceparent = trace::traceparent_of(span.as_ref());

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use proto::edge::v1 as wire;
+use proto::{edge::v1 as wire, encoded::Encoded};
 use service_kit::clock;
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
@@ -233,7 +233,8 @@ impl Link {
         };
         // The stream is new: it has room.
         if let Some(permit) = outbound.try_reserve() {
-            permit.send(wire::BackendFrame { welcome: Some(welcome), ..Default::default() });
+            let frame = wire::BackendFrame { welcome: Some(welcome), ..Default::default() };
+            permit.send(Encoded::from(&frame));
         }
         self.stream = Some((inbound, outbound));
         self.last_frame_at = Instant::now();

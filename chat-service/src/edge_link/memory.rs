@@ -57,7 +57,7 @@ impl Memory {
     /// Keeps a socket in mind whose client may come back; it may be the next life of one that is known.
     pub(super) fn keep(&self, socket: &Arc<Socket>, outbox: &Outbox) {
         let Some(recovery) = &socket.recovery else { return };
-        outbox.follow(socket.key.handle, &socket.namespace);
+        outbox.follow(socket.key.handle);
         let known = Known { socket: Arc::clone(socket), outbox: outbox.clone(), until: None };
         self.state().known.insert(recovery.key, known);
     }

@@ -10,11 +10,13 @@ use std::{
     },
 };
 
-use proto::edge::v1::{self as wire, instruction::Kind};
 use tokio::sync::{Notify, futures::Notified};
 
 use self::progress::Progress;
-use super::{course::Course, instructions::Instructions};
+use super::{
+    course::Course,
+    instructions::{Instructions, Note},
+};
 use crate::{room_key::RoomKey, room_log::Position, socket::LinkKey};
 
 /// Most bytes of instructions that the edge has not confirmed. One more, and the life of the link is given up: the edge
@@ -65,10 +67,11 @@ pub(crate) struct Ticket {
 }
 
 /// What one frame is made of.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Batch {
-    pub(super) instructions: Vec<wire::Instruction>,
-    pub(super) bytes: usize,
+    /// The instructions, as the frame's fields.
+    pub(super) fields: Vec<u8>,
+    count: usize,
     /// Every EdgeFrame up to this one is done with, as of the last of the instructions.
     pub(super) ack: Option<u64>,
 }
@@ -87,7 +90,8 @@ pub(crate) struct Standing {
 
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: VecDeque<Waiting>,
+    /// Nobody can tell when the next is taken: each but the last is full.
+    waiting: VecDeque<Batch>,
     /// Of what waits and of what was taken and is not confirmed.
     bytes: usize,
     /// Of answers to events that are being worked on, as far as one can know.
@@ -121,18 +125,6 @@ pub(crate) enum Breakage {
     Loss,
 }
 
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all of them are instructions")]
-enum Waiting {
-    Instruction {
-        instruction: wire::Instruction,
-        bytes: usize,
-        /// Belongs into the frame of the one before.
-        continues: bool,
-    },
-    Ack(u64),
-}
-
 impl Outbox {
     pub(crate) fn new(link: LinkKey) -> Self {
         let (changed, freed) = (Notify::new(), Notify::new());
@@ -163,7 +155,7 @@ impl Outbox {
     /// Adds instructions that no event of this link has caused. Without effect when the life is over.
     pub(crate) fn push(&self, instructions: Instructions) {
         if !instructions.is_empty() {
-            self.change(|queue| queue.push(instructions));
+            self.change(|queue| queue.push(&instructions));
         }
     }
 
@@ -211,8 +203,8 @@ impl Outbox {
     }
 
     /// Remembers from now on where a socket stands in its rooms.
-    pub(super) fn follow(&self, handle: u64, namespace: &Arc<str>) {
-        self.queue().course.follow(handle, namespace);
+    pub(super) fn follow(&self, handle: u64) {
+        self.queue().course.follow(handle);
     }
 
     pub(super) fn unfollow(&self, handle: u64) {
@@ -239,7 +231,7 @@ impl Outbox {
     }
 
     pub(super) fn take_batch(&self) -> Option<Batch> {
-        self.queue().take_batch()
+        self.queue().waiting.pop_front()
     }
 
     /// Frees what the edge has confirmed.
@@ -340,11 +332,10 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let instructions = std::mem::take(&mut self.instructions);
         self.outbox.change(|queue| {
             queue.tickets -= 1;
             queue.expected_bytes -= self.expected_bytes;
-            queue.push(instructions);
+            queue.push(&self.instructions);
             queue.progress.finish(self.seq);
             queue.note_progress();
         });
@@ -352,25 +343,34 @@ impl Drop for Ticket {
 }
 
 impl Queue {
-    fn push(&mut self, instructions: Instructions) {
+    fn push(&mut self, instructions: &Instructions) {
         if self.state != QueueState::Open {
             return;
         }
         let is_answer = instructions.is_answer(ANSWER_INSTRUCTIONS_MAX);
-        for (index, (instruction, bytes)) in instructions.into_sized().enumerate() {
+        for (index, (field, note)) in instructions.fields().enumerate() {
             // What is volatile goes first when there is little room.
-            if self.bytes >= OUTBOX_BYTES_BUSY && is_volatile(&instruction) {
+            if self.bytes >= OUTBOX_BYTES_BUSY && matches!(note, Note::Volatile) {
                 self.dropped += 1;
                 continue;
             }
-            self.bytes += bytes;
-            self.course.note(&instruction);
+            self.bytes += field.len();
+            self.course.note(note);
             let continues = is_answer && index > 0;
-            self.waiting.push_back(Waiting::Instruction { instruction, bytes, continues });
+            self.last_with_room(field.len(), continues).push(field);
         }
         if self.bytes > OUTBOX_BYTES_MAX {
             self.break_off(Breakage::Overflow);
         }
+    }
+
+    /// The batch for one more instruction of so many bytes, which may have to stand in that of the one before.
+    fn last_with_room(&mut self, bytes: usize, continues: bool) -> &mut Batch {
+        let has_room = |last: &Batch| continues || last.has_room(bytes);
+        if !self.waiting.back().is_some_and(has_room) {
+            self.waiting.push_back(Batch::default());
+        }
+        self.waiting.back_mut().expect("there is one now")
     }
 
     fn break_off(&mut self, breakage: Breakage) {
@@ -386,51 +386,42 @@ impl Queue {
         if self.state != QueueState::Open {
             return;
         }
-        if let Some(Waiting::Ack(last)) = self.waiting.back_mut() {
-            *last = done;
-        } else {
-            self.waiting.push_back(Waiting::Ack(done));
+        if self.waiting.is_empty() {
+            self.waiting.push_back(Batch::default());
         }
-    }
-
-    fn take_batch(&mut self) -> Option<Batch> {
-        let mut batch = Batch { instructions: Vec::new(), bytes: 0, ack: None };
-        let mut taken = false;
-        while let Some(waiting) = self.waiting.front() {
-            let fits = match waiting {
-                Waiting::Ack(_) => true,
-                Waiting::Instruction { bytes, continues, .. } => {
-                    batch.instructions.is_empty()
-                        || *continues
-                        || (batch.instructions.len() < FRAME_INSTRUCTIONS_MAX
-                            && batch.bytes + bytes <= FRAME_BYTES_MAX)
-                }
-            };
-            if !fits {
-                break;
-            }
-            taken = true;
-            match self.waiting.pop_front() {
-                Some(Waiting::Ack(ack)) => batch.ack = Some(ack),
-                Some(Waiting::Instruction { instruction, bytes, continues: _ }) => {
-                    batch.bytes += bytes;
-                    batch.instructions.push(instruction);
-                }
-                None => break,
-            }
+        if let Some(last) = self.waiting.back_mut() {
+            last.ack = Some(done);
         }
-        taken.then_some(batch)
     }
 }
 
-fn is_volatile(instruction: &wire::Instruction) -> bool {
-    matches!(&instruction.kind, Some(Kind::Emit(emit)) if emit.volatile)
+impl Batch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// What it counts for in the outbox.
+    pub(super) fn bytes(&self) -> usize {
+        self.fields.len()
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.count == 0
+            || (self.count < FRAME_INSTRUCTIONS_MAX && self.bytes() + bytes <= FRAME_BYTES_MAX)
+    }
+
+    fn push(&mut self, field: &[u8]) {
+        self.fields.extend_from_slice(field);
+        self.count += 1;
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
+    use prost::Message;
+    use proto::edge::v1::{self as wire, instruction::Kind};
 
     use super::*;
     use crate::{
@@ -443,14 +434,20 @@ mod tests {
         /// Everything that waits, as it would go out.
         pub(crate) fn take_instructions(&self) -> Vec<wire::Instruction> {
             let batches = std::iter::from_fn(|| self.take_batch());
-            batches.flat_map(|batch| batch.instructions).collect()
+            batches.flat_map(|batch| batch.instructions()).collect()
         }
 
         /// As [`take_instructions`](Self::take_instructions), and confirms them at once.
         pub(crate) fn take_confirmed(&self) -> Vec<wire::Instruction> {
             let batches: Vec<_> = std::iter::from_fn(|| self.take_batch()).collect();
-            self.confirm(batches.iter().map(|batch| batch.bytes).sum());
-            batches.into_iter().flat_map(|batch| batch.instructions).collect()
+            self.confirm(batches.iter().map(Batch::bytes).sum());
+            batches.iter().flat_map(Batch::instructions).collect()
+        }
+    }
+
+    impl Batch {
+        fn instructions(&self) -> Vec<wire::Instruction> {
+            wire::BackendFrame::decode(&*self.fields).unwrap().instructions
         }
     }
 
@@ -467,7 +464,7 @@ mod tests {
             Some(Kind::Acknowledge(acknowledge)) => acknowledge.ack_id,
             kind => panic!("{kind:?}"),
         };
-        batch.instructions.iter().map(id).collect()
+        batch.instructions().iter().map(id).collect()
     }
 
     fn small(ack_id: u64) -> Instructions {
@@ -501,7 +498,7 @@ mod tests {
         drop(second_part);
 
         let batch = outbox.take_batch().unwrap();
-        assert_eq!((batch.instructions.len(), batch.ack), (0, Some(2)));
+        assert_eq!((batch.count, batch.ack), (0, Some(2)));
         assert!(!outbox.standing().has_work);
     }
 
@@ -530,7 +527,7 @@ mod tests {
 
         let batches: Vec<Batch> = std::iter::from_fn(|| outbox.take_batch()).collect();
 
-        let shape: Vec<_> = batches.iter().map(|b| (b.instructions.len(), b.ack)).collect();
+        let shape: Vec<_> = batches.iter().map(|b| (b.count, b.ack)).collect();
         assert_eq!(shape, [(256, None), (256, Some(1)), (2, Some(2))]);
     }
 
@@ -558,8 +555,7 @@ mod tests {
         outbox.push(joined);
         outbox.push(small(4));
 
-        let sizes: Vec<_> =
-            std::iter::from_fn(|| outbox.take_batch()).map(|b| b.instructions.len()).collect();
+        let sizes: Vec<_> = std::iter::from_fn(|| outbox.take_batch()).map(|b| b.count).collect();
 
         assert_eq!(sizes, [4, 1]);
     }
@@ -586,8 +582,7 @@ mod tests {
         outbox.push(small(2));
 
         assert_eq!(outbox.take_dropped(), 1);
-        let waiting: usize =
-            std::iter::from_fn(|| outbox.take_batch()).map(|b| b.instructions.len()).sum();
+        let waiting: usize = std::iter::from_fn(|| outbox.take_batch()).map(|b| b.count).sum();
         assert_eq!(waiting, 3);
         assert!(!outbox.is_closed());
     }
@@ -602,7 +597,7 @@ mod tests {
         let taken = outbox.take_batch().unwrap();
         assert!(!outbox.is_closed());
 
-        outbox.confirm(taken.bytes);
+        outbox.confirm(taken.bytes());
         outbox.push(eighth());
         assert!(!outbox.is_closed());
         outbox.push(eighth());

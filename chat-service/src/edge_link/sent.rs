@@ -2,9 +2,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-use prost::Message;
-use proto::edge::v1 as wire;
+use proto::{edge::v1 as wire, encoded::Encoded};
 use thiserror::Error;
 
 use super::outbox::Batch;
@@ -21,11 +19,10 @@ pub(super) struct SentFrames {
     owes_ack: bool,
 }
 
-/// Encoded: one allocation instead of some for each instruction, and seldom needed again.
 #[derive(Debug)]
 struct SentFrame {
     seq: u64,
-    encoded: Bytes,
+    frame: Encoded<wire::BackendFrame>,
     /// What the batch counts for in the outbox.
     bytes: usize,
 }
@@ -42,29 +39,29 @@ impl SentFrames {
     }
 
     /// The next frame that was written to an earlier stream only, then an acknowledgement if one is due.
-    pub(super) fn next_owed(&mut self) -> Option<wire::BackendFrame> {
-        if let Some(frame) = self.frames.get(self.written) {
+    pub(super) fn next_owed(&mut self) -> Option<Encoded<wire::BackendFrame>> {
+        if let Some(SentFrame { frame, .. }) = self.frames.get(self.written) {
             self.written += 1;
-            let frame = wire::BackendFrame::decode(frame.encoded.clone());
-            return Some(frame.expect("these bytes were encoded from such a frame"));
+            return Some(frame.clone());
         }
         let owes_ack = std::mem::take(&mut self.owes_ack);
-        owes_ack.then(|| wire::BackendFrame { ack: self.last_ack, ..Default::default() })
+        let ack = wire::BackendFrame { ack: self.last_ack, ..Default::default() };
+        owes_ack.then(|| Encoded::from(&ack))
     }
 
     /// Makes the next frame. One without instructions has no number and is not kept.
-    pub(super) fn number(&mut self, batch: Batch) -> wire::BackendFrame {
+    pub(super) fn number(&mut self, batch: Batch) -> Encoded<wire::BackendFrame> {
         self.last_ack = batch.ack.unwrap_or(self.last_ack);
-        let Batch { instructions, bytes, ack: _ } = batch;
-        let mut frame =
-            wire::BackendFrame { seq: 0, ack: self.last_ack, welcome: None, instructions };
-        if !frame.instructions.is_empty() {
-            self.last_seq += 1;
-            frame.seq = self.last_seq;
-            let encoded = frame.encode_to_vec().into();
-            self.frames.push_back(SentFrame { seq: frame.seq, encoded, bytes });
-            self.written += 1;
+        let mut frame = wire::BackendFrame { ack: self.last_ack, ..Default::default() };
+        if batch.is_empty() {
+            return Encoded::from(&frame);
         }
+        self.last_seq += 1;
+        frame.seq = self.last_seq;
+        let (seq, bytes) = (frame.seq, batch.bytes());
+        let frame = Encoded::appended(batch.fields, &frame);
+        self.frames.push_back(SentFrame { seq, frame: frame.clone(), bytes });
+        self.written += 1;
         frame
     }
 
@@ -96,23 +93,47 @@ impl SentFrames {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+
     use super::*;
+    use crate::{
+        edge_link::{Instructions, Outbox},
+        socket::LinkKey,
+    };
 
     fn batch(ack: Option<u64>) -> Batch {
-        Batch { instructions: vec![wire::Instruction::default()], bytes: 10, ack }
+        let outbox = Outbox::new(LinkKey(1));
+        let mut instructions = Instructions::default();
+        instructions.close(7);
+        outbox.push(instructions);
+        let mut batch = outbox.take_batch().unwrap();
+        batch.ack = ack;
+        batch
+    }
+
+    fn ack_only(ack: u64) -> Batch {
+        let mut batch = Batch::default();
+        batch.ack = Some(ack);
+        batch
+    }
+
+    /// What the edge reads.
+    fn read(frame: &Encoded<wire::BackendFrame>) -> wire::BackendFrame {
+        wire::BackendFrame::decode(frame.as_bytes().clone()).unwrap()
     }
 
     #[test]
     fn numbers_frames_with_instructions_and_keeps_them_until_they_are_confirmed() {
         let mut sent = SentFrames::default();
 
-        assert_eq!(sent.number(batch(None)).seq, 1);
-        let ack_only = sent.number(Batch { instructions: Vec::new(), bytes: 0, ack: Some(4) });
+        let first = read(&sent.number(batch(None)));
+        assert_eq!((first.seq, first.ack, first.instructions.len()), (1, 0, 1));
+        let ack_only = read(&sent.number(ack_only(4)));
         assert_eq!((ack_only.seq, ack_only.ack), (0, 4));
-        let second = sent.number(batch(None));
+        let second = read(&sent.number(batch(None)));
         assert_eq!((second.seq, second.ack), (2, 4));
 
-        assert_eq!(sent.confirm(1), Ok(10));
+        assert_eq!(sent.confirm(1), Ok(batch(None).bytes()));
         assert_eq!(sent.confirm(1), Ok(0));
         assert_eq!(sent.confirm(3), Err(ConfirmError));
         assert!(!sent.owes_frames());
@@ -122,16 +143,16 @@ mod tests {
     fn sends_again_what_the_edge_has_not_seen_and_then_how_far_it_is() {
         let mut sent = SentFrames::default();
         let frames: Vec<_> = (1..=3).map(|n| sent.number(batch(Some(n)))).collect();
-        sent.number(Batch { instructions: Vec::new(), bytes: 0, ack: Some(9) });
+        sent.number(ack_only(9));
 
-        assert_eq!(sent.resume(1), Ok(10));
+        assert_eq!(sent.resume(1), Ok(batch(None).bytes()));
 
-        assert_eq!(sent.next_owed().as_ref(), Some(&frames[1]));
-        assert_eq!(sent.next_owed().as_ref(), Some(&frames[2]));
-        let ack = sent.next_owed().unwrap();
+        assert_eq!(sent.next_owed().as_ref().map(read), Some(read(&frames[1])));
+        assert_eq!(sent.next_owed().as_ref().map(read), Some(read(&frames[2])));
+        let ack = read(&sent.next_owed().unwrap());
         assert_eq!((ack.seq, ack.ack), (0, 9));
-        assert_eq!(sent.next_owed(), None);
-        assert_eq!(sent.number(batch(None)).seq, 4);
+        assert!(sent.next_owed().is_none());
+        assert_eq!(read(&sent.number(batch(None))).seq, 4);
     }
 
     #[test]
@@ -139,11 +160,11 @@ mod tests {
         let mut sent = SentFrames::default();
         let frames: Vec<_> = (1..=3).map(|n| sent.number(batch(Some(n)))).collect();
         sent.resume(0).unwrap();
-        assert_eq!(sent.next_owed().as_ref(), Some(&frames[0]));
+        assert_eq!(sent.next_owed().as_ref().map(read), Some(read(&frames[0])));
 
         sent.confirm(1).unwrap();
 
-        assert_eq!(sent.next_owed().as_ref(), Some(&frames[1]));
+        assert_eq!(sent.next_owed().as_ref().map(read), Some(read(&frames[1])));
     }
 
     #[test]

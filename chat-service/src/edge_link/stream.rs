@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use proto::edge::v1 as wire;
+use proto::{edge::v1 as wire, encoded::Encoded};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
@@ -67,14 +67,14 @@ pub(super) struct Inbound {
 /// Frames to the edge.
 #[derive(Debug)]
 pub(super) struct Outbound {
-    frames: mpsc::Sender<wire::BackendFrame>,
+    frames: mpsc::Sender<Encoded<wire::BackendFrame>>,
     end: Arc<OnceLock<StreamEnd>>,
 }
 
 /// What tonic sends: the frames, and then why there are no more.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    frames: mpsc::Receiver<wire::BackendFrame>,
+    frames: mpsc::Receiver<Encoded<wire::BackendFrame>>,
     end: Arc<OnceLock<StreamEnd>>,
     ended: bool,
 }
@@ -95,7 +95,7 @@ impl Inbound {
 }
 
 impl Outbound {
-    pub(super) fn try_reserve(&self) -> Option<mpsc::Permit<'_, wire::BackendFrame>> {
+    pub(super) fn try_reserve(&self) -> Option<mpsc::Permit<'_, Encoded<wire::BackendFrame>>> {
         self.frames.try_reserve().ok()
     }
 
@@ -118,7 +118,7 @@ impl Outbound {
 }
 
 impl Stream for Outgoing {
-    type Item = Result<wire::BackendFrame, Status>;
+    type Item = Result<Encoded<wire::BackendFrame>, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.ended {

@@ -3,7 +3,8 @@
 use std::{io, time::Duration};
 
 use proto::{
-    chat::v1::chat_service_server::ChatServiceServer, edge::v1::edge_link_server::EdgeLinkServer,
+    chat::v1::chat_service_server::ChatServiceServer,
+    edge::encoded::edge_link_server::EdgeLinkServer,
 };
 use service_kit::{grpc::GrpcSecurity, shutdown::Shutdown};
 use thiserror::Error;

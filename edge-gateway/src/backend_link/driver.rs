@@ -8,7 +8,11 @@ use std::{
 use http::Uri;
 use proto::{
     MESSAGE_BYTES_MAX,
-    edge::v1::{BackendFrame, EdgeFrame, edge_link_client::EdgeLinkClient},
+    edge::{
+        encoded::edge_link_client::EdgeLinkClient,
+        v1::{BackendFrame, EdgeFrame},
+    },
+    encoded::Encoded,
 };
 use tokio::{
     sync::mpsc,
@@ -128,7 +132,7 @@ async fn stream(
     link: LinkKey,
     channel: &Channel,
 ) -> Result<std::convert::Infallible, StreamError> {
-    let (outbound, frames) = mpsc::channel::<EdgeFrame>(STREAM_FRAMES_MAX);
+    let (outbound, frames) = mpsc::channel::<Encoded<EdgeFrame>>(STREAM_FRAMES_MAX);
     let (hello, wake) = {
         let shard = shard.borrow();
         let state = shard.links.get(link.0).ok_or(StreamError::Ended)?;
@@ -164,8 +168,8 @@ async fn stream(
             permit = outbound.reserve(), if has_frame => {
                 let permit = permit.map_err(|_| StreamError::Ended)?;
                 let mut shard = shard.borrow_mut();
-                let frame = shard.links.get_mut(link.0).map(|link| link.next_frame(Instant::now()));
-                permit.send(frame.unwrap_or_default());
+                let link = shard.links.get_mut(link.0).ok_or(StreamError::Ended)?;
+                permit.send(link.next_frame(Instant::now()));
             }
             () = wake.notified() => {}
         }
