@@ -164,14 +164,14 @@ impl ChatGrpc {
         target: edge_link::Target<'_>,
         trace: &str,
     ) {
-        let emit = Emit {
+        let emit = || Emit {
             event: &request.event,
             args: request.args(),
             volatile: true,
             position: None,
             except_users: &request.except_users,
         };
-        self.links.send((request.realm(), target), &emit, (trace, None), None);
+        self.links.send((request.realm(), target), emit, (trace, None), None);
     }
 }
 

@@ -118,12 +118,13 @@ pub(super) fn send(links: &Links, mut event: ClientEvent, direct: &Direct) {
             Target::User { subject: user.subject(), issuer }
         }
     };
-    let args = client_view::array(&client_view::declared(None, Some(user), &data.fields, None));
-    let emit =
-        Emit { event: &declared.name, args, volatile: true, position: None, except_users: &[] };
+    let emit = || {
+        let args = client_view::array(&client_view::declared(None, Some(user), &data.fields, None));
+        Emit { event: &declared.name, args, volatile: true, position: None, except_users: &[] }
+    };
     let except = (!declared.echoes).then_some(*key);
     let traceparent = event.ticket.instructions.traceparent().to_owned();
-    links.send((socket.realm(), target), &emit, (&traceparent, except), Some(&mut event.ticket));
+    links.send((socket.realm(), target), emit, (&traceparent, except), Some(&mut event.ticket));
     metrics.count_declared(declared.number);
     event.answer(metrics, client_view::done);
 }

@@ -174,13 +174,19 @@ impl Links {
         idle
     }
 
-    /// The outboxes of all links that carry a namespace.
-    pub(crate) fn outboxes(&self, namespace: &str) -> Vec<Outbox> {
+    /// The outboxes of the links that carry a namespace, as far as they are wanted.
+    pub(super) fn outboxes(
+        &self,
+        namespace: &str,
+        is_wanted: impl Fn(&Outbox) -> bool,
+    ) -> Vec<Outbox> {
         let registry = self.slots();
         let present = registry.slots.values().filter_map(|slot| slot.present.as_ref());
         present
             .filter(|present| present.namespaces.iter().any(|carried| carried == namespace))
-            .map(|present| present.outbox.clone())
+            .map(|present| &present.outbox)
+            .filter(|outbox| is_wanted(outbox))
+            .cloned()
             .collect()
     }
 

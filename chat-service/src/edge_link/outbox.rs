@@ -153,9 +153,9 @@ impl Outbox {
     }
 
     /// Adds instructions that no event of this link has caused. Without effect when the life is over.
-    pub(crate) fn push(&self, instructions: Instructions) {
+    pub(crate) fn push(&self, instructions: &Instructions) {
         if !instructions.is_empty() {
-            self.change(|queue| queue.push(&instructions));
+            self.change(|queue| queue.push(instructions));
         }
     }
 
@@ -474,8 +474,8 @@ mod tests {
     #[test]
     fn takes_everything_that_waits_into_one_batch() {
         let outbox = Outbox::new(LINK);
-        outbox.push(small(1));
-        outbox.push(small(2));
+        outbox.push(&small(1));
+        outbox.push(&small(2));
 
         assert_eq!(ack_ids(&outbox.take_batch().unwrap()), [1, 2]);
         assert_eq!(outbox.take_batch(), None);
@@ -535,7 +535,7 @@ mod tests {
     fn a_batch_ends_at_its_bytes_but_holds_at_least_one_instruction() {
         let outbox = Outbox::new(LINK);
         for id in 0..3 {
-            outbox.push(instruction(Bytes::from(vec![b' '; FRAME_BYTES_MAX]), id));
+            outbox.push(&instruction(Bytes::from(vec![b' '; FRAME_BYTES_MAX]), id));
         }
 
         assert_eq!(ack_ids(&outbox.take_batch().unwrap()), [0]);
@@ -547,13 +547,13 @@ mod tests {
         let outbox = Outbox::new(LINK);
         let (socket, room) =
             (SocketKey { link: LINK, handle: 1 }, RoomKey::parse("/chat", "lobby").unwrap());
-        outbox.push(small(1));
-        outbox.push(small(2));
+        outbox.push(&small(1));
+        outbox.push(&small(2));
         let mut joined = Instructions::default();
         joined.leave(socket, &room);
         joined.acknowledge(socket, 3, Bytes::from(vec![b' '; FRAME_BYTES_MAX]));
-        outbox.push(joined);
-        outbox.push(small(4));
+        outbox.push(&joined);
+        outbox.push(&small(4));
 
         let sizes: Vec<_> = std::iter::from_fn(|| outbox.take_batch()).map(|b| b.count).collect();
 
@@ -576,10 +576,10 @@ mod tests {
             instructions.emit(Audience::Everyone { realm, except: None }, &emit);
             instructions
         };
-        outbox.push(typing());
-        outbox.push(instruction(Bytes::from(vec![b' '; OUTBOX_BYTES_BUSY]), 1));
-        outbox.push(typing());
-        outbox.push(small(2));
+        outbox.push(&typing());
+        outbox.push(&instruction(Bytes::from(vec![b' '; OUTBOX_BYTES_BUSY]), 1));
+        outbox.push(&typing());
+        outbox.push(&small(2));
 
         assert_eq!(outbox.take_dropped(), 1);
         let waiting: usize = std::iter::from_fn(|| outbox.take_batch()).map(|b| b.count).sum();
@@ -592,15 +592,15 @@ mod tests {
         let outbox = Outbox::new(LINK);
         let eighth = || instruction(Bytes::from(vec![b' '; OUTBOX_BYTES_MAX / 8 - 64]), 0);
         for _ in 0..8 {
-            outbox.push(eighth());
+            outbox.push(&eighth());
         }
         let taken = outbox.take_batch().unwrap();
         assert!(!outbox.is_closed());
 
         outbox.confirm(taken.bytes());
-        outbox.push(eighth());
+        outbox.push(&eighth());
         assert!(!outbox.is_closed());
-        outbox.push(eighth());
+        outbox.push(&eighth());
 
         assert!(outbox.is_closed());
         assert_eq!(outbox.standing().broken, Some(Breakage::Overflow));
@@ -626,10 +626,10 @@ mod tests {
         let outbox = Outbox::new(LINK);
         outbox.begin_frame(1);
         let ticket = outbox.ticket(1, small(1));
-        outbox.push(small(2));
+        outbox.push(&small(2));
 
         outbox.close();
-        outbox.push(small(3));
+        outbox.push(&small(3));
         drop(ticket);
 
         assert_eq!(outbox.take_batch(), None);

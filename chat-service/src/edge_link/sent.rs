@@ -105,7 +105,7 @@ mod tests {
         let outbox = Outbox::new(LinkKey(1));
         let mut instructions = Instructions::default();
         instructions.close(7);
-        outbox.push(instructions);
+        outbox.push(&instructions);
         let mut batch = outbox.take_batch().unwrap();
         batch.ack = ack;
         batch

@@ -136,7 +136,7 @@ impl Effect {
         match self {
             Self::Event(event) => drop(event),
             Self::Ticket(ticket) => drop(ticket),
-            Self::Instructions(outbox, instructions) => outbox.push(instructions),
+            Self::Instructions(outbox, instructions) => outbox.push(&instructions),
             Self::CaughtUp { outbox, room, complete } => outbox.note_caught_up(room, complete),
             Self::Reply(reply) => reply.send(),
         }
