@@ -1,32 +1,28 @@
 //! Carries out an emit: encodes once for each wire format, writes the same bytes to every socket of the audience.
 
 mod burst;
+mod encoded;
 mod marks;
 
-use std::{
-    borrow::Cow,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use edge_protocol::{
-    engine_io::v3::BinaryForm,
-    plain_json,
-    socket_io::{self, EncodeError},
-};
+use edge_protocol::socket_io::EncodeError;
 use proto::edge::v1::{AckRequest, Audience, Emit};
 use service_kit::trace::{Span, SpanKind, TraceParent};
 use smallvec::SmallVec;
 
+use self::encoded::Encoded;
 pub(crate) use self::marks::Marks;
 use super::{
-    ConnectionKey, LinkKey, NamespaceKey, Shard, SocketKey, Wire, acks::ServerAck, rooms::RoomKey,
+    ConnectionKey, Entry, LinkKey, NamespaceKey, Shard, SocketKey, Wire, acks::ServerAck,
+    rooms::RoomKey,
 };
 use crate::{
     backend_link::EmitCount,
     close_reason::CloseReason,
     connection::{Class, Pace, Sent},
-    socket::Stage,
+    socket::{Socket, Stage},
     telemetry,
 };
 
@@ -34,118 +30,9 @@ use crate::{
 const ASK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 const ASK_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
-/// One event in each wire format that somebody in the audience speaks, made when the first of them comes up.
-struct Encoded<'a> {
-    namespace: &'a str,
-    emit: &'a Emit,
-    ack_id: Option<u64>,
-    class: Class,
-    /// The room whose log has it, where it can be had again.
-    log: Option<RoomKey>,
-    /// For clients that recover their connections.
-    offset: Option<String>,
-    /// What stands behind that, for those who have been given all that the link has brought.
-    delivered: Option<EmitCount>,
-    /// It is to be kept for those of them that miss it.
-    is_kept: bool,
-    /// What tells it from others, while a socket may have been given it elsewhere.
-    fingerprint: Option<u64>,
-    socket_io: Option<Bytes>,
-    /// The same for clients that are behind.
-    behind: Option<Bytes>,
-    /// With bytes, as Engine.IO 3 has them.
-    older: [Option<Bytes>; 2],
-    plain_json: Option<Bytes>,
-}
-
-impl<'a> Encoded<'a> {
-    fn new(namespace: &'a str, emit: &'a Emit, class: Class) -> Self {
-        Self {
-            namespace,
-            emit,
-            ack_id: None,
-            class,
-            log: None,
-            offset: None,
-            delivered: None,
-            is_kept: false,
-            fingerprint: None,
-            socket_io: None,
-            behind: None,
-            older: [None, None],
-            plain_json: None,
-        }
-    }
-
-    fn socket_io(&mut self) -> Result<&Bytes, EncodeError> {
-        if self.socket_io.is_none() {
-            self.socket_io = Some(self.encode_socket_io(self.delivered)?);
-        }
-        self.socket_io.as_ref().ok_or(EncodeError::NotAnArray)
-    }
-
-    /// For a client that is behind. It has not been given all that the link has brought, and must not say so later.
-    fn socket_io_behind(&mut self) -> Result<&Bytes, EncodeError> {
-        if self.delivered.is_none() {
-            return self.socket_io();
-        }
-        if self.behind.is_none() {
-            self.behind = Some(self.encode_socket_io(None)?);
-        }
-        self.behind.as_ref().ok_or(EncodeError::NotAnArray)
-    }
-
-    fn encode_socket_io(&self, delivered: Option<EmitCount>) -> Result<Bytes, EncodeError> {
-        let Emit { event, args, attachments, .. } = self.emit;
-        let namespace = self.namespace;
-        let frames = match (&self.offset, delivered.map(EmitCount::to_suffix)) {
-            (Some(offset), suffix) => {
-                let offset = match suffix {
-                    Some(suffix) => Cow::Owned(format!("{offset}{suffix}")),
-                    None => Cow::Borrowed(&**offset),
-                };
-                socket_io::encode_recoverable_event_frames(
-                    namespace,
-                    event,
-                    args,
-                    &offset,
-                    attachments,
-                )
-            }
-            (None, _) => {
-                socket_io::encode_event_frames(namespace, event, args, self.ack_id, attachments)
-            }
-        }?;
-        Ok(frames.into())
-    }
-
-    /// Only bytes differ for older clients.
-    fn socket_io_2(&mut self, form: BinaryForm) -> Result<&Bytes, EncodeError> {
-        if self.emit.attachments.is_empty() {
-            return self.socket_io();
-        }
-        self.socket_io()?;
-        let [bytes, base64] = &mut self.older;
-        let older = match form {
-            BinaryForm::Bytes => bytes,
-            BinaryForm::Base64 => base64,
-        };
-        if older.is_none() {
-            let rewritten = self.socket_io.as_ref().map(|frames| form.rewrite(frames));
-            *older = rewritten.and_then(Result::ok).map(Bytes::from);
-        }
-        older.as_ref().ok_or(EncodeError::NotAnArray)
-    }
-
-    fn plain_json(&mut self) -> Result<&Bytes, EncodeError> {
-        if self.plain_json.is_none() {
-            let Emit { event, args, attachments, .. } = self.emit;
-            let frames = plain_json::encode_event_frames(event, args, self.ack_id, attachments)?;
-            self.plain_json = Some(frames.into());
-        }
-        self.plain_json.as_ref().ok_or(EncodeError::NotAnArray)
-    }
-}
+/// How many recipients are looked up before the first of them is written to. Of many connections hardly one is in the
+/// processor's caches; what is looked up in a row is fetched from memory at the same time.
+const LOOKED_UP_MAX: usize = 16;
 
 /// An emit, and where it belongs.
 #[derive(Clone, Copy)]
@@ -155,6 +42,14 @@ struct Delivery<'a> {
     audience: &'a Audience,
     emit: &'a Emit,
     ack_id: Option<u64>,
+}
+
+/// A socket that gets an event.
+struct Recipient<'a> {
+    key: SocketKey,
+    socket: &'a Socket,
+    /// Its connection, and how that stands; none for one that is not there.
+    connected: Option<(&'a Entry, Pace)>,
 }
 
 /// What came of one fan-out.
@@ -273,15 +168,14 @@ impl Shard {
             None => Class::Required,
         };
         let offset = self.recovery.offset_of(namespace, emit);
-        Encoded {
-            ack_id,
-            log,
-            is_kept: offset.is_some() && !emit.volatile,
-            delivered: offset.as_ref().and_then(|_| self.delivered_to(namespace)),
-            offset,
-            fingerprint: self.recovery.double_of(emit),
-            ..Encoded::new(&audience.namespace, emit, class)
-        }
+        let mut encoded = Encoded::new(&audience.namespace, emit, class);
+        encoded.ack_id = ack_id;
+        encoded.log = log;
+        encoded.is_kept = offset.is_some() && !emit.volatile;
+        encoded.delivered = offset.as_ref().and_then(|_| self.delivered_to(namespace));
+        encoded.offset = offset;
+        encoded.fingerprint = self.recovery.double_of(emit);
+        encoded
     }
 
     fn deliver(&mut self, delivery: &Delivery<'_>) -> Outcome {
@@ -314,14 +208,18 @@ impl Shard {
         let users = self.users_of(namespace, audience);
         let all = everyone.iter().chain(rooms).copied().chain(users).chain(sockets);
 
-        for socket in all {
-            if (simple || marks.first(socket))
-                && self.write(socket, &mut encoded, &mut outcome).is_err()
-            {
-                outcome.is_unencodable = true;
-                break;
+        let mut all = all.filter(|socket| simple || marks.first(*socket)).peekable();
+        'all: while all.peek().is_some() {
+            let recipients = all.by_ref().take(LOOKED_UP_MAX).filter_map(|key| self.recipient(key));
+            let recipients: SmallVec<[_; LOOKED_UP_MAX]> = recipients.collect();
+            for recipient in &recipients {
+                if self.write(recipient, &mut encoded, &mut outcome).is_err() {
+                    outcome.is_unencodable = true;
+                    break 'all;
+                }
             }
         }
+        drop(all);
         self.marks = marks;
         outcome
     }
@@ -350,37 +248,42 @@ impl Shard {
         emit: &Emit,
     ) -> Result<Outcome, EncodeError> {
         let path = self.path_of(namespace);
-        let mut encoded = Encoded {
-            offset: self.recovery.last_offset(namespace),
-            fingerprint: self.recovery.double_of(emit),
-            ..Encoded::new(&path, emit, Class::Refillable)
-        };
+        let mut encoded = Encoded::new(&path, emit, Class::Refillable);
+        encoded.offset = self.recovery.last_offset(namespace);
+        encoded.fingerprint = self.recovery.double_of(emit);
         let mut outcome = Outcome::default();
-        self.write(key, &mut encoded, &mut outcome)?;
+        if let Some(recipient) = self.recipient(key) {
+            self.write(&recipient, &mut encoded, &mut outcome)?;
+        }
         Ok(outcome)
+    }
+
+    fn recipient(&self, key: SocketKey) -> Option<Recipient<'_>> {
+        let socket = self.sockets.get(key.index())?;
+        let connection = || {
+            let entry = self.connections.get(socket.connection.index as usize)?;
+            let is_its = entry.serial == socket.connection.serial;
+            is_its.then(|| (entry, entry.connection.pace()))
+        };
+        let connected = matches!(socket.stage, Stage::Live).then(connection).flatten();
+        Some(Recipient { key, socket, connected })
     }
 
     fn write(
         &self,
-        key: SocketKey,
+        &Recipient { key, socket, connected }: &Recipient<'_>,
         encoded: &mut Encoded<'_>,
         outcome: &mut Outcome,
     ) -> Result<(), EncodeError> {
-        let Some(socket) = self.sockets.get(key.index()) else { return Ok(()) };
         if encoded.is_kept && outcome.kept.is_none() && socket.recoverable.is_some() {
             outcome.kept = Some(encoded.socket_io()?.clone());
         }
         let is_double = encoded.fingerprint.is_some_and(|fingerprint| {
             socket.recoverable.as_ref().is_some_and(|one| one.has_got(fingerprint))
         });
-        if is_double || !matches!(socket.stage, Stage::Live) {
-            return Ok(());
-        }
-        let entry = self.connections.get(socket.connection.index as usize);
-        let entry = entry.filter(|entry| entry.serial == socket.connection.serial);
-        let Some(entry) = entry else { return Ok(()) };
+        let Some((entry, pace)) = connected.filter(|_| !is_double) else { return Ok(()) };
         if let Some(room) = encoded.log
-            && entry.connection.pace() != Pace::Even
+            && pace != Pace::Even
             && self.rooms.is_lagging(room, key)
         {
             outcome.collapsed += 1;
@@ -388,7 +291,7 @@ impl Shard {
         }
         let Encoded { class, log, emit: Emit { uncompressed, .. }, ack_id, .. } = *encoded;
         let frame = match &entry.wire {
-            Wire::SocketIo(_) if entry.connection.pace() == Pace::Even => encoded.socket_io()?,
+            Wire::SocketIo(_) if pace == Pace::Even => encoded.socket_io()?,
             Wire::SocketIo(_) => encoded.socket_io_behind()?,
             Wire::SocketIo2(client) => encoded.socket_io_2(client.handshake.binary_form)?,
             Wire::PlainJson(_) => encoded.plain_json()?,

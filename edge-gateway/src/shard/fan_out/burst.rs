@@ -95,7 +95,8 @@ impl Shard {
             let recipients = u32::try_from(recipients).unwrap_or(u32::MAX);
             let mut outcome = Outcome { recipients, ..Outcome::default() };
             for (socket, _) in rest.sockets.iter().filter(|one| one.1 <= index) {
-                outcome.is_unencodable |= self.write(*socket, one, &mut outcome).is_err();
+                let Some(recipient) = self.recipient(*socket) else { continue };
+                outcome.is_unencodable |= self.write(&recipient, one, &mut outcome).is_err();
             }
             self.conclude(delivery, outcome, span);
         }
