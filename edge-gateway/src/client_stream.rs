@@ -1,5 +1,6 @@
 //! A stream of bytes from a client, or from another edge that carries a client's: TCP, or TLS over it.
 
+mod direct_write;
 mod short_read;
 mod tls;
 
@@ -110,7 +111,7 @@ impl ClientStream {
     /// Writes what is taken, of which a part may still [wait](Self::has_unsent) below.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Plain(tcp) => tcp.try_write(bytes),
+            Self::Plain(tcp) => direct_write::write(tcp, bytes),
             Self::Tls(stream) => stream.try_write(&[IoSlice::new(bytes)]),
         }
     }
