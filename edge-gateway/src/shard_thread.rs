@@ -1,14 +1,16 @@
 //! The thread of one shard: its runtime, its tasks, and the order in which they end.
 
-use std::{cell::RefCell, io, num::NonZeroU32, rc::Rc, sync::Arc, time::Instant};
+use std::{
+    cell::RefCell, io, num::NonZeroU32, panic::resume_unwind, rc::Rc, sync::Arc, time::Instant,
+};
 
 use http::Uri;
 use metrics::Histogram;
 use service_kit::{ops::Condition, shutdown::Shutdown, trace::Tracer};
 use tokio::{
     net::TcpListener,
-    runtime,
-    task::{JoinSet, LocalSet},
+    runtime::{self, LocalOptions},
+    task::JoinSet,
     time::{self, Duration},
 };
 
@@ -80,14 +82,16 @@ impl ShardThread {
         shutdown: Shutdown,
         edge_shutdown: Shutdown,
     ) -> io::Result<()> {
+        // Not a `LocalSet`: to wake it, and whatever else a runtime blocks on, is a system call each time.
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(HELPER_THREADS_MAX)
-            .build()?;
-        LocalSet::new().block_on(&runtime, async {
+            .build_local(LocalOptions::default())?;
+        let serving = runtime.spawn_local(async {
             let clients = Clients::Listener(TcpListener::from_std(listener)?);
             self.serve(clients, shutdown, edge_shutdown).await
-        })
+        });
+        runtime.block_on(serving).unwrap_or_else(|panic| resume_unwind(panic.into_panic()))
     }
 
     /// As [`run`](Self::run), on the runtime that it is called on.

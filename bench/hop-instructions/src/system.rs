@@ -21,9 +21,9 @@ use tempfile::NamedTempFile;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     net::TcpStream,
-    runtime::{Builder, Runtime},
+    runtime::{Builder, LocalOptions, LocalRuntime},
     sync::mpsc,
-    task::{self, LocalSet},
+    task,
     time::timeout,
 };
 use tokio_stream::{Pending, Stream, StreamExt, wrappers::ReceiverStream};
@@ -68,8 +68,7 @@ fn work(members: usize, frames: Vec<u8>, answers: usize) -> Work {
 }
 
 struct System {
-    runtime: Runtime,
-    local: LocalSet,
+    runtime: LocalRuntime,
     clients: Vec<Client>,
     _running: Vec<ShutdownTrigger>,
     _namespaces: NamedTempFile,
@@ -77,11 +76,11 @@ struct System {
 
 impl System {
     fn start(members: usize) -> anyhow::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let local = LocalSet::new();
+        let runtime =
+            Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
         let namespaces = NamedTempFile::new()?;
         std::fs::write(namespaces.path(), NAMESPACES)?;
-        let (_running, clients) = local.block_on(&runtime, async {
+        let (_running, clients) = runtime.block_on(async {
             let (handed, running) = services(&namespaces)?;
             let mut clients = Vec::new();
             for _ in 0..members {
@@ -89,13 +88,13 @@ impl System {
             }
             anyhow::Ok((running, clients))
         })?;
-        Ok(Self { runtime, local, clients, _running, _namespaces: namespaces })
+        Ok(Self { runtime, clients, _running, _namespaces: namespaces })
     }
 
     /// Sends `frames` for the first client, and reads so many of each; returns how many bytes that was.
     fn round(&mut self, frames: &[u8], count: usize) -> anyhow::Result<usize> {
-        let Self { runtime, local, clients, .. } = self;
-        local.block_on(runtime, async {
+        let Self { runtime, clients, .. } = self;
+        runtime.block_on(async {
             clients.first_mut().context("there are clients")?.stream.write_all(frames).await?;
             let mut bytes = 0;
             for client in clients {
