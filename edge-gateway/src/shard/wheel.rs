@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use super::ConnectionKey;
 
 /// How often the shard looks at the wheel, and so how late a deadline may be noticed.
-pub(crate) const TICK: Duration = Duration::from_millis(50);
+pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// One turn is longer than the default ping interval, so an idle connection is looked at once per ping.
-const SLOTS: usize = 1024;
+const SLOTS: usize = 512;
 
 /// A number of ticks since the shard began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
