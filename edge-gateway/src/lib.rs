@@ -348,7 +348,27 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> 
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
+    // Small frames must not wait for the client's delayed acknowledgement. What is accepted inherits it.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn clients_are_sent_small_frames_at_once() {
+        let (address, listeners) = listen("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        listeners[0].set_nonblocking(false).unwrap();
+        let _client = TcpStream::connect(address).unwrap();
+
+        let (accepted, _) = listeners[0].accept().unwrap();
+
+        assert!(accepted.nodelay().unwrap());
+    }
 }

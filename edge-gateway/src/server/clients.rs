@@ -25,7 +25,7 @@ impl Clients {
         match self {
             Self::Listener(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                Ok((prompt(stream), peer.ip()))
+                Ok((stream, peer.ip()))
             }
             Self::Handed(streams) => match streams.recv().await {
                 Some((stream, peer)) => Ok((TcpStream::from_std(stream)?, peer)),
@@ -48,15 +48,8 @@ impl Clients {
                 Err(_) => break,
             };
             let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-            waiting.extend(stream.map(|stream| (prompt(stream), peer.ip())));
+            waiting.extend(stream.map(|stream| (stream, peer.ip())));
         }
         waiting
     }
-}
-
-/// Small frames must not wait for the client's delayed acknowledgement. A socket that refuses is about to fail, and does so
-/// when it is read.
-fn prompt(stream: TcpStream) -> TcpStream {
-    stream.set_nodelay(true).ok();
-    stream
 }
