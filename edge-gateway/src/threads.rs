@@ -57,8 +57,11 @@ pub(crate) async fn stand_with(
     let mut has_panicked = false;
     loop {
         tokio::select! {
-            outcome = &mut threads => {
-                return if has_panicked { Err(RunError::Panicked) } else { outcome };
+            // Where it is asked for before they begin, they are not to begin without it.
+            biased;
+            () = shutdown.requested(), if !has_panicked => {
+                stop.trigger();
+                return threads.await;
             }
             Some(ended) = beside.join_next() => {
                 if ended.is_err() {
@@ -66,9 +69,8 @@ pub(crate) async fn stand_with(
                     stop.trigger();
                 }
             }
-            () = shutdown.requested(), if !has_panicked => {
-                stop.trigger();
-                return threads.await;
+            outcome = &mut threads => {
+                return if has_panicked { Err(RunError::Panicked) } else { outcome };
             }
         }
     }
@@ -172,5 +174,20 @@ mod tests {
         let outcome = stand_with(&mut JoinSet::new(), threads, (&shutdown, &stop)).await;
 
         assert!(outcome.is_ok(), "{outcome:?}");
+    }
+
+    #[tokio::test]
+    async fn threads_that_begin_when_shutdown_has_been_asked_for_hear_of_it_at_once() {
+        for _ in 0..32 {
+            let (trigger, shutdown) = Shutdown::new();
+            trigger.trigger();
+            let (stop, stopping) = Shutdown::new();
+            let threads =
+                async { if stopping.is_requested() { Ok(()) } else { Err(RunError::Panicked) } };
+
+            let outcome = stand_with(&mut JoinSet::new(), threads, (&shutdown, &stop)).await;
+
+            assert!(outcome.is_ok(), "{outcome:?}");
+        }
     }
 }
