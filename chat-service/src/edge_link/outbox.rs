@@ -90,7 +90,7 @@ pub(crate) struct Standing {
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Nobody can tell when the next is taken: each but the last is full.
+    /// The frames to come. All but the last are full.
     waiting: VecDeque<Batch>,
     /// Of what waits and of what was taken and is not confirmed.
     bytes: usize,
