@@ -208,20 +208,27 @@ impl Shard {
         let users = self.users_of(namespace, audience);
         let all = everyone.iter().chain(rooms).copied().chain(users).chain(sockets);
 
-        let mut all = all.filter(|socket| simple || marks.first(*socket)).peekable();
-        'all: while all.peek().is_some() {
-            let recipients = all.by_ref().take(LOOKED_UP_MAX).filter_map(|key| self.recipient(key));
-            let recipients: SmallVec<[_; LOOKED_UP_MAX]> = recipients.collect();
-            for recipient in &recipients {
-                if self.write(recipient, &mut encoded, &mut outcome).is_err() {
-                    outcome.is_unencodable = true;
-                    break 'all;
-                }
-            }
-        }
-        drop(all);
+        let all = all.filter(|socket| simple || marks.first(*socket));
+        outcome.is_unencodable = self.write_all(all, &mut encoded, &mut outcome).is_err();
         self.marks = marks;
         outcome
+    }
+
+    /// Writes to some sockets, which are looked up in groups.
+    fn write_all(
+        &self,
+        sockets: impl Iterator<Item = SocketKey>,
+        encoded: &mut Encoded<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<(), EncodeError> {
+        let mut sockets = sockets.peekable();
+        while sockets.peek().is_some() {
+            let group = sockets.by_ref().take(LOOKED_UP_MAX).filter_map(|key| self.recipient(key));
+            for recipient in group.collect::<SmallVec<[_; LOOKED_UP_MAX]>>() {
+                self.write(&recipient, encoded, outcome)?;
+            }
+        }
+        Ok(())
     }
 
     /// How far the link of a namespace has been brought, where its business service can bring sockets back.
