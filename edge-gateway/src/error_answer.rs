@@ -151,6 +151,7 @@ fn problem(error: DecodeMessageError) -> &'static str {
         DecodeMessageError::EventTooLong => "`event` has at most 256 bytes",
         DecodeMessageError::BadId => "`id` is a string or a number",
         DecodeMessageError::IdTooLong => "`id` has at most 128 bytes",
+        DecodeMessageError::TooDeep => "the message is nested too deeply",
         DecodeMessageError::BadPlaceholder => "a placeholder has the number of an attachment",
         DecodeMessageError::BadAttachmentCount => "`attachments` is a number from 0 to 10",
         DecodeMessageError::AttachmentMissing => {

@@ -305,6 +305,7 @@ fn limits(config: &Config, identities: Arc<IdentityLimits>, overload: &Arc<Overl
             config.client_limits.events_burst,
         ),
         bytes: Steady::new(bytes_per_second, bytes_burst),
+        json_depth_max: to_usize(config.client_limits.json_depth_max),
         awaited_answers_max: to_usize(config.client_limits.awaited_answers_max),
         identities,
         overload: Arc::clone(overload),

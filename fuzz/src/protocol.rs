@@ -6,6 +6,7 @@ mod webtransport;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use edge_protocol::MessageBounds;
 use edge_protocol::engine_io::payload::{self, Payload};
 use edge_protocol::engine_io::{self, Probe, Received};
 use edge_protocol::plain_json;
@@ -22,6 +23,9 @@ pub use proxy_protocol::proxy_protocol;
 pub use webtransport::webtransport_stream;
 
 const PAYLOAD_BYTES_MAX: usize = 4096;
+const JSON_DEPTH_MAX: usize = 64;
+const BOUNDS: MessageBounds =
+    MessageBounds { bytes_max: PAYLOAD_BYTES_MAX, json_depth_max: JSON_DEPTH_MAX };
 
 /// The first byte says in what chunks the rest arrives. A stream means the same in chunks and at
 /// once, and no message exceeds the limit.
@@ -131,7 +135,7 @@ fn push(payload: &mut Payload, opcode: Opcode, bytes: &[u8]) {
 pub fn socket_io_packet(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
 
-    match Packet::decode(text) {
+    match Packet::decode(text, JSON_DEPTH_MAX) {
         Ok(Packet::Event { namespace, ack_id, name, args, attachments }) => {
             let args = format!("[{args}]");
             assert!(is_json(&args));
@@ -140,7 +144,7 @@ pub fn socket_io_packet(data: &[u8]) {
             let again = message_of_frame(&frame);
             let expected_args = args[1..args.len() - 1].trim_ascii();
             assert_eq!(
-                Packet::decode(&again),
+                Packet::decode(&again, JSON_DEPTH_MAX),
                 Ok(Packet::Event { namespace, ack_id, name, args: expected_args, attachments })
             );
         }
@@ -149,7 +153,7 @@ pub fn socket_io_packet(data: &[u8]) {
             assert!(is_json(&args));
             let frame = socket_io::encode_ack_frame(namespace, ack_id, args.as_bytes()).unwrap();
             assert!(matches!(
-                Packet::decode(&message_of_frame(&frame)),
+                Packet::decode(&message_of_frame(&frame), JSON_DEPTH_MAX),
                 Ok(Packet::Ack { ack_id: again, .. }) if again == ack_id
             ));
         }
@@ -167,7 +171,7 @@ pub fn socket_io_packet(data: &[u8]) {
     // The whole input as the payload of an ack, next to another implementation of JSON.
     let is_array = is_json(text) && text.trim_ascii_start().starts_with('[');
     if !text.is_empty() && !text.starts_with(|c: char| c.is_ascii_digit()) {
-        let decoded = Packet::decode(&format!("3/,1{text}")).map(|_| ());
+        let decoded = Packet::decode(&format!("3/,1{text}"), usize::MAX).map(|_| ());
         let expected = if is_array { Ok(()) } else { Err(DecodePacketError::BadPayload) };
         assert_eq!(decoded, expected);
     }
@@ -193,7 +197,7 @@ pub fn socket_io_binary(data: &[u8]) {
         } else if let Ok(text) = str::from_utf8(message) {
             let is_binary = text.starts_with(['5', '6']);
             bytes_taken = text.len();
-            match assembler.text(text, PAYLOAD_BYTES_MAX) {
+            match assembler.text(text, BOUNDS) {
                 Ok(packet) => {
                     assert_eq!(is_binary, matches!(packet, Packet::Incomplete { .. }));
                     assert_eq!(is_binary, !assembler.is_idle());
@@ -226,8 +230,9 @@ fn takes_another_turn(packet: &BinaryPacket) {
     let mut payloads = payloads_of_frames(&frames).into_iter();
     let text = str::from_utf8(payloads.next().unwrap()).unwrap().strip_prefix('4').unwrap();
 
+    let bounds = MessageBounds { bytes_max: frames.len(), ..BOUNDS };
     let mut assembler = Assembler::default();
-    assert!(matches!(assembler.text(text, frames.len()), Ok(Packet::Incomplete { .. })));
+    assert!(matches!(assembler.text(text, bounds), Ok(Packet::Incomplete { .. })));
     let mut again = None;
     for (index, attachment) in payloads.enumerate() {
         assert!(again.is_none() && index < ATTACHMENTS_MAX);
@@ -255,7 +260,7 @@ pub fn plain_json_message(data: &[u8]) {
         } else if let Ok(text) = str::from_utf8(frame) {
             let was_idle = assembler.is_idle();
             bytes_taken = text.len();
-            match assembler.text(text, PAYLOAD_BYTES_MAX) {
+            match assembler.text(text, BOUNDS) {
                 Ok(message) => {
                     assert!(was_idle && is_json(text));
                     check_plain_json(&message);

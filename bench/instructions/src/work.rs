@@ -1,6 +1,7 @@
 //! What the codecs do for each event.
 
 use edge_protocol::{
+    MessageBounds,
     engine_io::{self, Received, payload::Payload},
     plain_json, socket_io,
     websocket::{Decoded, Decoder, Message},
@@ -8,6 +9,7 @@ use edge_protocol::{
 use instructions::{Named, Work, client_frame};
 
 const BYTES_MAX: usize = 1_000_000;
+const BOUNDS: MessageBounds = MessageBounds { bytes_max: BYTES_MAX, json_depth_max: 64 };
 const DATA: &str = r#"{"room":"lobby","text":"0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"}"#;
 
 /// Everything that is counted.
@@ -44,7 +46,7 @@ fn decode_socket_io(data: &str) -> Work {
     let text = format!(r#"42/chat,7["message",{data}]"#);
     decode(&text, |text| {
         let Ok(Received::Message(message)) = engine_io::receive(text) else { return 0 };
-        match socket_io::Assembler::default().text(message, BYTES_MAX) {
+        match socket_io::Assembler::default().text(message, BOUNDS) {
             Ok(socket_io::Packet::Event { args, .. }) => args.len(),
             _ => 0,
         }
@@ -53,9 +55,7 @@ fn decode_socket_io(data: &str) -> Work {
 
 fn decode_plain_json() -> Work {
     let text = format!(r#"{{"event":"message","data":{DATA},"id":7}}"#);
-    decode(&text, |text| {
-        usize::from(plain_json::Assembler::default().text(text, BYTES_MAX).is_ok())
-    })
+    decode(&text, |text| usize::from(plain_json::Assembler::default().text(text, BOUNDS).is_ok()))
 }
 
 fn encode_socket_io() -> Work {

@@ -13,6 +13,7 @@ use std::io::{self, BufRead, Write};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use edge_protocol::MessageBounds;
 use edge_protocol::engine_io::payload::{self, Payload};
 use edge_protocol::engine_io::{self, Base64Text, Received};
 use edge_protocol::socket_io::{self, AssembleError, Assembler, EncodeError, Packet};
@@ -21,6 +22,9 @@ use serde_json::{Value, json};
 
 /// Above all that a case holds: the reference parsers know no such limit.
 const PAYLOAD_BYTES_MAX: usize = 1 << 30;
+
+/// As deep as an edge takes JSON by default.
+const BOUNDS: MessageBounds = MessageBounds { bytes_max: PAYLOAD_BYTES_MAX, json_depth_max: 64 };
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -139,7 +143,7 @@ fn socket_io_messages(messages: &[Message]) -> Result<Value, Box<dyn Error>> {
     let mut answers = Vec::new();
     for message in messages {
         let answer = match message {
-            Message::Text(text) => match assembler.text(text, PAYLOAD_BYTES_MAX) {
+            Message::Text(text) => match assembler.text(text, BOUNDS) {
                 Ok(packet) => socket_io_packet(&packet)?,
                 Err(error) => refused_packet(error),
             },

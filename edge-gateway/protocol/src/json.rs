@@ -42,16 +42,22 @@ impl StringSpan {
 pub(crate) struct Cursor<'a> {
     text_len: usize,
     rest: &'a [u8],
+    deepest: usize,
 }
 
 impl<'a> Cursor<'a> {
     pub(crate) const fn new(text: &'a [u8]) -> Self {
-        Self { text_len: text.len(), rest: text }
+        Self { text_len: text.len(), rest: text, deepest: 0 }
     }
 
     /// Returns how many bytes are before this position.
     pub(crate) const fn offset(&self) -> usize {
         self.text_len.saturating_sub(self.rest.len())
+    }
+
+    /// Returns how many brackets were open at once in the deepest of the values that were taken.
+    pub(crate) const fn depth(&self) -> usize {
+        self.deepest
     }
 
     /// Skips whitespace and returns the byte that is next.
@@ -88,11 +94,13 @@ impl<'a> Cursor<'a> {
         let mut closings: SmallVec<[u8; DEPTH_INLINE]> = SmallVec::new();
         loop {
             if self.take(b'[') {
+                self.opened_in(closings.len());
                 if !self.take(b']') {
                     closings.push(b']');
                     continue;
                 }
             } else if self.take(b'{') {
+                self.opened_in(closings.len());
                 if !self.take(b'}') {
                     closings.push(b'}');
                     self.key()?;
@@ -161,6 +169,11 @@ impl<'a> Cursor<'a> {
             }
             has_escapes = true;
         }
+    }
+
+    /// Notes that a bracket has been opened, in so many others.
+    fn opened_in(&mut self, open: usize) {
+        self.deepest = self.deepest.max(open.saturating_add(1));
     }
 
     fn scalar(&mut self) -> Result<(), NotJson> {
@@ -380,6 +393,29 @@ mod tests {
             assert!(!is_json(&arrays[..arrays.len() - 1]));
             assert!(!is_json(&(objects + "}")));
         }
+    }
+
+    #[test]
+    fn depth_is_that_of_the_deepest_value() {
+        let cases = [
+            ("1", 0),
+            (r#""[[""#, 0),
+            ("[]", 1),
+            ("{}", 1),
+            ("[1,[2],3]", 2),
+            (r#"{"a":[],"b":{"c":[1]}}"#, 3),
+            ("[[[]],[],[[]]]", 3),
+            (r#"[[],{"a":1},[],{}]"#, 2),
+        ];
+
+        for (text, depth) in cases {
+            let mut cursor = Cursor::new(text.as_bytes());
+            cursor.value().unwrap();
+            assert_eq!(cursor.depth(), depth, "{text}");
+        }
+        let mut cursor = Cursor::new(b"[[1]],[]");
+        assert!(cursor.value().is_ok() && cursor.take(b',') && cursor.value().is_ok());
+        assert_eq!(cursor.depth(), 2);
     }
 
     #[test]

@@ -16,7 +16,7 @@
 //! ```
 //!
 //! Arguments of events are carried as JSON text. It is checked once, when it arrives, and never
-//! built as a tree: what a client wrote is what the other clients get, nested as deep as it may be.
+//! built as a tree: what a client wrote is what the other clients get.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 #![cfg_attr(
@@ -32,10 +32,13 @@
 )]
 
 mod args;
+mod bounds;
 mod event_name;
 mod json;
 mod placeholders;
 mod text_frame;
+
+pub use bounds::MessageBounds;
 
 pub mod engine_io;
 pub mod plain_json;

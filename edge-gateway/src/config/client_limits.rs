@@ -22,6 +22,12 @@ pub struct ClientLimitConfig {
     #[arg(value_name = "BYTES", default_value = "65536")]
     pub unauthenticated_payload_bytes_max: NonZeroU32,
 
+    /// How many arrays and objects may lie in each other in what a client sends: in each argument of an event or an answer, and in
+    /// the `auth` of its CONNECT.
+    #[arg(id = "edge-json-depth-max", long = "edge-json-depth-max", env = "EDGE_JSON_DEPTH_MAX")]
+    #[arg(value_name = "COUNT", default_value = "64")]
+    pub json_depth_max: NonZeroU32,
+
     /// How much may wait for a client that does not read before it is closed as a slow consumer.
     #[arg(id = "edge-outbox-bytes-max", long = "edge-outbox-bytes-max")]
     #[arg(env = "EDGE_OUTBOX_BYTES_MAX", value_name = "BYTES", default_value = "1048576")]

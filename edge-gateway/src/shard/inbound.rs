@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use edge_protocol::{
     engine_io::{self, Received, v3},
-    socket_io::{Action, AssembleError, Packet},
+    socket_io::{Action, AssembleError, DecodePacketError, Packet},
     websocket::{Message, Opcode, put_pong},
 };
 use proto::edge::v1::{ClientEvent, EdgeEvent, edge_event::Kind};
@@ -133,16 +133,21 @@ impl Shard {
         text: &str,
         now: Instant,
     ) -> Flow {
-        let payload_bytes_max = self.payload_bytes_max(key);
+        let bounds = self.message_bounds(key);
         let Some(entry) = self.entry(key) else { return Flow::Closed };
-        match entry.assembler.text(text, payload_bytes_max) {
+        match entry.assembler.text(text, bounds) {
             Ok(packet) => {
                 if !entry.assembler.is_idle() {
                     self.assembling(key, now);
                 }
                 self.handle_packet(key, packet, now)
             }
-            Err(error) => self.closed(key, reason_of(error)),
+            Err(error) => {
+                if error == AssembleError::Packet(DecodePacketError::TooDeep) {
+                    self.common.metrics.limit_hits.json_depth.increment(1);
+                }
+                self.closed(key, reason_of(error))
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use edge_protocol::MessageBounds;
 
 use super::{
     ConnectionKey, ConnectionLimit, Entry, Flow, Shard, SocketKey, inbound::Event, rate::Allowance,
@@ -29,6 +30,8 @@ pub(crate) struct Limits {
     pub(crate) events: Steady,
     /// Of a connection, too.
     pub(crate) bytes: Steady,
+    /// How deep JSON of a client may be nested.
+    pub(crate) json_depth_max: usize,
     /// How many answers of clients may be due to business services.
     pub(crate) awaited_answers_max: usize,
     /// What users and tenants may have on this edge.
@@ -60,6 +63,12 @@ impl Shard {
     /// How large a message of this client may be, with its attachments.
     pub(super) fn payload_bytes_max(&mut self, key: ConnectionKey) -> usize {
         self.entry(key).map_or(0, |entry| entry.connection.payload_bytes_max())
+    }
+
+    /// What one message of this client may be.
+    pub(super) fn message_bounds(&mut self, key: ConnectionKey) -> MessageBounds {
+        let json_depth_max = self.limits.json_depth_max;
+        MessageBounds { bytes_max: self.payload_bytes_max(key), json_depth_max }
     }
 
     pub(super) fn take_allowance(&mut self, key: ConnectionKey, now: Instant) -> Allowance {

@@ -15,11 +15,12 @@ pub(crate) enum ConnectionLimit {
     Namespaces,
     /// The size of a post.
     BodyBytes,
+    JsonDepth,
 }
 
 /// Those that it has come to.
 #[derive(Debug, Default)]
-pub(crate) struct NotedLimits(u8);
+pub(crate) struct NotedLimits(u16);
 
 impl ConnectionLimit {
     /// Returns what it is called in metrics.
@@ -33,6 +34,7 @@ impl ConnectionLimit {
             Self::Acks => "acks",
             Self::Namespaces => "namespaces",
             Self::BodyBytes => "body_bytes",
+            Self::JsonDepth => "json_depth",
         }
     }
 }
@@ -74,6 +76,7 @@ mod tests {
             ConnectionLimit::Acks,
             ConnectionLimit::Namespaces,
             ConnectionLimit::BodyBytes,
+            ConnectionLimit::JsonDepth,
         ];
 
         for limit in all {

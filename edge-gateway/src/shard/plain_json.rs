@@ -15,10 +15,10 @@ use crate::{close_reason::CloseReason, error_answer::ErrorAnswer};
 
 impl Shard {
     pub(super) fn receive_json(&mut self, key: ConnectionKey, text: &str, now: Instant) -> Flow {
-        let payload_bytes_max = self.payload_bytes_max(key);
+        let bounds = self.message_bounds(key);
         let Some(session) = self.json_session(key) else { return Flow::Closed };
         let stage = session.stage;
-        let received = session.assembler.text(text, payload_bytes_max);
+        let received = session.assembler.text(text, bounds);
         if !session.assembler.is_idle() {
             self.assembling(key, now);
         }
@@ -91,6 +91,10 @@ impl Shard {
     /// Says what is wrong with a message, under its `id` where that could be read. It counts as an event: a client that
     /// sends nothing else is not free of limits.
     fn refuse_json(&mut self, key: ConnectionKey, refusal: &Refusal<'_>, now: Instant) -> Flow {
+        if refusal.error == DecodeMessageError::TooDeep {
+            self.common.metrics.limit_hits.json_depth.increment(1);
+            self.audit_limit(key, ConnectionLimit::JsonDepth);
+        }
         let answer = match self.take_allowance(key, now) {
             Allowance::Granted => ErrorAnswer::bad_request(refusal.error),
             Allowance::Refused { retry_after } => {
@@ -113,6 +117,7 @@ impl Shard {
             | DecodeMessageError::EventTooLong
             | DecodeMessageError::BadId
             | DecodeMessageError::IdTooLong
+            | DecodeMessageError::TooDeep
             | DecodeMessageError::BadPlaceholder
             | DecodeMessageError::AttachmentUnexpected => self.flow(key),
         }

@@ -383,6 +383,7 @@ pub(crate) mod tests {
                     event_timeout: long,
                     events: Steady::new(NonZeroU32::MIN, NonZeroU32::MIN),
                     bytes: Steady::new(NonZeroU32::MAX, NonZeroU32::MAX),
+                    json_depth_max: 64,
                     awaited_answers_max: 1,
                     identities: std::sync::Arc::default(),
                     overload: std::sync::Arc::new(overload()),

@@ -1,6 +1,7 @@
 //! What hostile clients and pages send.
 
 mod headers;
+mod nesting;
 mod origins;
 mod packets;
 mod sessions;

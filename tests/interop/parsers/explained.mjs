@@ -120,8 +120,8 @@ export const EXPLAINED = [
       weRefuse(difference, "BadPlaceholder") && badNumbers(difference).some(({ isInRange }) => !isInRange),
   },
   {
-    name: "nesting that exhausts the stack",
-    explains: ({ theirs }) => theirs.refused instanceof RangeError,
+    name: "JSON that is nested over 64 levels",
+    explains: (difference) => weRefuse(difference, "TooDeep"),
   },
   {
     name: "base64 that is not canonical",

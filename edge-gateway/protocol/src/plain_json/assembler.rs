@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::decoder::{Content, Head};
 use super::{Answer, DecodeMessageError, Message, Refusal, Request};
+use crate::MessageBounds;
 
 /// Turns the frames of one connection into messages.
 ///
@@ -35,7 +36,7 @@ impl Assembler {
     /// Takes a text. One that announces attachments is checked at once, and answered with
     /// [`Message::Incomplete`].
     ///
-    /// `payload_bytes_max` bounds a message, its text and its attachments together.
+    /// The bytes of `bounds` are those of a message, its text and its attachments together.
     ///
     /// # Errors
     ///
@@ -43,12 +44,12 @@ impl Assembler {
     pub fn text<'a>(
         &mut self,
         text: &'a str,
-        payload_bytes_max: usize,
+        bounds: MessageBounds,
     ) -> Result<Message<'a>, Refusal<'a>> {
         if let Some(refusal) = self.give_up() {
             return Err(refusal);
         }
-        let Head { content, id, attachment_count } = Head::decode(text);
+        let Head { content, id, attachment_count } = Head::decode(text, bounds.json_depth_max);
         let refusal = |error| Refusal { id: id.map(Cow::Borrowed), error };
         if attachment_count == 0 {
             return match content.map_err(refusal)? {
@@ -60,7 +61,8 @@ impl Assembler {
                 }
             };
         }
-        let bytes_left = payload_bytes_max
+        let bytes_left = bounds
+            .bytes_max
             .checked_sub(text.len())
             .ok_or_else(|| refusal(DecodeMessageError::TooLarge))?;
         let (message, outcome) = match content {

@@ -86,6 +86,9 @@ pub enum DecodeMessageError {
     /// `id` is longer than [`ID_BYTES_MAX`].
     #[error("id is too long")]
     IdTooLong,
+    /// A member is nested more deeply than we take.
+    #[error("json is nested too deeply")]
+    TooDeep,
     /// A placeholder stands for none of the attachments.
     #[error("placeholder stands for no attachment")]
     BadPlaceholder,
@@ -120,7 +123,7 @@ pub(super) enum Content<'a> {
 }
 
 impl<'a> Head<'a> {
-    pub(super) fn decode(text: &'a str) -> Self {
+    pub(super) fn decode(text: &'a str, json_depth_max: usize) -> Self {
         let members = match Members::decode(text) {
             Ok(members) => members,
             Err(error) => return Self { content: Err(error), id: None, attachment_count: 0 },
@@ -130,8 +133,11 @@ impl<'a> Head<'a> {
         Self {
             id: id.ok().flatten().filter(|id| members.answered_id(id).is_none()),
             attachment_count: attachment_count.unwrap_or_default(),
-            content: attachment_count
-                .and_then(|count| id.and_then(|id| members.content(id, count))),
+            content: attachment_count.and_then(|count| {
+                let id = id?;
+                members.within(json_depth_max)?;
+                members.content(id, count)
+            }),
         }
     }
 }
@@ -145,6 +151,8 @@ struct Members<'a> {
     error: Option<&'a str>,
     id: Option<&'a str>,
     attachments: Option<&'a str>,
+    /// How deep the deepest of them is nested, whatever it is called.
+    depth: usize,
 }
 
 impl<'a> Members<'a> {
@@ -176,7 +184,12 @@ impl<'a> Members<'a> {
             cursor.expect(b'}')?;
         }
         cursor.end()?;
+        members.depth = cursor.depth();
         Ok(members)
+    }
+
+    fn within(&self, json_depth_max: usize) -> Result<(), DecodeMessageError> {
+        if self.depth > json_depth_max { Err(DecodeMessageError::TooDeep) } else { Ok(()) }
     }
 
     fn content(

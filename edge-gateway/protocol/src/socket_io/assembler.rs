@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::decoder::{BinaryKind, BinaryText};
 use super::{DecodePacketError, Packet};
+use crate::MessageBounds;
 
 /// Turns the messages of one session into packets, text or binary.
 ///
@@ -33,7 +34,7 @@ impl Assembler {
     /// Takes the text of an Engine.IO message. That of a binary packet is checked at once, and
     /// answered with [`Packet::Incomplete`].
     ///
-    /// `payload_bytes_max` bounds a binary packet, its text and its attachments together.
+    /// The bytes of `bounds` are those of a binary packet, its text and its attachments together.
     ///
     /// # Errors
     ///
@@ -41,16 +42,15 @@ impl Assembler {
     pub fn text<'a>(
         &mut self,
         text: &'a str,
-        payload_bytes_max: usize,
+        bounds: MessageBounds,
     ) -> Result<Packet<'a>, AssembleError> {
         if self.unfinished.take().is_some() {
             return Err(AssembleError::AttachmentExpected);
         }
-        let Some(binary) = BinaryText::decode(text)? else {
-            return Ok(Packet::decode(text)?);
+        let Some(binary) = BinaryText::decode(text, bounds.json_depth_max)? else {
+            return Ok(Packet::decode(text, bounds.json_depth_max)?);
         };
-        let bytes_left =
-            payload_bytes_max.checked_sub(text.len()).ok_or(AssembleError::TooLarge)?;
+        let bytes_left = bounds.bytes_max.checked_sub(text.len()).ok_or(AssembleError::TooLarge)?;
         let namespace = binary.namespace;
         self.unfinished = Some(Box::new(Unfinished {
             attachment_count: binary.attachment_count,

@@ -83,28 +83,29 @@ pub enum Packet<'a> {
 
 impl<'a> Packet<'a> {
     /// Decodes the text of an Engine.IO message that is a whole packet. Where binary packets are
-    /// taken, an [`Assembler`](super::Assembler) does this.
+    /// taken, an [`Assembler`](super::Assembler) does this. Each argument may be nested up to
+    /// `json_depth_max` levels.
     ///
     /// # Errors
     ///
     /// Why the text is no packet that a client may send. The connection is to be closed.
-    pub fn decode(text: &'a str) -> Result<Self, DecodePacketError> {
+    pub fn decode(text: &'a str, json_depth_max: usize) -> Result<Self, DecodePacketError> {
         let mut rest = text.chars();
         let packet_type = rest.next().ok_or(DecodePacketError::Empty)?;
         let (namespace, rest) = split_namespace(rest.as_str())?;
         let (digits, payload) = split_digits(rest);
         match packet_type {
-            '0' => Ok(Self::Connect { namespace, auth: decode_auth(payload)? }),
+            '0' => Ok(Self::Connect { namespace, auth: decode_auth(payload, json_depth_max)? }),
             '1' if payload.is_empty() => Ok(Self::Disconnect { namespace }),
             '1' => Err(DecodePacketError::BadPayload),
             '2' if payload.is_empty() => Ok(Self::EmptyEvent { namespace }),
             '2' => {
                 let ack_id = decode_ack_id(digits)?;
-                let (name, args) = decode_event(payload)?;
+                let (name, args) = decode_event(payload, json_depth_max)?;
                 Ok(Self::Event { namespace, ack_id, name, args, attachments: &[] })
             }
             '3' => {
-                let args = decode_ack(payload)?;
+                let args = decode_ack(payload, json_depth_max)?;
                 match decode_ack_id(digits)? {
                     Some(ack_id) => Ok(Self::Ack { namespace, ack_id, args, attachments: &[] }),
                     None => Ok(Self::UnaddressedAck { namespace }),
@@ -134,7 +135,10 @@ pub(super) enum BinaryKind<'a> {
 
 impl<'a> BinaryText<'a> {
     /// Decodes the text of an Engine.IO message; `None` if it is not that of a binary packet.
-    pub(super) fn decode(text: &'a str) -> Result<Option<Self>, DecodePacketError> {
+    pub(super) fn decode(
+        text: &'a str,
+        json_depth_max: usize,
+    ) -> Result<Option<Self>, DecodePacketError> {
         let (is_event, rest) = match (text.strip_prefix('5'), text.strip_prefix('6')) {
             (Some(rest), _) => (true, rest),
             (None, Some(rest)) => (false, rest),
@@ -145,10 +149,10 @@ impl<'a> BinaryText<'a> {
         let (digits, payload) = split_digits(rest);
         let ack_id = decode_ack_id(digits)?;
         let (kind, args) = if is_event {
-            let (name, args) = decode_event(payload)?;
+            let (name, args) = decode_event(payload, json_depth_max)?;
             (BinaryKind::Event { ack_id, name }, args)
         } else {
-            let args = decode_ack(payload)?;
+            let args = decode_ack(payload, json_depth_max)?;
             (BinaryKind::Ack { ack_id: ack_id.ok_or(DecodePacketError::BadAckId)? }, args)
         };
         placeholders::check(args, attachment_count)?;
@@ -186,6 +190,9 @@ pub enum DecodePacketError {
     /// The payload is not JSON, or not of the kind that the packet type calls for.
     #[error("payload does not fit the packet")]
     BadPayload,
+    /// An argument is nested more deeply than we take.
+    #[error("json is nested too deeply")]
+    TooDeep,
     /// The event has a name that clients keep for themselves.
     #[error("event name is reserved")]
     ReservedEvent,
@@ -252,7 +259,7 @@ fn decode_ack_id(digits: &str) -> Result<Option<u64>, DecodePacketError> {
     digits.parse().map(Some).map_err(|_| DecodePacketError::BadAckId)
 }
 
-fn decode_auth(payload: &str) -> Result<Option<&str>, DecodePacketError> {
+fn decode_auth(payload: &str, json_depth_max: usize) -> Result<Option<&str>, DecodePacketError> {
     if payload.is_empty() {
         return Ok(None);
     }
@@ -261,11 +268,14 @@ fn decode_auth(payload: &str) -> Result<Option<&str>, DecodePacketError> {
         return Err(DecodePacketError::BadPayload);
     }
     let object = cursor.value()?;
-    cursor.end()?;
+    end_within(&mut cursor, json_depth_max)?;
     Ok(payload.get(object))
 }
 
-fn decode_event(payload: &str) -> Result<(Cow<'_, str>, &str), DecodePacketError> {
+fn decode_event(
+    payload: &str,
+    json_depth_max: usize,
+) -> Result<(Cow<'_, str>, &str), DecodePacketError> {
     let mut cursor = Cursor::new(payload.as_bytes());
     cursor.expect(b'[')?;
     let name = match cursor.peek() {
@@ -288,17 +298,23 @@ fn decode_event(payload: &str) -> Result<(Cow<'_, str>, &str), DecodePacketError
         cursor.expect(b']')?;
         0..0
     };
-    cursor.end()?;
+    end_within(&mut cursor, json_depth_max)?;
     Ok((name, payload.get(args).unwrap_or_default()))
 }
 
-fn decode_ack(payload: &str) -> Result<&str, DecodePacketError> {
+fn decode_ack(payload: &str, json_depth_max: usize) -> Result<&str, DecodePacketError> {
     if payload.is_empty() {
         return Ok("");
     }
     let mut cursor = Cursor::new(payload.as_bytes());
     cursor.expect(b'[')?;
     let args = if cursor.take(b']') { 0..0 } else { cursor.elements()? };
-    cursor.end()?;
+    end_within(&mut cursor, json_depth_max)?;
     Ok(payload.get(args).unwrap_or_default())
+}
+
+/// Fails unless nothing is left, and nothing was nested more deeply than we take.
+fn end_within(cursor: &mut Cursor<'_>, json_depth_max: usize) -> Result<(), DecodePacketError> {
+    cursor.end()?;
+    if cursor.depth() > json_depth_max { Err(DecodePacketError::TooDeep) } else { Ok(()) }
 }

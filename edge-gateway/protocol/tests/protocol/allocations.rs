@@ -7,7 +7,7 @@ use edge_protocol::engine_io::{self, Base64Text, Received};
 use edge_protocol::websocket::{Decoded, Decoder, Message};
 use edge_protocol::{plain_json, socket_io};
 
-use crate::client::{LIMIT, TEXT, frame};
+use crate::client::{BOUNDS, LIMIT, TEXT, frame};
 
 #[test]
 fn an_event_is_decoded_from_bytes_without_allocating() {
@@ -22,7 +22,7 @@ fn an_event_is_decoded_from_bytes_without_allocating() {
             panic!()
         };
         let Ok(Received::Message(message)) = engine_io::receive(text) else { panic!() };
-        let packet = socket_io::Assembler::default().text(message, LIMIT);
+        let packet = socket_io::Assembler::default().text(message, BOUNDS);
         let Ok(socket_io::Packet::Event { args, .. }) = packet else { panic!() };
         assert_eq!(args.len(), text.len() - r#"42/chat,7["message",]"#.len());
     });
@@ -43,7 +43,7 @@ fn a_binary_packet_costs_the_same_whatever_its_number_of_attachments() {
         let attachments = vec![Bytes::from_static(b"x"); count];
         measure(|| {
             let mut assembler = socket_io::Assembler::default();
-            assert!(assembler.text(&text, LIMIT).is_ok());
+            assert!(assembler.text(&text, BOUNDS).is_ok());
             let mut packet = None;
             for attachment in &attachments {
                 packet = assembler.binary(attachment.clone()).unwrap();
@@ -62,9 +62,9 @@ fn a_binary_packet_costs_the_same_whatever_its_number_of_attachments() {
 fn a_packet_that_is_given_up_gives_its_memory_back() {
     let allocated = measure(|| {
         let mut assembler = socket_io::Assembler::default();
-        assert!(assembler.text(r#"52-/chat,["image",1]"#, LIMIT).is_ok());
+        assert!(assembler.text(r#"52-/chat,["image",1]"#, BOUNDS).is_ok());
         assert!(assembler.binary(vec![0; 5000].into()).is_ok());
-        assert!(assembler.text("2", LIMIT).is_err());
+        assert!(assembler.text("2", BOUNDS).is_err());
         std::mem::forget(assembler);
     });
 
@@ -120,7 +120,8 @@ fn a_poll_takes_frames_in_one_allocation() {
 fn a_plain_request_is_decoded_without_allocating() {
     let text = r#"{"event":"message","data":{"room":"lobby","text":"a\n"},"id":7}"#;
 
-    let allocated = measure(|| assert!(plain_json::Assembler::default().text(text, LIMIT).is_ok()));
+    let allocated =
+        measure(|| assert!(plain_json::Assembler::default().text(text, BOUNDS).is_ok()));
 
     assert_eq!(allocated.count_total, 0);
 }

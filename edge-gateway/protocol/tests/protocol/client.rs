@@ -1,6 +1,7 @@
 //! What a client does with frames, written from the protocol documents and without our codec: a
 //! mistake made twice would hide.
 
+use edge_protocol::MessageBounds;
 use edge_protocol::websocket::{DecodeFrameError, Decoded, Decoder, Message};
 
 pub(crate) const CONTINUATION: u8 = 0x0;
@@ -14,6 +15,22 @@ pub(crate) const PONG: u8 = 0xA;
 pub(crate) const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 pub(crate) const LIMIT: usize = 1_000_000;
+
+/// What the reference parsers would take is nested no deeper in any test but those of this bound.
+pub(crate) const JSON_DEPTH_MAX: usize = 64;
+
+pub(crate) const BOUNDS: MessageBounds = bounds(LIMIT);
+
+pub(crate) const fn bounds(bytes_max: usize) -> MessageBounds {
+    MessageBounds { bytes_max, json_depth_max: JSON_DEPTH_MAX }
+}
+
+/// JSON text of so many arrays and objects in each other.
+pub(crate) fn nested(depth: usize) -> String {
+    let pairs = depth / 2;
+    let innermost = if depth.is_multiple_of(2) { "1" } else { "[]" };
+    r#"[{"a":"#.repeat(pairs) + innermost + &"}]".repeat(pairs)
+}
 
 /// A message as the server saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]

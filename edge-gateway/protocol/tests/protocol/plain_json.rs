@@ -9,10 +9,10 @@ use edge_protocol::plain_json::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::client::{LIMIT, server_text};
+use crate::client::{BOUNDS, JSON_DEPTH_MAX, nested, server_text};
 
 fn decode(text: &str) -> Result<Message<'_>, Refusal<'_>> {
-    Assembler::default().text(text, LIMIT)
+    Assembler::default().text(text, BOUNDS)
 }
 
 fn request<'a>(event: &'a str, data: Option<&'a str>, id: Option<&'a str>) -> Message<'a> {
@@ -174,11 +174,32 @@ fn names_and_ids_may_be_as_long_as_their_bounds() {
 
 #[test]
 fn data_passes_as_the_client_wrote_it() {
-    let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+    let deep = nested(JSON_DEPTH_MAX);
     for data in ["1e400", r#""\ud800""#, r#"{"a":1, "a":2}"#, "12345678901234567890", &deep] {
         let text = format!(r#"{{"event":"a","data":{data}}}"#);
         assert_eq!(decode(&text), Ok(request("a", Some(data), None)));
     }
+}
+
+#[test]
+fn members_are_nested_so_deep_and_no_deeper() {
+    let too_deep = nested(JSON_DEPTH_MAX + 1);
+    let far_too_deep = "[".repeat(100_000) + &"]".repeat(100_000);
+
+    for member in ["data", "error", "ignored"] {
+        let with =
+            |value: &str| format!(r#"{{"event":"a","id":7,"b":{},"{member}":{value}}}"#, nested(2));
+        assert!(decode(&with(&nested(JSON_DEPTH_MAX))).is_ok(), "{member}");
+        for value in [&too_deep, &far_too_deep] {
+            let text = with(value);
+            let refusal = Refusal { id: Some("7".into()), error: DecodeMessageError::TooDeep };
+            assert_eq!(decode(&text), Err(refusal), "{member}");
+        }
+    }
+    let answer = |data: &str| format!(r#"{{"id":7,"data":{data}}}"#);
+    assert!(decode(&answer(&nested(JSON_DEPTH_MAX))).is_ok());
+    let refusal = Refusal { id: None, error: DecodeMessageError::TooDeep };
+    assert_eq!(decode(&answer(&too_deep)), Err(refusal));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use edge_protocol::plain_json::{
 };
 use proptest::prelude::*;
 
-use crate::client::{LIMIT, server_packet};
+use crate::client::{BOUNDS, JSON_DEPTH_MAX, bounds, nested, server_packet};
 
 const ONE: &str = r#"{"event":"a","data":{"_placeholder":true,"num":0},"attachments":1,"id":7}"#;
 
@@ -22,7 +22,7 @@ fn a_request_waits_for_its_attachments() {
     let text = r#"{"event":"a","data":[{"_placeholder":true,"num":1},{"_placeholder":true,"num":0}],"attachments":2,"id":"x"}"#;
     let mut assembler = Assembler::default();
 
-    let incomplete = assembler.text(text, LIMIT);
+    let incomplete = assembler.text(text, BOUNDS);
     assert_eq!(incomplete, Ok(Message::Incomplete { id: Some(r#""x""#) }));
     assert_eq!(assembler.binary("zero".into()), Ok(None));
     assert!(!assembler.is_idle());
@@ -43,7 +43,7 @@ fn an_answer_waits_for_its_attachments() {
     let mut assembler = Assembler::default();
     let text = r#"{"id":7,"data":{"_placeholder":true,"num":0},"attachments":1}"#;
 
-    assert_eq!(assembler.text(text, LIMIT), Ok(Message::Incomplete { id: None }));
+    assert_eq!(assembler.text(text, BOUNDS), Ok(Message::Incomplete { id: None }));
     let message = assembler.binary("bytes".into()).unwrap().unwrap();
 
     let arg = Cow::Borrowed(r#"{"_placeholder":true,"num":0}"#);
@@ -58,37 +58,40 @@ fn what_looks_like_a_placeholder_is_data_where_nothing_is_attached() {
         r#"{"event":"a","data":{"_placeholder":true,"num":0},"attachments":0}"#,
     ] {
         let mut assembler = Assembler::default();
-        assert!(matches!(assembler.text(text, LIMIT), Ok(Message::Request(_))), "{text}");
+        assert!(matches!(assembler.text(text, BOUNDS), Ok(Message::Request(_))), "{text}");
         assert!(assembler.is_idle());
     }
 }
 
 #[test]
 fn the_attachments_of_a_refused_message_are_skipped() {
+    let deep = nested(JSON_DEPTH_MAX + 1);
+    let deep = format!(r#"{{"event":"a","data":{deep},"attachments":2,"id":7}}"#);
     for (text, error) in [
         (
             r#"{"event":"a","data":{"_placeholder":true,"num":2},"attachments":2,"id":7}"#,
             DecodeMessageError::BadPlaceholder,
         ),
+        (&deep, DecodeMessageError::TooDeep),
         (r#"{"event":5,"attachments":2,"id":7}"#, DecodeMessageError::BadEvent),
         (r#"{"id":7,"attachments":2}"#, DecodeMessageError::MissingEvent),
     ] {
         let mut assembler = Assembler::default();
 
-        assert_eq!(assembler.text(text, LIMIT), Err(refusal(Some("7"), error)), "{text}");
+        assert_eq!(assembler.text(text, BOUNDS), Err(refusal(Some("7"), error)), "{text}");
         assert_eq!(assembler.binary("zero".into()), Ok(None));
         assert!(!assembler.is_idle());
         assert_eq!(assembler.binary("one".into()), Ok(None));
-        assert!(assembler.text(r#"{"event":"b"}"#, LIMIT).is_ok());
+        assert!(assembler.text(r#"{"event":"b"}"#, BOUNDS).is_ok());
     }
 }
 
 #[test]
 fn a_text_in_place_of_an_attachment_refuses_the_message_that_waits() {
     let mut assembler = Assembler::default();
-    assembler.text(ONE, LIMIT).unwrap();
+    assembler.text(ONE, BOUNDS).unwrap();
 
-    let refused = assembler.text(r#"{"event":"b","id":8}"#, LIMIT);
+    let refused = assembler.text(r#"{"event":"b","id":8}"#, BOUNDS);
 
     assert_eq!(refused, Err(refusal(Some("7"), DecodeMessageError::AttachmentMissing)));
     assert!(assembler.is_idle());
@@ -96,7 +99,7 @@ fn a_text_in_place_of_an_attachment_refuses_the_message_that_waits() {
 
 #[test]
 fn a_message_is_no_larger_with_its_attachments_than_without() {
-    let limit = ONE.len() + 5;
+    let limit = bounds(ONE.len() + 5);
     let mut assembler = Assembler::default();
     assembler.text(ONE, limit).unwrap();
     assert!(assembler.binary("12345".into()).unwrap().is_some());
@@ -112,7 +115,7 @@ fn a_message_is_no_larger_with_its_attachments_than_without() {
 fn a_message_that_is_given_up_names_its_request() {
     let mut assembler = Assembler::default();
     assert_eq!(assembler.give_up(), None);
-    assembler.text(ONE, LIMIT).unwrap();
+    assembler.text(ONE, BOUNDS).unwrap();
 
     let given_up = assembler.give_up();
 
@@ -157,7 +160,7 @@ proptest! {
         let mut assembler = Assembler::default();
 
         let mut message = None;
-        prop_assert!(assembler.text(&text, LIMIT).is_ok());
+        prop_assert!(assembler.text(&text, BOUNDS).is_ok());
         for attachment in attachments {
             prop_assert!(message.is_none());
             message = assembler.binary(attachment.into()).unwrap();

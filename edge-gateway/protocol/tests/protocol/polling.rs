@@ -15,7 +15,7 @@ use edge_protocol::websocket::{
 };
 use proptest::prelude::*;
 
-use crate::client::{BINARY, LIMIT, TEXT, server_payloads};
+use crate::client::{BINARY, BOUNDS, LIMIT, TEXT, server_payloads};
 
 fn message(text: &str) -> Result<Received<'_>, DecodePacketError> {
     Ok(Received::Message(text))
@@ -89,7 +89,7 @@ fn a_binary_event_is_put_together_from_one_body() {
 
     for received in payload::receive(body.as_bytes()) {
         match received.unwrap() {
-            Received::Message(text) => drop(assembler.text(text, LIMIT).unwrap()),
+            Received::Message(text) => drop(assembler.text(text, BOUNDS).unwrap()),
             Received::Binary(base64) => {
                 packet = assembler.binary(base64.decode(LIMIT).unwrap()).unwrap();
             }

@@ -7,7 +7,7 @@ use edge_protocol::socket_io::{
     Violation,
 };
 
-use crate::client::LIMIT;
+use crate::client::{BOUNDS, JSON_DEPTH_MAX, LIMIT, bounds, nested};
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Sent<'a> {
@@ -65,7 +65,7 @@ impl Server {
     pub(crate) fn receive(&mut self, sent: Sent<'_>, limit: usize) -> Result<(), Closed> {
         match sent {
             Text(text) => {
-                let packet = self.assembler.text(text, limit).map_err(Closed::Assemble)?;
+                let packet = self.assembler.text(text, bounds(limit)).map_err(Closed::Assemble)?;
                 self.handle(packet)
             }
             Binary(bytes) => {
@@ -291,7 +291,7 @@ fn nothing_is_kept_for_who_is_not_connected() {
     let mut session = Session::<u32>::new();
     let mut assembler = Assembler::default();
 
-    let packet = assembler.text(r#"51-/chat,["a"]"#, LIMIT).unwrap();
+    let packet = assembler.text(r#"51-/chat,["a"]"#, BOUNDS).unwrap();
 
     assert_eq!(packet, Packet::Incomplete { namespace: "/chat" });
     assert_eq!(session.handle(packet), Err(Violation::NotConnected));
@@ -330,16 +330,34 @@ fn the_limit_is_for_a_packet_with_all_its_attachments() {
 }
 
 #[test]
+fn arguments_of_binary_packets_are_nested_no_deeper_than_others() {
+    let deepest = nested(JSON_DEPTH_MAX);
+    let too_deep = nested(JSON_DEPTH_MAX + 1);
+    let error = AssembleError::Packet(DecodePacketError::TooDeep);
+
+    for packet in [r#"51-/chat,["a",0,{}]"#, "61-/chat,7[0,{}]"] {
+        let with = |payload: &str| packet.replace("{}", payload);
+        let mut assembler = Assembler::default();
+        let taken = assembler.text(&with(&deepest), BOUNDS).map(|_| ());
+        assert_eq!(taken, Ok(()), "{packet}");
+
+        let mut assembler = Assembler::default();
+        assert_eq!(assembler.text(&with(&too_deep), BOUNDS), Err(error), "{packet}");
+        assert!(assembler.is_idle(), "{packet}");
+    }
+}
+
+#[test]
 fn after_a_refusal_nothing_is_kept() {
     let refused: [fn(&mut Assembler); 3] = [
-        |assembler| assert!(assembler.text("2", LIMIT).is_err()),
-        |assembler| assert!(assembler.text(r#"51-["a"]"#, LIMIT).is_err()),
+        |assembler| assert!(assembler.text("2", BOUNDS).is_err()),
+        |assembler| assert!(assembler.text(r#"51-["a"]"#, BOUNDS).is_err()),
         |assembler| assert!(assembler.binary(vec![0; LIMIT].into()).is_err()),
     ];
 
     for refused in refused {
         let mut assembler = Assembler::default();
-        assembler.text(r#"52-["a"]"#, LIMIT).unwrap();
+        assembler.text(r#"52-["a"]"#, BOUNDS).unwrap();
         assert!(!assembler.is_idle());
 
         refused(&mut assembler);
@@ -351,7 +369,7 @@ fn after_a_refusal_nothing_is_kept() {
 #[test]
 fn a_name_with_escapes_survives_the_wait() {
     let mut assembler = Assembler::default();
-    assembler.text(r#"51-["\u0061\/é",1]"#, LIMIT).unwrap();
+    assembler.text(r#"51-["\u0061\/é",1]"#, BOUNDS).unwrap();
 
     let packet = assembler.binary(vec![1].into()).unwrap().unwrap();
 

@@ -7,7 +7,7 @@ use edge_protocol::socket_io::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::client::{LIMIT, server_packet};
+use crate::client::{BOUNDS, LIMIT, server_packet};
 use crate::socket_io_binary::{
     Closed,
     Sent::{Binary, Text},
@@ -195,7 +195,7 @@ proptest! {
     ) {
         let text = format!(r#"5{attachment_count}-["a",{arg}]"#);
 
-        let taken = Assembler::default().text(&text, LIMIT).map(|_| ());
+        let taken = Assembler::default().text(&text, BOUNDS).map(|_| ());
 
         let bad = AssembleError::Packet(DecodePacketError::BadPlaceholder);
         let is_in_range = are_placeholders_in_range(&arg, attachment_count);
@@ -248,7 +248,7 @@ proptest! {
         attachment in prop::collection::vec(any::<u8>(), 0..4),
     ) {
         let mut assembler = Assembler::default();
-        let _taken = assembler.text(&text, LIMIT);
+        let _taken = assembler.text(&text, BOUNDS);
         let _packet = assembler.binary(attachment.into());
     }
 }

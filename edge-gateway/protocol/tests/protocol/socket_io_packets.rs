@@ -8,6 +8,12 @@ use edge_protocol::socket_io::{
 use proptest::prelude::*;
 use serde_json::Value;
 
+use crate::client::{JSON_DEPTH_MAX, nested};
+
+fn decode(text: &str) -> Result<Packet<'_>, DecodePacketError> {
+    Packet::decode(text, JSON_DEPTH_MAX)
+}
+
 fn connect<'a>(namespace: &'a str, auth: Option<&'a str>) -> Packet<'a> {
     Packet::Connect { namespace, auth }
 }
@@ -48,7 +54,7 @@ fn connects_and_disconnects_are_decoded() {
     ];
 
     for (text, packet) in cases {
-        assert_eq!(Packet::decode(text), Ok(packet), "{text}");
+        assert_eq!(decode(text), Ok(packet), "{text}");
     }
 }
 
@@ -82,7 +88,7 @@ fn events_are_decoded() {
     ];
 
     for (text, packet) in cases {
-        assert_eq!(Packet::decode(text), Ok(packet), "{text}");
+        assert_eq!(decode(text), Ok(packet), "{text}");
     }
 }
 
@@ -101,7 +107,7 @@ fn packets_that_mean_nothing_are_tolerated() {
     ];
 
     for (text, packet) in cases {
-        assert_eq!(Packet::decode(text), Ok(packet), "{text}");
+        assert_eq!(decode(text), Ok(packet), "{text}");
     }
 }
 
@@ -116,7 +122,7 @@ fn acks_are_decoded() {
     ];
 
     for (text, packet) in cases {
-        assert_eq!(Packet::decode(text), Ok(packet), "{text}");
+        assert_eq!(decode(text), Ok(packet), "{text}");
     }
 }
 
@@ -178,7 +184,7 @@ fn what_no_client_may_write_is_refused_with_its_reason() {
     ];
 
     for (text, error) in cases {
-        assert_eq!(Packet::decode(text), Err(error), "{text}");
+        assert_eq!(decode(text), Err(error), "{text}");
     }
 }
 
@@ -197,17 +203,17 @@ fn reserved_names_are_refused_however_they_are_written() {
 
     for name in reserved {
         let text = format!(r#"2/chat,1["{name}",1]"#);
-        assert_eq!(Packet::decode(&text), Err(DecodePacketError::ReservedEvent), "{name}");
+        assert_eq!(decode(&text), Err(DecodePacketError::ReservedEvent), "{name}");
     }
     for name in ["Connect", "connect ", "connecting", "message", "error"] {
         let text = format!(r#"2["{name}"]"#);
-        assert_eq!(Packet::decode(&text), Ok(event("/", None, name, "")));
+        assert_eq!(decode(&text), Ok(event("/", None, name, "")));
     }
 }
 
 #[test]
 fn a_name_with_escapes_is_what_the_client_meant() {
-    let packet = Packet::decode(r#"2["\u0061\/\"\n\ud83c\udf88",1]"#);
+    let packet = decode(r#"2["\u0061\/\"\n\ud83c\udf88",1]"#);
 
     assert_eq!(packet, Ok(event("/", None, "a/\"\n🎈", "1")));
 }
@@ -224,7 +230,7 @@ fn names_and_namespaces_are_bounded() {
         escaped_name(EVENT_NAME_BYTES_MAX),
         number(EVENT_NAME_BYTES_MAX),
     ] {
-        assert!(Packet::decode(&text).is_ok());
+        assert!(decode(&text).is_ok());
     }
     for text in [
         name(EVENT_NAME_BYTES_MAX + 1),
@@ -232,18 +238,45 @@ fn names_and_namespaces_are_bounded() {
         number(EVENT_NAME_BYTES_MAX + 1),
         name(1_000_000),
     ] {
-        assert_eq!(Packet::decode(&text), Err(DecodePacketError::EventNameTooLong));
+        assert_eq!(decode(&text), Err(DecodePacketError::EventNameTooLong));
     }
-    assert!(Packet::decode(&namespace(NAMESPACE_BYTES_MAX)).is_ok());
+    assert!(decode(&namespace(NAMESPACE_BYTES_MAX)).is_ok());
     for text in [namespace(NAMESPACE_BYTES_MAX + 1), format!("0/{}", "n".repeat(1_000_000))] {
-        assert_eq!(Packet::decode(&text), Err(DecodePacketError::BadNamespace));
+        assert_eq!(decode(&text), Err(DecodePacketError::BadNamespace));
     }
 }
 
 #[test]
+fn arguments_are_nested_so_deep_and_no_deeper() {
+    let deepest = nested(JSON_DEPTH_MAX);
+    let too_deep = nested(JSON_DEPTH_MAX + 1);
+    let far_too_deep = "[".repeat(100_000) + &"]".repeat(100_000);
+
+    for packet in [r#"2["a",{}]"#, r#"27["a",1,{},2]"#, "37[{}]", "37[{},0]"] {
+        let with = |payload: &str| packet.replace("{}", payload);
+        assert!(decode(&with(&deepest)).is_ok(), "{packet}");
+        for payload in [&too_deep, &far_too_deep] {
+            assert_eq!(decode(&with(payload)), Err(DecodePacketError::TooDeep), "{packet}");
+        }
+    }
+    let auth = |inside: &str| format!(r#"0/chat,{{"token":"t","a":{inside}}}"#);
+    assert!(decode(&auth(&nested(JSON_DEPTH_MAX - 1))).is_ok());
+    for inside in [&deepest, &far_too_deep] {
+        assert_eq!(decode(&auth(inside)), Err(DecodePacketError::TooDeep));
+    }
+}
+
+#[test]
+fn what_is_no_json_is_no_json_however_deep_it_is() {
+    let unclosed = format!(r#"2["a",{}"#, "[".repeat(100_000));
+
+    assert_eq!(decode(&unclosed), Err(DecodePacketError::BadPayload));
+}
+
+#[test]
 fn payloads_pass_as_the_client_wrote_them() {
-    let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
-    let deep_object = r#"{"a":"#.repeat(10_000) + "1" + &"}".repeat(10_000);
+    // One less: below, an object is around it.
+    let deep = nested(JSON_DEPTH_MAX - 1);
     let long = format!("\"{}\"", "é".repeat(400_000));
     let payloads = [
         "12345678901234567890",
@@ -261,22 +294,19 @@ fn payloads_pass_as_the_client_wrote_them() {
         r#"{"2":1,"1":2,"a":3}"#,
         r#"{"a":1,"a":2}"#,
         r#"{"__proto__":{"x":1}}"#,
-        &deep(1000),
-        &deep(10_000),
-        &deep(100_000),
-        &deep_object,
+        &deep,
         &long,
     ];
 
     for payload in payloads {
         let text = format!(r#"2/chat,1["echo",{payload}]"#);
-        assert_eq!(Packet::decode(&text), Ok(event("/chat", Some(1), "echo", payload)));
+        assert_eq!(decode(&text), Ok(event("/chat", Some(1), "echo", payload)));
 
         let text = format!("3/chat,1[{payload}]");
-        assert_eq!(Packet::decode(&text), Ok(ack("/chat", 1, payload)));
+        assert_eq!(decode(&text), Ok(ack("/chat", 1, payload)));
 
         let text = format!(r#"0/chat,{{"auth":{payload}}}"#);
-        assert!(Packet::decode(&text).is_ok());
+        assert!(decode(&text).is_ok());
     }
 }
 
@@ -319,7 +349,7 @@ proptest! {
         let ack = ack_id.map_or_else(String::new, |ack_id| ack_id.to_string());
         let text = format!("2{}{ack}{}", on_the_wire(&namespace), Value::from(payload));
 
-        let decoded = Packet::decode(&text);
+        let decoded = decode(&text);
 
         let Ok(Packet::Event { namespace: n, ack_id: i, name: e, args: a, .. }) = &decoded else {
             return Err(TestCaseError::fail(format!("{text}: {decoded:?}")));
@@ -339,7 +369,7 @@ proptest! {
     ) {
         let text = format!("3{}{ack_id}{}", on_the_wire(&namespace), Value::from(args.clone()));
 
-        let Ok(Packet::Ack { namespace: n, ack_id: i, args: a, .. }) = Packet::decode(&text) else {
+        let Ok(Packet::Ack { namespace: n, ack_id: i, args: a, .. }) = decode(&text) else {
             return Err(TestCaseError::fail(text));
         };
         prop_assert_eq!(n, &namespace);
@@ -349,13 +379,13 @@ proptest! {
 
     #[test]
     fn arbitrary_text_never_panics(text in any::<String>()) {
-        let _decoded = Packet::decode(&text);
+        let _decoded = decode(&text);
     }
 
     #[test]
     fn nearly_a_packet_never_panics(
         text in "[0-9]{0,2}(/[a-z]{0,3},?)?[0-9]{0,3}[\\[\\]{}\",:0-9a-z\\\\u é]{0,20}"
     ) {
-        let _decoded = Packet::decode(&text);
+        let _decoded = decode(&text);
     }
 }

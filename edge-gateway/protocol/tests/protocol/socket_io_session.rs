@@ -9,6 +9,8 @@ use edge_protocol::socket_io::{
 };
 use proptest::prelude::*;
 
+use crate::client::JSON_DEPTH_MAX;
+
 /// Why a connection is closed.
 #[derive(Debug, PartialEq, Eq)]
 enum Closed {
@@ -26,7 +28,7 @@ const ALREADY_CONNECTED: Result<Action<'static, u32>, Closed> =
 fn receive<'a>(session: &mut Session<u32>, text: &'a str) -> Result<Action<'a, u32>, Closed> {
     match engine_io::receive(text).map_err(Closed::EngineIo)? {
         Received::Message(message) => {
-            let packet = Packet::decode(message).map_err(Closed::SocketIo)?;
+            let packet = Packet::decode(message, JSON_DEPTH_MAX).map_err(Closed::SocketIo)?;
             session.handle(packet).map_err(Closed::Violation)
         }
         Received::Binary(_) | Received::Pong | Received::Ignored | Received::Closed => {
