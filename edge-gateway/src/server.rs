@@ -205,10 +205,23 @@ impl Server {
             .serve_connection(TokioIo::new(Patient::new(stream)), service)
             .with_upgrades();
         if let Err(error) = served.await {
+            self.note_limit(&error, peer);
             tracing::debug!(%error, "http connection ended");
         }
         let upgrade = slot.borrow_mut().take()?;
         self.take_over(upgrade).await
+    }
+
+    /// Counts a connection that has ended since its headers were too many, or too slow. Who asks for nothing is slow, too, and no
+    /// news for the audit log.
+    fn note_limit(&self, error: &hyper::Error, peer: IpAddr) {
+        let hits = &self.common.metrics.limit_hits;
+        if error.is_parse_too_large() {
+            hits.headers.increment(1);
+            audit::limit(peer.to_canonical(), "headers");
+        } else if error.is_timeout() {
+            hits.header_time.increment(1);
+        }
     }
 
     async fn answer(

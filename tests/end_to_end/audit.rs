@@ -7,7 +7,7 @@ use proto::chat::v1::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Program, SocketIoClient};
+use crate::support::{Cluster, Program, SocketIoClient, exchange};
 
 #[tokio::test]
 async fn the_audit_log_of_an_edge_says_who_came_in_from_where() {
@@ -138,4 +138,36 @@ async fn the_audit_log_says_once_what_a_connection_was_refused() {
         assert_eq!(told.sum::<u64>(), 2, "one of each connection: {text}");
         assert!(!text.contains("canary"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn the_audit_log_tells_of_headers_and_of_json_beyond_their_limits() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("edge.jsonl");
+    let mut cluster = Cluster::builder().edge("--audit-log", path.display()).start().await;
+    let headers = "X-Canary: a\r\n".repeat(65);
+    let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{headers}\r\n");
+    assert!(exchange(cluster.clients, request.as_bytes()).await.starts_with("HTTP/1.1 431"));
+    let mut client = cluster.json("ada").await;
+    let deep = "[".repeat(65) + "\"canary\"" + &"]".repeat(65);
+    for _ in 0..2 {
+        client.send(format!(r#"{{"event":"canary","data":{deep},"id":1}}"#)).await;
+        assert_eq!(client.message().await["error"]["code"], "bad_request");
+    }
+    let process = cluster.process(Program::EdgeGateway);
+    process.terminate();
+    assert_eq!(process.exit_code().await, Some(0));
+
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let told: Vec<_> = lines
+        .filter(|line| line["event"] == "limit")
+        .map(|line| (line["reason"].clone(), line["address"].clone(), line["subject"].clone()))
+        .collect();
+    let expected = [
+        (json!("headers"), json!("127.0.0.1"), Value::Null),
+        (json!("json_depth"), json!("127.0.0.1"), json!("ada")),
+    ];
+    assert_eq!(told, expected, "{text}");
+    assert!(!text.contains("canary"), "{text}");
 }

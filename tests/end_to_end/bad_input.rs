@@ -6,7 +6,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Cluster, JsonClient, Program, SocketIoClient, within};
+use crate::support::{Cluster, JsonClient, Program, SocketIoClient, eventually, within};
 
 const PAYLOAD_BYTES_MAX: usize = 10_000;
 
@@ -319,6 +319,12 @@ async fn a_hundred_half_open_handshakes_are_cut_and_the_others_served() {
         let answer = String::from_utf8_lossy(&answer);
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
     }
+    eventually("a hundred are counted", async || {
+        let labels = ["limit=\"header_time\""];
+        let cut = cluster.metric("sockeye_edge_limit_hits_total", &labels).await;
+        (cut == Some(100.0)).then_some(())
+    })
+    .await;
     assert_unharmed(&mut cluster).await;
 }
 

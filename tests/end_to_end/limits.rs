@@ -32,6 +32,8 @@ async fn a_connection_is_in_sixteen_namespaces_and_no_more() {
         refused,
         json!({"message": "Too many namespaces", "data": {"code": "namespace_limit"}})
     );
+    let hits = cluster.metric("sockeye_edge_limit_hits_total", &["limit=\"namespaces\""]).await;
+    assert_eq!(hits, Some(1.0));
     client.send("41/n0,").await;
     client.connect(&names[NAMESPACES_MAX], &auth).await.expect("there is room for one again");
 }

@@ -198,6 +198,7 @@ impl Shard {
                 if let Err(flow) = self.within_comings(key, namespace, now) {
                     return flow;
                 }
+                self.common.metrics.limit_hits.namespaces.increment(1);
                 self.audit_limit(key, ConnectionLimit::Namespaces);
                 let data = Some(&b"{\"code\":\"namespace_limit\"}"[..]);
                 let message = "Too many namespaces";

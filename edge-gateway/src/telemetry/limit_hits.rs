@@ -24,6 +24,12 @@ pub(crate) struct LimitHits {
     pub(crate) body_rate: Counter,
     /// Connections that were closed since too many clients were shaking hands.
     pub(crate) tls_handshakes: Counter,
+    /// Requests whose headers were too many, or too long.
+    pub(crate) headers: Counter,
+    /// Connections that were closed since no headers of a request had come in time.
+    pub(crate) header_time: Counter,
+    /// Namespaces that a connection was refused since it is in so many.
+    pub(crate) namespaces: Counter,
     /// Messages whose JSON was nested too deeply.
     pub(crate) json_depth: Counter,
     /// Events whose client waits for too many answers.
@@ -67,6 +73,9 @@ impl LimitHits {
             memory: hit("memory"),
             descriptors: hit("descriptors"),
             loop_lag: hit("loop_lag"),
+            headers: hit("headers"),
+            header_time: hit("header_time"),
+            namespaces: hit("namespaces"),
             json_depth: hit("json_depth"),
             acks: hit("acks"),
             awaited_answers: hit("awaited_answers"),

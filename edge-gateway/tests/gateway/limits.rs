@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_tungstenite::MaybeTlsStream;
 
-use crate::support::{Client, Edge, get, within};
+use crate::support::{Client, Edge, get, limit_hits, within};
 
 /// For clients that do not answer them, and tests that take their time.
 const NO_PINGS: &str = "--edge-ping-interval=1h";
@@ -390,9 +390,14 @@ async fn a_request_has_so_many_headers_and_no_more() {
     let many = |count| (0..count).map(|number| format!("X-{number}: a\r\n")).collect::<String>();
     let long = |bytes| format!("X: {}\r\n", "x".repeat(bytes));
 
+    let refused = async || limit_hits(edge.ops, "headers").await;
+    let before = refused().await;
+
     // Two are there already.
     assert!(answer(many(62)).await.starts_with("HTTP/1.1 200"));
     assert!(answer(many(63)).await.starts_with("HTTP/1.1 431"));
     assert!(answer(long(16 * 1024 - 200)).await.starts_with("HTTP/1.1 200"));
     assert!(answer(long(16 * 1024)).await.starts_with("HTTP/1.1 431"));
+    // Counted a moment later.
+    within("two counts", async { while refused().await < before + 2 {} }).await;
 }
