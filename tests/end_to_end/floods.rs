@@ -17,20 +17,20 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::support::{Cluster, Process, Program, own_host, within};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
-const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const ACK: u8 = 1;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
 
 /// Why a listener ends a flood.
 const ENHANCE_YOUR_CALM: u32 = 11;
@@ -75,13 +75,13 @@ const FLOODS: [Flood; 7] = [
     Flood::OpenCalls,
 ];
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// The headers of a call, in HPACK without its table: nothing is remembered.
-fn call(path: &str) -> Vec<u8> {
+pub(crate) fn call(path: &str) -> Vec<u8> {
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     // `POST` and `http` of the static table, and three names of it: path, authority, content-type.
     let (path, authority) =
@@ -211,18 +211,20 @@ impl Answers {
     }
 }
 
-struct Frame<'a> {
-    kind: u8,
-    flags: u8,
-    payload: &'a [u8],
+pub(crate) struct Frame<'a> {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
+    pub(crate) payload: &'a [u8],
 }
 
 /// The first frame, and how many bytes it takes; none while it is not there.
-fn first_frame(bytes: &[u8]) -> Option<(usize, Frame<'_>)> {
-    let [high, middle, low, kind, flags, ..] = *bytes else { return None };
-    let length = 9 + usize::try_from(u32::from_be_bytes([0, high, middle, low])).unwrap();
+pub(crate) fn first_frame(bytes: &[u8]) -> Option<(usize, Frame<'_>)> {
+    let [high, middle, low, kind, flags, stream @ ..] = bytes else { return None };
+    let length = 9 + usize::try_from(u32::from_be_bytes([0, *high, *middle, *low])).unwrap();
     let payload = bytes.get(9..length)?;
-    Some((length, Frame { kind, flags, payload }))
+    let stream = u32::from_be_bytes(*stream.first_chunk()?);
+    Some((length, Frame { kind: *kind, flags: *flags, stream, payload }))
 }
 
 /// How somebody else is answered at a listener, on a connection of its own.

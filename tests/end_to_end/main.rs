@@ -10,6 +10,7 @@ mod bad_input;
 mod callers;
 mod capabilities;
 mod concluded_ends;
+mod deadlines;
 mod deliveries;
 mod descriptors;
 mod echo_backend;

@@ -54,7 +54,7 @@ pub(super) struct Forwarder {
 /// How long what is carried to another edge may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timing {
-    /// To take what is written to it. Whoever takes longer has missed a ping.
+    /// To take what is written to it, or to say something. Whoever takes longer has missed a ping.
     pub(super) stall: Duration,
     /// What WebSockets are sent away over when this edge is stopped.
     pub(super) drain: Duration,
@@ -140,10 +140,10 @@ impl Forwarder {
         let request = PollRequest { session: session.to_bytes() };
         let call = async {
             let mut client = self.connection.client().await?;
-            Ok::<_, CallError>(client.poll(request).await?.into_inner())
+            Ok(client.poll(request).await?.into_inner())
         };
         let answered = tokio::select! {
-            answered = call => Some(answered),
+            answered = self.while_it_may_live(call) => Some(answered),
             () = reply.closed() => None,
             never = self.let_go(session) => match never {},
         };
@@ -192,18 +192,28 @@ impl Forwarder {
         };
         let call = async {
             let mut client = self.connection.client().await?;
-            Ok::<_, CallError>(client.post(ReceiverStream::new(stream)).await?.into_inner())
+            Ok(client.post(ReceiverStream::new(stream)).await?.into_inner())
         };
         let mut call = pin!(call);
         let answered = tokio::select! {
             // An answer may come before the body.
             answered = &mut call => answered,
-            () = bring_body => call.await,
+            () = bring_body => self.while_it_may_live(call).await,
         };
         if let Some(answer) = self.outcome(answered) {
             // A client that has hung up meanwhile needs none.
             reply.send(answer).ok();
         }
+    }
+
+    /// Waits for an answer that a session gives sooner than it is given up: to a poll with its next ping, to a post once that is
+    /// handled. An edge that takes longer is stuck.
+    async fn while_it_may_live<T>(
+        &self,
+        call: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        let patience = self.timing.stall.saturating_add(CALL_TIMEOUT);
+        time::timeout(patience, call).await.unwrap_or(Err(CallError::Unreachable))
     }
 
     async fn ask_upgrade(&self, session: SessionId) -> Standing {
@@ -352,10 +362,17 @@ fn part_of(duration: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeSet, sync::Mutex};
+
+    use http::{Request, Response};
+    use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
     use service_kit::shutdown::ShutdownTrigger;
     use tokio::net::TcpListener;
+    use tonic::body::Body;
 
     use super::*;
+    use crate::shard::Wanted;
 
     /// The forwarder, and what keeps it going.
     async fn to_a_silent_edge() -> (Forwarder, (TcpListener, ShutdownTrigger)) {
@@ -420,6 +437,85 @@ mod tests {
         tasks.abort_all();
         while tasks.join_next().await.is_some() {}
         assert_eq!(forwarder.posts.available_permits(), 1024);
+    }
+
+    /// Far longer than any bound, and over at once where time jumps.
+    const FOR_EVER: Duration = Duration::from_secs(3600);
+
+    /// The paths of what a mute edge was asked.
+    type Asked = Arc<Mutex<BTreeSet<String>>>;
+
+    /// An edge that takes every call, and pings, and never answers a call.
+    async fn to_a_mute_edge() -> (Forwarder, Asked, (JoinSet<()>, ShutdownTrigger)) {
+        let (forwarder, (listener, trigger)) = to_a_silent_edge().await;
+        let asked = Asked::default();
+        let asks = Arc::clone(&asked);
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mute = service_fn(move |request: Request<Incoming>| {
+                asks.lock().unwrap().insert(request.uri().path().to_owned());
+                future::pending::<Result<Response<Body>, Infallible>>()
+            });
+            let connection = http2::Builder::new(TokioExecutor::new());
+            connection.serve_connection(TokioIo::new(stream), mute).await.unwrap();
+        });
+        (forwarder, asked, (serving, trigger))
+    }
+
+    /// Timers are late by up to a millisecond.
+    #[track_caller]
+    fn assert_took(begun: time::Instant, bound: Duration) {
+        let took = begun.elapsed();
+        assert!((bound..bound + Duration::from_millis(10)).contains(&took), "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn every_call_that_another_edge_never_answers_is_given_up_within_its_bound() {
+        let (forwarder, asked, _edge) = to_a_mute_edge().await;
+        let session = SessionId::random(2, 0);
+        // Connected before time jumps.
+        forwarder.connection.client().await.map(drop).unwrap();
+        time::pause();
+        let session_bound = forwarder.timing.stall + CALL_TIMEOUT;
+
+        let begun = time::Instant::now();
+        let (reply, answered) = oneshot::channel();
+        let polls = forwarder.poll(session, reply);
+        time::timeout(FOR_EVER, polls).await.unwrap();
+        assert_eq!(answered.await, Ok(Answer::UnknownSession));
+        assert_took(begun, session_bound);
+
+        let begun = time::Instant::now();
+        let (reply, answered) = oneshot::channel();
+        let (client, body) = oneshot::channel();
+        client.send(Post::Text("3".into())).ok();
+        let posts = forwarder.post(session, body, reply);
+        time::timeout(FOR_EVER, posts).await.unwrap();
+        assert_eq!(answered.await, Ok(Answer::UnknownSession));
+        assert_took(begun, session_bound);
+
+        let begun = time::Instant::now();
+        assert_eq!(forwarder.ask_upgrade(session).await, Standing::unknown());
+        assert_took(begun, CALL_TIMEOUT);
+
+        let begun = time::Instant::now();
+        let wanted = Wanted { id: session, offset: None, delivered: None };
+        let claim = Claim { wanted, namespace: "/chat".to_owned(), owner: None };
+        assert_eq!(forwarder.claim(claim).await, None);
+        assert_took(begun, CALL_TIMEOUT);
+
+        let begun = time::Instant::now();
+        let settlement = Settlement { id: session, shard: 0, number: 1 };
+        assert_eq!(forwarder.settle(settlement).await, None);
+        assert_took(begun, 2 * CALL_TIMEOUT);
+
+        let begun = time::Instant::now();
+        forwarder.leave(session, Left::Poll).await;
+        assert_took(begun, CALL_TIMEOUT);
+
+        let methods = proto::method_paths("sockeye.peer.v1");
+        assert_eq!(*asked.lock().unwrap(), methods, "each of them was called");
     }
 
     #[tokio::test]

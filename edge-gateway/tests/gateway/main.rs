@@ -11,6 +11,7 @@ mod client_bundle;
 mod compression;
 mod confirmations;
 mod connect;
+mod deadlines;
 mod delivery;
 mod drain;
 mod echo;

@@ -296,6 +296,12 @@ impl Edge {
         let (auth_url, auth_server) = serve(AuthServiceServer::new(auth.clone())).await;
         let (sender, streams) = mpsc::channel(8);
         let (backend_url, backend) = serve(EdgeLinkServer::new(Scripted { streams: sender })).await;
+        let edge = Self::among(&auth_url, &backend_url, flags).await;
+        Self { auth, streams, _servers: vec![auth_server, backend], ..edge }
+    }
+
+    /// Starts among services of whose doubles it knows nothing: the auth service, and the business service of `/` and `/chat`.
+    pub(crate) async fn among(auth_url: &str, backend_url: &str, flags: &[&str]) -> Self {
         let fixed = [
             format!("--edge-auth-url={auth_url}"),
             format!("--edge-route=/={backend_url}"),
@@ -323,11 +329,11 @@ impl Edge {
             ops,
             peers,
             webtransport,
-            auth,
-            streams,
+            auth: FakeAuth::default(),
+            streams: mpsc::channel(1).1,
             shutdown: shutdown_trigger,
             running,
-            _servers: vec![auth_server, backend],
+            _servers: Vec::new(),
             _relay: relay,
         }
     }
