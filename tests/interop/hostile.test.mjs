@@ -1,15 +1,17 @@
-// What a hostile connection costs the edge: memory of the real process, by what its client does, while another is served.
+// What hostile connections cost the edge, by what their clients do: memory of the real process, and how long another client waits.
 //
 // SOCKEYE_CONNECTIONS says how many there are of each kind. With SOCKEYE_BIN_DIR it measures a release build.
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import net from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import tls from "node:tls";
 
 import { makeCertificate } from "./certificate.mjs";
@@ -24,6 +26,12 @@ const BOUND_BYTES = 256 * KIB;
 const STRANGERS_PAYLOAD_BYTES_MAX = 65_536;
 /** How often in a row the process must have grown no more before it is taken to be at rest. */
 const QUIET_SAMPLES = 15;
+
+/** Sessions are opened while 64 are left, and again once 128 are. */
+const SPARE_DESCRIPTORS = 200;
+
+/** How long the other client waits before it asks again: no more often than it may. */
+const PACE_MS = 50;
 
 const OPEN = "/socket.io/?EIO=4&transport=";
 
@@ -156,6 +164,35 @@ function atRest(pid) {
   });
 }
 
+/** A client that asks something, again and again, and how long it waited for each answer. */
+class Answers {
+  times = [];
+
+  constructor(client) {
+    this.client = client;
+  }
+
+  start() {
+    this.done = this.#ask();
+    return this;
+  }
+
+  async #ask() {
+    while (!this.isOver) {
+      const askedAt = performance.now();
+      const answer = await ask(this.client, "presence", { room: "lobby" });
+      assert.equal(answer.error, undefined, "the good client is served");
+      this.times.push(performance.now() - askedAt);
+      await delay(PACE_MS);
+    }
+  }
+
+  finish() {
+    this.isOver = true;
+    return this.done;
+  }
+}
+
 /** Has so many clients do this, and looks at what the edge's memory grew by, and whether another client is served. */
 async function measure(context, what, kind, flags = []) {
   const system = await startThreeProcesses({ edge: flags });
@@ -166,14 +203,20 @@ async function measure(context, what, kind, flags = []) {
     const { pid } = system.edge.process;
     const before = await atRest(pid);
 
+    await ask(good, "join", { room: "lobby" });
+    const answers = new Answers(good).start();
     for (let index = 0; index < CONNECTIONS; index += 1) sockets.push(await begin(system, kind));
     const cost = (await atRest(pid)) - before;
+    await answers.finish();
 
     const each = Math.round(cost / CONNECTIONS);
-    context.diagnostic(`${(each / KIB).toFixed(1)} KiB each of ${CONNECTIONS} that a client ${what}`);
+    const { times } = answers;
+    context.diagnostic(
+      `${(each / KIB).toFixed(1)} KiB each of ${CONNECTIONS} that a client ${what}; ` +
+        `the slowest of ${times.length} answers to another took ${Math.max(...times).toFixed(0)} ms`,
+    );
     assert.ok(each <= BOUND_BYTES, `${each} bytes`);
-    const answer = await ask(good, "join", { room: "lobby" });
-    assert.equal(answer.error, undefined, "the good client is served");
+    assert.ok(times.length > 1, "the good client is served meanwhile");
   } finally {
     for (const socket of sockets) socket.destroy();
     good.disconnect();
@@ -186,6 +229,44 @@ const skip = process.platform !== "linux" && "reads /proc";
 describe("a hostile connection", { skip }, () => {
   for (const [what, kind] of Object.entries(KINDS)) {
     test(`that ${what} costs little, and others are served`, (context) => measure(context, what, kind));
+  }
+});
+
+test("connections that take every descriptor leave others served, and new ones once they are gone", { skip }, async (context) => {
+  const system = await startThreeProcesses();
+  const good = await connected(system, "good");
+  const sockets = [];
+  try {
+    const { pid } = system.edge.process;
+    const inUse = () => readdirSync(`/proc/${pid}/fd`).length;
+    const limit = inUse() + SPARE_DESCRIPTORS;
+    execFileSync("prlimit", [`--pid=${pid}`, `--nofile=${limit}`]);
+    await ask(good, "join", { room: "lobby" });
+
+    const [host, port] = system.address.split(":");
+    for (let index = 0; index < 2 * SPARE_DESCRIPTORS; index += 1) {
+      const socket = net.connect({ host, port: Number(port) });
+      socket.on("error", () => {});
+      sockets.push(socket);
+    }
+    await eventually("no descriptor is left", () => inUse() >= limit);
+    const answers = new Answers(good).start();
+    await eventually("a second has passed for the good client", () => answers.times.length >= 1000 / PACE_MS);
+    await answers.finish();
+    assert.ok(inUse() >= limit, "there was none meanwhile");
+    for (const socket of sockets) socket.destroy();
+    const freedAt = performance.now();
+    await eventually("a session is opened", async () => (await fetch(`${system.url}${OPEN}polling`)).ok);
+
+    const { times } = answers;
+    context.diagnostic(
+      `without a descriptor the slowest of ${times.length} answers took ${Math.max(...times).toFixed(0)} ms, ` +
+        `and sessions were opened ${(performance.now() - freedAt).toFixed(0)} ms after there were some again`,
+    );
+  } finally {
+    for (const socket of sockets) socket.destroy();
+    good.disconnect();
+    await system.stop();
   }
 });
 
