@@ -13,6 +13,10 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// No event has more time left, whatever its edge says.
 const REMAINING_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// How much sooner an event's time is over here than at its edge. What takes long each time cannot be told from clocks that are
+/// apart: up to so much of it, no event is begun that the edge has given up.
+const MARGIN: Duration = Duration::from_millis(100);
+
 /// How far our own wall clock may have been set meanwhile.
 const WALL_CLOCK_ERROR_MAX: Duration = Duration::from_secs(2);
 
@@ -42,10 +46,10 @@ impl EdgeClock {
         self.present = Some(self.present.map_or(ahead, |least| least.min(ahead)));
     }
 
-    /// When a time of the edge's comes, by our clock; now, if it has passed.
+    /// When a time of the edge's comes, by our clock and with a margin; now, if it has passed.
     pub(super) fn deadline(&self, edge_ms: u64, now: Instant) -> Instant {
-        let remaining = -self.age_ms(edge_ms, now);
-        now + duration(remaining).min(REMAINING_MAX)
+        let remaining = duration(-self.age_ms(edge_ms, now));
+        now + remaining.saturating_sub(MARGIN).min(REMAINING_MAX)
     }
 
     /// A time of our wall clock before which a time of the edge's was not.
@@ -78,7 +82,8 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
-    const TIMEOUT_MS: u64 = 10_000;
+    /// An event has ten seconds here.
+    const TIMEOUT_MS: u64 = 10_100;
 
     /// The time that is left of an event which was received as its frame was sent, when that has taken so long.
     fn remaining(clock: &mut EdgeClock, sent_ms: u64, arrives_at: Instant) -> Duration {
@@ -95,6 +100,24 @@ mod tests {
             assert_eq!(remaining(&mut clock, edge_ms, now), 10 * SECOND);
             assert_eq!(remaining(&mut clock, edge_ms + 5000, now + 5 * SECOND), 10 * SECOND);
             assert_eq!(clock.age(edge_ms, now + 5 * SECOND), 5 * SECOND);
+        }
+    }
+
+    #[test]
+    fn no_event_is_begun_that_its_edge_has_given_up() {
+        for way_ms in [0, 1, 20, 100] {
+            let way = Duration::from_millis(way_ms);
+            let edge_begins = Instant::now();
+            let mut clock = EdgeClock::new(edge_begins + way);
+            // No frame was ever faster.
+            clock.handle_sent(0, edge_begins + way);
+
+            let given_up_at = edge_begins + 2 * SECOND;
+
+            for arrives_at in [edge_begins + way, edge_begins + SECOND, given_up_at] {
+                let deadline = clock.deadline(2000, arrives_at);
+                assert!(deadline <= given_up_at, "{:?} later", deadline - given_up_at);
+            }
         }
     }
 
