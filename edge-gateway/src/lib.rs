@@ -40,6 +40,7 @@ mod simulated;
 mod socket;
 mod telemetry;
 mod threads;
+mod ticks;
 mod transport;
 mod webtransport;
 

@@ -39,6 +39,7 @@ use crate::{
         claims::Claims, drain, verifications::Verifications,
     },
     telemetry::Metrics,
+    ticks::Ticks,
     transport::mailbox::{self, Mailbox, Mailboxes},
 };
 
@@ -89,7 +90,7 @@ impl ShardThread {
             .build_local(LocalOptions::default())?;
         let serving = runtime.spawn_local(async {
             let clients = Clients::Listener(TcpListener::from_std(listener)?);
-            self.serve(clients, shutdown, edge_shutdown).await
+            self.serve((clients, Ticks::of_kernel(TICK)?), shutdown, edge_shutdown).await
         });
         runtime.block_on(serving).unwrap_or_else(|panic| resume_unwind(panic.into_panic()))
     }
@@ -97,7 +98,7 @@ impl ShardThread {
     /// As [`run`](Self::run), on the runtime that it is called on.
     pub(crate) async fn serve(
         self,
-        clients: Clients,
+        (clients, ticks): (Clients, Ticks),
         shutdown: Shutdown,
         edge_shutdown: Shutdown,
     ) -> io::Result<()> {
@@ -128,7 +129,7 @@ impl ShardThread {
         let mut background = background(&shard, urls, &self.dialer, verifier);
         let overload = Arc::clone(self.admission.overload());
         let lateness = Lateness::new(self.number, overload, &self.metrics);
-        background.spawn_local(tick(Rc::clone(&shard), self.chat_link, lateness));
+        background.spawn_local(tick(Rc::clone(&shard), ticks, self.chat_link, lateness));
 
         let (drained, is_drained) = Shutdown::new();
         let mut mail = JoinSet::new();
@@ -222,12 +223,9 @@ impl Lateness {
 }
 
 /// Looks at the shard's timers, and tells operators whether all business services can be reached.
-async fn tick(shard: SharedShard, chat_link: Condition, mut lateness: Lateness) {
-    let mut ticks = time::interval(TICK);
-    ticks.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
+async fn tick(shard: SharedShard, mut ticks: Ticks, chat_link: Condition, mut lateness: Lateness) {
     loop {
-        let due = ticks.tick().await;
-        lateness.observe(due.elapsed());
+        lateness.observe(ticks.next().await);
         let mut shard = shard.borrow_mut();
         shard.tick(Instant::now());
         chat_link.set(shard.links.iter().all(BackendLink::is_attached) && !shard.draining);

@@ -17,8 +17,10 @@ use crate::{
     quota::{AddressLimits, IdentityLimits},
     server::{Admission, Clients},
     session_id,
+    shard::TICK,
     shard_thread::ShardThread,
     telemetry::Metrics,
+    ticks::Ticks,
 };
 
 /// How an edge in a simulation reaches its clients and services.
@@ -101,8 +103,8 @@ impl EdgeGateway {
                 admission: Arc::clone(&admission),
                 identity_limits: Arc::clone(&identity_limits),
             };
-            let clients = Clients::Handed(clients);
-            shards.spawn_local(shard.serve(clients, shutdown.clone(), shutdown.clone()));
+            let from = (Clients::Handed(clients), Ticks::of_runtime(TICK));
+            shards.spawn_local(shard.serve(from, shutdown.clone(), shutdown.clone()));
         }
         Ok(joined(shards).await?)
     }
