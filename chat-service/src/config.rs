@@ -60,7 +60,8 @@ pub struct Config {
     )]
     pub ops_listen: Option<SocketAddr>,
 
-    /// How many workers share the rooms, from 1 to 64. As many as there are cores unless set.
+    /// How many workers share the rooms, from 1 to 64, and threads the work, where they are not another service's as well. One
+    /// for each two cores unless set: edges need the others.
     #[arg(
         id = "chat-workers",
         long = "chat-workers",
@@ -230,10 +231,10 @@ pub struct Config {
 }
 
 impl Config {
-    pub(crate) fn worker_count(&self) -> usize {
-        let cores =
-            || thread::available_parallelism().map_or(1, |cores| cores.get().min(WORKERS_MAX));
-        self.workers.map_or_else(cores, NonZeroUsize::get)
+    /// How many workers there are.
+    pub fn worker_count(&self) -> usize {
+        let cores = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        self.workers.map_or_else(|| cores().div_ceil(2).min(WORKERS_MAX), NonZeroUsize::get)
     }
 
     pub(crate) fn namespaces(&self) -> Result<Namespaces, TomlFileError> {

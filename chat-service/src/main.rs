@@ -12,6 +12,7 @@ use service_kit::{
     shutdown::Shutdown,
     telemetry::{self, TelemetryConfig, Tracing},
 };
+use tokio::runtime;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -31,9 +32,15 @@ struct Cli {
     audit: AuditConfig,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    exit::finish(run(exit::parse_args()).await)
+fn main() -> ExitCode {
+    let cli: Cli = exit::parse_args();
+    // With more threads than are needed, each looks for work that another one would do as part of what it does.
+    let threads = cli.config.worker_count();
+    let runtime = runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    exit::finish(match runtime {
+        Ok(runtime) => runtime.block_on(run(cli)),
+        Err(error) => Err(Failure::internal(error)),
+    })
 }
 
 async fn run(Cli { check, config, telemetry, audit }: Cli) -> Result<(), Failure> {
