@@ -159,6 +159,11 @@ impl BackendLink {
         self.attached
     }
 
+    /// How many events are in no frame yet.
+    pub(crate) fn queued_events(&self) -> usize {
+        self.queued.len()
+    }
+
     pub(crate) fn wants_rooms_on_close(&self) -> bool {
         self.rooms_on_close
     }
