@@ -128,14 +128,16 @@ describe("the reference server's answers", () => {
 
   test("go on after nesting that ends the reference's process", async () => {
     const nested = (depth) => "[".repeat(depth) + "]".repeat(depth);
-    const session = await openWebSocket(refusingInside);
+    const [session, nesting] = [await openWebSocket(refusingInside), await openWebSocket(refusingInside)];
+    for (const each of [session, nesting]) await enterChat(each);
 
-    await enterChat(session);
-    await session.send([`42/chat,1["echo",${nested(1000)}]`]);
-    await eventually("1000 arrays are echoed", () => session.heard.at(-1) === `43/chat,1[${nested(1000)}]`);
-    await session.send([`42/chat,2["echo",${nested(5000)}]`, '42/chat,3["echo",3]']);
+    await nesting.send([`42/chat,1["echo",${nested(64)}]`]);
+    await eventually("64 arrays are echoed", () => nesting.heard.at(-1) === `43/chat,1[${nested(64)}]`);
+    await nesting.send([`42/chat,2["echo",${nested(5000)}]`]);
+    await eventually("5000 end the session", () => nesting.code === 4500);
 
-    await eventually("the next is echoed", () => session.heard.at(-1) === "43/chat,3[3]");
+    await session.send(['42/chat,3["echo",3]']);
+    await eventually("another is echoed", () => session.heard.at(-1) === "43/chat,3[3]");
     session.close();
   });
 
