@@ -60,8 +60,8 @@ pub struct Config {
     )]
     pub ops_listen: Option<SocketAddr>,
 
-    /// How many workers share the rooms, from 1 to 64, and threads the work, where they are not another service's as well. One
-    /// for each two cores unless set: edges need the others.
+    /// How many workers share the rooms, from 1 to 64, and how many threads a process has that is the chat service alone. One for
+    /// each two cores unless set: the other cores are for edges.
     #[arg(
         id = "chat-workers",
         long = "chat-workers",
@@ -311,6 +311,8 @@ mod tests {
         assert_eq!(config.presence_list_max, 100);
         assert!(!config.expose_trace_ids && !config.open_rooms);
         assert!((1..=WORKERS_MAX).contains(&config.worker_count()));
+        let cores = thread::available_parallelism().unwrap().get();
+        assert_eq!(config.worker_count(), cores.div_ceil(2).min(WORKERS_MAX));
     }
 
     #[test]

@@ -1,9 +1,6 @@
 //! When a shard looks at its deadlines.
 
-use std::{
-    io,
-    time::{Duration, Instant},
-};
+use std::{io, time::Duration};
 
 use tokio::time::{self, Interval, MissedTickBehavior};
 
@@ -52,13 +49,15 @@ impl Ticks {
 
 #[cfg(target_os = "linux")]
 mod timerfd {
+    use std::time::Instant;
+
     use rustix::time::{
         Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
         timerfd_settime,
     };
     use tokio::{io::AsyncReadExt, net::unix::pipe};
 
-    use super::{Duration, Instant, io};
+    use super::{Duration, io};
 
     /// A timer of the kernel's (timerfd).
     #[derive(Debug)]
@@ -97,7 +96,7 @@ mod timerfd {
 
 #[cfg(test)]
 mod tests {
-    use std::hint;
+    use std::{hint, time::Instant};
 
     use super::*;
 
