@@ -7,12 +7,9 @@ mod instance;
 mod rate;
 mod schema;
 
-use std::{
-    collections::{HashMap, HashSet},
-    num::NonZeroUsize,
-    sync::Arc,
-};
+use std::{num::NonZeroUsize, sync::Arc};
 
+use foldhash::{HashMap, HashSet};
 use serde::Deserialize;
 
 pub(crate) use self::{

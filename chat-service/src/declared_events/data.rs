@@ -1,11 +1,13 @@
 //! Reads what one event carries: checks it, and takes from it what may leave.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, value::RawValue};
 use thiserror::Error;
 
 use super::{
     Audience, DeclaredEvent, Retain,
-    instance::{DEPTH_MAX, RawFields, field_value},
+    instance::{DEPTH_MAX, FieldName, RawFields, field_value},
     schema::Violation,
 };
 
@@ -28,7 +30,7 @@ pub(crate) enum Sender {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Data {
     /// The fields that leave, as the sender wrote them: the inside of a JSON object.
-    pub(crate) fields: Box<str>,
+    pub(crate) fields: String,
     /// Which latest value it replaces, where a field says so.
     pub(crate) key: Option<Box<str>>,
 }
@@ -84,17 +86,17 @@ impl DeclaredEvent {
         let mut fields = String::with_capacity(body.get().len());
         let mut values = Map::new();
         for (name, value) in raw {
-            if let Some(place) = self.addressed(&mut address, &name, sender) {
+            if let Some(place) = self.addressed(&mut address, &name.0, sender) {
                 if place.replace(value).is_some() {
                     return Err(DataError::NotPlain);
                 }
                 continue;
             }
-            if self.is_public(&name) {
+            if self.is_public(&name.0) {
                 push_field(&mut fields, &name, value);
             }
             let value = field_value(value).map_err(|_| DataError::NotPlain)?;
-            if values.insert(name, value).is_some() {
+            if values.insert(name.0.into_owned(), value).is_some() {
                 return Err(DataError::NotPlain);
             }
         }
@@ -102,14 +104,14 @@ impl DeclaredEvent {
         self.schema.check(&values)?;
         let key =
             self.retain.as_ref().and_then(|retain| retain.field()).map(|field| key(field, &values));
-        Ok((Data { fields: fields.into(), key: key.transpose()? }, address))
+        Ok((Data { fields, key: key.transpose()? }, address))
     }
 
     /// The key of what was logged.
     pub(crate) fn key_of(&self, payload: &[u8]) -> Option<Box<str>> {
         let field = self.retain.as_ref()?.field()?;
         let RawFields(fields) = serde_json::from_slice(payload).ok()?;
-        let (_, value) = fields.into_iter().find(|(name, _)| name == field)?;
+        let (_, value) = fields.into_iter().find(|(FieldName(name), _)| name == field)?;
         let values = Map::from_iter([(field.to_owned(), field_value(value).ok()?)]);
         key(field, &Value::Object(values)).ok()
     }
@@ -119,8 +121,9 @@ impl DeclaredEvent {
         let Some(Retain::ByField { cleared_by: Some(cleared_by), .. }) = &self.retain else {
             return false;
         };
-        let is_set =
-            |(name, value): &(String, &RawValue)| *name == **cleared_by && value.get() == "true";
+        let is_set = |(FieldName(name), value): &(FieldName<'_>, &RawValue)| {
+            **name == **cleared_by && value.get() == "true"
+        };
         serde_json::from_slice(object).is_ok_and(|RawFields(fields)| fields.iter().any(is_set))
     }
 
@@ -141,11 +144,19 @@ impl DeclaredEvent {
     }
 }
 
-fn push_field(fields: &mut String, name: &str, value: &RawValue) {
+fn push_field(fields: &mut String, FieldName(name): &FieldName<'_>, value: &RawValue) {
     if !fields.is_empty() {
         fields.push(',');
     }
-    fields.push_str(&Value::from(name).to_string());
+    match name {
+        // What was not escaped need not be.
+        Cow::Borrowed(name) => {
+            fields.push('"');
+            fields.push_str(name);
+            fields.push('"');
+        }
+        Cow::Owned(name) => fields.push_str(&Value::from(name.as_str()).to_string()),
+    }
     fields.push(':');
     fields.push_str(value.get());
 }

@@ -1,7 +1,6 @@
 //! Reads what the file of namespaces says of events.
 
 use std::{
-    collections::HashSet,
     fs, io,
     num::{NonZeroU32, NonZeroUsize},
     ops::Range,
@@ -9,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use foldhash::HashSet;
 use serde::Deserialize;
 use serde_json::{Map, Number, Value};
 use thiserror::Error;
@@ -189,7 +189,7 @@ impl Terms<'_> {
         let Some(listed) = listed else {
             return self.schema.properties().map(Into::into).collect();
         };
-        let mut public = HashSet::new();
+        let mut public = HashSet::default();
         for field in listed.into_inner() {
             let (span, field) = (field.span(), field.into_inner());
             if !self.schema.describes(&field) {

@@ -1,19 +1,24 @@
 //! Reads an event's data so that it can mean one thing only: no name twice, no number that is not kept, no great depth.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Number, Value, value::RawValue};
+use smallvec::SmallVec;
 
 /// How deep arrays and objects may lie in each other, the data itself included.
 pub(super) const DEPTH_MAX: usize = 32;
 
 /// The fields of an object, in their order and unread. A name may be there twice.
 #[derive(Debug)]
-pub(super) struct RawFields<'a>(pub(super) Vec<(String, &'a RawValue)>);
+pub(super) struct RawFields<'a>(pub(super) SmallVec<[(FieldName<'a>, &'a RawValue); 4]>);
+
+/// The name of a field: as it was written, if nothing in it was escaped.
+#[derive(Debug)]
+pub(super) struct FieldName<'a>(pub(super) Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for RawFields<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -27,7 +32,7 @@ impl<'de> Deserialize<'de> for RawFields<'de> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Vec::new();
+                let mut fields = SmallVec::new();
                 while let Some(field) = object.next_entry()? {
                     fields.push(field);
                 }
@@ -36,6 +41,31 @@ impl<'de> Deserialize<'de> for RawFields<'de> {
         }
 
         deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+// A derived one would always copy.
+impl<'de> Deserialize<'de> for FieldName<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameVisitor;
+
+        impl<'de> Visitor<'de> for NameVisitor {
+            type Value = FieldName<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a name")
+            }
+
+            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
+                Ok(FieldName(Cow::Borrowed(name)))
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+                Ok(FieldName(Cow::Owned(name.to_owned())))
+            }
+        }
+
+        deserializer.deserialize_str(NameVisitor)
     }
 }
 

@@ -16,6 +16,9 @@ use crate::{
 /// What stands before an instruction in a frame: number and type of the field `BackendFrame.instructions`.
 const FIELD_KEY: u8 = 4 << 3 | 2;
 
+/// Longest key and length of such a field, in bytes: an instruction has less than 4 GiB.
+const FIELD_HEAD_BYTES_MAX: usize = 1 + 5;
+
 /// What the edge is to do, in order. All of it stems from one event, and carries its trace.
 #[derive(Debug, Default)]
 pub(crate) struct Instructions {
@@ -213,6 +216,8 @@ impl Instructions {
     fn push(&mut self, kind: Kind, note: Note) {
         let traceparent = std::mem::take(&mut self.traceparent);
         let instruction = wire::Instruction { traceparent, kind: Some(kind) };
+        // The vector would else grow several times over the first of them.
+        self.encoded.reserve(FIELD_HEAD_BYTES_MAX + instruction.encoded_len());
         self.encoded.put_u8(FIELD_KEY);
         instruction.encode_length_delimited(&mut self.encoded).expect("a vector grows");
         self.traceparent = instruction.traceparent;
