@@ -217,8 +217,12 @@ impl TryFrom<wire::EdgeFrame> for Frame {
         if seq == 0 && !events.is_empty() {
             return Err(FrameError::NotNumbered);
         }
-        let events = events.into_iter().map(Event::try_from).collect::<Result<_, _>>()?;
-        Ok(Self { seq, ack, sent_ms, events })
+        // To collect results, a vector begins small and grows.
+        let mut read = Vec::with_capacity(events.len());
+        for event in events {
+            read.push(event.try_into()?);
+        }
+        Ok(Self { seq, ack, sent_ms, events: read })
     }
 }
 
@@ -226,7 +230,12 @@ impl TryFrom<wire::EdgeEvent> for Event {
     type Error = FrameError;
 
     fn try_from(event: wire::EdgeEvent) -> Result<Self, FrameError> {
-        let bytes = EVENT_OVERHEAD_BYTES + event.encoded_len();
+        let contents = match &event.kind {
+            // Most events are such, and to ask how long their encoding is would be to go through all their fields.
+            Some(Kind::Event(event)) => event.name.len() + event.args.len(),
+            _ => event.encoded_len(),
+        };
+        let bytes = EVENT_OVERHEAD_BYTES + contents;
         let wire::EdgeEvent { socket, traceparent, kind } = event;
         let kind = match kind.ok_or(FrameError::NoKind)? {
             Kind::Opened(opened) => (*opened).try_into()?,

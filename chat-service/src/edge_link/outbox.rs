@@ -6,7 +6,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -48,6 +48,8 @@ struct Shared {
     link: LinkKey,
     /// The edge has told of all the sockets that it had when this life began.
     all_announced: AtomicBool,
+    /// How many pieces of work are not done with. Changed under the lock where that may be what the link waits for.
+    tickets: AtomicUsize,
     /// Held for a few lines at a time, never across an await.
     queue: Mutex<Queue>,
     changed: Notify,
@@ -96,7 +98,6 @@ struct Queue {
     bytes: usize,
     /// Of answers to events that are being worked on, as far as one can know.
     expected_bytes: usize,
-    tickets: usize,
     /// Volatile instructions for which there was no room.
     dropped: u64,
     progress: Progress,
@@ -129,7 +130,8 @@ impl Outbox {
     pub(crate) fn new(link: LinkKey) -> Self {
         let (changed, freed) = (Notify::new(), Notify::new());
         let (all_announced, queue) = (AtomicBool::new(false), Mutex::default());
-        let shared = Shared { link, all_announced, queue, changed, freed };
+        let tickets = AtomicUsize::new(0);
+        let shared = Shared { link, all_announced, tickets, queue, changed, freed };
         Self { shared: Arc::new(shared) }
     }
 
@@ -169,7 +171,7 @@ impl Outbox {
 
     /// Issues the ticket for one of the events that `begin_frame` has counted.
     pub(super) fn ticket(&self, seq: u64, instructions: Instructions) -> Ticket {
-        self.queue().tickets += 1;
+        self.shared.tickets.fetch_add(1, Ordering::Relaxed);
         Ticket { outbox: self.clone(), seq, expected_bytes: 0, instructions, followed_by: None }
     }
 
@@ -280,7 +282,7 @@ impl Outbox {
             has_output: !queue.waiting.is_empty(),
             has_room: queue.bytes + queue.expected_bytes < OUTBOX_BYTES_BUSY,
             broken,
-            has_work: queue.tickets > 0,
+            has_work: self.shared.tickets.load(Ordering::Relaxed) > 0,
         }
     }
 
@@ -303,13 +305,8 @@ impl Outbox {
 impl Ticket {
     /// Issues another ticket for the same event, which is done with when both are dropped.
     pub(super) fn another(&self) -> Self {
-        let mut queue = self.outbox.queue();
-        queue.tickets += 1;
-        queue.progress.add(self.seq);
-        drop(queue);
-        let instructions = Instructions::new(self.instructions.traceparent().to_owned());
-        let (outbox, seq) = (self.outbox.clone(), self.seq);
-        Self { outbox, seq, expected_bytes: 0, instructions, followed_by: None }
+        self.outbox.queue().progress.add(self.seq);
+        self.outbox.ticket(self.seq, Instructions::new(self.instructions.traceparent().to_owned()))
     }
 
     /// As [`another`](Self::another), and what comes of `ticket` stands behind what comes of this one.
@@ -333,7 +330,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.outbox.change(|queue| {
-            queue.tickets -= 1;
+            self.outbox.shared.tickets.fetch_sub(1, Ordering::Relaxed);
             queue.expected_bytes -= self.expected_bytes;
             queue.push(&self.instructions);
             queue.progress.finish(self.seq);
