@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// In how many rooms one socket may be.
-pub(crate) const ROOMS_PER_SOCKET_MAX: usize = 256;
+pub(crate) const ROOMS_PER_SOCKET_MAX: u32 = 256;
 
 /// One life of an edge link: from a stream that was not resumed to the next such stream, or to the end of the grace.
 /// Never given out twice by one process.
@@ -59,7 +59,9 @@ pub(crate) struct Socket {
     /// Where its client may come back.
     pub(crate) recovery: Option<Box<Recovery>>,
     /// Its rooms lie with several workers; the count is what they share.
-    rooms: AtomicUsize,
+    rooms: AtomicU32,
+    /// The registry has other sockets of its realm whose users have this subject.
+    has_namesakes: AtomicBool,
 }
 
 impl Socket {
@@ -75,7 +77,8 @@ impl Socket {
             rules,
             capabilities,
             recovery: None,
-            rooms: AtomicUsize::new(0),
+            rooms: AtomicU32::new(0),
+            has_namesakes: AtomicBool::new(false),
         }
     }
 
@@ -148,6 +151,15 @@ impl Socket {
         let is_other = !Arc::ptr_eq(&current, &capabilities);
         *current = capabilities;
         is_other
+    }
+
+    pub(crate) fn has_namesakes(&self) -> bool {
+        self.has_namesakes.load(Ordering::Acquire)
+    }
+
+    /// Says whether it has namesakes, which is the registry's business.
+    pub(crate) fn set_namesakes(&self, has_namesakes: bool) {
+        self.has_namesakes.store(has_namesakes, Ordering::Release);
     }
 
     /// Counts one more room, unless it is in as many as it may.

@@ -473,6 +473,28 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_knows_whether_others_are_called_by_the_same_subject() {
+        let registry = SocketRegistry::new(7);
+        let [first, second, issued_elsewhere] =
+            [of(1, 1, ("ann", "a")), of(2, 1, ("ann", "a")), of(3, 1, ("ann", "b"))];
+        let other = of(1, 2, ("bob", "a"));
+        let known = || [&first, &second, &issued_elsewhere, &other].map(|one| one.has_namesakes());
+        for socket in [&first, &other] {
+            registry.note_opened(socket, None, 0);
+        }
+        assert_eq!(known(), [false; 4]);
+
+        registry.note_opened(&second, None, 0);
+        assert_eq!(known(), [true, true, false, false]);
+        registry.note_opened(&issued_elsewhere, None, 0);
+        assert_eq!(known(), [true, true, true, false]);
+        registry.note_closed(&first, "client_disconnect", 0);
+        assert_eq!(known()[1..], [true, true, false]);
+        registry.note_closed(&second, "client_disconnect", 0);
+        assert_eq!(known()[2..], [false, false]);
+    }
+
+    #[test]
     fn a_socket_that_moves_is_on_both_links_and_one_that_is_replaced_is_not() {
         let registry = SocketRegistry::new(7);
         let [here, there, announced] = [1, 2, 3].map(|link| socket(link, "one"));

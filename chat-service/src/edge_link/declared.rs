@@ -1,6 +1,6 @@
 //! Begins the events of clients, those that applications declare too, and sends the ones that go to no room.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use service_kit::trace::TraceParent;
 use tokio::time::Instant;
@@ -29,7 +29,7 @@ impl Attached {
         &mut self,
         mut event: ClientEvent,
         (name, args): (&str, &[u8]),
-        links: &Links,
+        (links, now): (&Links, Instant),
         planned: &mut VecDeque<Planned>,
     ) {
         let settings = links.settings();
@@ -42,8 +42,8 @@ impl Attached {
                 let command = Command::Client(event, Box::new(request));
                 planned.push_back(Planned { worker, command });
             }
-            Ok(Asked::Direct(direct)) => send(links, event, &direct),
-            Err(_) if event.is_expired(Instant::now()) => event.expire(&settings.metrics),
+            Ok(Asked::Direct(direct)) => send((links, now), event, &direct),
+            Err(_) if event.is_expired(now) => event.expire(&settings.metrics),
             Err(error) => event.refuse(&settings.metrics, &error),
         }
     }
@@ -98,17 +98,28 @@ fn take_allowance(
 }
 
 /// Carries out what goes to sockets wherever they are.
-pub(super) fn send(links: &Links, mut event: ClientEvent, direct: &Direct) {
+fn send((links, now): (&Links, Instant), mut event: ClientEvent, direct: &Direct) {
     let metrics = &links.settings().metrics;
-    if event.is_expired(Instant::now()) {
+    if event.is_expired(now) {
         return event.expire(metrics);
     }
     if event.repeated_since_ms.is_some() {
         return event.refuse(metrics, &ClientError::UNCERTAIN);
     }
+    let declared = &direct.event;
+    // Most users have one socket. Then there is no other one to look for.
+    let is_for_others = declared.audience == Audience::Sender && !declared.echoes;
+    if !(is_for_others && links.is_alone(&event.socket)) {
+        send_on(links, &mut event, direct);
+    }
+    metrics.count_declared(declared.number);
+    event.answer(metrics, client_view::done);
+}
+
+fn send_on(links: &Links, event: &mut ClientEvent, direct: &Direct) {
     let Direct { event: declared, data, subject } = direct;
-    let socket = Arc::clone(&event.socket);
-    let Socket { key, user, .. } = &*socket;
+    let ClientEvent { socket, ticket, .. } = event;
+    let Socket { key, user, .. } = &**socket;
     // Clients name users of their own issuer only: of another one, the same subject is somebody else.
     let issuer = user.issuer();
     let target = match (declared.audience, subject) {
@@ -123,8 +134,6 @@ pub(super) fn send(links: &Links, mut event: ClientEvent, direct: &Direct) {
         Emit { event: &declared.name, args, volatile: true, position: None, except_users: &[] }
     };
     let except = (!declared.echoes).then_some(*key);
-    let traceparent = event.ticket.instructions.traceparent().to_owned();
-    links.send((socket.realm(), target), emit, (&traceparent, except), Some(&mut event.ticket));
-    metrics.count_declared(declared.number);
-    event.answer(metrics, client_view::done);
+    let traceparent = ticket.instructions.traceparent().to_owned();
+    links.send((socket.realm(), target), emit, (&traceparent, except), Some(ticket));
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    mem,
+    hint, mem,
     sync::Arc,
 };
 
@@ -139,10 +139,20 @@ impl Life {
         self.received = seq;
         self.outbox.begin_frame(events.len());
         self.backlog_bytes += events.iter().map(|event| event.bytes).sum::<usize>();
+        self.fetch_sockets(&events);
         let before = self.backlog.len();
         self.backlog.extend(events.into_iter().map(|event| (seq, event)));
         self.narrow(before, settings, planned);
         Ok(())
+    }
+
+    /// Has the processor fetch the sockets that a frame is about, several at a time. Where there are many, each event would else wait
+    /// for its own to come from memory.
+    fn fetch_sockets(&self, events: &[Event]) {
+        for event in events {
+            let known = self.sockets.get(&event.socket);
+            hint::black_box(known.map(|attached| attached.socket.has_namesakes()));
+        }
     }
 
     /// The next frame to write.
@@ -190,7 +200,11 @@ impl Life {
     }
 
     /// Begins the next event of the backlog; tells whether there was one.
-    pub(super) fn begin_next(&mut self, links: &Links, planned: &mut VecDeque<Planned>) -> bool {
+    pub(super) fn begin_next(
+        &mut self,
+        (links, now): (&Links, Instant),
+        planned: &mut VecDeque<Planned>,
+    ) -> bool {
         let settings = links.settings();
         if self.catching_up > 0 {
             return false;
@@ -244,7 +258,7 @@ impl Life {
                 ticket.instructions.refuse(handle, "Unauthorized", br#"{"code":"unauthorized"}"#);
             }
             EventKind::AllAnnounced => {
-                self.outbox.note_all_announced();
+                links.note_all_announced(&self.outbox);
                 drop(self.outbox.ticket(seq, Instructions::default()));
                 self.end_announcements(settings, planned);
             }
@@ -252,7 +266,7 @@ impl Life {
                 self.close((handle, seq), (&reason, departure), links, planned);
             }
             EventKind::Client(sent) => {
-                self.begin_event((handle, seq), (sent, parent), links, planned);
+                self.begin_event((handle, seq), (sent, parent), (links, now), planned);
             }
             EventKind::Unasked => drop(self.outbox.ticket(seq, Instructions::default())),
         }
@@ -296,7 +310,7 @@ impl Life {
         &mut self,
         (handle, seq): (u64, u64),
         (sent, parent): (Sent, Option<TraceParent>),
-        links: &Links,
+        (links, now): (&Links, Instant),
         planned: &mut VecDeque<Planned>,
     ) {
         let settings = links.settings();
@@ -305,7 +319,6 @@ impl Life {
             return settings.metrics.count(Outcome::UnknownSocket);
         };
         let Sent { name, args, ack_id, deadline_ms, id, repeated_since_ms } = sent;
-        let now = Instant::now();
         let not_before = |at| self.edge_clock.not_before(at, (now, clock::unix_ms()));
         let repeated_since_ms = repeated_since_ms.map(not_before);
         let socket = Arc::clone(&attached.socket);
@@ -321,7 +334,7 @@ impl Life {
             repeated_since_ms,
             span,
         };
-        attached.begin(event, (&name, &args), links, planned);
+        attached.begin(event, (&name, &args), (links, now), planned);
     }
 
     fn resume(

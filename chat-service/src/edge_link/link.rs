@@ -163,6 +163,8 @@ impl Link {
             life.go_on_catching_up(&settings.workers, &mut self.planned);
             life.go_on_reentering(&self.links, &mut self.planned);
         }
+        // One time does for so few: to read the clock costs a good part of what an event does.
+        let now = Instant::now();
         for _ in 0..STEPS_MAX {
             if self.life.as_ref().is_some_and(|life| !life.may_begin()) {
                 return Blocked::default();
@@ -183,7 +185,7 @@ impl Link {
                 }
             } else {
                 let Some(life) = &mut self.life else { return Blocked::default() };
-                if !life.begin_next(&self.links, &mut self.planned) {
+                if !life.begin_next((&self.links, now), &mut self.planned) {
                     return Blocked::default();
                 }
             }

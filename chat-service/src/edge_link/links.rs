@@ -5,7 +5,7 @@ use std::{
     mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -23,8 +23,13 @@ use super::{
     stream::StreamEnd,
 };
 use crate::{
-    declared_events::Rate, namespaces::Namespaces, room_rules::SharedCapabilities, socket::LinkKey,
-    socket_registry::SocketRegistry, telemetry::Metrics, workers::Workers,
+    declared_events::Rate,
+    namespaces::Namespaces,
+    room_rules::SharedCapabilities,
+    socket::{LinkKey, Socket},
+    socket_registry::SocketRegistry,
+    telemetry::Metrics,
+    workers::Workers,
 };
 
 /// Most links. An edge has one for each of its shards.
@@ -65,6 +70,8 @@ struct Shared {
     settings: LinkSettings,
     lives: AtomicU64,
     memory: Memory,
+    /// How many of the links that are reachable have still to announce their sockets.
+    unannounced: AtomicUsize,
     /// Held for a few lines at a time, never across an await.
     registry: Mutex<Registry>,
 }
@@ -91,8 +98,8 @@ struct Present {
 impl Links {
     pub(crate) fn new(settings: LinkSettings) -> Self {
         let (lives, registry) = (AtomicU64::new(settings.first_life), Mutex::default());
-        let memory = Memory::default();
-        Self { shared: Arc::new(Shared { settings, lives, memory, registry }) }
+        let (memory, unannounced) = (Memory::default(), AtomicUsize::new(0));
+        Self { shared: Arc::new(Shared { settings, lives, memory, unannounced, registry }) }
     }
 
     pub(super) fn settings(&self) -> &LinkSettings {
@@ -159,9 +166,29 @@ impl Links {
 
     /// Makes a link reachable, or unreachable, for what is sent to users and to everyone.
     pub(super) fn set_present(&self, id: &str, present: Option<(Outbox, Vec<String>)>) {
-        if let Some(slot) = self.slots().slots.get_mut(id) {
+        let mut registry = self.slots();
+        if let Some(slot) = registry.slots.get_mut(id) {
             slot.present = present.map(|(outbox, namespaces)| Present { outbox, namespaces });
         }
+        self.count_unannounced(&registry);
+    }
+
+    /// Every socket of a link is in the registry from now on.
+    pub(super) fn note_all_announced(&self, outbox: &Outbox) {
+        outbox.note_all_announced();
+        self.count_unannounced(&self.slots());
+    }
+
+    fn count_unannounced(&self, registry: &Registry) {
+        let present = registry.slots.values().filter_map(|slot| slot.present.as_ref());
+        let count = present.filter(|present| !present.outbox.is_all_announced()).count();
+        self.shared.unannounced.store(count, Ordering::Release);
+    }
+
+    /// Whether no other socket is known of somebody whom an issuer calls by the same subject, and none is to be announced.
+    pub(super) fn is_alone(&self, socket: &Socket) -> bool {
+        // In this order: those who are announced meanwhile are in the registry before the count is lower.
+        self.shared.unannounced.load(Ordering::Acquire) == 0 && !socket.has_namesakes()
     }
 
     /// Forgets a link that has nothing left to do, unless a stream has come for it by now.

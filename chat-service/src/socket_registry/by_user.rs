@@ -27,7 +27,14 @@ impl ByUser {
             |sockets| is_of(sockets, realm, subject),
             hash,
         ) {
-            Entry::Occupied(mut sockets) => sockets.get_mut().push(Arc::clone(socket)),
+            Entry::Occupied(mut found) => {
+                let sockets = found.get_mut();
+                if let [alone] = &**sockets {
+                    alone.set_namesakes(true);
+                }
+                socket.set_namesakes(true);
+                sockets.push(Arc::clone(socket));
+            }
             Entry::Vacant(vacant) => drop(vacant.insert(smallvec![Arc::clone(socket)])),
         }
     }
@@ -41,8 +48,10 @@ impl ByUser {
         if let Some(place) = sockets.iter().position(|one| Arc::ptr_eq(one, socket)) {
             sockets.swap_remove(place);
         }
-        if sockets.is_empty() {
-            found.remove();
+        match &**sockets {
+            [] => drop(found.remove()),
+            [alone] => alone.set_namesakes(false),
+            [_, _, ..] => {}
         }
     }
 

@@ -362,6 +362,37 @@ async fn what_goes_to_a_user_reaches_a_link_whose_sockets_are_not_announced_yet(
 }
 
 #[tokio::test]
+async fn what_goes_to_the_other_sockets_of_its_sender_finds_those_on_links_that_come_later() {
+    let (service, _file) = start().await;
+    let mut ann = service.edge("one").await;
+    ann.send(vec![all_announced()]).await;
+    ann.open(1, "ann").await;
+    ann.ask(1, 1, "read", "[{}]").await;
+    ann.expect(&["ack 1/1 [{}]"]).await;
+
+    // It may have sockets of the same user, then has one, and at last has none.
+    let mut other = service.edge("two").await;
+    let read = r#"emit to user sub-ann of test: read [{"user":{"id":"ann"}}] volatile"#;
+    ann.ask(1, 2, "read", "[{}]").await;
+    ann.expect(&["ack 1/2 [{}]"]).await;
+    other.expect(&[read]).await;
+    other.open(1, "ann").await;
+    other.send(vec![all_announced()]).await;
+    other.ask(1, 1, "read", "[{}]").await;
+    other.expect(&["ack 1/1 [{}]"]).await;
+    ann.expect(&[read]).await;
+    ann.ask(1, 3, "read", "[{}]").await;
+    ann.expect(&["ack 1/3 [{}]"]).await;
+    other.expect(&[read]).await;
+    other.close(1).await;
+    other.open(2, "bob").await;
+    ann.ask(1, 4, "read", "[{}]").await;
+    ann.expect(&["ack 1/4 [{}]"]).await;
+    other.ask(2, 1, "read", "[{}]").await;
+    other.expect(&["ack 2/1 [{}]"]).await;
+}
+
+#[tokio::test]
 async fn who_sends_too_often_is_told_when_the_next_is_welcome() {
     let (service, _file) = start().await;
     let mut ann = lobby(&service, "one", "ann").await;
