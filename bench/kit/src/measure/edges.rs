@@ -44,9 +44,11 @@ pub(crate) fn hold(
     let before = server.memory()?;
     let mut holders = Vec::new();
     for (number, address) in server.edges().enumerate() {
-        holders.push(Holder::start(&Hold { address, first: number * clients, count: clients })?);
+        let mut holder = Holder::start(&Hold { address, first: number * clients, count: clients })?;
+        // One edge after the other: how the machine shares two cores among a hundred processes is not what is measured.
+        holder.expect(JOINED)?;
+        holders.push(holder);
     }
-    holders.iter_mut().try_for_each(|holder| holder.expect(JOINED))?;
     thread::sleep(rest);
     let connections = clients * holders.len();
     let mut values = idle::per_connection(&before, &server.memory()?, connections);
