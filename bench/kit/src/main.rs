@@ -6,6 +6,7 @@ mod measure;
 mod meter;
 mod otlp_sink;
 mod process;
+mod profile;
 mod report;
 mod results;
 mod run;

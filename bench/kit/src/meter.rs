@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Instant};
 
 use bench_kit::{times::Times, usage::Cpu};
 
-use crate::server::Server;
+use crate::{
+    profile::{Profiler, Samples},
+    server::Server,
+};
 
 /// Named numbers of one run of a measure.
 pub(crate) type Values = BTreeMap<String, f64>;
@@ -22,12 +25,14 @@ pub(crate) struct Meter {
     server: BTreeMap<&'static str, Cpu>,
     clients: Cpu,
     started_at: Instant,
+    profiler: Option<Profiler>,
 }
 
 impl Meter {
     pub(crate) fn start(server: &Server) -> anyhow::Result<Self> {
+        let profiler = server.profiler()?;
         let clients = Cpu::of(std::process::id())?;
-        Ok(Self { server: server.cpu()?, clients, started_at: Instant::now() })
+        Ok(Self { server: server.cpu()?, clients, started_at: Instant::now(), profiler })
     }
 
     /// Says what each of `count` has cost: all processes, the part outside of the kernel, each process, and the clients, which
@@ -51,6 +56,20 @@ impl Meter {
         values.insert("count".to_owned(), count);
         values.insert("per_second".to_owned(), count / seconds);
         values.insert("seconds".to_owned(), seconds);
+        if let Some(profiler) = self.profiler {
+            tell_profile(&profiler.stop()?, &mut values);
+        }
         Ok(values)
+    }
+}
+
+/// Adds what each process has spent on what, by the shares of its samples.
+fn tell_profile(samples: &Samples, values: &mut Values) {
+    for ((process, at), count) in samples {
+        let of_process = samples.iter().filter(|((other, _), _)| other == process);
+        let total: usize = of_process.map(|(_, count)| count).sum();
+        let Some(spent) = values.get(&format!("cpu_us.{process}")) else { continue };
+        let part = spent * *count as f64 / total as f64;
+        values.insert(format!("profile_us.{process}.{}", at.name()), part);
     }
 }

@@ -36,6 +36,9 @@ pub(crate) struct Run {
     /// 5 s if nothing is said.
     #[arg(long, value_name = "MS")]
     ping_interval: Option<u64>,
+    /// Also tell what the servers are at while they are measured, which takes `perf` and some of their time.
+    #[arg(long)]
+    profile: bool,
     /// Where the results are written.
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
@@ -52,8 +55,12 @@ impl Run {
         let otlp_endpoint = spans.endpoint();
         let ping_interval =
             self.ping_interval.map(Duration::from_millis).or(self.scale.ping_interval());
-        let start =
-            Start { programs: &self.programs, otlp_endpoint: &otlp_endpoint, ping_interval };
+        let start = Start {
+            programs: &self.programs,
+            otlp_endpoint: &otlp_endpoint,
+            ping_interval,
+            is_profiled: self.profile,
+        };
         let mut results = Results::new(Machine::describe()?, self.scale, self.rounds);
         results.ping_interval_ms = ping_interval.map(|interval| interval.as_millis() as u64);
         for round in 1..=self.rounds {

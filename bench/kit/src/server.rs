@@ -19,6 +19,7 @@ pub(crate) use self::send_loop::relay;
 use crate::{
     client::{Dialect, Target},
     process::Process,
+    profile::Profiler,
 };
 
 /// A server and what its clients speak.
@@ -115,6 +116,8 @@ pub(crate) struct Start<'a> {
     pub(crate) otlp_endpoint: &'a str,
     /// How often idle clients are pinged; as each server has it, if nothing is said.
     pub(crate) ping_interval: Option<Duration>,
+    /// Whether to tell what its processes are at.
+    pub(crate) is_profiled: bool,
 }
 
 #[derive(Debug)]
@@ -122,6 +125,7 @@ pub(crate) struct Server {
     /// Clients are connected to the last one.
     processes: Vec<Process>,
     target: Target,
+    is_profiled: bool,
     /// Kept for as long as the processes may read it.
     _files: Vec<NamedTempFile>,
 }
@@ -145,7 +149,7 @@ impl Server {
             started.with_context(|| format!("{} does not start", kind.name()))?;
         let address = processes.last().context("a server is a process")?.address;
         let target = Target { address, dialect: kind.dialect() };
-        Ok(Self { processes, target, _files: files })
+        Ok(Self { processes, target, is_profiled: start.is_profiled, _files: files })
     }
 
     /// Starts Sockeye with so many edges.
@@ -153,7 +157,7 @@ impl Server {
         let Started { processes, files } = sockeye::start(start, true, edges)?;
         let address = processes.last().context("a server is a process")?.address;
         let target = Target { address, dialect: Kind::Sockeye.dialect() };
-        Ok(Self { processes, target, _files: files })
+        Ok(Self { processes, target, is_profiled: start.is_profiled, _files: files })
     }
 
     /// Where the clients of each edge connect to.
@@ -173,6 +177,12 @@ impl Server {
             *by_name.entry(process.name()).or_default() += process.cpu()?;
         }
         Ok(by_name)
+    }
+
+    /// Begins to look at what the processes are at, if that is wanted.
+    pub(crate) fn profiler(&self) -> anyhow::Result<Option<Profiler>> {
+        let names = self.processes.iter().map(|process| (process.id(), process.name()));
+        self.is_profiled.then(|| Profiler::start(names.collect())).transpose()
     }
 
     /// Memory of the processes, by their names.

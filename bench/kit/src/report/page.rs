@@ -3,7 +3,7 @@
 use std::fmt::{Error, Write};
 
 use super::{chart, goals::GOALS};
-use crate::{measure::Measure, results::Results, server::Kind};
+use crate::{measure::Measure, profile::At, results::Results, server::Kind};
 
 /// Columns that are shown where a measure has them.
 const COLUMNS: [(&str, &str); 15] = [
@@ -23,6 +23,9 @@ const COLUMNS: [(&str, &str); 15] = [
     ("p99_us", "p99 µs"),
     ("p999_us", "p999 µs"),
 ];
+
+/// Those that a server may be.
+const PROCESSES: [&str; 4] = ["edge", "chat", "auth", "server"];
 
 pub(crate) fn text(results: &Results) -> Result<String, Error> {
     let mut page = String::new();
@@ -91,6 +94,33 @@ fn section(page: &mut String, results: &Results, measure: Measure) -> Result<(),
             columns.iter().map(|(name, _)| cell(results, measure, *server, name)).collect();
         writeln!(page, "| {} | {} |", server.name(), cells.join(" | "))?;
     }
+    writeln!(page)?;
+    profile(page, results, measure)
+}
+
+/// What the processes were at, where that was looked at.
+fn profile(page: &mut String, results: &Results, measure: Measure) -> Result<(), Error> {
+    let value = |server, process, at: At| {
+        results.value(measure, server, &format!("profile_us.{process}.{}", at.name()))
+    };
+    let mut rows = Vec::new();
+    for server in results.servers(measure) {
+        for process in PROCESSES {
+            let parts = At::ALL.map(|at| value(server, process, at));
+            if parts.iter().any(Option::is_some) {
+                let cells =
+                    parts.map(|part| part.map_or(0.0, |part| part.median)).map(chart::figure);
+                rows.push(format!("| {}: {process} | {} |", server.name(), cells.join(" | ")));
+            }
+        }
+    }
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let heads = At::ALL.map(At::name);
+    writeln!(page, "What its CPU is spent on, in µs:\n")?;
+    writeln!(page, "| | {} |\n|---|{}", heads.join(" | "), "---:|".repeat(heads.len()))?;
+    rows.iter().try_for_each(|row| writeln!(page, "{row}"))?;
     writeln!(page)
 }
 
