@@ -32,8 +32,9 @@ use crate::{
     workers::{WorkerIndex, Workers},
 };
 
-/// How many events are begun before streams and clocks are looked at again.
-const STEPS_MAX: usize = 128;
+/// How many events are begun before streams and clocks are looked at again: those of a full frame, so that their answers are one
+/// as well.
+const STEPS_MAX: usize = 256;
 
 /// How long a link may take, when the service shuts down, to finish what it has begun.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
