@@ -55,6 +55,11 @@ impl Polling {
         self.post()
     }
 
+    /// Whether a post has not been answered.
+    pub(crate) const fn is_posting(&self) -> bool {
+        self.is_posting
+    }
+
     fn post(&mut self) -> Option<Vec<u8>> {
         if self.is_posting || self.waiting.is_empty() {
             return None;

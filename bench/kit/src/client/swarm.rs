@@ -129,10 +129,7 @@ impl Swarm {
     }
 
     fn connect(&self, token: Token) -> io::Result<Pipe> {
-        let mut pipe = Pipe::connect(self.target.address)?;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut pipe.stream, token, interest)?;
-        Ok(pipe)
+        connect(&self.poll, self.target.address, token)
     }
 
     /// Connects clients and waits until all are in their rooms, a bounded number at a time. What else arrives meanwhile is passed
@@ -220,6 +217,13 @@ impl Swarm {
             }
             let mut reader = Reader { dialect, buffer: &mut self.buffer, pong: &self.pong };
             if reader.read(connection, way, &mut |news, now| tell(place, news, now))? == End::Gone {
+                // Servers end connections on which nothing has been asked for long, and a client makes another when it has something.
+                if let (Way::Posts, Some(polling)) = (way, &mut connection.polling)
+                    && !polling.state.is_posting()
+                {
+                    polling.posts = connect(&self.poll, self.target.address, event.token())?;
+                    continue;
+                }
                 *slot = None;
                 self.free.push(place);
                 tell(place, News::Gone, Instant::now());
@@ -227,4 +231,11 @@ impl Swarm {
         }
         Ok(())
     }
+}
+
+fn connect(poll: &Poll, address: SocketAddr, token: Token) -> io::Result<Pipe> {
+    let mut pipe = Pipe::connect(address)?;
+    let interest = Interest::READABLE | Interest::WRITABLE;
+    poll.registry().register(&mut pipe.stream, token, interest)?;
+    Ok(pipe)
 }
