@@ -52,10 +52,10 @@ impl At {
     }
 
     /// By the functions on the stack, innermost first.
-    fn of(stack: &[&str]) -> Self {
-        let is_kernel =
-            |name: &&&str| name.starts_with("entry_SYSCALL") || name.starts_with("asm_");
-        if !stack.iter().any(|name| is_kernel(&name)) {
+    fn of(stack: &[String]) -> Self {
+        let enters_kernel =
+            |name: &String| name.starts_with("entry_SYSCALL") || name.starts_with("asm_");
+        if !stack.iter().any(enters_kernel) {
             return Self::User;
         }
         stack.iter().find_map(|name| Self::of_call(name)).unwrap_or(Self::Other)
@@ -150,7 +150,6 @@ fn read(script: impl BufRead, names: &BTreeMap<u32, &'static str>) -> anyhow::Re
         let line = line.trim();
         if line.is_empty() {
             if let Some(name) = process.take() {
-                let stack: Vec<_> = stack.iter().map(String::as_str).collect();
                 *samples.entry((name, At::of(&stack))).or_default() += 1;
             }
             stack.clear();

@@ -17,8 +17,8 @@ pub(super) const DEPTH_MAX: usize = 32;
 pub(super) struct RawFields<'a>(pub(super) SmallVec<[(FieldName<'a>, &'a RawValue); 4]>);
 
 /// The name of a field: as it was written, if nothing in it was escaped.
-#[derive(Debug)]
-pub(super) struct FieldName<'a>(pub(super) Cow<'a, str>);
+#[derive(Debug, Deserialize)]
+pub(super) struct FieldName<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for RawFields<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -41,31 +41,6 @@ impl<'de> Deserialize<'de> for RawFields<'de> {
         }
 
         deserializer.deserialize_map(FieldsVisitor)
-    }
-}
-
-// A derived one would always copy.
-impl<'de> Deserialize<'de> for FieldName<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NameVisitor;
-
-        impl<'de> Visitor<'de> for NameVisitor {
-            type Value = FieldName<'de>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a name")
-            }
-
-            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
-                Ok(FieldName(Cow::Borrowed(name)))
-            }
-
-            fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-                Ok(FieldName(Cow::Owned(name.to_owned())))
-            }
-        }
-
-        deserializer.deserialize_str(NameVisitor)
     }
 }
 
@@ -172,6 +147,14 @@ mod tests {
         for text in [r#"{"a":1,"a":2}"#, r#"[{"a":1,"\u0061":2}]"#, "1e400", r#""\ud800""#] {
             assert_eq!(read(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn names_are_copied_only_where_something_in_them_was_escaped() {
+        let RawFields(fields) = serde_json::from_str(r#"{"a":1,"\u0062":2}"#).unwrap();
+
+        let names: Vec<_> = fields.iter().map(|(FieldName(name), _)| name).collect();
+        assert!(matches!(&*names, [Cow::Borrowed("a"), Cow::Owned(b)] if b == "b"), "{names:?}");
     }
 
     #[test]

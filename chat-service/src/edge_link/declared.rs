@@ -107,16 +107,16 @@ fn send((links, now): (&Links, Instant), mut event: ClientEvent, direct: &Direct
         return event.refuse(metrics, &ClientError::UNCERTAIN);
     }
     let declared = &direct.event;
+    let is_for_its_others = declared.audience == Audience::Sender && !declared.echoes;
     // Most users have one socket. Then there is no other one to look for.
-    let is_for_others = declared.audience == Audience::Sender && !declared.echoes;
-    if !(is_for_others && links.is_alone(&event.socket)) {
-        send_on(links, &mut event, direct);
+    if !is_for_its_others || !links.is_alone(&event.socket) {
+        send_over_links(links, &mut event, direct);
     }
     metrics.count_declared(declared.number);
     event.answer(metrics, client_view::done);
 }
 
-fn send_on(links: &Links, event: &mut ClientEvent, direct: &Direct) {
+fn send_over_links(links: &Links, event: &mut ClientEvent, direct: &Direct) {
     let Direct { event: declared, data, subject } = direct;
     let ClientEvent { socket, ticket, .. } = event;
     let Socket { key, user, .. } = &**socket;

@@ -112,9 +112,9 @@ impl Swarm {
             self.connections.push(None);
             self.connections.len() - 1
         });
-        let pipe = self.connect(Token(place))?;
+        let pipe = connect(&self.poll, address, Token(place))?;
         let polling = if dialect == Dialect::Polling {
-            let posts = self.connect(Token(place | POSTS))?;
+            let posts = connect(&self.poll, address, Token(place | POSTS))?;
             Some(Box::new(LongPolling { posts, state: Polling::new(address) }))
         } else {
             None
@@ -126,10 +126,6 @@ impl Swarm {
             *slot = Some(connection);
         }
         Ok(place)
-    }
-
-    fn connect(&self, token: Token) -> io::Result<Pipe> {
-        connect(&self.poll, self.target.address, token)
     }
 
     /// Connects clients and waits until all are in their rooms, a bounded number at a time. What else arrives meanwhile is passed
@@ -217,7 +213,7 @@ impl Swarm {
             }
             let mut reader = Reader { dialect, buffer: &mut self.buffer, pong: &self.pong };
             if reader.read(connection, way, &mut |news, now| tell(place, news, now))? == End::Gone {
-                // Servers end connections on which nothing has been asked for long, and a client makes another when it has something.
+                // Servers end connections on which nothing has been asked for long, which is not the end of the session.
                 if let (Way::Posts, Some(polling)) = (way, &mut connection.polling)
                     && !polling.state.is_posting()
                 {
@@ -233,6 +229,7 @@ impl Swarm {
     }
 }
 
+/// Begins to connect; what comes of it is told under the token.
 fn connect(poll: &Poll, address: SocketAddr, token: Token) -> io::Result<Pipe> {
     let mut pipe = Pipe::connect(address)?;
     let interest = Interest::READABLE | Interest::WRITABLE;

@@ -20,7 +20,7 @@ use crate::{
 };
 
 const MEMBERS: usize = 10;
-/// How long all clients together may take to get in.
+/// How long the clients of one edge may take to get in.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(1800);
 const JOINED: &str = "joined";
 const HELD: &str = "held";
@@ -45,7 +45,7 @@ pub(crate) fn hold(
     let mut holders = Vec::new();
     for (number, address) in server.edges().enumerate() {
         let mut holder = Holder::start(&Hold { address, first: number * clients, count: clients })?;
-        // One edge after the other: how the machine shares two cores among a hundred processes is not what is measured.
+        // One edge after the other: how few cores are shared among a hundred processes is not what is measured.
         holder.expect(JOINED)?;
         holders.push(holder);
     }
