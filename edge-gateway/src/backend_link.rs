@@ -1,8 +1,8 @@
-//! Our end of the stream to one business service: what waits to be sent, what waits to be acknowledged, and where to go on
-//! after a break.
+//! Our end of the stream to a business service: what waits to be sent or to be acknowledged, and where to go on after a break.
 
 pub(crate) mod driver;
 mod events;
+mod inbox;
 mod outstanding;
 
 use std::{

@@ -210,6 +210,12 @@ pub struct Config {
     #[arg(value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     pub event_timeout: Duration,
 
+    /// How long events may be held back, at most, for others to be written with them, while a shard is busy writing to many
+    /// clients; 0s holds back nothing.
+    #[arg(id = "edge-coalesce-max", long = "edge-coalesce-max", env = "EDGE_COALESCE_MAX")]
+    #[arg(value_name = "DURATION", default_value = "3ms", value_parser = humantime::parse_duration)]
+    pub coalesce_max: Duration,
+
     /// How many sessions the edge opens each second, in the long run; clients beyond that wait, for up to 10 s.
     #[arg(id = "edge-opens-per-second", long = "edge-opens-per-second")]
     #[arg(env = "EDGE_OPENS_PER_SECOND", value_name = "COUNT", default_value = "2000")]

@@ -126,7 +126,8 @@ impl ShardThread {
             RefCell::new(Shard::new(parts, Instant::now()))
         });
 
-        let mut background = background(&shard, urls, &self.dialer, verifier);
+        let mut background =
+            background(&shard, urls, &self.dialer, verifier, self.config.coalesce_max);
         let overload = Arc::clone(self.admission.overload());
         let lateness = Lateness::new(self.number, overload, &self.metrics);
         background.spawn_local(tick(Rc::clone(&shard), ticks, self.chat_link, lateness));
@@ -192,12 +193,14 @@ fn background(
     urls: Vec<Uri>,
     dialer: &Dialer,
     verifier: TokenVerifier,
+    coalesce_max: Duration,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn_local(verifier.clone().run());
     tasks.spawn_local(revocation_watch::run(Rc::clone(shard), verifier));
     for (index, url) in urls.into_iter().enumerate() {
-        tasks.spawn_local(driver::run(Rc::clone(shard), LinkKey(index), url, dialer.clone()));
+        let link = (LinkKey(index), url);
+        tasks.spawn_local(driver::run(Rc::clone(shard), link, dialer.clone(), coalesce_max));
     }
     tasks
 }

@@ -21,6 +21,7 @@ const CONNECTIONS: &str = "sockeye_edge_connections";
 const SOCKETS: &str = "sockeye_edge_sockets";
 const EVENTS_RECEIVED: &str = "sockeye_edge_events_received_total";
 const DELIVERIES: &str = "sockeye_edge_deliveries_total";
+const COALESCED: &str = "sockeye_edge_coalesced_passes_total";
 const OUTBOX_BYTES: &str = "sockeye_edge_outbox_bytes";
 const LINK_QUEUE_BYTES: &str = "sockeye_edge_link_queue_bytes";
 const COLLAPSED: &str = "sockeye_edge_collapsed_total";
@@ -60,6 +61,7 @@ pub(crate) struct Metrics {
     pub(crate) sockets: Gauge,
     pub(crate) events_received: Counter,
     pub(crate) deliveries: Counter,
+    pub(crate) coalesced: Counter,
     pub(crate) outbox_bytes: Gauge,
     pub(crate) link_queue_bytes: Gauge,
     pub(crate) auth_seconds: Histogram,
@@ -190,6 +192,7 @@ impl Metrics {
             sockets: gauge!(SOCKETS),
             events_received: counter!(EVENTS_RECEIVED),
             deliveries: counter!(DELIVERIES),
+            coalesced: counter!(COALESCED),
             outbox_bytes: gauge!(OUTBOX_BYTES),
             link_queue_bytes: gauge!(LINK_QUEUE_BYTES),
             auth_seconds: histogram!(AUTH_SECONDS),
@@ -266,6 +269,7 @@ fn describe() {
     describe_gauge!(SOCKETS, "Sockets: connections times the namespaces they are in.");
     describe_counter!(EVENTS_RECEIVED, "Events received from clients.");
     describe_counter!(DELIVERIES, "Events sent to clients, one for each recipient.");
+    describe_counter!(COALESCED, "Times that events were held back to be written with others.");
     describe_gauge!(OUTBOX_BYTES, Unit::Bytes, "Bytes that wait for clients to read.");
     describe_gauge!(LINK_QUEUE_BYTES, Unit::Bytes, "Bytes that wait for business services.");
     describe_counter!(COLLAPSED, "Logged events left out for clients that do not keep up.");

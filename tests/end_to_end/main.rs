@@ -9,6 +9,7 @@ mod authorization;
 mod bad_input;
 mod callers;
 mod capabilities;
+mod coalescing;
 mod concluded_ends;
 mod deadlines;
 mod deliveries;

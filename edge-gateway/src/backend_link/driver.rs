@@ -25,7 +25,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use super::{SequenceError, payload_bytes};
+use super::{SequenceError, inbox::Inbox};
 use crate::{
     dialer::Dialer,
     shard::{LinkKey, SharedShard},
@@ -33,11 +33,6 @@ use crate::{
 
 /// How many frames may wait inside the stream. What waits before that is merged into larger frames.
 const STREAM_FRAMES_MAX: usize = 4;
-
-/// How many frames that have come at once, and about how many bytes of them, are carried out before anything is written to
-/// those who are sent more than one of their events.
-const PASS_FRAMES_MAX: usize = 32;
-const PASS_BYTES_MAX: usize = 256 * 1024;
 
 /// How often clients are read before what they have sent is sent on. With a third time nothing more was gained.
 const GATHERING_PASSES_MAX: usize = 2;
@@ -73,7 +68,12 @@ enum StreamError {
 }
 
 /// Runs until it is dropped. One warning for each outage, not for each attempt.
-pub(crate) async fn run(shard: SharedShard, link: LinkKey, url: Uri, dialer: Dialer) {
+pub(crate) async fn run(
+    shard: SharedShard,
+    (link, url): (LinkKey, Uri),
+    dialer: Dialer,
+    coalesce_max: Duration,
+) {
     let endpoint = Endpoint::from(url.clone())
         .connect_timeout(Duration::from_secs(2))
         .tcp_nodelay(true)
@@ -86,7 +86,7 @@ pub(crate) async fn run(shard: SharedShard, link: LinkKey, url: Uri, dialer: Dia
     let mut pause = PAUSE_MIN;
     let mut reported = false;
     loop {
-        let Err(error) = stream(&shard, link, &channel).await;
+        let Err(error) = stream(&shard, link, &channel, coalesce_max).await;
         let was_up = {
             let mut shard = shard.borrow_mut();
             let was_up = shard.links.get(link.0).is_some_and(super::BackendLink::is_attached);
@@ -102,33 +102,37 @@ pub(crate) async fn run(shard: SharedShard, link: LinkKey, url: Uri, dialer: Dia
     }
 }
 
-/// What has come at once.
-struct Pass {
-    frames: Vec<BackendFrame>,
-    /// How the stream ended behind them, if it did.
-    end: Result<(), StreamError>,
-}
-
-/// Takes the frames that are there, and never waits for more.
-async fn pass(first: BackendFrame, inbound: &mut Streaming<BackendFrame>) -> Pass {
-    let mut bytes = payload_bytes(&first);
-    let mut frames = vec![first];
-    let mut end = Ok(());
-    while frames.len() < PASS_FRAMES_MAX && bytes < PASS_BYTES_MAX && end.is_ok() {
+/// Adds the frames that are there behind the first one, and never waits for more. Tells how the stream has ended behind them, if it
+/// has.
+async fn fill(
+    inbox: &mut Inbox,
+    first: Result<Option<BackendFrame>, Status>,
+    inbound: &mut Streaming<BackendFrame>,
+) -> Result<(), StreamError> {
+    let now = time::Instant::now();
+    inbox.push(first?.ok_or(StreamError::Ended)?, now);
+    while !inbox.is_full() {
         tokio::select! {
             biased;
-            received = inbound.message() => match received {
-                Ok(Some(frame)) => {
-                    bytes += payload_bytes(&frame);
-                    frames.push(frame);
-                }
-                Ok(None) => end = Err(StreamError::Ended),
-                Err(status) => end = Err(status.into()),
-            },
+            received = inbound.message() => {
+                inbox.push(received?.ok_or(StreamError::Ended)?, now);
+            }
             () = future::ready(()) => break,
         }
     }
-    Pass { frames, end }
+    Ok(())
+}
+
+/// Carries out what has come.
+fn carry_out(shard: &SharedShard, link: LinkKey, inbox: &mut Inbox) -> Result<(), SequenceError> {
+    let mut shard = shard.borrow_mut();
+    if inbox.is_held() {
+        shard.common.metrics.coalesced.increment(1);
+    }
+    let began_at = time::Instant::now();
+    let is_shared = shard.apply(link, inbox.take())?;
+    inbox.carried_out(is_shared, began_at, time::Instant::now());
+    Ok(())
 }
 
 /// Lets clients be read of whom the kernel knows by now, as long as that brings events: each frame costs the two services system
@@ -149,6 +153,7 @@ async fn stream(
     shard: &SharedShard,
     link: LinkKey,
     channel: &Channel,
+    coalesce_max: Duration,
 ) -> Result<std::convert::Infallible, StreamError> {
     let (outbound, frames) = mpsc::channel::<Encoded<EdgeFrame>>(STREAM_FRAMES_MAX);
     let (hello, wake) = {
@@ -174,14 +179,19 @@ async fn stream(
     }
     tracing::info!(backend.id = welcome.backend_id, resumed = welcome.resumed, "link is up");
 
+    let mut inbox = Inbox::new(coalesce_max, time::Instant::now());
     loop {
         let has_frame = shard.borrow().links.get(link.0).is_some_and(super::BackendLink::has_frame);
         tokio::select! {
             received = inbound.message() => {
-                let first = received?.ok_or(StreamError::Ended)?;
-                let Pass { frames, end } = pass(first, &mut inbound).await;
-                shard.borrow_mut().apply(link, frames)?;
+                let end = fill(&mut inbox, received, &mut inbound).await;
+                if end.is_err() || inbox.is_full() || !inbox.is_held() {
+                    carry_out(shard, link, &mut inbox)?;
+                }
                 end?;
+            }
+            () = time::sleep_until(inbox.due_at()), if !inbox.is_empty() => {
+                carry_out(shard, link, &mut inbox)?;
             }
             permit = outbound.reserve(), if has_frame => {
                 let permit = permit.map_err(|_| StreamError::Ended)?;

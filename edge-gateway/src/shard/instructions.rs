@@ -14,12 +14,12 @@ use crate::{
 
 impl Shard {
     /// Carries out what has come at once. What several instructions send to the same clients is written together, behind the
-    /// last of them.
+    /// last of them; returns whether that was most of it.
     pub(crate) fn apply(
         &mut self,
         link: LinkKey,
         frames: Vec<BackendFrame>,
-    ) -> Result<(), SequenceError> {
+    ) -> Result<bool, SequenceError> {
         let mut instructions = Vec::new();
         let mut acks = SmallVec::<[u64; 8]>::new();
         let mut sequence = Ok(());
@@ -39,14 +39,14 @@ impl Shard {
                 }
             }
         }
-        self.carry_out_all(link, &instructions);
+        let is_shared = self.carry_out_all(link, &instructions);
         if let Some(link) = self.links.get_mut(link.0) {
             acks.into_iter().try_for_each(|ack| link.handle_ack(ack))?;
         }
         sequence?;
         self.go_on_with_claims(link);
         self.resume_waiting(link);
-        Ok(())
+        Ok(is_shared)
     }
 
     /// Whether the instructions of a frame are to be carried out.
@@ -57,9 +57,12 @@ impl Shard {
         }
     }
 
-    fn carry_out_all(&mut self, link: LinkKey, instructions: &[Instruction]) {
+    /// Returns whether half of the emits, at least, were to a room that another one was for too.
+    fn carry_out_all(&mut self, link: LinkKey, instructions: &[Instruction]) -> bool {
         let mut rest = instructions;
-        let mut repeats = repeats(instructions).into_iter();
+        let repeats = repeats(instructions);
+        let repeated = repeats.iter().filter(|is_followed| **is_followed).count();
+        let mut repeats = repeats.into_iter();
         while let Some(next) = rest.first() {
             let is_followed = repeats.next().unwrap_or(false);
             let mut count = if is_followed { self.emit_burst(link, rest) } else { 0 };
@@ -72,6 +75,8 @@ impl Shard {
             rest = rest.get(count..).unwrap_or_default();
         }
         self.common.gathering.finish();
+        let is_emit = |one: &&Instruction| matches!(one.kind, Some(Kind::Emit(_)));
+        repeated > 0 && instructions.iter().filter(is_emit).count() <= 2 * repeated
     }
 
     pub(super) fn carry_out(&mut self, link: LinkKey, instruction: &Instruction) {
