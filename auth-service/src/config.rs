@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
+use clap::value_parser;
 use secrecy::{ExposeSecret, SecretSlice};
 use zeroize::Zeroizing;
 
@@ -57,6 +58,16 @@ pub struct Config {
         value_name = "ADDR"
     )]
     pub ops_listen: Option<SocketAddr>,
+
+    /// How many threads verify tokens, from 1 to 64, where the auth service is a process of its own [default: one for each two cores].
+    #[arg(
+        id = "auth-threads",
+        long = "auth-threads",
+        env = "AUTH_THREADS",
+        value_name = "COUNT",
+        value_parser = value_parser!(u16).range(1..=64)
+    )]
+    pub threads: Option<u16>,
 
     /// TLS with the other services, and who may call.
     #[command(flatten)]

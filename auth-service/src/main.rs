@@ -6,10 +6,12 @@ use auth_service::{AuthService, Config};
 use clap::Parser;
 use mimalloc::MiMalloc;
 use service_kit::audit::{AuditConfig, AuditLog};
+use service_kit::cores;
 use service_kit::exit::{Failure, finish, parse_args};
 use service_kit::ops::Readiness;
 use service_kit::shutdown::Shutdown;
 use service_kit::telemetry::{TelemetryConfig, Tracing, init_logging};
+use tokio::runtime::Builder;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -30,10 +32,15 @@ struct Settings {
 }
 
 fn main() -> ExitCode {
-    finish(run(parse_args()))
+    let settings: Settings = parse_args();
+    let threads = settings.service.threads.map_or_else(cores::half, usize::from);
+    let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    finish(match runtime {
+        Ok(runtime) => runtime.block_on(run(settings)),
+        Err(error) => Err(Failure::internal(error)),
+    })
 }
 
-#[tokio::main]
 async fn run(settings: Settings) -> Result<(), Failure> {
     if settings.check {
         return Ok(settings.service.check()?);

@@ -6,11 +6,11 @@ use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroU64, NonZeroUsize, ParseIntError},
     path::PathBuf,
-    thread,
     time::Duration,
 };
 
 use clap::{Args, builder::BoolishValueParser};
+use service_kit::cores;
 use thiserror::Error;
 
 pub use self::grpc::GrpcConfig;
@@ -233,8 +233,7 @@ pub struct Config {
 impl Config {
     /// How many workers there are.
     pub fn worker_count(&self) -> usize {
-        let cores = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        self.workers.map_or_else(|| cores().div_ceil(2).min(WORKERS_MAX), NonZeroUsize::get)
+        self.workers.map_or_else(|| cores::half().min(WORKERS_MAX), NonZeroUsize::get)
     }
 
     pub(crate) fn namespaces(&self) -> Result<Namespaces, TomlFileError> {
@@ -311,8 +310,7 @@ mod tests {
         assert_eq!(config.presence_list_max, 100);
         assert!(!config.expose_trace_ids && !config.open_rooms);
         assert!((1..=WORKERS_MAX).contains(&config.worker_count()));
-        let cores = thread::available_parallelism().unwrap().get();
-        assert_eq!(config.worker_count(), cores.div_ceil(2).min(WORKERS_MAX));
+        assert_eq!(config.worker_count(), cores::half().min(WORKERS_MAX));
     }
 
     #[test]

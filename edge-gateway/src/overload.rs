@@ -126,7 +126,7 @@ impl Overload {
 
     /// Returns whether memory and descriptors can be read.
     fn observe(&self, system: &System) -> [bool; 2] {
-        let (memory, descriptors) = (system.memory(), system.descriptors());
+        let (memory, descriptors) = (system.memory(), System::descriptors());
         match memory {
             Some(InUse { used, limit }) => {
                 self.memory.observe(used, Marks::of_memory(limit), LOOK_INTERVAL);

@@ -3,6 +3,7 @@
 
 pub mod audit;
 pub mod clock;
+pub mod cores;
 pub mod exit;
 pub mod grpc;
 pub mod log_rate;

@@ -128,6 +128,7 @@ fn a_wrong_command_line_exits_with_64() {
         &["--no-such-flag"][..],
         &["--auth-listen=nowhere"],
         &["--auth-clock-leeway=1day"],
+        &["--auth-threads=0"],
         &["--auth-hs256-secret=correct horse battery staple, twice over"],
     ] {
         let (code, text) = exit_of(arguments, &[]);
@@ -149,6 +150,7 @@ fn help_exits_with_0_and_names_every_variable_but_no_secret() {
         "AUTH_PUBLIC_KEY_FILES",
         "AUTH_ISSUER",
         "AUTH_AUDIENCE",
+        "AUTH_THREADS",
         "AUTH_CLOCK_LEEWAY",
         "AUTH_KEY_OVERLAP",
         "AUTH_ISSUE_TOKENS",

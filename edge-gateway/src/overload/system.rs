@@ -6,6 +6,9 @@ use std::{
     path::Path,
 };
 
+#[cfg(target_os = "linux")]
+use rustix::process::{Resource, getrlimit};
+
 use super::memory::{InUse, Memory};
 
 /// More than any of the files that are read.
@@ -15,14 +18,12 @@ const FILE_BYTES_MAX: usize = 8 * 1024;
 #[derive(Debug)]
 pub(super) struct System {
     memory: Option<Memory>,
-    limits: Option<File>,
 }
 
 impl System {
     /// The process may have so much memory, if that is known.
     pub(super) fn open(memory_bytes_max: Option<u64>) -> Self {
-        let memory = Memory::open(Path::new("/"), memory_bytes_max);
-        Self { memory, limits: File::open("/proc/self/limits").ok() }
+        Self { memory: Memory::open(Path::new("/"), memory_bytes_max) }
     }
 
     /// Memory that is in use, and how much may be.
@@ -31,8 +32,8 @@ impl System {
     }
 
     /// Descriptors that the process has, and how many it may have.
-    pub(super) fn descriptors(&self) -> Option<(u64, u64)> {
-        let limit = descriptors_max(&read(self.limits.as_ref()?)?)?;
+    pub(super) fn descriptors() -> Option<(u64, u64)> {
+        let limit = descriptors_max()?;
         let folder = "/proc/self/fd";
         // The size of the folder, from Linux 6.2 on; before, it is 0. Looking into it takes a descriptor.
         let used = match fs::metadata(folder).ok()?.len() {
@@ -52,9 +53,14 @@ pub(super) fn read(file: &File) -> Option<String> {
 }
 
 /// None if there is no limit.
-fn descriptors_max(limits: &str) -> Option<u64> {
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
+#[cfg(target_os = "linux")]
+fn descriptors_max() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
+#[cfg(not(target_os = "linux"))]
+fn descriptors_max() -> Option<u64> {
+    None
 }
 
 #[cfg(test)]
@@ -62,22 +68,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_say_how_many_descriptors_there_may_be() {
-        let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
-                      Max open files            1024                 524288               files     \n";
-
-        assert_eq!(descriptors_max(limits), Some(1024));
-        assert_eq!(descriptors_max("Max open files  unlimited unlimited files"), None);
-    }
-
-    #[test]
     #[cfg(target_os = "linux")]
     fn this_process_has_descriptors() {
-        let system = System::open(None);
-        let (before, limit) = system.descriptors().unwrap();
+        let (before, limit) = System::descriptors().unwrap();
         let more: Vec<_> = (0..100).map(|_| File::open("/proc/self/status").unwrap()).collect();
 
-        let (after, _) = system.descriptors().unwrap();
+        let (after, _) = System::descriptors().unwrap();
 
         // Other tests of this process open and close files meanwhile.
         assert!(after + 50 > before + 100 && after < limit, "{before} {after} {limit}");
