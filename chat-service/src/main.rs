@@ -34,7 +34,6 @@ struct Cli {
 
 fn main() -> ExitCode {
     let cli: Cli = exit::parse_args();
-    // With more threads than are needed, each looks for work that another one would do as part of what it does.
     let threads = cli.config.worker_count();
     let runtime = runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     exit::finish(match runtime {

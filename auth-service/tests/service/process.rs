@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proto::auth::v1::auth_service_client::AuthServiceClient;
 use proto::auth::v1::issue_ticket_response::Outcome;
@@ -217,6 +217,27 @@ fn sigterm_ends_it_with_0() {
     let (status, log) = process.terminate();
 
     assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn it_has_so_many_threads() {
+    // Those for work that blocks have the same name.
+    let count_of = |process: &Process| {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", process.child.id())).unwrap();
+        let names = threads.map(|one| std::fs::read_to_string(one.unwrap().path().join("comm")));
+        names.filter(|name| name.as_ref().is_ok_and(|it| it.trim() == "tokio-rt-worker")).count()
+    };
+    let start = |flag| Process::start(&[flag], &[("AUTH_HS256_SECRET", SECRET)]);
+    let (many, one) = (start("--auth-threads=8"), start("--auth-threads=1"));
+    let begun = Instant::now();
+
+    // A thread has its name once it has had its first turn.
+    while count_of(&many) < 8 {
+        assert!(begun.elapsed() < DEADLINE);
+        thread::yield_now();
+    }
+    assert!(count_of(&one) < 8);
 }
 
 #[test]

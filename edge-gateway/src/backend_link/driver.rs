@@ -126,7 +126,7 @@ async fn fill(
 /// Carries out what has come.
 fn carry_out(shard: &SharedShard, link: LinkKey, inbox: &mut Inbox) -> Result<(), SequenceError> {
     let mut shard = shard.borrow_mut();
-    if inbox.is_held() {
+    if inbox.held_until().is_some() {
         shard.common.metrics.coalesced.increment(1);
     }
     let began_at = time::Instant::now();
@@ -179,18 +179,18 @@ async fn stream(
     }
     tracing::info!(backend.id = welcome.backend_id, resumed = welcome.resumed, "link is up");
 
-    let mut inbox = Inbox::new(coalesce_max, time::Instant::now());
+    let mut inbox = Inbox::new(coalesce_max);
     loop {
         let has_frame = shard.borrow().links.get(link.0).is_some_and(super::BackendLink::has_frame);
         tokio::select! {
             received = inbound.message() => {
                 let end = fill(&mut inbox, received, &mut inbound).await;
-                if end.is_err() || inbox.is_full() || !inbox.is_held() {
+                if end.is_err() || inbox.is_full() || inbox.held_until().is_none() {
                     carry_out(shard, link, &mut inbox)?;
                 }
                 end?;
             }
-            () = time::sleep_until(inbox.due_at()), if !inbox.is_empty() => {
+            () = sleep_until(inbox.held_until()) => {
                 carry_out(shard, link, &mut inbox)?;
             }
             permit = outbound.reserve(), if has_frame => {
@@ -202,5 +202,12 @@ async fn stream(
             }
             () = wake.notified() => {}
         }
+    }
+}
+
+async fn sleep_until(deadline: Option<time::Instant>) {
+    match deadline {
+        Some(deadline) => time::sleep_until(deadline).await,
+        None => future::pending().await,
     }
 }

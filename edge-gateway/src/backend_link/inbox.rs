@@ -26,9 +26,7 @@ pub(super) struct Inbox {
     frames: Vec<BackendFrame>,
     bytes: usize,
     hold_max: Duration,
-    /// When the first of the frames has come, and when they are to be carried out.
-    came_at: Instant,
-    due_at: Instant,
+    held_until: Option<Instant>,
     last: Option<Pass>,
 }
 
@@ -40,40 +38,32 @@ struct Pass {
 }
 
 impl Inbox {
-    pub(super) fn new(hold_max: Duration, now: Instant) -> Self {
-        Self { frames: Vec::new(), bytes: 0, hold_max, came_at: now, due_at: now, last: None }
+    pub(super) fn new(hold_max: Duration) -> Self {
+        Self { frames: Vec::new(), bytes: 0, hold_max, held_until: None, last: None }
     }
 
     pub(super) fn push(&mut self, frame: BackendFrame, now: Instant) {
         if self.frames.is_empty() {
             let last = self.last.filter(|last| now.duration_since(last.ended_at) < last.length);
-            self.came_at = now;
-            self.due_at = last.map_or(now, |last| now + last.length.min(self.hold_max));
+            let pause = last.map(|last| last.length.min(self.hold_max));
+            self.held_until = pause.filter(|pause| !pause.is_zero()).map(|pause| now + pause);
         }
         self.bytes += payload_bytes(&frame);
         self.frames.push(frame);
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.frames.is_empty()
     }
 
     pub(super) fn is_full(&self) -> bool {
         self.frames.len() >= FRAMES_MAX || self.bytes >= BYTES_MAX
     }
 
-    pub(super) fn due_at(&self) -> Instant {
-        self.due_at
-    }
-
-    /// Whether what is here could have been carried out before.
-    pub(super) fn is_held(&self) -> bool {
-        !self.is_empty() && self.due_at > self.came_at
+    /// When what is here is to be carried out, where it could have been before.
+    pub(super) fn held_until(&self) -> Option<Instant> {
+        self.held_until
     }
 
     /// What the next pass carries out.
     pub(super) fn take(&mut self) -> Vec<BackendFrame> {
-        self.bytes = 0;
+        (self.bytes, self.held_until) = (0, None);
         std::mem::take(&mut self.frames)
     }
 
@@ -106,18 +96,16 @@ mod tests {
     /// How long an event is held back that comes `after` a pass of that length.
     fn held(is_shared: bool, length: Duration, after: Duration) -> Duration {
         let began_at = Instant::now();
-        let mut inbox = Inbox::new(HOLD_MAX, began_at);
+        let mut inbox = Inbox::new(HOLD_MAX);
         inbox.push(frame(10), began_at);
-        assert!(!inbox.is_held(), "nothing was carried out before");
+        assert_eq!(inbox.held_until(), None, "nothing was carried out before");
         assert_eq!(inbox.take().len(), 1);
         inbox.carried_out(is_shared, began_at, began_at + length);
         let now = began_at + length + after;
 
         inbox.push(frame(10), now);
 
-        let held = inbox.due_at().duration_since(now);
-        assert_eq!(inbox.is_held(), held > Duration::ZERO);
-        held
+        inbox.held_until().map_or(Duration::ZERO, |until| until.duration_since(now))
     }
 
     #[test]
@@ -132,20 +120,20 @@ mod tests {
     #[test]
     fn those_that_come_later_do_not_put_off_the_first() {
         let start = Instant::now();
-        let mut inbox = Inbox::new(HOLD_MAX, start);
+        let mut inbox = Inbox::new(HOLD_MAX);
         inbox.carried_out(true, start, start + ms(4));
         inbox.push(frame(10), start + ms(5));
 
         inbox.push(frame(10), start + ms(7));
 
-        assert_eq!(inbox.due_at(), start + ms(9));
-        assert_eq!((inbox.take().len(), inbox.is_empty(), inbox.is_held()), (2, true, false));
+        assert_eq!(inbox.held_until(), Some(start + ms(9)));
+        assert_eq!((inbox.take().len(), inbox.take().len(), inbox.held_until()), (2, 0, None));
     }
 
     #[test]
     fn with_so_much_there_is_no_waiting_for_more() {
         let now = Instant::now();
-        let mut inbox = Inbox::new(HOLD_MAX, now);
+        let mut inbox = Inbox::new(HOLD_MAX);
         for _ in 0..FRAMES_MAX {
             assert!(!inbox.is_full());
             inbox.push(frame(10), now);
