@@ -1,6 +1,7 @@
 //! Measures Sockeye beside other servers, in one run on one machine.
 
 mod client;
+mod cores;
 mod machine;
 mod measure;
 mod meter;

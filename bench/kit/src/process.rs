@@ -12,6 +12,8 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use bench_kit::usage::{Cpu, Memory};
 
+use crate::cores::Cores;
+
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Lines of output that may wait to be read for an address.
 const LINES: usize = 1024;
@@ -33,33 +35,41 @@ pub(crate) struct Program {
 #[derive(Debug)]
 pub(crate) struct Process {
     program: Program,
+    /// Those that it has, if not all.
+    cores: Option<Cores>,
     child: Child,
     pub(crate) address: SocketAddr,
 }
 
 impl Process {
     /// Starts a process on any port, and waits until it listens.
-    pub(crate) fn start(program: Program) -> anyhow::Result<Self> {
-        Self::start_at(program, SocketAddr::from(([127, 0, 0, 1], 0)))
+    pub(crate) fn start(program: Program, cores: Option<Cores>) -> anyhow::Result<Self> {
+        Self::start_at((program, cores), SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 
-    fn start_at(mut program: Program, address: SocketAddr) -> anyhow::Result<Self> {
+    fn start_at(
+        (mut program, cores): (Program, Option<Cores>),
+        address: SocketAddr,
+    ) -> anyhow::Result<Self> {
         let name = program.name;
-        let mut child = program
+        program
             .command
             .env(program.listen, address.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| {
-                format!("{} cannot be started", program.command.get_program().display())
-            })?;
+            .stderr(Stdio::piped());
+        let started = match cores {
+            Some(cores) => cores.start(|| program.command.spawn()),
+            None => program.command.spawn(),
+        };
+        let mut child = started.with_context(|| {
+            format!("{} cannot be started", program.command.get_program().display())
+        })?;
         let (sender, lines) = mpsc::sync_channel(LINES);
         read_lines(child.stdout.take().context("no output")?, sender.clone());
         read_lines(child.stderr.take().context("no log")?, sender);
         // From here on it ends with its owner.
-        let mut process = Self { program, child, address };
+        let mut process = Self { program, cores, child, address };
         let mut log = String::new();
         loop {
             let Ok(line) = lines.recv_timeout(START_TIMEOUT) else {
@@ -79,7 +89,8 @@ impl Process {
         self.child.wait()?;
         let Program { name, listen, find_address, .. } = self.program;
         let command = std::mem::replace(&mut self.program.command, Command::new("true"));
-        let again = Self::start_at(Program { name, command, listen, find_address }, self.address)?;
+        let program = Program { name, command, listen, find_address };
+        let again = Self::start_at((program, self.cores), self.address)?;
         ensure!(again.address == self.address, "it listens elsewhere than before");
         *self = again;
         Ok(())

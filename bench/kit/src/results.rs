@@ -20,6 +20,9 @@ pub(crate) struct Results {
     pub(crate) rounds: usize,
     /// How often idle clients were pinged; 25 s, if nothing stands here.
     pub(crate) ping_interval_ms: Option<u64>,
+    /// How many of the cores were the clients' alone; nothing, if all shared all.
+    #[serde(default)]
+    pub(crate) client_cores: Option<usize>,
     /// How many spans the services have exported.
     pub(crate) spans: u64,
     pub(crate) samples: Vec<Sample>,
@@ -59,6 +62,7 @@ impl Results {
             scale,
             rounds,
             ping_interval_ms: None,
+            client_cores: None,
             spans: 0,
             samples: Vec::new(),
             failures: Vec::new(),

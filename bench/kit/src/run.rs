@@ -10,6 +10,7 @@ use anyhow::{Context, ensure};
 use clap::Args;
 
 use crate::{
+    cores::Cores,
     machine::Machine,
     measure::{Measure, Scale},
     otlp_sink::OtlpSink,
@@ -36,6 +37,10 @@ pub(crate) struct Run {
     /// 5 s if nothing is said.
     #[arg(long, value_name = "MS")]
     ping_interval: Option<u64>,
+    /// Gives so many of the cores to the clients alone, and the others to the servers: without it, all
+    /// share all.
+    #[arg(long, value_name = "COUNT")]
+    client_cores: Option<usize>,
     /// Also tell what the servers are at while they are measured, which takes `perf` and some of their time.
     #[arg(long)]
     profile: bool,
@@ -51,6 +56,9 @@ const ALL_SERVERS: &str = "sockeye,sockeye-untraced,sockeye-json,sockeye-polling
 
 impl Run {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
+        let machine = Machine::describe()?;
+        // Before there are other threads, which would have all cores.
+        let cores = self.client_cores.map(Cores::divide).transpose()?;
         let spans = OtlpSink::start()?;
         let otlp_endpoint = spans.endpoint();
         let ping_interval =
@@ -59,10 +67,12 @@ impl Run {
             programs: &self.programs,
             otlp_endpoint: &otlp_endpoint,
             ping_interval,
+            cores,
             is_profiled: self.profile,
         };
-        let mut results = Results::new(Machine::describe()?, self.scale, self.rounds);
+        let mut results = Results::new(machine, self.scale, self.rounds);
         results.ping_interval_ms = ping_interval.map(|interval| interval.as_millis() as u64);
+        results.client_cores = self.client_cores;
         for round in 1..=self.rounds {
             for measure in &self.measures {
                 for kind in self.servers.iter().filter(|kind| measure.is_for(**kind)) {

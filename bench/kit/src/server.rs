@@ -18,6 +18,7 @@ use tempfile::NamedTempFile;
 pub(crate) use self::send_loop::relay;
 use crate::{
     client::{Dialect, Target},
+    cores::Cores,
     process::Process,
     profile::Profiler,
 };
@@ -116,6 +117,8 @@ pub(crate) struct Start<'a> {
     pub(crate) otlp_endpoint: &'a str,
     /// How often idle clients are pinged; as each server has it, if nothing is said.
     pub(crate) ping_interval: Option<Duration>,
+    /// Which cores are for it, if clients have their own.
+    pub(crate) cores: Option<Cores>,
     /// Whether to tell what its processes are at.
     pub(crate) is_profiled: bool,
 }
@@ -143,7 +146,7 @@ impl Server {
             Kind::Tungstenite => peer::rust("tungstenite-peer", start),
             Kind::SocketIo | Kind::SocketIoPolling => peer::node("socket-io.js", start),
             Kind::Nestjs => peer::node("nest.js", start),
-            Kind::SendLoop => send_loop::start(),
+            Kind::SendLoop => send_loop::start(start),
         };
         let Started { processes, files } =
             started.with_context(|| format!("{} does not start", kind.name()))?;

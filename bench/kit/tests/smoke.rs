@@ -1,7 +1,7 @@
 //! Runs the kit at its smallest against Sockeye's own processes, so that it works when somebody wants to measure.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path, process::Command, thread};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -43,6 +43,27 @@ fn sockeye_is_measured_and_reported_on() {
     let report = fs::read_to_string(out.path().join("report.md")).unwrap();
     assert!(report.contains("| latency added by the chat service, 1 in flight, p50 |"), "{report}");
     assert!(out.path().join("fanout16.svg").exists());
+}
+
+#[test]
+fn clients_can_have_cores_of_their_own() {
+    let cores = thread::available_parallelism().unwrap().get();
+    let out = TempDir::new().unwrap();
+
+    let status = Command::new(env!("CARGO_BIN_EXE_bench-kit"))
+        .args(["run", "--scale=smoke", "--rounds=1", "--servers=send-loop", "--measures=fanout1"])
+        .args(["--client-cores=1", "--out"])
+        .arg(out.path())
+        .status()
+        .unwrap();
+
+    // With one core there is none for the server.
+    assert_eq!(status.success(), cores > 1);
+    if cores > 1 {
+        let report = fs::read_to_string(out.path().join("report.md")).unwrap();
+        let told = format!("Servers had {} of the cores to themselves, and clients 1.", cores - 1);
+        assert!(report.contains(&told), "{report}");
+    }
 }
 
 #[test]

@@ -58,7 +58,12 @@ fn head(page: &mut String, results: &Results) -> Result<(), Error> {
         machine.load,
         results.ping_interval_ms.unwrap_or(25_000) as f64 / 1000.0,
         results.spans,
-    )
+    )?;
+    if let Some(cores) = results.client_cores {
+        let others = machine.cores.saturating_sub(cores);
+        writeln!(page, "Servers had {others} of the cores to themselves, and clients {cores}.\n")?;
+    }
+    Ok(())
 }
 
 fn goals(page: &mut String, results: &Results) -> Result<(), Error> {

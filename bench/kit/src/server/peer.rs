@@ -23,5 +23,5 @@ fn launch(mut command: Command, start: &Start<'_>) -> anyhow::Result<Started> {
     }
     let program =
         Program { name: "server", command, listen: "BENCH_LISTEN", find_address: listening };
-    Ok(Started { processes: vec![Process::start(program)?], files: vec![secret] })
+    Ok(Started { processes: vec![Process::start(program, start.cores)?], files: vec![secret] })
 }

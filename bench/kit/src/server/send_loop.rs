@@ -12,7 +12,7 @@ use mio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{Started, listening};
+use super::{Start, Started, listening};
 use crate::process::{Process, Program};
 
 const LISTENER: Token = Token(usize::MAX);
@@ -20,11 +20,11 @@ const READ_BYTES: usize = 64 * 1024;
 const LISTEN: &str = "BENCH_LISTEN";
 
 /// Starts this program once more, as that process.
-pub(super) fn start() -> anyhow::Result<Started> {
+pub(super) fn start(start: &Start<'_>) -> anyhow::Result<Started> {
     let mut command = Command::new(env::current_exe()?);
     command.arg("relay");
     let program = Program { name: "server", command, listen: LISTEN, find_address: listening };
-    Ok(Started { processes: vec![Process::start(program)?], files: Vec::new() })
+    Ok(Started { processes: vec![Process::start(program, start.cores)?], files: Vec::new() })
 }
 
 /// Is that process.

@@ -39,24 +39,30 @@ pub(super) fn start(start: &Start<'_>, is_traced: bool, edges: u16) -> anyhow::R
 
     let mut command = command(start, "auth-service", is_traced);
     command.arg("--auth-ops-listen=127.0.0.1:0").arg("--auth-hs256-secret-file").arg(secret.path());
-    let auth = Process::start(Program {
-        name: "auth",
-        command,
-        listen: "AUTH_LISTEN",
-        find_address: |line| listening(line, "auth-service", "grpc"),
-    })?;
+    let auth = Process::start(
+        Program {
+            name: "auth",
+            command,
+            listen: "AUTH_LISTEN",
+            find_address: |line| listening(line, "auth-service", "grpc"),
+        },
+        start.cores,
+    )?;
 
     let mut command = self::command(start, "chat-service", is_traced);
     // Nobody is to be kept out. As a variable, it means nothing to versions that do not know it.
     command.env("CHAT_OPEN_ROOMS", "true");
     command.arg("--chat-ops-listen=127.0.0.1:0");
     command.arg("--chat-namespaces-file").arg(namespaces.path());
-    let chat = Process::start(Program {
-        name: "chat",
-        command,
-        listen: "CHAT_LISTEN",
-        find_address: |line| listening(line, "chat-service", "grpc"),
-    })?;
+    let chat = Process::start(
+        Program {
+            name: "chat",
+            command,
+            listen: "CHAT_LISTEN",
+            find_address: |line| listening(line, "chat-service", "grpc"),
+        },
+        start.cores,
+    )?;
 
     let services = [auth.address, chat.address];
     let mut processes = vec![auth, chat];
@@ -67,12 +73,15 @@ pub(super) fn start(start: &Start<'_>, is_traced: bool, edges: u16) -> anyhow::R
             // Together they have more threads than there are cores.
             command.arg("--edge-shards=1");
         }
-        processes.push(Process::start(Program {
-            name: "edge",
-            command,
-            listen: "EDGE_LISTEN",
-            find_address: |line| listening(line, "edge-gateway", "clients"),
-        })?);
+        processes.push(Process::start(
+            Program {
+                name: "edge",
+                command,
+                listen: "EDGE_LISTEN",
+                find_address: |line| listening(line, "edge-gateway", "clients"),
+            },
+            start.cores,
+        )?);
     }
     Ok(Started { processes, files: vec![secret, namespaces] })
 }
