@@ -13,8 +13,9 @@ mod paced_body;
 mod patient;
 mod refused;
 mod response_headers;
+mod withheld;
 
-use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::Cell, mem, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -22,7 +23,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use service_kit::{log_rate::LogRate, shutdown::Shutdown};
-use tokio::{net::TcpStream, task::JoinSet, time};
+use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet, time};
 use tower::ServiceExt;
 
 pub(crate) use self::{
@@ -39,6 +40,7 @@ use self::{
     engine_io::CutOff,
     patient::Patient,
     refused::refused,
+    withheld::{IsLast, Withheld},
 };
 use crate::{
     application::Application,
@@ -194,7 +196,8 @@ impl Server {
 
     /// Serves HTTP until the connection ends or is the shard's.
     async fn serve_http(self: Rc<Self>, stream: ClientStream, peer: IpAddr) -> Option<Adopted> {
-        let slot = Rc::new(RefCell::new(None));
+        let slot = Rc::new(Slot::default());
+        let stream = Withheld::new(Patient::new(stream), slot.is_filled.clone());
         let service =
             service_fn(|request| Rc::clone(&self).answer(request, peer, Rc::clone(&slot)));
         let served = http1::Builder::new()
@@ -202,13 +205,13 @@ impl Server {
             .header_read_timeout(HEADER_TIMEOUT)
             .max_headers(HEADERS_MAX)
             .max_buf_size(HEADER_BYTES_MAX)
-            .serve_connection(TokioIo::new(Patient::new(stream)), service)
+            .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         if let Err(error) = served.await {
             self.note_limit(&error, peer);
             tracing::debug!(%error, "http connection ended");
         }
-        let upgrade = slot.borrow_mut().take()?;
+        let upgrade = slot.upgrade.take()?;
         self.take_over(upgrade).await
     }
 
@@ -228,7 +231,7 @@ impl Server {
         self: Rc<Self>,
         request: Request<Incoming>,
         peer: IpAddr,
-        slot: Rc<RefCell<Option<Upgrade>>>,
+        slot: Rc<Slot>,
     ) -> Result<Response<Body>, CutOff> {
         // Proxies have read such bodies otherwise than servers, and hyper keeps quiet about a length beside the chunks.
         let is_last = request.headers().contains_key(header::TRANSFER_ENCODING);
@@ -245,7 +248,7 @@ impl Server {
         &self,
         mut request: Request<Incoming>,
         peer: IpAddr,
-        slot: Rc<RefCell<Option<Upgrade>>>,
+        slot: Rc<Slot>,
     ) -> Result<Response<Body>, CutOff> {
         let origin = request.headers().get(header::ORIGIN).cloned();
         let asked = self.asked(&request, peer);
@@ -273,7 +276,7 @@ impl Server {
                 let handshake = self.policy.keep(request.uri(), request.headers(), client);
                 let subprotocol = request::first_subprotocol(request.headers());
                 let on_upgrade = hyper::upgrade::on(&mut request);
-                *slot.borrow_mut() = Some(Upgrade { on_upgrade, client: speaks, handshake });
+                slot.fill(Upgrade { on_upgrade, client: speaks, handshake });
                 return Ok(switching_protocols(&accept, subprotocol));
             }
             Err(refusal) => refused(refusal),
@@ -357,8 +360,15 @@ impl Server {
     /// Takes the socket back from hyper and gives it to the shard that has its session, for the rest of its life.
     async fn take_over(&self, upgrade: Upgrade) -> Option<Adopted> {
         let upgraded = upgrade.on_upgrade.await.ok()?;
-        let parts = upgraded.downcast::<TokioIo<Patient<ClientStream>>>().ok()?;
-        let (stream, early) = (parts.io.into_inner().into_inner(), parts.read_buf);
+        let parts = upgraded.downcast::<TokioIo<Withheld<Patient<ClientStream>>>>().ok()?;
+        let (mut stream, mut answer) = parts.io.into_inner().into_parts();
+        let early = parts.read_buf;
+        if !matches!(upgrade.client, Client::SocketIo { .. }) {
+            // Nothing follows at once.
+            stream.write_all(&mem::take(&mut answer)).await.ok()?;
+            stream.flush().await.ok()?;
+        }
+        let stream = stream.into_inner();
         let (wire, session, token) = match upgrade.client {
             Client::Probe { session, .. } => {
                 let stream = stream.detach().ok()?;
@@ -378,7 +388,8 @@ impl Server {
             let key = shard.adopt(&connection, wire, session, upgrade.handshake);
             let flow = match session {
                 Some(session) => {
-                    shard.send(key, self.open.frame(session, &[]));
+                    answer.extend(self.open.frame(session, &[]));
+                    shard.send(key, answer);
                     shard.enter_main_namespace(key)
                 }
                 None => shard.json_opened(key, token),
@@ -399,11 +410,25 @@ struct Adopted {
     flow: Flow,
 }
 
-/// A connection that waits for its `101` to be written.
+/// A connection that hyper is to give back, once it has made its `101`.
 struct Upgrade {
     on_upgrade: OnUpgrade,
     client: Client,
     handshake: ClientHandshake,
+}
+
+/// What becomes of a connection after its last request.
+#[derive(Default)]
+struct Slot {
+    upgrade: Cell<Option<Upgrade>>,
+    is_filled: IsLast,
+}
+
+impl Slot {
+    fn fill(&self, upgrade: Upgrade) {
+        self.upgrade.set(Some(upgrade));
+        self.is_filled.set();
+    }
 }
 
 fn switching_protocols(accept: &str, subprotocol: Option<HeaderValue>) -> Response<Body> {
