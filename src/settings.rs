@@ -1,10 +1,13 @@
 //! Names the settings of the process: those of its three services, and those of the page.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroUsize,
+};
 
 use anyhow::Context;
 use axum::http::Uri;
-use service_kit::{audit::AuditConfig, exit::Failure, telemetry::TelemetryConfig};
+use service_kit::{audit::AuditConfig, cores, exit::Failure, telemetry::TelemetryConfig};
 
 /// A real-time gateway for Socket.IO and plain WebSocket clients: the edge gateway, the auth service and the chat
 /// service in one process, with a page to try them.
@@ -108,6 +111,8 @@ impl Settings {
             edge.auth_url = Some(url(self.auth.grpc.certificate.is_some(), auth)?);
         }
         edge.default_backend = Some(url(self.chat.grpc.certificate.is_some(), chat)?);
+        // The other services need the other cores.
+        edge.shards = edge.shards.or(NonZeroUsize::new(cores::half()));
         Ok(edge)
     }
 
@@ -186,6 +191,17 @@ mod tests {
         assert!(!settings(&[key]).issues_page_tokens());
         assert!(!settings(&[key]).auth.grpc_reflection && !settings(&[key]).chat.grpc_reflection);
         assert!(settings(&[key, "--auth-issue-tokens"]).issues_page_tokens());
+    }
+
+    #[test]
+    fn the_edge_leaves_cores_to_the_other_services_unless_it_is_told_how_many_it_has() {
+        let shards = |flags: &[&str]| {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+            settings(flags).edge_between(address, address).unwrap().shards.unwrap().get()
+        };
+
+        assert_eq!(shards(&[]), cores::half());
+        assert_eq!(shards(&["--edge-shards=7"]), 7);
     }
 
     #[test]

@@ -94,7 +94,8 @@ pub struct Config {
     #[arg(value_name = "NUMBER=URL")]
     pub peers: Vec<PeerAddress>,
 
-    /// How many shards share the client connections [default: one for each core].
+    /// How many shards share the client connections [default: one for each core; in one process with the
+    /// other services, one for each two].
     #[arg(id = "edge-shards", long = "edge-shards", env = "EDGE_SHARDS", value_name = "COUNT")]
     pub shards: Option<NonZeroUsize>,
 
