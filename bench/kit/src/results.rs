@@ -21,7 +21,6 @@ pub(crate) struct Results {
     /// How often idle clients were pinged; 25 s, if nothing stands here.
     pub(crate) ping_interval_ms: Option<u64>,
     /// How many of the cores were the clients' alone; nothing, if all shared all.
-    #[serde(default)]
     pub(crate) client_cores: Option<usize>,
     /// How many spans the services have exported.
     pub(crate) spans: u64,
