@@ -335,16 +335,21 @@ fn listen(
     address: SocketAddr,
     count: usize,
 ) -> io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
-    // Port sharing must not hide that another process has the address.
+    // Port sharing must not hide that another process has the address. It does not listen: who connected would be reset.
     drop(bind(address, false)?);
-    let first = bind(address, true)?;
+    let listen = |address| -> io::Result<std::net::TcpListener> {
+        let socket = bind(address, true)?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    let first = listen(address)?;
     let local_addr = first.local_addr()?;
-    let others = (1..count).map(|_| bind(local_addr, true));
+    let others = (1..count).map(|_| listen(local_addr));
     let listeners = std::iter::once(Ok(first)).chain(others).collect::<io::Result<_>>()?;
     Ok((local_addr, listeners))
 }
 
-fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
+fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
@@ -352,8 +357,7 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> 
     // Small frames must not wait for the client's delayed acknowledgement. What is accepted inherits it.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 #[cfg(test)]

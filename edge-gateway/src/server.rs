@@ -122,9 +122,10 @@ impl Server {
                 },
                 _ = tasks.join_next(), if !tasks.is_empty() => {}
                 () = shutdown.requested() => {
-                    for (stream, peer) in clients.waiting() {
+                    let take = |stream, peer| {
                         tasks.spawn_local(Rc::clone(&self).serve(stream, peer));
-                    }
+                    };
+                    clients.take_last(take).await;
                     return tasks;
                 }
             }

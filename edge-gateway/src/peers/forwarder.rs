@@ -1,6 +1,6 @@
 //! Brings the requests of sessions that one other edge has to that edge, and its answers back.
 
-use std::{convert::Infallible, future, io, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use metrics::Counter;
@@ -39,6 +39,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long requests may take to end once no shard brings any more.
 const LAST_CALLS: Duration = Duration::from_secs(3);
+
+/// How often another edge is told to answer a poll, as long as it has not.
+const LET_GO_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The way to one other edge, shared by all requests on it.
 #[derive(Debug, Clone)]
@@ -164,8 +167,11 @@ impl Forwarder {
     /// Once this edge is being stopped, has the poll answered, so that the client brings the next one to another edge.
     async fn let_go(&self, session: SessionId) -> Infallible {
         self.shutdown.requested().await;
-        self.leave(session, Left::Poll).await;
-        future::pending().await
+        loop {
+            self.leave(session, Left::Poll).await;
+            // One that this edge was brought at the very end may come there after it.
+            time::sleep(LET_GO_INTERVAL).await;
+        }
     }
 
     async fn post(
@@ -362,7 +368,7 @@ fn part_of(duration: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, sync::Mutex};
+    use std::{collections::BTreeSet, future, sync::Mutex};
 
     use http::{Request, Response};
     use hyper::{body::Incoming, server::conn::http2, service::service_fn};
@@ -443,7 +449,7 @@ mod tests {
     const FOR_EVER: Duration = Duration::from_secs(3600);
 
     /// The paths of what a mute edge was asked.
-    type Asked = Arc<Mutex<BTreeSet<String>>>;
+    type Asked = Arc<Mutex<Vec<String>>>;
 
     /// An edge that takes every call, and pings, and never answers a call.
     async fn to_a_mute_edge() -> (Forwarder, Asked, (JoinSet<()>, ShutdownTrigger)) {
@@ -454,7 +460,7 @@ mod tests {
         serving.spawn(async move {
             let (stream, _) = listener.accept().await.unwrap();
             let mute = service_fn(move |request: Request<Incoming>| {
-                asks.lock().unwrap().insert(request.uri().path().to_owned());
+                asks.lock().unwrap().push(request.uri().path().to_owned());
                 future::pending::<Result<Response<Body>, Infallible>>()
             });
             let connection = http2::Builder::new(TokioExecutor::new());
@@ -515,7 +521,25 @@ mod tests {
         assert_took(begun, CALL_TIMEOUT);
 
         let methods = proto::method_paths("sockeye.peer.v1");
-        assert_eq!(*asked.lock().unwrap(), methods, "each of them was called");
+        let asked: BTreeSet<_> = asked.lock().unwrap().drain(..).collect();
+        assert_eq!(asked, methods, "each of them was called");
+    }
+
+    #[tokio::test]
+    async fn another_edge_is_told_to_let_a_poll_go_until_it_has() {
+        let (forwarder, asked, (_serving, stopped)) = to_a_mute_edge().await;
+        // Connected before time jumps.
+        forwarder.connection.client().await.map(drop).unwrap();
+        time::pause();
+        stopped.trigger();
+
+        let (reply, _answered) = oneshot::channel();
+        forwarder.poll(SessionId::random(2, 0), reply).await;
+
+        let asked = asked.lock().unwrap();
+        let told = asked.iter().filter(|path| path.ends_with("/Leave")).count();
+        // Each takes as long as it may, and a poll twice that.
+        assert_eq!(told, 2, "{asked:?}");
     }
 
     #[tokio::test]

@@ -1,9 +1,17 @@
 //! What clients see of an edge that is being stopped.
 
+use std::{
+    io::{self, Read, Write},
+    net::SocketAddr,
+    sync::Arc,
+    thread,
+};
+
 use service_kit::shutdown::Shutdown;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::Semaphore,
 };
 
 use crate::support::{Edge, echo::Echo, poller::Poller, status_becomes, within};
@@ -55,6 +63,47 @@ async fn who_waits_to_be_accepted_when_the_edge_is_stopped_is_answered() {
     for client in waiting {
         let answer = last_answer(client, "").await;
         assert_eq!(answer, told_to_come_again());
+    }
+}
+
+/// Connects again and again until that is refused, and asks for a page each time; returns how many were not answered.
+fn come_and_come(address: SocketAddr, came: &Semaphore) -> usize {
+    let mut clients = Vec::new();
+    while let Ok(mut client) = std::net::TcpStream::connect(address) {
+        let asked = client.write_all(b"GET / HTTP/1.1\r\nhost: edge\r\nconnection: close\r\n\r\n");
+        clients.push(asked.map(|()| client));
+        came.add_permits(1);
+    }
+    let answer =
+        |client: io::Result<std::net::TcpStream>| client?.read_to_string(&mut String::new());
+    let answers = clients.into_iter().map(answer);
+    answers.filter(|answer| !matches!(answer, Ok(1..))).count()
+}
+
+#[tokio::test]
+async fn nobody_who_connects_while_the_edge_is_stopped_is_reset() {
+    for _ in 0..4 {
+        let edge = Echo::bound(&[]).await;
+        let address = edge.local_addr();
+        let came = Arc::new(Semaphore::new(0));
+        let clients = (0..4).map(|_| {
+            let came = Arc::clone(&came);
+            thread::spawn(move || come_and_come(address, &came))
+        });
+        let clients: Vec<_> = clients.collect();
+        let (trigger, shutdown) = Shutdown::new();
+        let stopped = async {
+            came.acquire_many(100).await.unwrap().forget();
+            trigger.trigger();
+        };
+
+        let (ended, ()) =
+            within("the edge's end", async { tokio::join!(edge.run(shutdown), stopped) }).await;
+
+        ended.unwrap();
+        for client in clients {
+            assert_eq!(client.join().unwrap(), 0, "without an answer");
+        }
     }
 }
 
