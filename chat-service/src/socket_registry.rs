@@ -4,8 +4,11 @@
 mod by_user;
 
 use std::{
-    collections::{HashMap, VecDeque},
-    fmt, mem,
+    borrow::Borrow,
+    collections::{HashMap, HashSet, VecDeque},
+    fmt,
+    hash::{Hash, Hasher},
+    mem,
     str::FromStr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -48,8 +51,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By their public ids.
-    live: HashMap<Arc<str>, Arc<Socket>>,
+    live: HashSet<ById>,
     /// The same sockets on the links that they are moving from. They may stay there, if their clients turn back.
     elsewhere: HashMap<Arc<str>, Vec<Arc<Socket>>>,
     /// All of these.
@@ -58,6 +60,31 @@ struct State {
     changes: VecDeque<Change>,
     is_watched: bool,
 }
+
+/// A socket that is looked up by its public id, which is not kept beside it: there is one for each client.
+#[derive(Debug)]
+struct ById(Arc<Socket>);
+
+impl Borrow<str> for ById {
+    fn borrow(&self) -> &str {
+        &self.0.id
+    }
+}
+
+impl Hash for ById {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // As `Borrow` wants it.
+        self.0.id.hash(state);
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for ById {}
 
 /// A socket has come or gone.
 #[derive(Debug, Clone)]
@@ -156,7 +183,7 @@ impl SocketRegistry {
     pub(crate) fn snapshot(&self) -> (Vec<Arc<Socket>>, Cursor) {
         let mut state = self.state();
         state.is_watched = true;
-        (state.live.values().cloned().collect(), self.end())
+        (state.live.iter().map(|ById(socket)| Arc::clone(socket)).collect(), self.end())
     }
 
     /// At most so many changes after a place.
@@ -184,7 +211,8 @@ impl SocketRegistry {
         match who {
             Who::Socket(id) => {
                 let elsewhere = state.elsewhere.get(&**id).into_iter().flatten();
-                let found = state.live.get(&**id).into_iter().chain(elsewhere);
+                let live = state.live.get(&**id).map(|ById(socket)| socket);
+                let found = live.into_iter().chain(elsewhere);
                 found.filter(|socket| socket.realm() == realm).cloned().collect()
             }
             Who::User { subject, .. } => {
@@ -235,21 +263,21 @@ impl State {
     fn take_in(&mut self, socket: &Arc<Socket>, earlier: Option<SocketKey>) -> bool {
         self.by_user.add(socket);
         let is_replaced = |one: &Arc<Socket>| one.key == socket.key || Some(one.key) == earlier;
-        let Some(live) = self.live.get_mut(&socket.id) else {
-            self.live.insert(Arc::clone(&socket.id), Arc::clone(socket));
-            return true;
-        };
+        if !self.live.contains(&*socket.id) {
+            return self.live.insert(ById(Arc::clone(socket)));
+        }
         let mut elsewhere = self.elsewhere.get_mut(&socket.id).into_iter().flatten();
         if let Some(place) = elsewhere.find(|one| is_replaced(one)) {
             let replaced = mem::replace(place, Arc::clone(socket));
             self.by_user.remove(&replaced);
             return false;
         }
-        let before = mem::replace(live, Arc::clone(socket));
-        if is_replaced(&before) {
-            self.by_user.remove(&before);
-        } else {
-            self.elsewhere.entry(Arc::clone(&socket.id)).or_default().push(before);
+        if let Some(ById(before)) = self.live.replace(ById(Arc::clone(socket))) {
+            if is_replaced(&before) {
+                self.by_user.remove(&before);
+            } else {
+                self.elsewhere.entry(Arc::clone(&socket.id)).or_default().push(before);
+            }
         }
         false
     }
@@ -257,7 +285,8 @@ impl State {
     /// Whether the socket is nowhere any more.
     fn take_out(&mut self, socket: &Arc<Socket>) -> bool {
         self.by_user.remove(socket);
-        let is_live = self.live.get(&socket.id).is_some_and(|live| Arc::ptr_eq(live, socket));
+        let is_live =
+            self.live.get(&*socket.id).is_some_and(|ById(live)| Arc::ptr_eq(live, socket));
         let mut next = None;
         if let Some(elsewhere) = self.elsewhere.get_mut(&socket.id) {
             elsewhere.retain(|one| !Arc::ptr_eq(one, socket));
@@ -268,10 +297,10 @@ impl State {
         }
         match next {
             Some(next) => {
-                self.live.insert(Arc::clone(&socket.id), next);
+                self.live.replace(ById(next));
                 false
             }
-            None if is_live => self.live.remove(&socket.id).is_some(),
+            None if is_live => self.live.remove(&*socket.id),
             None => false,
         }
     }
