@@ -335,7 +335,8 @@ fn listen(
     address: SocketAddr,
     count: usize,
 ) -> io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
-    // Port sharing must not hide that another process has the address. It does not listen: who connected would be reset.
+    // Port sharing must not hide that another process has the address. This socket does not listen: who connects to one that is
+    // closed again is reset.
     drop(bind(address, false)?);
     let listen = |address| -> io::Result<std::net::TcpListener> {
         let socket = bind(address, true)?;
@@ -365,6 +366,15 @@ mod tests {
     use std::net::TcpStream;
 
     use super::*;
+
+    #[test]
+    fn an_address_that_another_edge_listens_on_is_not_shared_with_it() {
+        let (address, _listeners) = listen("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+
+        let second = listen(address, 2).unwrap_err();
+
+        assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
+    }
 
     #[test]
     fn clients_are_sent_small_frames_at_once() {
